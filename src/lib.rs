@@ -1,0 +1,3 @@
+//! pg_seats: concurrent-user licenses, enforced by PostgreSQL at login.
+#[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17", feature = "pg18"))]
+pgrx::pg_module_magic!();
