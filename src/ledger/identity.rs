@@ -1,0 +1,307 @@
+//! What makes two connections the same user: names, hosts, and the identity that each rule of
+//! counting makes of them.
+//!
+//! Everything here lives in shared memory and serves as a hash key compared byte by byte, so every
+//! type is plain data without padding, and unused bytes are zero.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::license::CountedBy;
+
+/// The bytes that a name can have at most: PostgreSQL's own limit for names (`NAMEDATALEN - 1`).
+pub const NAME_MAX: usize = 63;
+
+/// A text of at most `N - 1` bytes, zero-padded. Never cut: what does not fit is refused.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Text<const N: usize>([u8; N]);
+
+/// A name as PostgreSQL has them: role, product, pool, workstation.
+pub type Name = Text<{ NAME_MAX + 1 }>;
+
+impl<const N: usize> Text<N> {
+    /// No name given.
+    pub const EMPTY: Self = Self([0; N]);
+
+    /// The text of these bytes, or `None` when they are too many or hold a zero byte, which would
+    /// make two texts one.
+    pub fn new(text: impl AsRef<[u8]>) -> Option<Self> {
+        let text = text.as_ref();
+        if text.len() >= N || text.contains(&0) {
+            return None;
+        }
+        let mut bytes = [0; N];
+        bytes.get_mut(..text.len())?.copy_from_slice(text);
+        Some(Self(bytes))
+    }
+
+    /// The bytes without the padding.
+    pub fn as_bytes(&self) -> &[u8] {
+        let len = self.0.iter().position(|&b| b == 0).unwrap_or(N);
+        self.0.get(..len).unwrap_or_default()
+    }
+
+    /// True when no name is given.
+    pub fn is_empty(&self) -> bool {
+        self.0.first().is_none_or(|&b| b == 0)
+    }
+}
+
+impl<const N: usize> fmt::Display for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(self.as_bytes()))
+    }
+}
+
+impl<const N: usize> fmt::Debug for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", String::from_utf8_lossy(self.as_bytes()))
+    }
+}
+
+/// The computer at the other end of a connection.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Host {
+    family: u32,
+    /// The interface of a link-local IPv6 address: the same address on two links is two hosts.
+    zone: u32,
+    address: [u8; 16],
+}
+
+const FAMILY_LOCAL: u32 = 1;
+const FAMILY_IPV4: u32 = 4;
+const FAMILY_IPV6: u32 = 6;
+
+impl Host {
+    /// No host: the part of an identity that a rule of counting leaves out.
+    pub const NONE: Host = Host {
+        family: 0,
+        zone: 0,
+        address: [0; 16],
+    };
+
+    /// The server's own computer, however it is reached.
+    pub const LOCAL: Host = Host {
+        family: FAMILY_LOCAL,
+        zone: 0,
+        address: [0; 16],
+    };
+
+    /// The host of a peer (counting rule 3): `own` is the server side's address of the same
+    /// connection. A Unix socket has no peer address.
+    pub fn of_peer(peer: Option<(IpAddr, u32)>, own: Option<IpAddr>) -> Host {
+        let Some((address, zone)) = peer else {
+            return Host::LOCAL;
+        };
+        let address = address.to_canonical();
+        let loopback = address == IpAddr::V4(Ipv4Addr::LOCALHOST)
+            || address == IpAddr::V6(Ipv6Addr::LOCALHOST);
+        if loopback || own.map(|own| own.to_canonical()) == Some(address) {
+            return Host::LOCAL;
+        }
+        Host::of_address(address, zone)
+    }
+
+    /// The host at an address, without asking whether it is the server's own.
+    pub fn of_address(address: IpAddr, zone: u32) -> Host {
+        let mut bytes = [0; 16];
+        match address.to_canonical() {
+            IpAddr::V4(v4) => {
+                for (to, from) in bytes.iter_mut().zip(v4.octets()) {
+                    *to = from;
+                }
+                Host {
+                    family: FAMILY_IPV4,
+                    zone: 0,
+                    address: bytes,
+                }
+            }
+            IpAddr::V6(v6) => Host {
+                family: FAMILY_IPV6,
+                zone,
+                address: v6.octets(),
+            },
+        }
+    }
+
+    /// The address, unless it is `local` or none.
+    pub fn address(&self) -> Option<IpAddr> {
+        match self.family {
+            FAMILY_IPV4 => {
+                let [a, b, c, d, ..] = self.address;
+                Some(IpAddr::V4(Ipv4Addr::new(a, b, c, d)))
+            }
+            FAMILY_IPV6 => Some(IpAddr::V6(Ipv6Addr::from(self.address))),
+            _ => None,
+        }
+    }
+}
+
+/// The canonical text, as `client_host` shows it. Empty for no host.
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address() {
+            Some(address) if self.zone != 0 => write!(f, "{address}%{}", self.zone),
+            Some(address) => write!(f, "{address}"),
+            None if *self == Host::LOCAL => f.write_str("local"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// All that is known of who uses a connection. Roles are told apart by their OID, which a rename
+/// keeps and a dropped role's successor does not inherit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Who {
+    /// The authenticated role's OID.
+    pub role: u32,
+    /// Where the client runs.
+    pub host: Host,
+    /// The name that the client sent at startup, or empty.
+    pub workstation: Name,
+}
+
+/// An identity under one rule of counting: who holds the same identity shares one seat. The parts
+/// that the rule leaves out are zero.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Identity {
+    /// The session's own number where every connection counts, else 0.
+    pub session: u64,
+    /// The role's OID, or 0.
+    pub role: u32,
+    zero: u32,
+    /// The host, or none.
+    pub host: Host,
+    /// The workstation, or empty. Only splits seats (counting rule 4), save under
+    /// `user_workstation`, where it stands in for the host.
+    pub workstation: Name,
+}
+
+impl Identity {
+    /// What `counted_by` makes of a connection (counting rules 2 and 4); `session` is the
+    /// connection's own number.
+    pub fn of(counted_by: CountedBy, who: &Who, session: u64) -> Identity {
+        let (session, role, host) = match counted_by {
+            CountedBy::Session => (session, who.role, who.host),
+            CountedBy::UserHost => (0, who.role, who.host),
+            CountedBy::User => (0, who.role, Host::NONE),
+            CountedBy::Host => (0, 0, who.host),
+            CountedBy::UserWorkstation if who.workstation.is_empty() => (0, who.role, who.host),
+            CountedBy::UserWorkstation => (0, who.role, Host::NONE),
+        };
+        Identity {
+            session,
+            role,
+            zero: 0,
+            host,
+            workstation: who.workstation,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(text: &str) -> Host {
+        Host::of_peer(text.parse().ok().map(|a: IpAddr| (a, 0)), None)
+    }
+
+    fn who(role: u32, host: Host, workstation: &str) -> Who {
+        Who {
+            role,
+            host,
+            workstation: Name::new(workstation).unwrap_or(Name::EMPTY),
+        }
+    }
+
+    #[test]
+    fn a_text_is_never_cut() {
+        let longest = "x".repeat(NAME_MAX);
+        assert_eq!(
+            Name::new(&longest).map(|n| n.to_string()),
+            Some(longest.clone())
+        );
+        assert_eq!(Name::new(longest + "y"), None);
+        assert_eq!(Name::new("a\0b"), None);
+        assert!(Name::new("").is_some_and(|n| n.is_empty()));
+    }
+
+    #[test]
+    fn loopback_unix_socket_and_own_address_are_local() {
+        assert_eq!(Host::of_peer(None, None), Host::LOCAL);
+        for loopback in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(host(loopback), Host::LOCAL, "{loopback}");
+        }
+        let own: IpAddr = [192, 168, 0, 9].into();
+        assert_eq!(Host::of_peer(Some((own, 0)), Some(own)), Host::LOCAL);
+        let mapped: Option<IpAddr> = "::ffff:192.168.0.9".parse().ok();
+        assert_eq!(Host::of_peer(Some((own, 0)), mapped), Host::LOCAL);
+        assert_eq!(Host::LOCAL.to_string(), "local");
+    }
+
+    #[test]
+    fn other_loopback_addresses_are_hosts_of_their_own() {
+        assert_eq!(host("127.0.0.2").to_string(), "127.0.0.2");
+        assert_ne!(host("127.0.0.2"), host("127.0.1.2"));
+    }
+
+    #[test]
+    fn mapped_ipv6_is_ipv4_and_zones_differ() {
+        assert_eq!(host("::ffff:10.0.0.7"), host("10.0.0.7"));
+        assert_eq!(host("2001:DB8:0:0::1").to_string(), "2001:db8::1");
+        let link: IpAddr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into();
+        assert_ne!(Host::of_address(link, 1), Host::of_address(link, 2));
+        assert_eq!(Host::of_address(link, 2).to_string(), "fe80::1%2");
+    }
+
+    #[test]
+    fn each_rule_of_counting_tells_users_apart_by_its_own_parts() {
+        use CountedBy::*;
+        let (pc1, pc2) = (host("10.0.0.1"), host("10.0.0.2"));
+        let same = |rule, a: Who, b: Who| Identity::of(rule, &a, 1) == Identity::of(rule, &b, 2);
+        let anna = who(1, pc1, "");
+        for (rule, two_hosts, two_roles, again) in [
+            (UserHost, false, false, true),
+            (User, true, false, true),
+            (Host, false, true, true),
+            (Session, false, false, false),
+            (UserWorkstation, false, false, true),
+        ] {
+            assert_eq!(
+                same(rule, anna, who(1, pc2, "")),
+                two_hosts,
+                "{rule:?}: two hosts"
+            );
+            assert_eq!(
+                same(rule, anna, who(2, pc1, "")),
+                two_roles,
+                "{rule:?}: two roles"
+            );
+            assert_eq!(same(rule, anna, anna), again, "{rule:?}: again");
+            assert!(
+                !same(rule, who(1, pc1, "A"), who(1, pc1, "B")),
+                "{rule:?}: workstations"
+            );
+        }
+        assert!(same(
+            UserWorkstation,
+            who(1, pc1, "LAPTOP"),
+            who(1, pc2, "LAPTOP")
+        ));
+        assert!(!same(
+            UserHost,
+            who(1, pc1, "LAPTOP"),
+            who(1, pc2, "LAPTOP")
+        ));
+    }
+}

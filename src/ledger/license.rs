@@ -1,0 +1,172 @@
+//! A license: how many seats of a product a database may use at once, and the rules. One row of the
+//! table `licenses` as the ledger keeps it.
+
+use super::identity::{Name, Text};
+use super::table::Entry;
+
+/// A moment in microseconds, as PostgreSQL's `timestamptz` counts them.
+pub type Timestamp = i64;
+
+/// The columns whose values are words: each word once, for the table's text and back.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$word_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[repr(u8)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        pub enum $name { $($(#[$word_doc])* $variant),+ }
+
+        impl $name {
+            /// The value that this word of the table stands for.
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+words! {
+    /// `licenses.counted_by`: what makes two connections the same user.
+    CountedBy {
+        /// Every connection counts.
+        Session = "session",
+        /// Role and host.
+        UserHost = "user_host",
+        /// Role and workstation; host where no workstation is given.
+        UserWorkstation = "user_workstation",
+        /// Role, wherever it works.
+        User = "user",
+        /// Host, whoever works there.
+        Host = "host",
+    }
+}
+
+words! {
+    /// `licenses.claimed_at`: who claims the license.
+    ClaimedAt {
+        /// Every login that its application name admits.
+        Login = "login",
+        /// Only applications, by a call.
+        Checkout = "checkout",
+    }
+}
+
+words! {
+    /// `licenses.enforcement` and `pg_seats.enforcement`, from the strictest to the softest.
+    Enforcement {
+        /// A login without a free seat is denied.
+        On = "on",
+        /// It is admitted, logged, and counted as denied.
+        Warn = "warn",
+        /// It is admitted.
+        Off = "off",
+    }
+}
+
+/// A license of one database.
+#[derive(Clone, Copy, Debug)]
+pub struct License {
+    /// The database, and the license's place among that database's.
+    pub key: RowKey,
+    /// Seats taken of it are counted in this tally.
+    pub tally: u64,
+    /// The product's name.
+    pub product: Name,
+    /// Databases with the same pool and product count together; empty: this database alone.
+    pub pool: Name,
+    /// LIKE pattern of the application names that claim it; empty: any.
+    pub application_name: Text<128>,
+    /// Seats that may be taken at once; `None` is unlimited.
+    pub seats: Option<i32>,
+    /// Seats owned; `None` is no cap.
+    pub purchased: Option<i32>,
+    /// Seats admitted beyond `seats`.
+    pub overdraft: i32,
+    /// Percent of `seats` in use from which the status is 'warning'.
+    pub warn_at_percent: i32,
+    /// What makes two connections the same user.
+    pub counted_by: CountedBy,
+    /// Who claims it.
+    pub claimed_at: ClaimedAt,
+    /// What happens without a free seat.
+    pub enforcement: Enforcement,
+    /// The first moment of its validity.
+    pub valid_from: Option<Timestamp>,
+    /// The end of its validity.
+    pub valid_until: Option<Timestamp>,
+    /// `valid_until` and the grace after it: from here on it is expired.
+    pub admits_until: Option<Timestamp>,
+    /// Logins that were denied, or would have been under 'warn'.
+    pub denied: u64,
+}
+
+/// A row of a database: the database's OID, and the row's place.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct RowKey {
+    /// The database's OID.
+    pub database: u32,
+    /// The row's place among the database's rows of the same table, from 0.
+    pub place: u32,
+}
+
+impl Entry for License {
+    type Key = RowKey;
+    fn key(&self) -> &RowKey {
+        &self.key
+    }
+}
+
+impl License {
+    /// Why its dates admit nobody now, if they don't.
+    pub fn out_of_dates(&self, now: Timestamp) -> Option<OutOfDates> {
+        if let Some(from) = self.valid_from.filter(|&from| now < from) {
+            return Some(OutOfDates::NotYetValid(from));
+        }
+        self.admits_until
+            .filter(|&until| now >= until)
+            .map(|until| OutOfDates::Expired(self.valid_until.unwrap_or(until)))
+    }
+
+    /// Seats that may be taken in all, overdraft included; `None` is unlimited.
+    pub fn limit(&self) -> Option<i64> {
+        self.seats
+            .map(|seats| i64::from(seats) + i64::from(self.overdraft))
+    }
+
+    /// The word for its state in `license_usage`: the first that holds.
+    pub fn status(&self, in_use: i64, server: Enforcement, now: Timestamp) -> &'static str {
+        let seats = self.seats.map(i64::from);
+        let over = |limit: Option<i64>| limit.is_some_and(|limit| in_use > limit);
+        let dates = self.out_of_dates(now);
+        if self.enforcement.max(server) != Enforcement::On {
+            "not enforced"
+        } else if matches!(dates, Some(OutOfDates::Expired(_))) {
+            "expired"
+        } else if dates.is_some() {
+            "not yet valid"
+        } else if over(self.limit()) {
+            "over"
+        } else if over(seats) {
+            "overdraft"
+        } else if seats.is_some_and(|seats| in_use >= seats) {
+            "full"
+        } else if self.valid_until.is_some_and(|until| now >= until) {
+            "grace"
+        } else if seats.is_some_and(|s| in_use * 100 >= s * i64::from(self.warn_at_percent)) {
+            "warning"
+        } else if seats.is_none() {
+            "unlimited"
+        } else {
+            "ok"
+        }
+    }
+}
+
+/// Why a license's dates admit nobody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OutOfDates {
+    /// Its validity ended then, and its grace is over.
+    Expired(Timestamp),
+    /// Its validity begins then.
+    NotYetValid(Timestamp),
+}

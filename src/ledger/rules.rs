@@ -1,0 +1,210 @@
+//! The rules of a database: its licenses and exemptions, and what they make of a session.
+
+use std::net::IpAddr;
+
+use super::identity::{Host, Name};
+use super::license::{ClaimedAt, License, RowKey, Timestamp};
+use super::session::{Exempt, Session, Standing};
+use super::table::Entry;
+
+/// What was read from a database's tables.
+#[derive(Debug, Default)]
+pub struct Rules {
+    /// The database's generation before they were read: they are current as long as it is.
+    pub generation: u64,
+    /// Every change to the tables is sure to be noticed, so they need not be read again before one.
+    pub watched: bool,
+    /// They were read on a standby, where changes arrive unnoticed.
+    pub in_recovery: bool,
+    /// Superusers are exempt.
+    pub exempt_superusers: bool,
+    /// When they were read.
+    pub read_at: Timestamp,
+    /// The database's licenses.
+    pub licenses: Vec<License>,
+    /// The database's exemptions.
+    pub exemptions: Vec<Exemption>,
+}
+
+/// A row of `license_exemptions`: a role, or hosts.
+#[derive(Clone, Copy, Debug)]
+pub struct Exemption {
+    /// The database, and the row's place among that database's.
+    pub key: RowKey,
+    /// The exempt role's name; empty for hosts.
+    pub role: Name,
+    /// The exempt hosts; none for a role.
+    pub hosts: Hosts,
+}
+
+impl Entry for Exemption {
+    type Key = RowKey;
+    fn key(&self) -> &RowKey {
+        &self.key
+    }
+}
+
+/// One host, or all of a network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hosts {
+    base: Host,
+    bits: u8,
+}
+
+impl Hosts {
+    /// No host.
+    pub const NONE: Hosts = Hosts {
+        base: Host::NONE,
+        bits: 0,
+    };
+
+    /// The server's own computer.
+    pub const LOCAL: Hosts = Hosts {
+        base: Host::LOCAL,
+        bits: 0,
+    };
+
+    /// The addresses that share their first `bits` with this one. The loopback addresses alone are
+    /// names of `local`.
+    pub fn new(address: IpAddr, bits: u8) -> Hosts {
+        let canonical = address.to_canonical();
+        let bits = match (address, canonical) {
+            (IpAddr::V6(_), IpAddr::V4(_)) => bits.saturating_sub(96),
+            _ => bits,
+        };
+        let base = Host::of_address(canonical, 0);
+        let one = bits == if canonical.is_ipv4() { 32 } else { 128 };
+        if one && Host::of_peer(Some((canonical, 0)), None) == Host::LOCAL {
+            return Hosts::LOCAL;
+        }
+        Hosts { base, bits }
+    }
+
+    /// True when a session comes from one of these hosts.
+    pub fn contain(&self, session: &Session) -> bool {
+        if self.base == Host::LOCAL {
+            return session.who.host == Host::LOCAL;
+        }
+        let prefix = |address: u128, width: u32| {
+            let drop = width.saturating_sub(u32::from(self.bits));
+            address.checked_shr(drop).unwrap_or(0)
+        };
+        match (self.base.address(), session.address.address()) {
+            (Some(IpAddr::V4(base)), Some(IpAddr::V4(address))) => {
+                let wide = |a| u128::from(u32::from(a));
+                prefix(wide(base), 32) == prefix(wide(address), 32)
+            }
+            (Some(IpAddr::V6(base)), Some(IpAddr::V6(address))) => {
+                prefix(base.into(), 128) == prefix(address.into(), 128)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What the ledger must ask of the server to judge a session: both depend on its catalogs.
+pub trait Facts {
+    /// True when the session's role is the named one or a member of it.
+    fn is_member(&mut self, session: &Session, role: &Name) -> bool;
+    /// True when the session's application name is LIKE the pattern.
+    fn is_like(&mut self, session: &Session, pattern: &[u8]) -> bool;
+}
+
+impl Rules {
+    /// What these rules make of a session (counting rules 6 and 7).
+    pub fn judge(&self, session: &Session, facts: &mut impl Facts) -> Standing {
+        Standing {
+            exempt: self.exempt(session, facts),
+            license: self.claimed(session, facts),
+        }
+    }
+
+    fn exempt(&self, session: &Session, facts: &mut impl Facts) -> Option<Exempt> {
+        if session.superuser {
+            // Also where superusers count, no other exemption applies: they are members of all roles.
+            return self.exempt_superusers.then_some(Exempt::Superuser);
+        }
+        if session.replication {
+            return Some(Exempt::Replication);
+        }
+        self.exemptions.iter().find_map(|exemption| {
+            if exemption.role.is_empty() {
+                exemption.hosts.contain(session).then_some(Exempt::Host)
+            } else {
+                facts
+                    .is_member(session, &exemption.role)
+                    .then_some(Exempt::Role)
+            }
+        })
+    }
+
+    /// Of the licenses claimed at login: the one with the longest pattern that matches, else the one
+    /// without a pattern. Patterns of one length: the first product by its bytes.
+    fn claimed(&self, session: &Session, facts: &mut impl Facts) -> Option<u32> {
+        let mut best: Option<&License> = None;
+        for license in &self.licenses {
+            let pattern = license.application_name.as_bytes();
+            if license.claimed_at != ClaimedAt::Login
+                || !pattern.is_empty() && !facts.is_like(session, pattern)
+            {
+                continue;
+            }
+            let rank = |l: &License| {
+                let length = l.application_name.as_bytes().len();
+                (std::cmp::Reverse(length), l.product)
+            };
+            if best.is_none_or(|best| rank(license) < rank(best)) {
+                best = Some(license);
+            }
+        }
+        best.map(|license| license.key.place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(address: &str) -> Session {
+        let mut session = Session::FREE;
+        if let Ok(address) = address.parse() {
+            session.address = Host::of_address(address, 0);
+            session.who.host = Host::of_peer(Some((address, 0)), None);
+        } else {
+            session.who.host = Host::LOCAL;
+        }
+        session
+    }
+
+    fn hosts(address: &str, bits: u8) -> Hosts {
+        address.parse().map_or(Hosts::NONE, |a| Hosts::new(a, bits))
+    }
+
+    #[test]
+    fn a_network_contains_its_addresses() {
+        for (network, bits, inside, outside) in [
+            ("10.1.0.0", 16, "10.1.255.7", "10.2.0.0"),
+            ("10.1.2.3", 32, "10.1.2.3", "10.1.2.4"),
+            ("0.0.0.0", 0, "203.0.113.9", "2001:db8::1"),
+            ("2001:db8::", 32, "2001:db8:7::1", "2001:db9::1"),
+            ("::", 0, "2001:db8::1", "10.0.0.1"),
+            ("::ffff:10.1.0.0", 112, "10.1.2.3", "10.2.0.0"),
+        ] {
+            let network = hosts(network, bits);
+            assert!(network.contain(&from(inside)), "{network:?} {inside}");
+            assert!(!network.contain(&from(outside)), "{network:?} {outside}");
+        }
+    }
+
+    #[test]
+    fn local_has_many_names() {
+        for name in [hosts("127.0.0.1", 32), hosts("::1", 128), Hosts::LOCAL] {
+            assert!(name.contain(&from("unix")));
+            assert!(name.contain(&from("127.0.0.1")));
+            assert!(!name.contain(&from("127.0.0.2")));
+        }
+        assert!(hosts("127.0.0.0", 8).contain(&from("127.0.0.1")));
+        assert!(!hosts("127.0.0.0", 8).contain(&from("unix")));
+        assert!(!Hosts::NONE.contain(&from("unix")));
+    }
+}
