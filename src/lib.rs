@@ -1,6 +1,38 @@
-//! pg_seats: concurrent-user licenses, enforced by PostgreSQL at login.
+//! pg_seats: concurrent-user licenses, enforced by PostgreSQL itself at login.
+//!
+//! A hook at login counts distinct identities (by default: role and client host) against a
+//! database's `licenses` table, exactly, in shared memory, and a seat is free the moment its last
+//! backend ends.
+//!
+//! # Layout
+//!
+//! * [`ledger`]: who holds which seat, and who may have one: every decision, without PostgreSQL
+//! * `login`: the hook, and admission at the end of the startup transaction
+//! * `licenses`: the tables: noticing changes, reading them, putting them in force
+//! * `memory`: the ledger in shared memory, behind one lock
+//! * `worker`: the launcher, and the visitor that reads a database's tables for its pool
+//! * `api`: the functions under the views
+//! * `pg`: what we need of PostgreSQL, as safe calls
+//! * `settings`: `pg_seats.*`
+//!
+//! The tables, views and privileges are in `sql/`. Without a `pgNN` feature the crate is the ledger
+//! alone.
 
 pub mod ledger;
 
-#[cfg(any(feature = "pg15", feature = "pg16", feature = "pg17", feature = "pg18"))]
-pgrx::pg_module_magic!();
+#[cfg(feature = "pgrx")]
+mod api;
+#[cfg(feature = "pgrx")]
+mod licenses;
+#[cfg(feature = "pgrx")]
+mod login;
+#[cfg(feature = "pgrx")]
+mod memory;
+#[cfg(feature = "pgrx")]
+mod pg;
+#[cfg(feature = "pgrx")]
+mod server;
+#[cfg(feature = "pgrx")]
+mod settings;
+#[cfg(feature = "pgrx")]
+mod worker;

@@ -61,6 +61,10 @@ pub struct Database {
     pub loaded: u64,
     /// The generation at which a visitor could not read them.
     unreadable: u64,
+    /// Visitors that came to read them.
+    pub visitors: u32,
+    /// Visitors in a row that could not even connect.
+    lost_visitors: u32,
     watched: bool,
     /// The rules in force were read on a standby.
     pub in_recovery: bool,
@@ -69,6 +73,13 @@ pub struct Database {
     pub read_at: Timestamp,
     licenses: u32,
     exemptions: u32,
+}
+
+impl Database {
+    /// The last visitor could not read its tables.
+    pub fn has_failed(&self) -> bool {
+        self.unreadable == self.generation
+    }
 }
 
 impl Entry for Database {
@@ -209,6 +220,8 @@ impl<T: Tables> Ledger<'_, T> {
             generation,
             loaded: 0,
             unreadable: 0,
+            visitors: 0,
+            lost_visitors: 0,
             watched: false,
             in_recovery: false,
             exempt_superusers: true,
@@ -285,7 +298,7 @@ impl<T: Tables> Ledger<'_, T> {
     pub fn awaited(&self, besides: u32, in_recovery: bool) -> Option<Database> {
         let mut awaited = None;
         self.each_unread(in_recovery, |known| {
-            let tried = known.loaded != 0 && known.unreadable == known.generation;
+            let tried = known.loaded != 0 && known.has_failed();
             if known.oid != besides && !tried {
                 awaited = Some(*known);
             }
@@ -293,10 +306,34 @@ impl<T: Tables> Ledger<'_, T> {
         awaited
     }
 
+    /// A visitor has connected to the database, to read its tables.
+    pub fn visitor_arrived(&mut self, database: u32) {
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.visitors += 1;
+            known.lost_visitors = 0;
+        }
+    }
+
     /// A visitor could not read the database's tables: the rules in force stay for now.
     pub fn visit_failed(&mut self, database: u32) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.unreadable = known.generation;
+        }
+    }
+
+    /// A visitor could not connect to the database. After several it is taken to be out of order:
+    /// where nobody is in, and nobody can come in, it adds nothing to a pool.
+    pub fn visitor_lost(&mut self, database: u32) {
+        self.visit_failed(database);
+        let empty = self
+            .sessions
+            .iter()
+            .all(|s| s.number == 0 || s.database != database);
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.lost_visitors += 1;
+            if known.lost_visitors >= VISITORS_LOST && known.loaded == 0 && empty {
+                known.loaded = known.generation;
+            }
         }
     }
 
@@ -798,6 +835,9 @@ pub struct Viewpoint {
 
 /// How long rules that were read on a standby are relied on, in microseconds.
 const STANDBY_RULES_LAST: u64 = 1_000_000;
+
+/// So many visitors in a row that can't connect mean that a database is out of order.
+const VISITORS_LOST: u32 = 3;
 
 impl Exempt {
     /// The reason as `license_exempt_sessions` shows it.

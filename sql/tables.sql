@@ -1,0 +1,132 @@
+-- The tables that hold what was licensed. Their rows are read by every login of the database, by
+-- way of shared memory; see src/licenses.
+
+CREATE TABLE @extschema@.licenses (
+    product          text NOT NULL,
+    seats            int,
+    purchased        int,
+    counted_by       text NOT NULL DEFAULT 'user_host',
+    claimed_at       text NOT NULL DEFAULT 'login',
+    application_name text,
+    pool             text,
+    enforcement      text NOT NULL DEFAULT 'on',
+    overdraft        int NOT NULL DEFAULT 0,
+    linger           interval NOT NULL DEFAULT '0',
+    idle_timeout     interval,
+    reclaim_idle_after interval,
+    warn_at_percent  int NOT NULL DEFAULT 90,
+    valid_from       timestamptz,
+    valid_until      timestamptz,
+    grace            interval NOT NULL DEFAULT '0',
+    PRIMARY KEY (product),
+    -- Names are compared whole: what is longer than a name of PostgreSQL (63 bytes) is refused,
+    -- never cut.
+    CONSTRAINT licenses_product_is_a_name
+        CHECK (octet_length(product) BETWEEN 1 AND 63 AND product !~ '[\x01-\x1f\x7f]'),
+    CONSTRAINT licenses_pool_is_a_name
+        CHECK (octet_length(pool) BETWEEN 1 AND 63 AND pool !~ '[\x01-\x1f\x7f]'),
+    CONSTRAINT licenses_seats_not_negative CHECK (seats >= 0),
+    CONSTRAINT licenses_purchased_not_negative CHECK (purchased >= 0),
+    -- Unlimited seats (null) exceed any purchase.
+    CONSTRAINT licenses_seats_within_purchased
+        CHECK (purchased IS NULL OR seats IS NOT NULL AND seats <= purchased),
+    CONSTRAINT licenses_counted_by_known
+        CHECK (counted_by IN ('user_host', 'user', 'host', 'session', 'user_workstation')),
+    CONSTRAINT licenses_claimed_at_known CHECK (claimed_at IN ('login', 'checkout')),
+    CONSTRAINT licenses_enforcement_known CHECK (enforcement IN ('on', 'warn', 'off')),
+    CONSTRAINT licenses_application_name_is_a_pattern
+        CHECK (octet_length(application_name) BETWEEN 1 AND 127
+               AND application_name !~ '(^|[^\\])(\\\\)*\\$'),
+    CONSTRAINT licenses_overdraft_not_negative CHECK (overdraft >= 0),
+    CONSTRAINT licenses_warn_at_percent_in_range CHECK (warn_at_percent BETWEEN 0 AND 100),
+    CONSTRAINT licenses_grace_not_negative CHECK (grace >= '0'),
+    CONSTRAINT licenses_valid_from_before_until CHECK (valid_from < valid_until),
+    -- What this version can't do it refuses, rather than ignore it.
+    CONSTRAINT licenses_linger_not_supported_yet CHECK (linger = '0'),
+    CONSTRAINT licenses_idle_timeout_not_supported_yet CHECK (idle_timeout IS NULL),
+    CONSTRAINT licenses_reclaim_idle_after_not_supported_yet CHECK (reclaim_idle_after IS NULL)
+);
+
+-- A login must know which license it claims: no two may have the same pattern, or none.
+CREATE UNIQUE INDEX licenses_one_claim_per_application_name
+    ON @extschema@.licenses (application_name) NULLS NOT DISTINCT WHERE claimed_at = 'login';
+
+COMMENT ON TABLE @extschema@.licenses IS
+    'How many seats of each product this database may use at once, and the rules. Without a row everyone is admitted.';
+COMMENT ON COLUMN @extschema@.licenses.product IS 'Name of the product, shown to people';
+COMMENT ON COLUMN @extschema@.licenses.seats IS 'Seats that may be in use at once; null: unlimited';
+COMMENT ON COLUMN @extschema@.licenses.purchased IS 'Seats owned, which seats can''t exceed; null: no cap';
+COMMENT ON COLUMN @extschema@.licenses.counted_by IS
+    'What makes two connections the same user: user_host, user, host, session or user_workstation';
+COMMENT ON COLUMN @extschema@.licenses.claimed_at IS
+    'Who claims it: login (every login that application_name admits) or checkout (only applications)';
+COMMENT ON COLUMN @extschema@.licenses.application_name IS
+    'LIKE pattern of the application names whose logins claim it; the longest pattern wins; null: those that no pattern matches';
+COMMENT ON COLUMN @extschema@.licenses.pool IS
+    'Databases of this server with the same pool and product count together; null: this database alone';
+COMMENT ON COLUMN @extschema@.licenses.enforcement IS
+    'on; warn: admits, logs and counts what would have been denied; off: admits';
+COMMENT ON COLUMN @extschema@.licenses.overdraft IS 'Seats admitted beyond seats, and logged';
+COMMENT ON COLUMN @extschema@.licenses.linger IS
+    'How long a seat stays taken after its last holder left; this version knows 0 alone';
+COMMENT ON COLUMN @extschema@.licenses.idle_timeout IS
+    'Inactivity after which a seat is logged off; this version knows null (never) alone';
+COMMENT ON COLUMN @extschema@.licenses.reclaim_idle_after IS
+    'Inactivity after which a seat gives way to a newcomer; this version knows null (never) alone';
+COMMENT ON COLUMN @extschema@.licenses.warn_at_percent IS
+    'Percent of seats in use from which license_usage.status is warning';
+COMMENT ON COLUMN @extschema@.licenses.valid_from IS 'Nobody is admitted before';
+COMMENT ON COLUMN @extschema@.licenses.valid_until IS 'Nobody is admitted from then on, save within grace';
+COMMENT ON COLUMN @extschema@.licenses.grace IS 'Still admitted that long after valid_until';
+
+CREATE TABLE @extschema@.license_exemptions (
+    kind  text NOT NULL,
+    value text NOT NULL,
+    note  text,
+    PRIMARY KEY (kind, value),
+    CONSTRAINT license_exemptions_kind_known CHECK (kind IN ('role', 'host')),
+    CONSTRAINT license_exemptions_role_is_a_name
+        CHECK (kind <> 'role' OR octet_length(value) BETWEEN 1 AND 63),
+    -- An address with bits set right of its mask could mean the host or the network.
+    CONSTRAINT license_exemptions_host_is_local_address_or_network
+        CHECK (CASE WHEN kind <> 'host' OR value = 'local' THEN true
+                    ELSE value::inet = network(value::inet) END)
+);
+
+COMMENT ON TABLE @extschema@.license_exemptions IS 'Roles and hosts whose logins take no seat and are never denied';
+COMMENT ON COLUMN @extschema@.license_exemptions.kind IS 'role or host';
+COMMENT ON COLUMN @extschema@.license_exemptions.value IS
+    'The role''s name (its members are exempt too), or local, an address, or a network in CIDR form';
+COMMENT ON COLUMN @extschema@.license_exemptions.note IS 'Why it is exempt';
+
+-- Every change is noticed, whoever makes it: ALWAYS includes logical replication, which fires row
+-- triggers only. They only take note, and refuse nothing.
+CREATE TRIGGER license_change AFTER INSERT OR UPDATE OR DELETE ON @extschema@.licenses
+    FOR EACH ROW EXECUTE FUNCTION @extschema@.license_tables_changed();
+CREATE TRIGGER license_truncate AFTER TRUNCATE ON @extschema@.licenses
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.license_tables_changed();
+CREATE TRIGGER license_change AFTER INSERT OR UPDATE OR DELETE ON @extschema@.license_exemptions
+    FOR EACH ROW EXECUTE FUNCTION @extschema@.license_tables_changed();
+CREATE TRIGGER license_truncate AFTER TRUNCATE ON @extschema@.license_exemptions
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.license_tables_changed();
+
+ALTER TABLE @extschema@.licenses ENABLE ALWAYS TRIGGER license_change;
+ALTER TABLE @extschema@.licenses ENABLE ALWAYS TRIGGER license_truncate;
+ALTER TABLE @extschema@.license_exemptions ENABLE ALWAYS TRIGGER license_change;
+ALTER TABLE @extschema@.license_exemptions ENABLE ALWAYS TRIGGER license_truncate;
+
+COMMENT ON FUNCTION @extschema@.license_tables_changed() IS
+    'Trigger function: takes note of a change, which is in force once it is committed';
+COMMENT ON TRIGGER license_change ON @extschema@.licenses IS 'Takes note of changed rows';
+COMMENT ON TRIGGER license_truncate ON @extschema@.licenses IS 'Takes note of TRUNCATE';
+COMMENT ON TRIGGER license_change ON @extschema@.license_exemptions IS 'Takes note of changed rows';
+COMMENT ON TRIGGER license_truncate ON @extschema@.license_exemptions IS 'Takes note of TRUNCATE';
+
+-- A restored company database keeps its license.
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.licenses', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.license_exemptions', '');
+
+-- Whoever dumps the database must be able to read them; nobody but the owner writes them.
+REVOKE ALL ON @extschema@.licenses, @extschema@.license_exemptions FROM PUBLIC;
+GRANT SELECT ON @extschema@.licenses, @extschema@.license_exemptions TO PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.license_tables_changed() FROM PUBLIC;

@@ -1,0 +1,25 @@
+//! The functions under the views.
+//!
+//! They show the ledger as it is, for the current database and the pools that it belongs to.
+//! Without preloading they raise 55000.
+
+mod sessions;
+mod usage;
+
+use crate::memory;
+use crate::pg::error::{PgSqlErrorCode, Report};
+
+/// What to do where the library was not preloaded.
+pub const PRELOAD_HINT: &str = "Add pg_seats to shared_preload_libraries in postgresql.conf, as in \
+     shared_preload_libraries = 'pg_seats', and restart the server.";
+
+fn require_preloaded() {
+    if !memory::is_attached() {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "pg_seats is not preloaded",
+        )
+        .hint(PRELOAD_HINT)
+        .raise();
+    }
+}

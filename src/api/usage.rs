@@ -1,0 +1,119 @@
+//! `license_usage`: how much of each license is in use.
+
+use pgrx::prelude::*;
+
+use super::require_preloaded;
+use crate::ledger::license::{License, Timestamp};
+use crate::ledger::rules::Rules;
+use crate::ledger::table::Table;
+use crate::ledger::{Head, Tally};
+use crate::pg::backend;
+use crate::{licenses, memory, settings};
+
+const DAY: Timestamp = 86_400_000_000;
+
+/// What the ledger has of each license of the current database; under the view `license_usage`.
+/// Raises 55000 where pg_seats is not preloaded.
+#[pg_extern(volatile, parallel_restricted)]
+#[allow(clippy::type_complexity, reason = "the columns of a view")]
+fn license_usage() -> TableIterator<
+    'static,
+    (
+        name!(product, String),
+        name!(seats, Option<i32>),
+        name!(purchased, Option<i32>),
+        name!(in_use, i32),
+        name!(available, Option<i32>),
+        name!(waiting, i32),
+        name!(exempt, i32),
+        name!(high_water, i32),
+        name!(high_water_at, Option<TimestampWithTimeZone>),
+        name!(denied, i64),
+        name!(counted_since, TimestampWithTimeZone),
+        name!(valid_until, Option<TimestampWithTimeZone>),
+        name!(days_left, Option<i32>),
+        name!(status, &'static str),
+    ),
+> {
+    require_preloaded();
+    licenses::refresh();
+    let now = backend::now();
+    let rows = counts().into_iter().map(move |count| {
+        let License {
+            seats, valid_until, ..
+        } = count.license;
+        let left = |seats: i32| (i64::from(seats) - count.tally.in_use).max(0) as i32;
+        (
+            count.license.product.to_string(),
+            seats,
+            count.license.purchased,
+            count.tally.in_use as i32,
+            seats.map(left),
+            // Nobody waits for a seat: a login is admitted or denied at once.
+            0,
+            count.exempt,
+            count.tally.high_water as i32,
+            (count.tally.high_water > 0)
+                .then(|| timestamp(count.tally.high_water_at))
+                .flatten(),
+            count.license.denied as i64,
+            timestamp(count.counted_since),
+            valid_until.and_then(timestamp),
+            valid_until.filter(|&until| is_finite(until)).map(|until| {
+                i32::try_from(until.saturating_sub(now).div_euclid(DAY).max(0)).unwrap_or(i32::MAX)
+            }),
+            count
+                .license
+                .status(count.tally.in_use, settings::enforcement(), now),
+        )
+    });
+    TableIterator::new(rows.filter_map(|row| {
+        let (a, b, c, d, e, f, g, h, i, j, since, l, m, n) = row;
+        since.map(|since| (a, b, c, d, e, f, g, h, i, j, since, l, m, n))
+    }))
+}
+
+struct Count {
+    license: License,
+    tally: Tally,
+    exempt: i32,
+    counted_since: Timestamp,
+}
+
+fn counts() -> Vec<Count> {
+    let Some(Rules { licenses, .. }) = licenses::last_in_force(backend::database()) else {
+        return Vec::new();
+    };
+    let mut counts = Vec::with_capacity(licenses.len());
+    memory::read(|ledger| {
+        let Head { counted_since, .. } = *ledger.head;
+        for license in licenses {
+            // The license may have gone since: then it is no longer counted.
+            let Some(tally) = ledger.tallies.get(&license.tally).copied() else {
+                continue;
+            };
+            let exempt = ledger
+                .sessions
+                .iter()
+                .filter(|session| session.exempt.is_some() && session.tally == tally.number)
+                .count() as i32;
+            counts.push(Count {
+                license,
+                tally,
+                exempt,
+                counted_since,
+            });
+        }
+    });
+    counts
+}
+
+/// PostgreSQL's `infinity` and `-infinity`.
+fn is_finite(at: Timestamp) -> bool {
+    at != Timestamp::MAX && at != Timestamp::MIN
+}
+
+/// A moment as a value of SQL.
+pub(super) fn timestamp(at: Timestamp) -> Option<TimestampWithTimeZone> {
+    TimestampWithTimeZone::try_from(at).ok()
+}

@@ -1,0 +1,153 @@
+//! Notices what changes the license tables, and says so in the ledger when it commits.
+//!
+//! What counts as a change: rows (ROW triggers, also for logical replication, and TRUNCATE), and
+//! whatever happens to the tables themselves, their triggers or the extension (object access hook).
+//! Databases that come and go are noticed too: a number may be used again.
+#![allow(
+    unsafe_code,
+    reason = "hooks and callbacks are PostgreSQL's C interface"
+)]
+
+use std::cell::{Cell, RefCell};
+use std::ffi::{c_int, c_void};
+
+use pgrx::{pg_sys, prelude::*};
+
+use crate::pg::backend;
+use crate::pg::error::Report;
+use crate::{login, memory};
+
+thread_local! {
+    /// This transaction has changed the tables.
+    static PENDING: Cell<bool> = const { Cell::new(false) };
+    /// The ledger knows that this transaction is about to commit a change.
+    static BEGUN: Cell<bool> = const { Cell::new(false) };
+    /// The databases that this transaction created or dropped.
+    static DATABASES: RefCell<Vec<(u32, bool)>> = const { RefCell::new(Vec::new()) };
+    static PREVIOUS_HOOK: Cell<pg_sys::object_access_hook_type> = const { Cell::new(None) };
+}
+
+/// This transaction has changed the tables and not yet ended.
+pub fn is_pending() -> bool {
+    PENDING.get()
+}
+
+/// Called for every changed row of the license tables, and for TRUNCATE. Does nothing but take
+/// note, so that it never refuses a row.
+#[pg_trigger]
+fn license_tables_changed<'a>(
+    trigger: &'a PgTrigger<'a>,
+) -> Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, PgTriggerError> {
+    PENDING.set(true);
+    // The result of an AFTER trigger is ignored; TRUNCATE has no row.
+    Ok(trigger.new().or_else(|| trigger.old()))
+}
+
+/// Installs the hook and the callback, in the postmaster.
+pub fn install() {
+    // SAFETY: called once from _PG_init, while the library is preloaded.
+    unsafe {
+        PREVIOUS_HOOK.set(pg_sys::object_access_hook);
+        pg_sys::object_access_hook = Some(on_object_access);
+        pg_sys::RegisterXactCallback(Some(on_transaction), std::ptr::null_mut());
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_object_access(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    sub: c_int,
+    argument: *mut c_void,
+) {
+    if let Some(previous) = PREVIOUS_HOOK.get() {
+        // SAFETY: the hook that was there before, with the arguments that we were given.
+        unsafe {
+            pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| {
+                previous(access, class, object, sub, argument);
+            });
+        }
+    }
+    use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER, OAT_POST_CREATE, OAT_TRUNCATE};
+    if !matches!(
+        access,
+        OAT_DROP | OAT_POST_ALTER | OAT_POST_CREATE | OAT_TRUNCATE
+    ) {
+        return;
+    }
+    if class == pg_sys::DatabaseRelationId {
+        if access == OAT_POST_CREATE {
+            // Whatever is known of this number is of a database that is gone.
+            memory::write(|ledger| ledger.forget(object.to_u32()));
+        }
+        if matches!(access, OAT_DROP | OAT_POST_CREATE) {
+            let database = (object.to_u32(), access == OAT_POST_CREATE);
+            DATABASES.with_borrow_mut(|databases| databases.push(database));
+        }
+    } else if class == pg_sys::ExtensionRelationId
+        || class == pg_sys::TriggerRelationId
+        || class == pg_sys::RelationRelationId && access != OAT_POST_CREATE && is_ours(object)
+    {
+        PENDING.set(true);
+    }
+}
+
+/// True for a relation that belongs to our extension.
+fn is_ours(relation: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups in a transaction.
+    unsafe {
+        let extension = pg_sys::get_extension_oid(c"pg_seats".as_ptr(), true);
+        extension != pg_sys::InvalidOid
+            && pg_sys::getExtensionOfObject(pg_sys::RelationRelationId, relation) == extension
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
+    use pg_sys::XactEvent::{
+        XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE,
+    };
+    match event {
+        XACT_EVENT_PRE_COMMIT => {
+            login::at_pre_commit();
+            if PENDING.get() {
+                BEGUN.set(true);
+                memory::write(|ledger| ledger.change_begins(backend::database()));
+            }
+        }
+        XACT_EVENT_PRE_PREPARE if PENDING.get() => Report::new(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            "cannot PREPARE a transaction that has changed licenses",
+        )
+        .hint("Commit it without PREPARE TRANSACTION.")
+        .raise(),
+        XACT_EVENT_COMMIT => end(true),
+        XACT_EVENT_ABORT => end(false),
+        _ => {}
+    }
+}
+
+fn end(committed: bool) {
+    PENDING.set(false);
+    let begun = BEGUN.replace(false);
+    let databases = DATABASES.take();
+    if !begun && databases.is_empty() {
+        return;
+    }
+    memory::write(|ledger| {
+        if begun {
+            ledger.change_ends(backend::database());
+        }
+        if committed {
+            for (database, created) in &databases {
+                if *created {
+                    ledger.generation(*database);
+                } else {
+                    ledger.forget(*database);
+                }
+            }
+        }
+    });
+    memory::wake_launcher();
+}

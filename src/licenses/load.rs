@@ -1,0 +1,219 @@
+//! Reads a database's tables and puts what they say in force.
+
+use std::time::Duration;
+
+use crate::ledger::Published;
+use crate::ledger::identity::{Name, Text};
+use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
+use crate::ledger::rules::{Exemption, Hosts, Rules};
+use crate::ledger::session::Standing;
+use crate::pg::backend;
+use crate::pg::catalog::{self, Catalog};
+use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report};
+use crate::pg::table::{ReadError, Reader, Row, damaged, read_committed};
+use crate::{memory, settings};
+
+/// Why no rules could be put in force.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The tables can't be read now: somebody holds a lock on them, or they are damaged.
+    Unreadable(String),
+    /// The ledger has no room for them.
+    NoRoom,
+}
+
+/// Reads the tables of this backend's database and puts the rules in force, waiting for locks at
+/// most `patience`.
+pub fn load(database: u32, patience: Duration) -> Result<Rules, LoadError> {
+    loop {
+        let generation = memory::write(|ledger| ledger.generation(database)).flatten();
+        let mut rules = read_committed(patience, read).map_err(|error| {
+            LoadError::Unreadable(match error.code {
+                PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
+                    "somebody holds a lock on the tables".to_owned()
+                }
+                _ => error.message,
+            })
+        })?;
+        let Some(generation) = generation else {
+            // A database that there is no room to note is free of licenses or of users.
+            return if rules.licenses.is_empty() {
+                Ok(rules)
+            } else {
+                Err(LoadError::NoRoom)
+            };
+        };
+        rules.generation = generation;
+        match publish(database, &mut rules) {
+            Published::InForce { disagreement } => {
+                memory::announce_rules_read();
+                if let Some(product) = disagreement {
+                    warn_of_disagreement(product);
+                }
+                return Ok(rules);
+            }
+            Published::NoRoom => return Err(LoadError::NoRoom),
+            Published::Outdated | Published::Unjudged => {}
+        }
+    }
+}
+
+/// Judges the sessions of the database by the rules, and puts them in force.
+fn publish(database: u32, rules: &mut Rules) -> Published {
+    let mut sessions = Vec::with_capacity(memory::places());
+    let mut standings = Vec::with_capacity(memory::places());
+    loop {
+        sessions.clear();
+        memory::read(|ledger| sessions.extend_from_slice(ledger.sessions));
+        standings.clear();
+        standings.extend(sessions.iter().map(|session| {
+            if session.number != 0 && session.database == database {
+                (session.number, rules.judge(session, &mut Catalog))
+            } else {
+                (0, Standing::default())
+            }
+        }));
+        let published = memory::write(|ledger| ledger.publish(database, rules, &standings))
+            .unwrap_or(Published::NoRoom);
+        if published != Published::Unjudged {
+            return published;
+        }
+    }
+}
+
+fn warn_of_disagreement(product: Name) {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!("databases of one pool count \"{product}\" by different rules"),
+    )
+    .detail("The rule that gives most seats is in force for all of them.")
+    .hint("Set licenses.counted_by to the same value in every database of the pool.")
+    .log(PgLogLevel::WARNING);
+}
+
+/// The triggers that notice every change, as sql/tables.sql makes them.
+const TRIGGERS: i64 = 4;
+
+fn read(reader: &Reader) -> Result<Rules, ReadError> {
+    let mut rules = Rules {
+        in_recovery: backend::in_recovery(),
+        exempt_superusers: settings::exempt_superusers(),
+        read_at: backend::now(),
+        // Where there is no extension, its coming is noticed.
+        watched: true,
+        ..Rules::default()
+    };
+    let Some(extension) = catalog::extension() else {
+        return Ok(rules);
+    };
+    let schema = reader
+        .query(
+            &format!(
+                "SELECT quote_ident(nspname) FROM pg_extension e
+                   JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.oid = {extension}"
+            ),
+            |row| {
+                row.text(1)
+                    .ok_or_else(|| damaged("the extension has no schema"))
+            },
+        )?
+        .pop()
+        .and_then(|schema| String::from_utf8(schema).ok())
+        .ok_or_else(|| damaged("the extension's schema can't be read"))?;
+
+    let count = |triggers: &Row| Ok(triggers.number(1).unwrap_or(0));
+    let watching = reader.query(
+        &format!(
+            "SELECT count(*) FROM pg_trigger WHERE tgenabled = 'A'
+                AND tgname IN ('license_change', 'license_truncate')
+                AND tgrelid IN ('{0}.licenses'::regclass, '{0}.license_exemptions'::regclass)",
+            schema.replace('\'', "''")
+        ),
+        count,
+    )?;
+    rules.watched = watching == [TRIGGERS];
+    rules.licenses = reader.query(
+        &format!(
+            "SELECT product, seats, purchased, counted_by, claimed_at, application_name, pool,
+                    enforcement, overdraft, warn_at_percent, valid_from, valid_until,
+                    valid_until + grace
+               FROM {schema}.licenses ORDER BY product"
+        ),
+        license,
+    )?;
+    rules.exemptions = reader.query(
+        &format!(
+            "SELECT kind, value,
+                    CASE WHEN kind = 'host' AND value <> 'local' THEN host(value::inet) END,
+                    CASE WHEN kind = 'host' AND value <> 'local' THEN masklen(value::inet) END
+               FROM {schema}.license_exemptions ORDER BY kind, value"
+        ),
+        exemption,
+    )?;
+    for (place, license) in (0..).zip(&mut rules.licenses) {
+        license.key.place = place;
+    }
+    Ok(rules)
+}
+
+fn license(row: &Row) -> Result<License, ReadError> {
+    fn fitting<const N: usize>(row: &Row, column: i32) -> Result<Text<N>, ReadError> {
+        Text::new(row.text(column).unwrap_or_default())
+            .ok_or_else(|| damaged("a value of licenses is too long"))
+    }
+    fn word<W>(row: &Row, column: i32, from: fn(&str) -> Option<W>) -> Result<W, ReadError> {
+        let text = row.text(column).unwrap_or_default();
+        str::from_utf8(&text)
+            .ok()
+            .and_then(from)
+            .ok_or_else(|| damaged("a word of licenses is not known"))
+    }
+    let count = |column| row.number(column).map(|number| number as i32);
+    Ok(License {
+        key: RowKey {
+            database: backend::database(),
+            place: 0,
+        },
+        tally: 0,
+        product: fitting(row, 1)?,
+        seats: count(2),
+        purchased: count(3),
+        counted_by: word(row, 4, CountedBy::from_word)?,
+        claimed_at: word(row, 5, ClaimedAt::from_word)?,
+        application_name: fitting(row, 6)?,
+        pool: fitting(row, 7)?,
+        enforcement: word(row, 8, Enforcement::from_word)?,
+        overdraft: count(9).unwrap_or(0),
+        warn_at_percent: count(10).unwrap_or(100),
+        valid_from: row.number(11),
+        valid_until: row.number(12),
+        admits_until: row.number(13),
+        denied: 0,
+    })
+}
+
+fn exemption(row: &Row) -> Result<Exemption, ReadError> {
+    let value = row.text(2).unwrap_or_default();
+    let (role, hosts) = if row.text(1).as_deref() == Some(b"role") {
+        let role = Name::new(&value).ok_or_else(|| damaged("a role's name is too long"))?;
+        (role, Hosts::NONE)
+    } else if value == b"local" {
+        (Name::EMPTY, Hosts::LOCAL)
+    } else {
+        let address = row.text(3).unwrap_or_default();
+        let address = str::from_utf8(&address)
+            .ok()
+            .and_then(|address| address.parse().ok())
+            .ok_or_else(|| damaged("an exempt host is not an address"))?;
+        let bits = row
+            .number(4)
+            .and_then(|bits| u8::try_from(bits).ok())
+            .unwrap_or(128);
+        (Name::EMPTY, Hosts::new(address, bits))
+    };
+    let key = RowKey {
+        database: backend::database(),
+        place: 0,
+    };
+    Ok(Exemption { key, role, hosts })
+}

@@ -1,0 +1,135 @@
+//! The rules in force: read from a database's tables, published in the ledger, renewed after every
+//! change.
+//!
+//! * [`change`]: notices what changes the tables: the one way by which rules become outdated
+//! * [`load`]: the one reader of the tables
+//!
+//! A change gives its database a new generation when it commits. A login that finds the rules in
+//! force outdated reads the tables itself and publishes them for all. No worker is needed for that;
+//! only where databases share a pool does the launcher have others' tables read (see
+//! [`crate::worker`]).
+
+pub mod change;
+mod load;
+
+use std::time::{Duration, Instant};
+
+use crate::ledger::Viewpoint;
+use crate::ledger::rules::Rules;
+use crate::pg::{backend, error};
+use crate::{memory, settings};
+
+pub use load::{LoadError, load};
+
+/// From where this process looks at the rules in force.
+pub fn viewpoint() -> Viewpoint {
+    Viewpoint {
+        now: backend::now(),
+        in_recovery: backend::in_recovery(),
+        exempt_superusers: settings::exempt_superusers(),
+    }
+}
+
+/// The rules in force for a database, if they are current.
+pub fn current(database: u32) -> Option<Rules> {
+    let view = viewpoint();
+    copy(database, Some(view))
+}
+
+/// The rules in force for a database, current or not; `None` when none were ever read.
+pub fn last_in_force(database: u32) -> Option<Rules> {
+    copy(database, None)
+}
+
+fn copy(database: u32, only_current: Option<Viewpoint>) -> Option<Rules> {
+    let mut rules = Rules::default();
+    rules.licenses.reserve(8);
+    rules.exemptions.reserve(32);
+    loop {
+        let (copied, rows) = memory::read(|ledger| {
+            if only_current.is_some_and(|view| !ledger.is_current(database, view)) {
+                return (None, None);
+            }
+            let copied = ledger.copy_rules(database, &mut rules);
+            (copied, Some(ledger.rows(database)))
+        })?;
+        if copied.is_some() {
+            return Some(rules);
+        }
+        let (licenses, exemptions) = rows?;
+        if rules.licenses.capacity() >= licenses && rules.exemptions.capacity() >= exemptions {
+            return None;
+        }
+        rules.licenses.reserve(licenses);
+        rules.exemptions.reserve(exemptions);
+    }
+}
+
+/// The rules of this backend's database: those in force when they are current, else read and put
+/// in force. When they can't be read in time, the last ones stay in force, and the log says so.
+pub fn in_force(patience: Duration) -> Result<Rules, LoadError> {
+    let database = backend::database();
+    if let Some(rules) = current(database) {
+        return Ok(rules);
+    }
+    match load(database, patience) {
+        Err(LoadError::Unreadable(message)) => match last_in_force(database) {
+            Some(rules) => {
+                error::log(format!(
+                    "could not load licenses of database \"{}\": {message}; the last ones stay in force",
+                    crate::pg::catalog::database_name(database)
+                ));
+                Ok(rules)
+            }
+            None => Err(LoadError::Unreadable(message)),
+        },
+        loaded => loaded,
+    }
+}
+
+/// Brings the rules of this backend's database up to date before they are shown, unless its own
+/// transaction has changed them: then the ledger shows what is committed.
+pub fn refresh() {
+    let database = backend::database();
+    if current(database).is_none() && !change::is_pending() {
+        // What can't be read now is shown as it was; the next login says why.
+        let _ = load(database, settings::load_timeout());
+    }
+}
+
+/// Waits until what other databases add to a pool is known, at most `patience`.
+pub fn await_pool(patience: Duration) -> Result<(), LoadError> {
+    let database = backend::database();
+    let deadline = Instant::now() + patience;
+    loop {
+        let in_recovery = backend::in_recovery();
+        let Some((visited, awaited)) =
+            memory::read(|ledger| (ledger.head.visited, ledger.awaited(database, in_recovery)))
+        else {
+            return Ok(());
+        };
+        if visited && awaited.is_none() {
+            memory::stop_awaiting();
+            return Ok(());
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            memory::stop_awaiting();
+            return match awaited {
+                Some(other) if visited && other.loaded != 0 => {
+                    let name = crate::pg::catalog::database_name(other.oid);
+                    error::log(format!(
+                        "licenses of database \"{name}\" have not been read since they changed; the last ones stay in force"
+                    ));
+                    Ok(())
+                }
+                _ => Err(LoadError::Unreadable(
+                    "not every database of the pool has been read since the server started"
+                        .to_owned(),
+                )),
+            };
+        }
+        memory::wake_launcher();
+        memory::await_rules_read(left.min(Duration::from_millis(100)));
+    }
+}

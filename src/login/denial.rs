@@ -1,0 +1,154 @@
+//! What a denied user, and the server log, are told.
+
+use std::collections::HashMap;
+
+use crate::ledger::license::OutOfDates;
+use crate::ledger::session::{SeatKey, Session};
+use crate::ledger::{Cause, Denial, Remark};
+use crate::licenses::LoadError;
+use crate::pg::error::{self, PgSqlErrorCode, Report};
+use crate::pg::{backend, catalog, status};
+use crate::{memory, settings};
+
+/// How many of those who hold seats a denied user is told.
+const NAMED_HOLDERS: usize = 3;
+
+/// The report to a user whose login is denied.
+pub fn report(denial: &Denial) -> Report {
+    let product = &denial.product;
+    match denial.cause {
+        Cause::Full { in_use, limit } => Report::new(
+            PgSqlErrorCode::ERRCODE_TOO_MANY_CONNECTIONS,
+            format!("maximum user license count reached for \"{product}\""),
+        )
+        .detail(full(denial.tally, in_use, limit))
+        .hint(
+            "Someone must log out before another user can log in, \
+             or an administrator must raise the number of seats.",
+        )
+        .reason(c"license_full"),
+        Cause::OutOfDates(OutOfDates::Expired(until)) => Report::new(
+            PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+            format!(
+                "license for \"{product}\" expired on {}",
+                catalog::timestamp_text(until)
+            ),
+        )
+        .hint("An administrator must renew the license.")
+        .reason(c"license_expired"),
+        Cause::OutOfDates(OutOfDates::NotYetValid(from)) => Report::new(
+            PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+            format!(
+                "license for \"{product}\" is not valid before {}",
+                catalog::timestamp_text(from)
+            ),
+        )
+        .hint("Log in when the license is valid, or ask an administrator for another one.")
+        .reason(c"license_not_yet_valid"),
+        Cause::TableFull => table_full(),
+    }
+}
+
+fn table_full() -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_TOO_MANY_CONNECTIONS,
+        "the server has no room for more license seats",
+    )
+    .hint("An administrator must increase pg_seats.max_seats and restart the server.")
+    .reason(c"license_table_full")
+}
+
+/// The report to a user whose database's licenses could not be loaded.
+pub fn not_loaded(database: u32, error: LoadError) -> Report {
+    match error {
+        LoadError::NoRoom => table_full(),
+        LoadError::Unreadable(cause) => Report::new(
+            PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW,
+            format!(
+                "could not load licenses of database \"{}\"",
+                catalog::database_name(database)
+            ),
+        )
+        .detail(format!("The cause: {cause}."))
+        .hint("Try again in a moment; if it persists, an administrator must look at the license tables.")
+        .reason(c"license_not_loaded"),
+    }
+}
+
+/// Writes to the server log what an administrator should know of an admitted login.
+pub fn log(session: &Session, remark: Remark) {
+    let who = format!("user \"{}\" at {}", session.usename, session.who.host);
+    match remark {
+        Remark::None => {}
+        Remark::Overdraft(Denial { product, cause, .. }) => {
+            error::log(format!(
+                "overdraft of license \"{product}\" by {who}: {}",
+                figures(cause)
+            ));
+        }
+        Remark::WouldBeDenied(Denial { product, cause, .. }) => error::log(format!(
+            "license \"{product}\" would have denied {who}: {}",
+            figures(cause)
+        )),
+    }
+}
+
+fn figures(cause: Cause) -> String {
+    match cause {
+        Cause::Full { in_use, limit } => format!("{in_use} of {limit} seats were in use"),
+        Cause::OutOfDates(OutOfDates::Expired(until)) => {
+            format!("it expired on {}", catalog::timestamp_text(until))
+        }
+        Cause::OutOfDates(OutOfDates::NotYetValid(from)) => {
+            format!("it is not valid before {}", catalog::timestamp_text(from))
+        }
+        Cause::TableFull => "the server has no room for more seats".to_owned(),
+    }
+}
+
+fn full(tally: u64, in_use: i64, limit: i64) -> String {
+    let count = format!("{in_use} of {limit} seats are in use.");
+    if !settings::denial_names_holders() {
+        return count;
+    }
+    match idle_holders(tally).as_slice() {
+        [] => count,
+        [holder] => format!("{count} Idle longest: {holder}."),
+        holders => format!("{count} Idle longest: {}.", holders.join(", ")),
+    }
+}
+
+/// The names of those whose seats have been idle longest, every session of the seat taken together.
+fn idle_holders(tally: u64) -> Vec<String> {
+    let mut sessions = Vec::with_capacity(memory::places());
+    memory::read(|ledger| sessions.extend_from_slice(ledger.sessions));
+    let activities = status::activities();
+    let now = backend::now();
+    let mut seats: HashMap<SeatKey, (i64, String)> = HashMap::new();
+    for session in &sessions {
+        let Some(key) = session.seat.filter(|key| key.tally == tally) else {
+            continue;
+        };
+        let inactive_since = activities
+            .get(&session.pid)
+            .and_then(|activity| activity.inactive_since)
+            .unwrap_or(now);
+        let seat = seats
+            .entry(key)
+            .or_insert((i64::MIN, format!("\"{}\"", session.usename)));
+        seat.0 = seat.0.max(inactive_since);
+    }
+    let mut idle: Vec<_> = seats
+        .into_values()
+        .filter(|(since, _)| *since < now)
+        .collect();
+    idle.sort();
+    let mut names: Vec<String> = Vec::new();
+    for (_, name) in idle {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.truncate(NAMED_HOLDERS);
+    names
+}

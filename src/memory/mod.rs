@@ -1,0 +1,267 @@
+//! The ledger in shared memory, behind one lock.
+//!
+//! Locking rules: everything here is read and written under the one lock "pg_seats". Under it
+//! nothing raises an error, waits or allocates: callers make room before, copy out, release, and
+//! speak afterwards. [`read`] takes it shared, [`write`] exclusive; they do not nest.
+//!
+//! All of it is rebuilt empty when the server starts, and after a crash of any backend: then every
+//! session is gone too.
+#![allow(unsafe_code, reason = "shared memory is raw memory")]
+
+mod shared;
+
+use std::ffi::c_long;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::time::Duration;
+
+use pgrx::pg_sys;
+
+use crate::ledger::license::License;
+use crate::ledger::rules::Exemption;
+use crate::ledger::session::{Seat, Session};
+use crate::ledger::{Database, Head, Ledger, Tally};
+use crate::pg::backend;
+use crate::settings;
+use shared::{Shared, SharedTable};
+
+/// What is in shared memory beside the tables.
+#[repr(C)]
+struct Control {
+    head: Head,
+    /// The launcher's latch, while there is a launcher.
+    launcher: *mut pg_sys::Latch,
+    /// Signalled whenever a database's rules have been read.
+    rules_read: pg_sys::ConditionVariable,
+}
+
+/// Where this process finds everything: made by the postmaster, inherited by every backend.
+struct Attached {
+    lock: *mut pg_sys::LWLock,
+    control: *mut Control,
+    sessions: *mut Session,
+    places: usize,
+    databases: SharedTable<Database>,
+    licenses: SharedTable<License>,
+    exemptions: SharedTable<Exemption>,
+    tallies: SharedTable<Tally>,
+    seats: SharedTable<Seat>,
+}
+
+static ATTACHED: AtomicPtr<Attached> = AtomicPtr::new(ptr::null_mut());
+
+const NAME: &std::ffi::CStr = c"pg_seats";
+
+/// How many entries each table has room for.
+struct Sizes {
+    places: usize,
+    databases: usize,
+    rows: usize,
+    tallies: usize,
+    seats: usize,
+}
+
+fn sizes() -> Sizes {
+    // SAFETY: set before the hooks that call this.
+    let places = usize::try_from(unsafe { pg_sys::MaxBackends }).unwrap_or(0);
+    let max_seats = settings::max_seats();
+    let rows = (max_seats / 10).max(256);
+    Sizes {
+        places,
+        databases: rows,
+        rows,
+        // New rules find their tallies before those of the former ones go.
+        tallies: 2 * rows,
+        // Sessions that are in when a license comes always find their seat.
+        seats: max_seats + places,
+    }
+}
+
+/// Asks for shared memory and the lock. Called by the postmaster before it makes them.
+pub fn request() {
+    let sizes = sizes();
+    // SAFETY: called in the shmem_request hook.
+    unsafe {
+        let bytes = size_of::<Control>()
+            + sizes.places * size_of::<Session>()
+            + SharedTable::<Database>::bytes(sizes.databases)
+            + SharedTable::<License>::bytes(sizes.rows)
+            + SharedTable::<Exemption>::bytes(sizes.rows)
+            + SharedTable::<Tally>::bytes(sizes.tallies)
+            + SharedTable::<Seat>::bytes(sizes.seats);
+        pg_sys::RequestAddinShmemSpace(bytes);
+        pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), 1);
+    }
+}
+
+/// Makes the ledger, empty. Called by the postmaster alone, at the start and after a crash.
+pub fn create() {
+    let sizes = sizes();
+    // SAFETY: called in the shmem_startup hook, before there is any other process; the structures
+    // are written whole before anyone reads them.
+    unsafe {
+        let mut found = false;
+        let control = pg_sys::ShmemInitStruct(
+            c"pg_seats control".as_ptr(),
+            size_of::<Control>(),
+            &raw mut found,
+        )
+        .cast::<Control>();
+        control.write(Control {
+            head: Head::default(),
+            launcher: ptr::null_mut(),
+            rules_read: std::mem::zeroed(),
+        });
+        (*control).head.max_seats = settings::max_seats();
+        (*control).head.counted_since = backend::now();
+        pg_sys::ConditionVariableInit(&raw mut (*control).rules_read);
+        let sessions = pg_sys::ShmemInitStruct(
+            c"pg_seats sessions".as_ptr(),
+            sizes.places * size_of::<Session>(),
+            &raw mut found,
+        )
+        .cast::<Session>();
+        for place in 0..sizes.places {
+            sessions.add(place).write(Session::FREE);
+        }
+        let attached = Box::new(Attached {
+            lock: &raw mut (*pg_sys::GetNamedLWLockTranche(NAME.as_ptr())).lock,
+            control,
+            sessions,
+            places: sizes.places,
+            databases: SharedTable::create(c"pg_seats databases", sizes.databases),
+            licenses: SharedTable::create(c"pg_seats licenses", sizes.rows),
+            exemptions: SharedTable::create(c"pg_seats exemptions", sizes.rows),
+            tallies: SharedTable::create(c"pg_seats tallies", sizes.tallies),
+            seats: SharedTable::create(c"pg_seats seats", sizes.seats),
+        });
+        ATTACHED.store(Box::into_raw(attached), Ordering::Relaxed);
+    }
+}
+
+fn attached() -> Option<&'static Attached> {
+    // SAFETY: null, or made by `create` and never freed.
+    unsafe { ATTACHED.load(Ordering::Relaxed).as_ref() }
+}
+
+/// True when the library was preloaded, so that there is a ledger.
+pub fn is_attached() -> bool {
+    attached().is_some()
+}
+
+/// The lock, held until dropped.
+struct Held(*mut pg_sys::LWLock);
+
+impl Held {
+    fn acquire(lock: *mut pg_sys::LWLock, mode: pg_sys::LWLockMode::Type) -> Held {
+        // SAFETY: our own lock, in shared memory.
+        unsafe { pg_sys::LWLockAcquire(lock, mode) };
+        Held(lock)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // SAFETY: held since `acquire`; nothing under it raises an error that would release it.
+        unsafe { pg_sys::LWLockRelease(self.0) };
+    }
+}
+
+impl Attached {
+    /// The ledger. The caller holds the lock, and through a shared one it only reads.
+    unsafe fn ledger(&self) -> Ledger<'static, Shared> {
+        // SAFETY: in shared memory for as long as the server runs, and lent to one caller at a
+        // time by the lock.
+        unsafe {
+            Ledger {
+                head: &mut (*self.control).head,
+                sessions: std::slice::from_raw_parts_mut(self.sessions, self.places),
+                databases: self.databases,
+                licenses: self.licenses,
+                exemptions: self.exemptions,
+                tallies: self.tallies,
+                seats: self.seats,
+            }
+        }
+    }
+}
+
+/// Looks at the ledger. `None` when the library was not preloaded.
+pub fn read<R>(look: impl FnOnce(&Ledger<'static, Shared>) -> R) -> Option<R> {
+    let attached = attached()?;
+    let _held = Held::acquire(attached.lock, pg_sys::LWLockMode::LW_SHARED);
+    // SAFETY: the lock is held, and a shared reference only reads.
+    Some(look(&unsafe { attached.ledger() }))
+}
+
+/// Changes the ledger. `None` when the library was not preloaded.
+pub fn write<R>(change: impl FnOnce(&mut Ledger<'static, Shared>) -> R) -> Option<R> {
+    let attached = attached()?;
+    let _held = Held::acquire(attached.lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
+    // SAFETY: the lock is held by this process alone.
+    Some(change(&mut unsafe { attached.ledger() }))
+}
+
+/// How many sessions there can be.
+pub fn places() -> usize {
+    attached().map_or(0, |attached| attached.places)
+}
+
+/// Tells those who wait for a database's rules that some have been read.
+pub fn announce_rules_read() {
+    if let Some(attached) = attached() {
+        // SAFETY: initialised by `create`.
+        unsafe { pg_sys::ConditionVariableBroadcast(&raw mut (*attached.control).rules_read) };
+    }
+}
+
+/// Waits until some rules have been read, at most this long.
+pub fn await_rules_read(patience: Duration) {
+    if let Some(attached) = attached() {
+        let milliseconds = c_long::try_from(patience.as_millis()).unwrap_or(c_long::MAX);
+        // SAFETY: initialised by `create`; may end with an error when the session is cancelled.
+        unsafe {
+            pg_sys::ConditionVariableTimedSleep(
+                &raw mut (*attached.control).rules_read,
+                milliseconds.max(1),
+                pg_sys::PG_WAIT_EXTENSION,
+            );
+        }
+    }
+}
+
+/// Ends a wait that was begun by [`await_rules_read`].
+pub fn stop_awaiting() {
+    // SAFETY: does nothing when nothing is awaited.
+    unsafe { pg_sys::ConditionVariableCancelSleep() };
+}
+
+/// Makes this process the launcher, or no longer.
+pub fn set_launcher(present: bool) {
+    if let Some(attached) = attached() {
+        let _held = Held::acquire(attached.lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
+        // SAFETY: the lock is held; the latch is this process's own, in shared memory.
+        unsafe {
+            (*attached.control).launcher = if present {
+                pg_sys::MyLatch
+            } else {
+                ptr::null_mut()
+            };
+        }
+    }
+}
+
+/// Wakes the launcher, if there is one.
+pub fn wake_launcher() {
+    if let Some(attached) = attached() {
+        let _held = Held::acquire(attached.lock, pg_sys::LWLockMode::LW_SHARED);
+        // SAFETY: the lock is held, so the launcher can't leave meanwhile; setting a latch neither
+        // waits nor fails.
+        unsafe {
+            let latch = (*attached.control).launcher;
+            if !latch.is_null() {
+                pg_sys::SetLatch(latch);
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! This backend: who is at the other end of its connection, and its place among all backends.
+#![allow(
+    unsafe_code,
+    reason = "reads this process's own state in PostgreSQL's globals"
+)]
+
+use std::ffi::{CStr, c_char, c_int};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use pgrx::pg_sys;
+
+use crate::ledger::identity::{Host, Name, Who};
+use crate::ledger::license::Timestamp;
+use crate::ledger::session::Session;
+use crate::settings;
+
+/// The head of PostgreSQL's `Port`, up to the last field that we need. pgrx's own binding does not
+/// fit every version. A test compares what is read here with what clients sent.
+#[repr(C)]
+pub struct Port {
+    sock: c_int,
+    noblock: bool,
+    proto: u32,
+    laddr: pg_sys::SockAddr,
+    raddr: pg_sys::SockAddr,
+    remote_host: *mut c_char,
+    remote_hostname: *mut c_char,
+    remote_hostname_resolv: c_int,
+    remote_hostname_errcode: c_int,
+    remote_port: *mut c_char,
+    #[cfg(any(feature = "pg15", feature = "pg16"))]
+    can_accept_connections: c_int,
+    #[cfg(feature = "pg18")]
+    local_host: [c_char; 64],
+    database_name: *mut c_char,
+    user_name: *mut c_char,
+    cmdline_options: *mut c_char,
+    guc_options: *mut pg_sys::List,
+    application_name: *mut c_char,
+}
+
+/// This backend's place among all that the server can have, from 0.
+pub fn place() -> usize {
+    // SAFETY: only called in backends, which have a PGPROC.
+    unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg16"))]
+        let number = (*pg_sys::MyProc).pgprocno;
+        #[cfg(any(feature = "pg17", feature = "pg18"))]
+        let number = pg_sys::MyProcNumber;
+        usize::try_from(number).unwrap_or(usize::MAX)
+    }
+}
+
+/// The present moment.
+pub fn now() -> Timestamp {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+/// The OID of the database that this backend is connected to, 0 for none.
+pub fn database() -> u32 {
+    // SAFETY: a plain global of this process.
+    unsafe { pg_sys::MyDatabaseId.to_u32() }
+}
+
+/// The server is replaying another's changes.
+pub fn in_recovery() -> bool {
+    // SAFETY: reads shared memory that every backend is attached to.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// A random UUID (version 4).
+pub fn random_uuid() -> [u8; 16] {
+    let mut uuid = [0_u8; 16];
+    // SAFETY: writes as many bytes as there are.
+    let strong = unsafe { pg_sys::pg_strong_random(uuid.as_mut_ptr().cast(), uuid.len()) };
+    if !strong {
+        super::error::log("pg_seats could not draw a random seat id");
+    }
+    let [_, _, _, _, _, _, version, _, variant, ..] = &mut uuid;
+    *version = *version & 0x0f | 0x40;
+    *variant = *variant & 0x3f | 0x80;
+    uuid
+}
+
+/// The session of this backend, before it is judged. Only where the startup transaction has opened
+/// the database and applied the startup settings.
+pub fn session() -> Session {
+    // SAFETY: this process's own globals; MyProcPort is set in every client backend, and Port is
+    // the head of what it points to.
+    unsafe {
+        let role = pg_sys::GetAuthenticatedUserId();
+        let known = role != pg_sys::InvalidOid;
+        let usename = pg_sys::GetUserNameFromId(role, true);
+        let port = pg_sys::MyProcPort.cast::<Port>();
+        let (address, host) = if port.is_null() {
+            (Host::NONE, Host::LOCAL)
+        } else {
+            let peer = ip_address(&(*port).raddr);
+            let own = ip_address(&(*port).laddr).map(|(own, _)| own);
+            let address = peer.map_or(Host::NONE, |(peer, zone)| Host::of_address(peer, zone));
+            (address, Host::of_peer(peer, own))
+        };
+        Session {
+            pid: pg_sys::MyProcPid,
+            database: database(),
+            who: Who {
+                role: role.to_u32(),
+                host,
+                workstation: Name::new(settings::workstation()).unwrap_or(Name::EMPTY),
+            },
+            address,
+            usename: bytes(usename).and_then(Name::new).unwrap_or(Name::EMPTY),
+            application_name: if port.is_null() {
+                Name::EMPTY
+            } else {
+                application_name(&*port)
+            },
+            since: now(),
+            seat_id: random_uuid(),
+            superuser: known && pg_sys::superuser_arg(role),
+            replication: pg_sys::am_walsender || known && pg_sys::has_rolreplication(role),
+            ..Session::FREE
+        }
+    }
+}
+
+unsafe fn bytes<'a>(text: *const c_char) -> Option<&'a [u8]> {
+    // SAFETY: PostgreSQL's strings end in a zero byte.
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes())
+}
+
+fn ip_address(address: &pg_sys::SockAddr) -> Option<(IpAddr, u32)> {
+    let storage = (&raw const address.addr).cast::<u8>();
+    // SAFETY: a sockaddr of these families begins with family, port (and flow), address (and zone),
+    // and sockaddr_storage is large and aligned enough for either.
+    unsafe {
+        let octets = |at: usize, len: usize| std::slice::from_raw_parts(storage.add(at), len);
+        match i32::from(address.addr.ss_family) {
+            AF_INET => {
+                let v4: [u8; 4] = octets(4, 4).try_into().ok()?;
+                Some((Ipv4Addr::from(v4).into(), 0))
+            }
+            AF_INET6 => {
+                let v6: [u8; 16] = octets(8, 16).try_into().ok()?;
+                let zone: [u8; 4] = octets(24, 4).try_into().ok()?;
+                Some((Ipv6Addr::from(v6).into(), u32::from_ne_bytes(zone)))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Linux's numbers, the same on every architecture.
+const AF_INET: i32 = 2;
+const AF_INET6: i32 = 10;
+
+/// The startup packet's application name as far as PostgreSQL shows one (63 bytes). The name as it
+/// was sent where it is proper text in the server's encoding; PostgreSQL's own, with the letters
+/// beyond ASCII replaced, where it is not.
+unsafe fn application_name(port: &Port) -> Name {
+    // SAFETY: guc_options is a list of C strings, names and values by turns.
+    unsafe {
+        let options = port.guc_options;
+        let len = if options.is_null() {
+            0
+        } else {
+            (*options).length
+        };
+        let option = |at: c_int| bytes(pg_sys::list_nth(options, at).cast());
+        let sent = (0..len)
+            .step_by(2)
+            .filter(|&at| option(at) == Some(b"application_name"))
+            .filter_map(|at| option(at + 1))
+            .last()
+            .filter(|name| is_proper_text(name));
+        let name = sent
+            .or_else(|| bytes(port.application_name))
+            .unwrap_or_default();
+        let limit = pg_sys::NAMEDATALEN as c_int - 1;
+        let len = pg_sys::pg_mbcliplen(name.as_ptr().cast(), name.len() as c_int, limit);
+        name.get(..usize::try_from(len).unwrap_or(0))
+            .and_then(Name::new)
+            .unwrap_or(Name::EMPTY)
+    }
+}
+
+/// True for text without control characters that is valid in the server's encoding.
+pub fn is_proper_text(text: &[u8]) -> bool {
+    let Ok(len) = c_int::try_from(text.len()) else {
+        return false;
+    };
+    // SAFETY: reads `len` bytes and raises nothing.
+    let valid = unsafe {
+        pg_sys::pg_verify_mbstr(
+            pg_sys::GetDatabaseEncoding(),
+            text.as_ptr().cast(),
+            len,
+            true,
+        )
+    };
+    valid && !text.iter().any(u8::is_ascii_control)
+}

@@ -1,0 +1,125 @@
+//! Roles, databases and privileges, as the system catalogs have them.
+#![allow(unsafe_code, reason = "looks things up in PostgreSQL's catalog caches")]
+
+use std::ffi::{CStr, CString, c_int};
+
+use pgrx::pg_sys;
+
+use crate::ledger::identity::Name;
+use crate::ledger::rules::Facts;
+use crate::ledger::session::Session;
+
+/// What the catalogs say of a session. Only within a transaction.
+pub struct Catalog;
+
+impl Facts for Catalog {
+    fn is_member(&mut self, session: &Session, role: &Name) -> bool {
+        let Some(role) = CString::new(role.as_bytes()).ok() else {
+            return false;
+        };
+        // SAFETY: a zero-terminated name; a role that does not exist is no error.
+        unsafe {
+            let role = pg_sys::get_role_oid(role.as_ptr(), true);
+            role != pg_sys::InvalidOid
+                && pg_sys::is_member_of_role_nosuper(pg_sys::Oid::from(session.who.role), role)
+        }
+    }
+
+    fn is_like(&mut self, session: &Session, pattern: &[u8]) -> bool {
+        is_like(session.application_name.as_bytes(), pattern)
+    }
+}
+
+/// PostgreSQL's own LIKE, byte by byte save for the server's encoding.
+fn is_like(text: &[u8], pattern: &[u8]) -> bool {
+    // SAFETY: copies the bytes into text values and compares them, as the operator does.
+    unsafe {
+        let value = |bytes: &[u8]| {
+            let len = bytes.len() as c_int;
+            pg_sys::Datum::from(pg_sys::cstring_to_text_with_len(bytes.as_ptr().cast(), len))
+        };
+        let collation = pg_sys::Oid::from(C_COLLATION);
+        let like = pg_sys::Oid::from(pg_sys::F_TEXTLIKE);
+        pg_sys::OidFunctionCall2Coll(like, collation, value(text), value(pattern)).value() != 0
+    }
+}
+
+/// The OID of the collation "C", fixed in PostgreSQL's catalogs.
+const C_COLLATION: u32 = 950;
+
+/// The database's name, or empty when it is gone.
+pub fn database_name(database: u32) -> String {
+    // SAFETY: a catalog look-up within a transaction.
+    text(unsafe { pg_sys::get_database_name(pg_sys::Oid::from(database)) })
+}
+
+/// The role's name, or empty when it is gone.
+pub fn role_name(role: u32) -> String {
+    // SAFETY: a catalog look-up within a transaction.
+    text(unsafe { pg_sys::GetUserNameFromId(pg_sys::Oid::from(role), true) })
+}
+
+/// The databases that can be connected to. Within a transaction; needs no database of its own.
+pub fn connectable_databases() -> Vec<u32> {
+    let mut databases = Vec::new();
+    // SAFETY: scans a shared catalog, as the autovacuum launcher does.
+    unsafe {
+        let relation =
+            pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
+        let scan = pg_sys::table_beginscan_catalog(relation, 0, std::ptr::null_mut());
+        loop {
+            let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
+            if tuple.is_null() {
+                break;
+            }
+            let row = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>();
+            // A limit of -2 marks what an interrupted DROP DATABASE left.
+            if (*row).datallowconn && (*row).datconnlimit != -2 {
+                databases.push((*row).oid.to_u32());
+            }
+        }
+        ((*(*scan).rs_rd).rd_tableam.as_ref())
+            .and_then(|access| access.scan_end)
+            .inspect(|end| end(scan));
+        pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
+    }
+    databases
+}
+
+/// The OID of our extension in this database, if it has one.
+pub fn extension() -> Option<u32> {
+    // SAFETY: a catalog look-up within a transaction.
+    let oid = unsafe { pg_sys::get_extension_oid(c"pg_seats".as_ptr(), true) };
+    (oid != pg_sys::InvalidOid).then(|| oid.to_u32())
+}
+
+/// The current user may see everybody's sessions, as for PostgreSQL's own statistics.
+pub fn sees_all_sessions() -> bool {
+    // SAFETY: a catalog look-up within a transaction.
+    unsafe {
+        let monitor = pg_sys::Oid::from(pg_sys::ROLE_PG_MONITOR);
+        pg_sys::has_privs_of_role(pg_sys::GetUserId(), monitor)
+    }
+}
+
+/// The current user has the privileges of a role.
+pub fn has_privileges_of(role: u32) -> bool {
+    // SAFETY: a catalog look-up within a transaction.
+    unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), pg_sys::Oid::from(role)) }
+}
+
+/// A moment as PostgreSQL writes it, in the session's time zone.
+pub fn timestamp_text(at: i64) -> String {
+    // SAFETY: returns a static buffer, copied at once.
+    text(unsafe { pg_sys::timestamptz_to_str(at) })
+}
+
+fn text(cstring: *const std::ffi::c_char) -> String {
+    if cstring.is_null() {
+        return String::new();
+    }
+    // SAFETY: PostgreSQL's strings end in a zero byte.
+    unsafe { CStr::from_ptr(cstring) }
+        .to_string_lossy()
+        .into_owned()
+}

@@ -1,0 +1,14 @@
+//! What pg_seats needs of PostgreSQL, as safe calls: the only unsafe code besides [`crate::memory`]
+//! and the entry points that PostgreSQL calls.
+//!
+//! * [`backend`]: who is at the other end of this connection, and what this backend is
+//! * [`catalog`]: roles, databases, privileges
+//! * [`error`]: errors and log lines with their SQLSTATE and reason
+//! * [`status`]: what other backends are doing
+//! * [`table`]: reading tables in a transaction that can't be harmed
+
+pub mod backend;
+pub mod catalog;
+pub mod error;
+pub mod status;
+pub mod table;

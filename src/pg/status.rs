@@ -1,0 +1,64 @@
+//! What other backends are doing, from PostgreSQL's own status entries (as `pg_stat_activity`).
+#![allow(unsafe_code, reason = "reads PostgreSQL's backend status entries")]
+
+use std::collections::HashMap;
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+use crate::ledger::license::Timestamp;
+
+/// What a backend is doing.
+#[derive(Clone, Debug)]
+pub struct Activity {
+    /// Since when it is inactive; `None` while it runs a query.
+    pub inactive_since: Option<Timestamp>,
+    /// It serves no client: a background or parallel worker.
+    pub background_worker: bool,
+    /// The database's OID.
+    pub database: u32,
+    /// The role's OID.
+    pub role: u32,
+    /// Its application name.
+    pub application_name: String,
+}
+
+/// What every backend is doing, by process id.
+pub fn activities() -> HashMap<i32, Activity> {
+    let mut activities = HashMap::new();
+    // SAFETY: PostgreSQL copies the entries for this transaction; the pointers are into that copy.
+    unsafe {
+        for at in 1..=pg_sys::pgstat_fetch_stat_numbackends() {
+            #[cfg(feature = "pg15")]
+            let entry = pg_sys::pgstat_fetch_stat_local_beentry(at);
+            #[cfg(not(feature = "pg15"))]
+            let entry = pg_sys::pgstat_get_local_beentry_by_index(at);
+            if entry.is_null() {
+                continue;
+            }
+            let entry = &(*entry).backendStatus;
+            let inactive = matches!(
+                entry.st_state,
+                pg_sys::BackendState::STATE_IDLE
+                    | pg_sys::BackendState::STATE_IDLEINTRANSACTION
+                    | pg_sys::BackendState::STATE_IDLEINTRANSACTION_ABORTED
+            );
+            let name = entry.st_appname;
+            activities.insert(
+                entry.st_procpid,
+                Activity {
+                    inactive_since: inactive.then_some(entry.st_state_start_timestamp),
+                    background_worker: entry.st_backendType == pg_sys::BackendType::B_BG_WORKER,
+                    database: entry.st_databaseid.to_u32(),
+                    role: entry.st_userid.to_u32(),
+                    application_name: if name.is_null() {
+                        String::new()
+                    } else {
+                        CStr::from_ptr(name).to_string_lossy().into_owned()
+                    },
+                },
+            );
+        }
+    }
+    activities
+}

@@ -1,0 +1,152 @@
+//! Reading tables in the midst of another transaction, without harm to it whatever happens.
+#![allow(unsafe_code, reason = "runs a subtransaction and SPI by hand")]
+
+use std::ffi::{CStr, CString, c_int};
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use pgrx::{PgTryBuilder, pg_sys};
+
+use super::error::PgSqlErrorCode;
+
+/// Why tables could not be read.
+#[derive(Debug)]
+pub struct ReadError {
+    /// Its SQLSTATE.
+    pub code: PgSqlErrorCode,
+    /// PostgreSQL's message.
+    pub message: String,
+}
+
+/// Runs `read` as the bootstrap superuser, on what is committed now, waiting for locks no longer
+/// than `patience`, in a subtransaction that is rolled back: it leaves neither locks nor settings
+/// nor an error behind. Names resolve in pg_catalog alone, so that no user's operator is run.
+pub fn read_committed<R>(
+    patience: Duration,
+    read: impl FnOnce(&Reader) -> Result<R, ReadError>,
+) -> Result<R, ReadError> {
+    // SAFETY: PL languages' own way of trapping errors: an internal subtransaction, with memory
+    // context and resource owner put back as they were. The rollback also restores the user, the
+    // settings, the snapshot stack and SPI's stack.
+    unsafe {
+        let memory = pg_sys::CurrentMemoryContext;
+        let owner = pg_sys::CurrentResourceOwner;
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        let result = PgTryBuilder::new(AssertUnwindSafe(|| {
+            pg_sys::SetUserIdAndSecContext(
+                pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID),
+                (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION)
+                    as c_int,
+            );
+            set_locally(c"search_path", c"pg_catalog, pg_temp");
+            let milliseconds = patience.as_millis().max(1).to_string();
+            if let Ok(milliseconds) = CString::new(milliseconds) {
+                set_locally(c"lock_timeout", &milliseconds);
+            }
+            pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+            pg_sys::SPI_connect();
+            let result = read(&Reader(()));
+            pg_sys::SPI_finish();
+            pg_sys::PopActiveSnapshot();
+            result
+        }))
+        .catch_others(|error| {
+            use pg_sys::panic::CaughtError::{ErrorReport, PostgresError, RustPanic};
+            let (PostgresError(report)
+            | ErrorReport(report)
+            | RustPanic {
+                ereport: report, ..
+            }) = error;
+            Err(ReadError {
+                code: report.sql_error_code(),
+                message: report.message().to_owned(),
+            })
+        })
+        .execute();
+        pg_sys::RollbackAndReleaseCurrentSubTransaction();
+        pg_sys::CurrentMemoryContext = memory;
+        pg_sys::CurrentResourceOwner = owner;
+        result
+    }
+}
+
+unsafe fn set_locally(name: &CStr, value: &CStr) {
+    // SAFETY: as a function's SET clause does it.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
+}
+
+/// Reads tables; only [`read_committed`] makes one.
+pub struct Reader(());
+
+impl Reader {
+    /// The rows of a query.
+    pub fn query<R>(
+        &self,
+        query: &str,
+        mut each: impl FnMut(&Row) -> Result<R, ReadError>,
+    ) -> Result<Vec<R>, ReadError> {
+        let query = CString::new(query).map_err(|_| damaged("a query holds a zero byte"))?;
+        // SAFETY: SPI is connected as long as there is a Reader; the tuple table lives until
+        // SPI_finish.
+        unsafe {
+            let status = pg_sys::SPI_execute(query.as_ptr(), true, 0);
+            if status != pg_sys::SPI_OK_SELECT as c_int {
+                return Err(damaged("a query returned no rows"));
+            }
+            let table = pg_sys::SPI_tuptable;
+            (0..pg_sys::SPI_processed as usize)
+                .map(|at| {
+                    each(&Row {
+                        tuple: *(*table).vals.add(at),
+                        columns: (*table).tupdesc,
+                    })
+                })
+                .collect()
+        }
+    }
+}
+
+/// An error of what was read, rather than of reading it.
+pub fn damaged(message: &str) -> ReadError {
+    ReadError {
+        code: PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+        message: message.to_owned(),
+    }
+}
+
+/// A row of a query's result. Columns count from 1.
+pub struct Row {
+    tuple: pg_sys::HeapTuple,
+    columns: pg_sys::TupleDesc,
+}
+
+impl Row {
+    /// The column's value as text, in the server's encoding.
+    pub fn text(&self, column: c_int) -> Option<Vec<u8>> {
+        // SAFETY: the tuple and its description belong together; a column out of range is null.
+        unsafe {
+            let value = pg_sys::SPI_getvalue(self.tuple, self.columns, column);
+            (!value.is_null()).then(|| CStr::from_ptr(value).to_bytes().to_owned())
+        }
+    }
+
+    /// The column's value where its type is an integer, a boolean or a timestamp.
+    pub fn number(&self, column: c_int) -> Option<i64> {
+        let mut null = false;
+        // SAFETY: as for `text`; such values are passed by value.
+        let value =
+            unsafe { pg_sys::SPI_getbinval(self.tuple, self.columns, column, &raw mut null) };
+        (!null).then(|| value.value() as i64)
+    }
+}

@@ -1,0 +1,89 @@
+//! Where PostgreSQL enters: the library's initialisation and the schema's files.
+#![allow(unsafe_code, reason = "hooks are PostgreSQL's C interface")]
+
+use std::cell::Cell;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use crate::{licenses, login, memory, settings, worker};
+
+pgrx::pg_module_magic!();
+
+extension_sql_file!("../sql/tables.sql", name = "tables");
+extension_sql_file!(
+    "../sql/views.sql",
+    name = "views",
+    requires = ["tables"],
+    finalize
+);
+
+/// Called by PostgreSQL when it loads the library. Never raises an error.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn _PG_init() {
+    // SAFETY: flags of this process.
+    let (preloading, creating, upgrading) = unsafe {
+        (
+            pg_sys::process_shared_preload_libraries_in_progress,
+            pg_sys::creating_extension,
+            pg_sys::IsBinaryUpgrade,
+        )
+    };
+    if upgrading {
+        return;
+    }
+    if !preloading {
+        if creating {
+            warn_not_preloaded();
+        }
+        return;
+    }
+    settings::define();
+    login::install();
+    licenses::change::install();
+    worker::register();
+    install_memory_hooks();
+}
+
+/// Without preloading nothing is enforced; a restore that creates the extension must not fail.
+fn warn_not_preloaded() {
+    crate::pg::error::Report::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "pg_seats enforces nothing until it is preloaded",
+    )
+    .hint(crate::api::PRELOAD_HINT)
+    .log(PgLogLevel::WARNING);
+}
+
+thread_local! {
+    static PREVIOUS_REQUEST: Cell<pg_sys::shmem_request_hook_type> = const { Cell::new(None) };
+    static PREVIOUS_STARTUP: Cell<pg_sys::shmem_startup_hook_type> = const { Cell::new(None) };
+}
+
+fn install_memory_hooks() {
+    // SAFETY: called once from _PG_init, while the library is preloaded.
+    unsafe {
+        PREVIOUS_REQUEST.set(pg_sys::shmem_request_hook);
+        pg_sys::shmem_request_hook = Some(on_memory_request);
+        PREVIOUS_STARTUP.set(pg_sys::shmem_startup_hook);
+        pg_sys::shmem_startup_hook = Some(on_memory_startup);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_memory_request() {
+    if let Some(previous) = PREVIOUS_REQUEST.get() {
+        // SAFETY: the hook that was there before.
+        unsafe { pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| previous()) };
+    }
+    memory::request();
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_memory_startup() {
+    if let Some(previous) = PREVIOUS_STARTUP.get() {
+        // SAFETY: the hook that was there before.
+        unsafe { pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| previous()) };
+    }
+    memory::create();
+}

@@ -1,0 +1,184 @@
+//! The settings: `pg_seats.*` in postgresql.conf, and the one that clients send.
+#![allow(
+    unsafe_code,
+    reason = "check hooks and defaults of settings are PostgreSQL's C interface"
+)]
+
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::time::Duration;
+
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use pgrx::pg_sys;
+
+use crate::ledger::identity::NAME_MAX;
+use crate::ledger::license;
+use crate::pg::backend;
+
+/// `pg_seats.enforcement`.
+#[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+enum Enforcement {
+    #[name = c"on"]
+    On,
+    #[name = c"warn"]
+    Warn,
+    #[name = c"off"]
+    Off,
+}
+
+/// `pg_seats.denial_detail`.
+#[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+enum DenialDetail {
+    #[name = c"holders"]
+    Holders,
+    #[name = c"count"]
+    Count,
+}
+
+static ENFORCEMENT: GucSetting<Enforcement> = GucSetting::<Enforcement>::new(Enforcement::On);
+static MAX_SEATS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+static EXEMPT_SUPERUSERS: GucSetting<bool> = GucSetting::<bool>::new(true);
+static LOAD_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
+static DENIAL_DETAIL: GucSetting<DenialDetail> =
+    GucSetting::<DenialDetail>::new(DenialDetail::Holders);
+static WORKSTATION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+
+/// Defines the settings, while the library is preloaded.
+pub fn define() {
+    GucRegistry::define_enum_guc(
+        c"pg_seats.enforcement",
+        c"What happens to a login without a free seat: on denies it, warn admits and logs it, off admits it.",
+        c"It can only soften a license's own enforcement.",
+        &ENFORCEMENT,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_seats.max_seats",
+        c"Seats that can be in use on this server at once, of all licenses together.",
+        c"Sizes the shared memory of pg_seats: at most 512 bytes a seat.",
+        &MAX_SEATS,
+        1,
+        10_000_000,
+        GucContext::Postmaster,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"pg_seats.exempt_superusers",
+        c"Superusers take no seat.",
+        c"Off counts them; they are never denied.",
+        &EXEMPT_SUPERUSERS,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_seats.load_timeout",
+        c"How long a login waits for the licenses of its database to be readable.",
+        c"",
+        &LOAD_TIMEOUT,
+        1,
+        3_600_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_enum_guc(
+        c"pg_seats.denial_detail",
+        c"What a denied user is told: who has been idle longest, or only the count.",
+        c"",
+        &DENIAL_DETAIL,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    // SAFETY: the hook is guarded and matches the type of the setting.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"pg_seats.workstation",
+            c"The name of the client's workstation, sent at connection start.",
+            c"Tells users apart who share a host or a role.",
+            &WORKSTATION,
+            GucContext::Backend,
+            GucFlags::default(),
+            Some(check_workstation),
+            None,
+            None,
+        );
+        pg_sys::MarkGUCPrefixReserved(c"pg_seats".as_ptr());
+    }
+}
+
+/// The server's enforcement, which can only soften a license's own.
+pub fn enforcement() -> license::Enforcement {
+    match ENFORCEMENT.get() {
+        Enforcement::On => license::Enforcement::On,
+        Enforcement::Warn => license::Enforcement::Warn,
+        Enforcement::Off => license::Enforcement::Off,
+    }
+}
+
+/// Seats that logins may take in all.
+pub fn max_seats() -> usize {
+    usize::try_from(MAX_SEATS.get()).unwrap_or(0)
+}
+
+/// Superusers take no seat.
+pub fn exempt_superusers() -> bool {
+    EXEMPT_SUPERUSERS.get()
+}
+
+/// How long a login waits for licenses to be readable.
+pub fn load_timeout() -> Duration {
+    Duration::from_millis(u64::try_from(LOAD_TIMEOUT.get()).unwrap_or(0))
+}
+
+/// A denied user is told who has been idle longest.
+pub fn denial_names_holders() -> bool {
+    DENIAL_DETAIL.get() == DenialDetail::Holders
+}
+
+/// The workstation that the client sent; empty when it sent none.
+pub fn workstation() -> Vec<u8> {
+    WORKSTATION
+        .get()
+        .map(CString::into_bytes)
+        .unwrap_or_default()
+}
+
+/// Refuses a workstation that could not be told from another one: cut, or not to be seen.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn check_workstation(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL passes the new value, or null.
+    let name = unsafe {
+        if (*value).is_null() {
+            c""
+        } else {
+            CStr::from_ptr(*value)
+        }
+    };
+    let detail = if name.to_bytes().len() > NAME_MAX {
+        c"A workstation's name has at most 63 bytes."
+    } else if !backend::is_proper_text(name.to_bytes()) {
+        c"A workstation's name has no control characters and is valid in the database's encoding."
+    } else {
+        return true;
+    };
+    // SAFETY: as GUC_check_errdetail does, for the report that PostgreSQL makes next.
+    unsafe { pg_sys::GUC_check_errdetail_string = pg_sys::pstrdup(detail.as_ptr()) };
+    false
+}
+
+/// Gives a session's connection the settings by which the server notices soon that its client is
+/// gone, at the lowest precedence: a value of the client or administrator wins.
+pub fn notice_dead_client() {
+    // SAFETY: names and values are valid settings of every supported version.
+    unsafe {
+        pg_sys::SetConfigOption(
+            c"client_connection_check_interval".as_ptr(),
+            c"500ms".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_DYNAMIC_DEFAULT,
+        );
+    }
+}

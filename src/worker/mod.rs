@@ -1,0 +1,204 @@
+//! The launcher, which has databases' tables read that share a pool, and its visitors.
+//!
+//! No login needs them unless its license is pooled: what other databases add to a pool must have
+//! been read once since the start, and again after each change. The launcher is connected to no
+//! database. It sends one visitor at a time into a database, which reads its tables and leaves: so
+//! DROP DATABASE and CREATE DATABASE ... TEMPLATE never wait for it longer than a moment.
+#![allow(
+    unsafe_code,
+    reason = "background workers are PostgreSQL's C interface"
+)]
+
+use std::time::Duration;
+
+use pgrx::bgworkers::{
+    BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags,
+};
+use pgrx::prelude::*;
+use pgrx::{IntoDatum, pg_sys};
+
+use crate::ledger::Database;
+use crate::ledger::table::Table;
+use crate::licenses::{self, LoadError};
+use crate::memory;
+use crate::pg::{backend, catalog, error};
+
+/// How soon the launcher tries again what did not work.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long a visitor waits for a lock on the tables, well below the five seconds that DROP
+/// DATABASE waits for it.
+const VISITOR_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Registers the launcher, in the postmaster.
+pub fn register() {
+    BackgroundWorkerBuilder::new("pg_seats launcher")
+        .set_type("pg_seats launcher")
+        .set_library("pg_seats")
+        .set_function("pg_seats_launcher")
+        .enable_shmem_access(None)
+        .enable_spi_access()
+        .set_start_time(BgWorkerStartTime::ConsistentState)
+        .set_restart_time(Some(RETRY))
+        .load();
+}
+
+/// The launcher's main function.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn pg_seats_launcher(_argument: pg_sys::Datum) {
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    // SAFETY: without a database; shared catalogs can be read.
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(
+            pg_sys::InvalidOid,
+            pg_sys::InvalidOid,
+            0,
+        );
+        pg_sys::before_shmem_exit(Some(on_launcher_exit), pg_sys::Datum::from(0));
+    }
+    memory::set_launcher(true);
+    let mut was_in_recovery = backend::in_recovery();
+    let mut complained = false;
+    loop {
+        if BackgroundWorker::sighup_received() {
+            // SAFETY: as every worker does on SIGHUP.
+            unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+        }
+        let in_recovery = backend::in_recovery();
+        if was_in_recovery && !in_recovery {
+            memory::write(|ledger| ledger.revisit_all());
+            was_in_recovery = false;
+        }
+        if memory::read(|ledger| !ledger.head.visited) == Some(true) {
+            note_all_databases();
+        }
+        let all_read = visit_unread(in_recovery, &mut complained);
+        // On a standby nothing tells of a promotion.
+        let pause = (!all_read || in_recovery).then_some(RETRY);
+        // False when the server stops or is gone.
+        if !BackgroundWorker::wait_latch(pause) {
+            break;
+        }
+    }
+    // SAFETY: ends this process; with status 1 it is started again unless the server stops.
+    unsafe { pg_sys::proc_exit(1) };
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_launcher_exit(_code: i32, _argument: pg_sys::Datum) {
+    memory::set_launcher(false);
+}
+
+/// Notes every database that can be connected to, so that it is visited.
+fn note_all_databases() {
+    let databases = BackgroundWorker::transaction(catalog::connectable_databases);
+    memory::write(|ledger| {
+        let mut noted = true;
+        for database in databases {
+            noted &= ledger.generation(database).is_some();
+        }
+        ledger.head.visited = noted;
+        noted
+    })
+    .filter(|noted| !noted)
+    .inspect(|_| {
+        error::log(
+            "pg_seats has no room to note every database: \
+             increase pg_seats.max_seats and restart the server",
+        );
+    });
+}
+
+/// Sends a visitor into every database whose last change has not been read. True when none is left.
+fn visit_unread(in_recovery: bool, complained: &mut bool) -> bool {
+    let known = memory::read(|ledger| ledger.databases.len()).unwrap_or(0);
+    let mut unread = Vec::with_capacity(known);
+    memory::read(|ledger| {
+        ledger.each_unread(in_recovery, |known| {
+            if unread.len() < unread.capacity() {
+                unread.push(known.oid);
+            }
+        });
+    });
+    let mut all_read = true;
+    for database in unread {
+        if BackgroundWorker::sigterm_received() {
+            return true;
+        }
+        all_read &= visit(database, in_recovery, complained);
+    }
+    all_read
+}
+
+/// Sends a visitor into a database and waits for it. True when the rules have been read.
+fn visit(database: u32, in_recovery: bool, complained: &mut bool) -> bool {
+    let visitor = BackgroundWorkerBuilder::new("pg_seats visitor")
+        .set_type("pg_seats visitor")
+        .set_library("pg_seats")
+        .set_function("pg_seats_visitor")
+        .enable_shmem_access(None)
+        .enable_spi_access()
+        .set_start_time(BgWorkerStartTime::ConsistentState)
+        .set_restart_time(None)
+        .set_argument(pg_sys::Oid::from(database).into_datum())
+        // SAFETY: this process's own id.
+        .set_notify_pid(unsafe { pg_sys::MyProcPid })
+        .load_dynamic();
+    let Ok(visitor) = visitor else {
+        if !std::mem::replace(complained, true) {
+            error::log(
+                "pg_seats found no free background worker to read the licenses of a pool: \
+                 increase max_worker_processes",
+            );
+        }
+        return false;
+    };
+    *complained = false;
+    let visitors = || known(database).map(|known| known.visitors);
+    let before = visitors();
+    if visitor.wait_for_shutdown().is_err() {
+        return false;
+    }
+    if visitors() == before {
+        memory::write(|ledger| ledger.visitor_lost(database));
+    }
+    let mut read = true;
+    memory::read(|ledger| {
+        ledger.each_unread(in_recovery, |known| read &= known.oid != database);
+    });
+    read
+}
+
+fn known(database: u32) -> Option<Database> {
+    memory::read(|ledger| ledger.databases.get(&database).copied()).flatten()
+}
+
+/// The main function of a visitor: reads the tables of one database.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGTERM);
+    let database = database.value() as u32;
+    // SAFETY: connects to the database as the bootstrap superuser.
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(
+            pg_sys::Oid::from(database),
+            pg_sys::InvalidOid,
+            0,
+        );
+    }
+    memory::write(|ledger| ledger.visitor_arrived(database));
+    let result = BackgroundWorker::transaction(|| licenses::load(database, VISITOR_PATIENCE));
+    if let Err(error) = result {
+        memory::write(|ledger| ledger.visit_failed(database));
+        memory::announce_rules_read();
+        let cause = match error {
+            LoadError::Unreadable(cause) => cause,
+            LoadError::NoRoom => "increase pg_seats.max_seats and restart the server".to_owned(),
+        };
+        error::log(format!(
+            "pg_seats could not load licenses of a database: {cause}"
+        ));
+    }
+}
