@@ -6,11 +6,16 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use crate::licenses::change::license_tables_changed;
 use crate::{licenses, login, memory, settings, worker};
 
 pgrx::pg_module_magic!();
 
-extension_sql_file!("../sql/tables.sql", name = "tables");
+extension_sql_file!(
+    "../sql/tables.sql",
+    name = "tables",
+    requires = [license_tables_changed]
+);
 extension_sql_file!(
     "../sql/views.sql",
     name = "views",

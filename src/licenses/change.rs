@@ -35,7 +35,7 @@ pub fn is_pending() -> bool {
 /// Called for every changed row of the license tables, and for TRUNCATE. Does nothing but take
 /// note, so that it never refuses a row.
 #[pg_trigger]
-fn license_tables_changed<'a>(
+pub fn license_tables_changed<'a>(
     trigger: &'a PgTrigger<'a>,
 ) -> Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, PgTriggerError> {
     PENDING.set(true);

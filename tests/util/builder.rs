@@ -1,0 +1,109 @@
+//! What a cluster starts with.
+
+use super::cluster::Cluster;
+use super::folder::short_folder;
+use super::network::{free_port, has_ipv6};
+use super::programs::Programs;
+use super::template::copy_to;
+
+/// Everybody gets in without a password.
+pub const TRUST_HBA: &str = "\
+local all,replication all trust
+host all,replication all 127.0.0.0/8 trust
+host all,replication all ::1/128 trust
+";
+
+/// Everybody needs a password, except `postgres` on the Unix socket.
+pub const SCRAM_HBA: &str = "\
+local all,replication postgres trust
+local all all scram-sha-256
+host all all 127.0.0.0/8 scram-sha-256
+host all all ::1/128 scram-sha-256
+";
+
+/// A server that doesn't run yet.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    programs: Programs,
+    preload: bool,
+    hba: String,
+    conf: String,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            programs: Programs::from_env(),
+            preload: true,
+            hba: TRUST_HBA.into(),
+            conf: String::new(),
+        }
+    }
+
+    /// Adds a line to postgresql.conf; the last line for a name counts.
+    pub fn conf(mut self, name: &str, value: impl ToString) -> Self {
+        self.conf.push_str(&conf_line(name, value));
+        self
+    }
+
+    /// Whether `shared_preload_libraries` names pg_seats: by default it does.
+    pub fn preload(mut self, preload: bool) -> Self {
+        self.preload = preload;
+        self
+    }
+
+    /// Replaces pg_hba.conf, which is [`TRUST_HBA`] otherwise.
+    pub fn hba(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.hba);
+        self
+    }
+
+    /// Asks everybody for a password: [`SCRAM_HBA`].
+    pub fn scram(self) -> Self {
+        self.hba(SCRAM_HBA)
+    }
+
+    /// Runs the programs of another installation than `PG_SEATS_BINDIR`.
+    pub fn programs(mut self, programs: Programs) -> Self {
+        self.programs = programs;
+        self
+    }
+
+    /// Starts it, ready for connections.
+    pub fn start(self) -> Cluster {
+        let root = short_folder();
+        copy_to(&self.programs, &root.path().join("data"));
+        let cluster = Cluster::in_folder(self.programs.clone(), root, free_port());
+        cluster.write("pg_hba.conf", &self.hba);
+        cluster.append_conf(&self.fixed_conf());
+        cluster.append_conf(&self.conf);
+        cluster.start_on_free_port()
+    }
+
+    fn fixed_conf(&self) -> String {
+        let addresses = if has_ipv6() {
+            "127.0.0.1,::1"
+        } else {
+            "127.0.0.1"
+        };
+        let mut conf = [
+            ("listen_addresses", addresses),
+            ("max_connections", "300"),
+            ("shared_buffers", "16MB"),
+            ("fsync", "off"),
+            ("full_page_writes", "off"),
+            ("log_line_prefix", "%m [%p] %q%u@%d/%a "),
+        ]
+        .map(|(name, value)| conf_line(name, value))
+        .concat();
+        if self.preload {
+            conf.push_str(&conf_line("shared_preload_libraries", "pg_seats"));
+        }
+        conf
+    }
+}
+
+/// A line of postgresql.conf.
+pub fn conf_line(name: &str, value: impl ToString) -> String {
+    format!("{name} = '{}'\n", value.to_string().replace('\'', "''"))
+}

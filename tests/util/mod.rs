@@ -1,0 +1,40 @@
+//! What every topic needs: throwaway servers, clients from many hosts, and waiting with a deadline.
+//!
+//! - [`Cluster`] is a server of its own, gone with its folder at the end of the test; its methods block.
+//! - [`Login`] describes one connection and opens it as a [`Session`], or returns the server's refusal as [`Denied`].
+//! - [`race`] opens many at once; [`ClientProcess`] is a client program that can be killed.
+//! - [`eventually`] is the one way to wait: poll with a deadline.
+//!
+//! Tests are `#[tokio::test(flavor = "multi_thread")]`: connections run on the workers while the test's own thread blocks.
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "a toolbox: not every build of the tests uses every tool"
+)]
+
+mod builder;
+mod client_process;
+mod cluster;
+mod denied;
+mod folder;
+mod login;
+mod network;
+mod programs;
+mod race;
+mod session;
+mod sql;
+mod standby;
+mod template;
+mod wait;
+
+pub use builder::{Builder, SCRAM_HBA, TRUST_HBA};
+pub use client_process::ClientProcess;
+pub use cluster::{Cluster, Stop};
+pub use denied::Denied;
+pub use login::Login;
+pub use network::has_ipv6;
+pub use nix::sys::signal::Signal;
+pub use programs::{Programs, Ran};
+pub use race::race;
+pub use session::Session;
+pub use wait::{PATIENCE, eventually, eventually_blocking};

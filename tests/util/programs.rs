@@ -1,0 +1,151 @@
+//! PostgreSQL's programs: where they are, as whom they run, what came of it.
+
+use std::env;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+
+use nix::unistd::{Uid, User, geteuid};
+
+const DEFAULT_BINDIR: &str = "/usr/lib/postgresql/15/bin";
+
+/// PostgreSQL refuses root; this user runs its servers then.
+const SERVER_USER: &str = "postgres";
+
+/// One installation's `bin` folder.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    bindir: PathBuf,
+}
+
+impl Programs {
+    /// The installation that `PG_SEATS_BINDIR` names.
+    pub fn from_env() -> Self {
+        Self::in_folder(env::var_os("PG_SEATS_BINDIR").unwrap_or_else(|| DEFAULT_BINDIR.into()))
+    }
+
+    /// The installation with this `bin` folder.
+    pub fn in_folder(bindir: impl Into<PathBuf>) -> Self {
+        Self {
+            bindir: bindir.into(),
+        }
+    }
+
+    /// The `bin` folder.
+    pub fn bindir(&self) -> &Path {
+        &self.bindir
+    }
+
+    /// A program run as the user who runs the tests.
+    pub fn client(&self, name: &str) -> Command {
+        scrubbed(Command::new(self.bindir.join(name)))
+    }
+
+    /// A program run as the server's user, who isn't root.
+    pub fn server(&self, name: &str) -> Command {
+        if !geteuid().is_root() {
+            return self.client(name);
+        }
+        let mut command = Command::new("runuser");
+        command
+            .args(["-u", SERVER_USER, "--"])
+            .arg(self.bindir.join(name));
+        scrubbed(command)
+    }
+
+    /// What `postgres --version` says.
+    pub fn version(&self) -> String {
+        run(self.client("postgres").arg("--version"), "").ok()
+    }
+
+    /// The major version, such as 15.
+    pub fn major(&self) -> u32 {
+        let version = self.version();
+        let number = version.split_whitespace().nth(2).unwrap_or_default();
+        let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
+        digits
+            .parse()
+            .unwrap_or_else(|_| panic!("no version in {version:?}"))
+    }
+}
+
+/// The user who runs the servers.
+pub fn server_user() -> User {
+    let user = if geteuid().is_root() {
+        User::from_name(SERVER_USER)
+    } else {
+        User::from_uid(Uid::effective())
+    };
+    user.unwrap().expect("a user who may run PostgreSQL")
+}
+
+/// Without settings of the caller's own environment, in a folder everyone may enter.
+fn scrubbed(mut command: Command) -> Command {
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("PG") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env("LC_ALL", "C")
+        .current_dir("/tmp")
+        .stdin(Stdio::null());
+    command
+}
+
+/// What came of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// The exit status; none if a signal ended it.
+    pub status: Option<i32>,
+    /// Its output, without the last line's end.
+    pub stdout: String,
+    /// Its complaints.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// The output of a program that must have succeeded.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.status, Some(0), "{self:#?}");
+        self.stdout
+    }
+
+    /// The complaints of a program that must have failed.
+    #[track_caller]
+    pub fn failed(self) -> String {
+        assert_ne!(self.status, Some(0), "{self:#?}");
+        self.stderr
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            status: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout)
+                .trim_end()
+                .to_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Runs a command to its end, with this input.
+pub fn run(command: &mut Command, input: &str) -> Ran {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let mut stdin = child.stdin.take().unwrap();
+    thread::scope(|scope| {
+        // A program that ends early doesn't read all; its status tells.
+        scope.spawn(move || stdin.write_all(input.as_bytes()));
+        child.wait_with_output().unwrap().into()
+    })
+}

@@ -1,0 +1,89 @@
+//! Asking a cluster through PostgreSQL's own client programs.
+
+use super::cluster::Cluster;
+use super::programs::{Ran, run};
+use super::wait::{PATIENCE, eventually_blocking};
+
+impl Cluster {
+    /// Runs a client program; as `postgres` over the Unix socket unless the arguments say otherwise.
+    pub fn program(&self, name: &str, args: &[&str]) -> Ran {
+        self.program_with(name, args, &[], "")
+    }
+
+    /// The same with environment variables and input.
+    pub fn program_with(
+        &self,
+        name: &str,
+        args: &[&str],
+        env: &[(&str, &str)],
+        input: &str,
+    ) -> Ran {
+        let mut command = self.programs.client(name);
+        command
+            .env("PGHOST", self.socket_dir())
+            .env("PGPORT", self.port().to_string());
+        command
+            .env("PGUSER", "postgres")
+            .env("PGDATABASE", "postgres")
+            .env("PGCONNECT_TIMEOUT", "60");
+        run(command.envs(env.iter().copied()).args(args), input)
+    }
+
+    /// Runs psql as people see it.
+    pub fn psql(&self, args: &[&str], env: &[(&str, &str)]) -> Ran {
+        self.program_with("psql", &[&["-X"], args].concat(), env, "")
+    }
+
+    /// Runs statements one by one up to the first error; bare rows come back, fields separated by `|`.
+    pub fn psql_as(&self, user: &str, db: &str, sql: &str) -> Ran {
+        let args = [
+            "-XAtq",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-U",
+            user,
+            "-d",
+            db,
+            "-f",
+            "-",
+        ];
+        self.program_with("psql", &args, &[], sql)
+    }
+
+    /// Runs statements in database `postgres` as its superuser; they must succeed.
+    #[track_caller]
+    pub fn sql(&self, sql: &str) -> String {
+        self.sql_in("postgres", sql)
+    }
+
+    /// Runs statements in a database as the superuser; they must succeed.
+    #[track_caller]
+    pub fn sql_in(&self, db: &str, sql: &str) -> String {
+        self.psql_as("postgres", db, sql).ok()
+    }
+
+    /// Changes a setting; from now on every new connection sees it.
+    pub fn set(&self, name: &str, value: impl ToString) {
+        self.sql(&format!(
+            "ALTER SYSTEM SET {name} = '{}'",
+            value.to_string().replace('\'', "''")
+        ));
+        self.reload();
+    }
+
+    /// Takes back what [`set`](Self::set) did.
+    pub fn reset(&self, name: &str) {
+        self.sql(&format!("ALTER SYSTEM RESET {name}"));
+        self.reload();
+    }
+
+    /// Reads the configuration again and waits until new connections see it.
+    pub fn reload(&self) {
+        let before = self.sql("SELECT pg_conf_load_time(); SELECT pg_reload_conf()");
+        let (before, _) = before.split_once('\n').unwrap();
+        let newer = format!("SELECT pg_conf_load_time() > '{before}'");
+        eventually_blocking("the configuration is read", PATIENCE, || {
+            self.sql(&newer) == "t"
+        });
+    }
+}
