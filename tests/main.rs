@@ -7,5 +7,6 @@
     reason = "a test that can't go on says so by panicking"
 )]
 
+mod counting;
 mod harness;
 mod util;
