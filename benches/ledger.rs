@@ -1,2 +1,120 @@
-//! Placeholder.
-fn main() {}
+//! What a login costs in the ledger: one more session admitted and released, by how many seats are
+//! taken already. The goal is at most a microsecond a pair, however many.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use pg_seats::ledger::identity::{Host, Name, Text, Who};
+use pg_seats::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
+use pg_seats::ledger::map::{MapLedger, Room};
+use pg_seats::ledger::rules::Rules;
+use pg_seats::ledger::session::{Session, Standing};
+use pg_seats::ledger::{Answer, Judged, Published, Remark};
+
+const DATABASE: u32 = 16_384;
+
+fn license() -> License {
+    License {
+        key: RowKey {
+            database: DATABASE,
+            place: 0,
+        },
+        tally: 0,
+        product: Name::new("crm").unwrap_or(Name::EMPTY),
+        pool: Name::EMPTY,
+        application_name: Text::EMPTY,
+        seats: Some(i32::MAX),
+        purchased: None,
+        overdraft: 0,
+        warn_at_percent: 90,
+        counted_by: CountedBy::UserHost,
+        claimed_at: ClaimedAt::Login,
+        enforcement: Enforcement::On,
+        valid_from: None,
+        valid_until: None,
+        admits_until: None,
+        denied: 0,
+    }
+}
+
+/// A session on the nth computer.
+fn session(n: usize) -> Session {
+    let address = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + n as u32));
+    let host = Host::of_address(address, 0);
+    Session {
+        database: DATABASE,
+        who: Who {
+            role: 10 + (n % 100) as u32,
+            host,
+            workstation: Name::EMPTY,
+        },
+        address: host,
+        ..Session::FREE
+    }
+}
+
+/// A ledger with this many seats taken and place for one more session, and how to judge a login.
+fn ledger(seats: usize) -> (MapLedger, Judged) {
+    let mut ledger = MapLedger::new(Room {
+        sessions: seats + 1,
+        max_seats: seats + 1,
+        databases: 1,
+        licenses: 1,
+        exemptions: 1,
+    });
+    let judged = ledger.with(|ledger| {
+        let mut rules = Rules {
+            generation: ledger.generation(DATABASE).unwrap_or(0),
+            watched: true,
+            licenses: vec![license()],
+            ..Rules::default()
+        };
+        let standings = vec![(0, Standing::default()); seats + 1];
+        let published = ledger.publish(DATABASE, &mut rules, &standings);
+        assert!(matches!(published, Published::InForce { .. }));
+        let judged = Judged {
+            generation: rules.generation,
+            standing: Standing {
+                exempt: None,
+                license: Some(0),
+            },
+            enforcement: Enforcement::On,
+            now: 0,
+        };
+        for n in 0..seats {
+            let answer = ledger.admit(n, session(n), judged);
+            assert_eq!(answer, Answer::Admitted(Remark::None));
+        }
+        judged
+    });
+    (ledger, judged)
+}
+
+fn admit_and_release(c: &mut Criterion) {
+    let mut group = c.benchmark_group("admit and release");
+    group.throughput(Throughput::Elements(1));
+    for seats in [10, 1_000, 100_000] {
+        let (mut ledger, judged) = ledger(seats);
+        // Each time another one, so that the seats touched are not always those in the cache.
+        let newcomers: Vec<Session> = (0..1024).map(|n| session(seats + n)).collect();
+        let holders: Vec<Session> = (0..1024).map(|n| session(n * 97 % seats)).collect();
+        for (kind, sessions) in [("a new seat", newcomers), ("a seat already held", holders)] {
+            let mut sessions = sessions.iter().cycle();
+            ledger.with(|ledger| {
+                group.bench_function(BenchmarkId::new(kind, seats), |b| {
+                    b.iter(|| {
+                        if let Some(session) = sessions.next() {
+                            let answer = ledger.admit(seats, *session, judged);
+                            assert!(matches!(answer, Answer::Admitted(_)));
+                            ledger.release(seats);
+                        }
+                    });
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, admit_and_release);
+criterion_main!(benches);

@@ -6,7 +6,6 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::licenses::change::license_tables_changed;
 use crate::{licenses, login, memory, settings, worker};
 
 pgrx::pg_module_magic!();

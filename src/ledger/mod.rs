@@ -22,6 +22,9 @@
 
 pub mod identity;
 pub mod license;
+pub mod map;
+#[cfg(test)]
+mod model;
 pub mod rules;
 pub mod session;
 pub mod table;
@@ -76,9 +79,8 @@ pub struct Database {
 }
 
 impl Database {
-    /// The last visitor could not read its tables.
-    pub fn has_failed(&self) -> bool {
-        self.unreadable == self.generation
+    fn is_read(&self, in_recovery: bool) -> bool {
+        self.loaded == self.generation && (in_recovery || !self.in_recovery)
     }
 }
 
@@ -285,10 +287,12 @@ impl<T: Tables> Ledger<'_, T> {
         })
     }
 
-    /// Shows every database whose last change has not been read.
-    pub fn each_unread(&self, in_recovery: bool, mut see: impl FnMut(&Database)) {
+    /// Shows every database that a visitor should read: its last change has not been read, or its
+    /// rules were read on a standby, which has been promoted, or where changes arrive unnoticed.
+    pub fn each_unread(&self, view: Viewpoint, mut see: impl FnMut(&Database)) {
         self.databases.each(|known| {
-            if known.loaded != known.generation || known.in_recovery && !in_recovery {
+            let old = view.now.abs_diff(known.read_at) > STANDBY_POOLS_LAST;
+            if !known.is_read(view.in_recovery) || view.in_recovery && known.licenses > 0 && old {
                 see(known);
             }
         });
@@ -297,9 +301,9 @@ impl<T: Tables> Ledger<'_, T> {
     /// A database other than this one that a visitor is about to read, if there is one.
     pub fn awaited(&self, besides: u32, in_recovery: bool) -> Option<Database> {
         let mut awaited = None;
-        self.each_unread(in_recovery, |known| {
-            let tried = known.loaded != 0 && known.has_failed();
-            if known.oid != besides && !tried {
+        self.databases.each(|known| {
+            let tried = known.loaded != 0 && known.unreadable == known.generation;
+            if known.oid != besides && !known.is_read(in_recovery) && !tried {
                 awaited = Some(*known);
             }
         });
@@ -835,6 +839,9 @@ pub struct Viewpoint {
 
 /// How long rules that were read on a standby are relied on, in microseconds.
 const STANDBY_RULES_LAST: u64 = 1_000_000;
+
+/// How long what other databases add to a pool is relied on there.
+const STANDBY_POOLS_LAST: u64 = 10_000_000;
 
 /// So many visitors in a row that can't connect mean that a database is out of order.
 const VISITORS_LOST: u32 = 3;

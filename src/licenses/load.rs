@@ -137,7 +137,7 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
             "SELECT product, seats, purchased, counted_by, claimed_at, application_name, pool,
                     enforcement, overdraft, warn_at_percent, valid_from, valid_until,
                     valid_until + grace
-               FROM {schema}.licenses ORDER BY product"
+               FROM {schema}.licenses"
         ),
         license,
     )?;
@@ -146,7 +146,7 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
             "SELECT kind, value,
                     CASE WHEN kind = 'host' AND value <> 'local' THEN host(value::inet) END,
                     CASE WHEN kind = 'host' AND value <> 'local' THEN masklen(value::inet) END
-               FROM {schema}.license_exemptions ORDER BY kind, value"
+               FROM {schema}.license_exemptions"
         ),
         exemption,
     )?;

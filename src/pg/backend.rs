@@ -172,7 +172,7 @@ unsafe fn application_name(port: &Port) -> Name {
             .step_by(2)
             .filter(|&at| option(at) == Some(b"application_name"))
             .filter_map(|at| option(at + 1))
-            .last()
+            .next_back()
             .filter(|name| is_proper_text(name));
         let name = sent
             .or_else(|| bytes(port.application_name))

@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString, c_int};
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgrx::{PgTryBuilder, pg_sys};
 
@@ -39,13 +39,11 @@ pub fn read_committed<R>(
                     as c_int,
             );
             set_locally(c"search_path", c"pg_catalog, pg_temp");
-            let milliseconds = patience.as_millis().max(1).to_string();
-            if let Ok(milliseconds) = CString::new(milliseconds) {
-                set_locally(c"lock_timeout", &milliseconds);
-            }
             pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
             pg_sys::SPI_connect();
-            let result = read(&Reader(()));
+            let result = read(&Reader {
+                deadline: Instant::now() + patience,
+            });
             pg_sys::SPI_finish();
             pg_sys::PopActiveSnapshot();
             result
@@ -87,7 +85,9 @@ unsafe fn set_locally(name: &CStr, value: &CStr) {
 }
 
 /// Reads tables; only [`read_committed`] makes one.
-pub struct Reader(());
+pub struct Reader {
+    deadline: Instant,
+}
 
 impl Reader {
     /// The rows of a query.
@@ -97,9 +97,13 @@ impl Reader {
         mut each: impl FnMut(&Row) -> Result<R, ReadError>,
     ) -> Result<Vec<R>, ReadError> {
         let query = CString::new(query).map_err(|_| damaged("a query holds a zero byte"))?;
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = CString::new(left.as_millis().max(1).to_string())
+            .map_err(|_| damaged("a timeout holds a zero byte"))?;
         // SAFETY: SPI is connected as long as there is a Reader; the tuple table lives until
         // SPI_finish.
         unsafe {
+            set_locally(c"lock_timeout", &left);
             let status = pg_sys::SPI_execute(query.as_ptr(), true, 0);
             if status != pg_sys::SPI_OK_SELECT as c_int {
                 return Err(damaged("a query returned no rows"));

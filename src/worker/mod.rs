@@ -58,29 +58,7 @@ pub extern "C-unwind" fn pg_seats_launcher(_argument: pg_sys::Datum) {
         pg_sys::before_shmem_exit(Some(on_launcher_exit), pg_sys::Datum::from(0));
     }
     memory::set_launcher(true);
-    let mut was_in_recovery = backend::in_recovery();
-    let mut complained = false;
-    loop {
-        if BackgroundWorker::sighup_received() {
-            // SAFETY: as every worker does on SIGHUP.
-            unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
-        }
-        let in_recovery = backend::in_recovery();
-        if was_in_recovery && !in_recovery {
-            memory::write(|ledger| ledger.revisit_all());
-            was_in_recovery = false;
-        }
-        if memory::read(|ledger| !ledger.head.visited) == Some(true) {
-            note_all_databases();
-        }
-        let all_read = visit_unread(in_recovery, &mut complained);
-        // On a standby nothing tells of a promotion.
-        let pause = (!all_read || in_recovery).then_some(RETRY);
-        // False when the server stops or is gone.
-        if !BackgroundWorker::wait_latch(pause) {
-            break;
-        }
-    }
+    Launcher::default().run();
     // SAFETY: ends this process; with status 1 it is started again unless the server stops.
     unsafe { pg_sys::proc_exit(1) };
 }
@@ -90,84 +68,121 @@ unsafe extern "C-unwind" fn on_launcher_exit(_code: i32, _argument: pg_sys::Datu
     memory::set_launcher(false);
 }
 
-/// Notes every database that can be connected to, so that it is visited.
-fn note_all_databases() {
-    let databases = BackgroundWorker::transaction(catalog::connectable_databases);
-    memory::write(|ledger| {
-        let mut noted = true;
-        for database in databases {
-            noted &= ledger.generation(database).is_some();
-        }
-        ledger.head.visited = noted;
-        noted
-    })
-    .filter(|noted| !noted)
-    .inspect(|_| {
-        error::log(
-            "pg_seats has no room to note every database: \
-             increase pg_seats.max_seats and restart the server",
-        );
-    });
+/// The launcher, and what it has already complained of: each thing once until it is mended.
+#[derive(Default)]
+struct Launcher {
+    was_in_recovery: bool,
+    lacks_room: bool,
+    lacks_workers: bool,
 }
 
-/// Sends a visitor into every database whose last change has not been read. True when none is left.
-fn visit_unread(in_recovery: bool, complained: &mut bool) -> bool {
-    let known = memory::read(|ledger| ledger.databases.len()).unwrap_or(0);
-    let mut unread = Vec::with_capacity(known);
-    memory::read(|ledger| {
-        ledger.each_unread(in_recovery, |known| {
-            if unread.len() < unread.capacity() {
-                unread.push(known.oid);
+impl Launcher {
+    /// Works until the server stops or is gone.
+    fn run(&mut self) {
+        loop {
+            if BackgroundWorker::sighup_received() {
+                // SAFETY: as every worker does on SIGHUP.
+                unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
             }
-        });
-    });
-    let mut all_read = true;
-    for database in unread {
-        if BackgroundWorker::sigterm_received() {
-            return true;
+            let in_recovery = backend::in_recovery();
+            if std::mem::replace(&mut self.was_in_recovery, in_recovery) && !in_recovery {
+                memory::write(|ledger| ledger.revisit_all());
+            }
+            // On a standby nothing tells of new databases, or of a promotion.
+            if in_recovery || memory::read(|ledger| ledger.head.visited) == Some(false) {
+                self.note_all_databases();
+            }
+            let all_read = self.visit_unread();
+            let pause = (!all_read || self.lacks_room || in_recovery).then_some(RETRY);
+            if !BackgroundWorker::wait_latch(pause) {
+                return;
+            }
         }
-        all_read &= visit(database, in_recovery, complained);
     }
-    all_read
-}
 
-/// Sends a visitor into a database and waits for it. True when the rules have been read.
-fn visit(database: u32, in_recovery: bool, complained: &mut bool) -> bool {
-    let visitor = BackgroundWorkerBuilder::new("pg_seats visitor")
-        .set_type("pg_seats visitor")
-        .set_library("pg_seats")
-        .set_function("pg_seats_visitor")
-        .enable_shmem_access(None)
-        .enable_spi_access()
-        .set_start_time(BgWorkerStartTime::ConsistentState)
-        .set_restart_time(None)
-        .set_argument(pg_sys::Oid::from(database).into_datum())
-        // SAFETY: this process's own id.
-        .set_notify_pid(unsafe { pg_sys::MyProcPid })
-        .load_dynamic();
-    let Ok(visitor) = visitor else {
-        if !std::mem::replace(complained, true) {
+    /// Notes every database that can be connected to, so that it is visited.
+    fn note_all_databases(&mut self) {
+        let databases = BackgroundWorker::transaction(catalog::connectable_databases);
+        let noted = memory::write(|ledger| {
+            let mut noted = true;
+            for database in databases {
+                noted &= ledger.generation(database).is_some();
+            }
+            ledger.head.visited = noted;
+            noted
+        });
+        let lacks_room = noted == Some(false);
+        if lacks_room && !self.lacks_room {
             error::log(
-                "pg_seats found no free background worker to read the licenses of a pool: \
-                 increase max_worker_processes",
+                "pg_seats has no room to note every database: \
+                 increase pg_seats.max_seats and restart the server",
             );
         }
-        return false;
-    };
-    *complained = false;
-    let visitors = || known(database).map(|known| known.visitors);
-    let before = visitors();
-    if visitor.wait_for_shutdown().is_err() {
-        return false;
+        self.lacks_room = lacks_room;
     }
-    if visitors() == before {
-        memory::write(|ledger| ledger.visitor_lost(database));
+
+    /// Sends a visitor into every database that should be read. True when all have been.
+    fn visit_unread(&mut self) -> bool {
+        let view = licenses::viewpoint();
+        let known = memory::read(|ledger| ledger.databases.len()).unwrap_or(0);
+        let mut unread = Vec::with_capacity(known);
+        memory::read(|ledger| {
+            ledger.each_unread(view, |known| {
+                if unread.len() < unread.capacity() {
+                    unread.push(known.oid);
+                }
+            });
+        });
+        let mut all_read = true;
+        for database in unread {
+            if BackgroundWorker::sigterm_received() {
+                return true;
+            }
+            all_read &= self.visit(database);
+        }
+        all_read
     }
-    let mut read = true;
-    memory::read(|ledger| {
-        ledger.each_unread(in_recovery, |known| read &= known.oid != database);
-    });
-    read
+
+    /// Sends a visitor into a database and waits for it. True when its tables have been read.
+    fn visit(&mut self, database: u32) -> bool {
+        let visitor = BackgroundWorkerBuilder::new("pg_seats visitor")
+            .set_type("pg_seats visitor")
+            .set_library("pg_seats")
+            .set_function("pg_seats_visitor")
+            .enable_shmem_access(None)
+            .enable_spi_access()
+            .set_start_time(BgWorkerStartTime::ConsistentState)
+            .set_restart_time(None)
+            .set_argument(pg_sys::Oid::from(database).into_datum())
+            // SAFETY: this process's own id.
+            .set_notify_pid(unsafe { pg_sys::MyProcPid })
+            .load_dynamic();
+        let Ok(visitor) = visitor else {
+            if !self.lacks_workers {
+                error::log(
+                    "pg_seats found no free background worker to read the licenses of a pool: \
+                     increase max_worker_processes",
+                );
+            }
+            self.lacks_workers = true;
+            return false;
+        };
+        self.lacks_workers = false;
+        let visitors = || known(database).map(|known| known.visitors);
+        let before = visitors();
+        if visitor.wait_for_shutdown().is_err() {
+            return false;
+        }
+        if visitors() == before {
+            memory::write(|ledger| ledger.visitor_lost(database));
+        }
+        let view = licenses::viewpoint();
+        let mut read = true;
+        memory::read(|ledger| {
+            ledger.each_unread(view, |known| read &= known.oid != database);
+        });
+        read
+    }
 }
 
 fn known(database: u32) -> Option<Database> {

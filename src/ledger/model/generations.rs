@@ -1,0 +1,287 @@
+//! Changes of the tables, and the rules read before, while and after.
+
+use super::server::{ROOM, Server, exempt_role, license, name, of_database, session, superuser};
+use crate::ledger::map::Room;
+use crate::ledger::table::Table;
+use crate::ledger::{Answer, Published, Remark};
+
+const PC1: &str = "10.0.0.1";
+const PC2: &str = "10.0.0.2";
+const IN_FORCE: Published = Published::InForce { disagreement: None };
+
+fn seats(server: &mut Server, seats: i32) {
+    server.change(1, |rows| rows.licenses = vec![license("crm", seats)]);
+}
+
+#[test]
+fn rules_never_read_are_not_current() {
+    let mut server = Server::with_license(license("crm", 1));
+    assert!(!server.is_current(1));
+    assert_eq!(server.load(1), IN_FORCE);
+    assert!(server.is_current(1));
+    assert!(!server.is_current(2));
+}
+
+#[test]
+fn a_change_takes_effect_for_the_next_login_and_only_in_its_database() {
+    let mut server = Server::new(ROOM);
+    server.load(1);
+    server.load(2);
+    seats(&mut server, 0);
+    assert!(!server.is_current(1) && server.is_current(2));
+    assert!(matches!(
+        server.log_in(session(2, PC1)).1,
+        Answer::Denied(_)
+    ));
+    server.enters(of_database(session(2, PC1), 2));
+}
+
+#[test]
+fn a_change_between_read_and_publish_outdates_what_was_read() {
+    let mut server = Server::with_license(license("crm", 1));
+    let mut read = server.read(1);
+    seats(&mut server, 2);
+    assert_eq!(server.publish(1, &mut read), Published::Outdated);
+    assert!(!server.is_current(1));
+}
+
+#[test]
+fn nobody_relies_on_rules_while_a_change_commits() {
+    let mut server = Server::with_license(license("crm", 1));
+    server.load(1);
+    server.ledger.with(|l| l.change_begins(1));
+    assert!(!server.is_current(1));
+    // What is read meanwhile may lack the change.
+    assert_eq!(server.load(1), IN_FORCE);
+    assert!(!server.is_current(1));
+    server.ledger.with(|l| l.change_ends(1));
+    assert!(!server.is_current(1));
+    server.load(1);
+    assert!(server.is_current(1));
+}
+
+#[test]
+fn of_two_overlapping_changes_the_last_counts() {
+    let mut server = Server::with_license(license("crm", 1));
+    server.load(1);
+    server.ledger.with(|l| {
+        l.change_begins(1);
+        l.change_begins(1);
+        l.change_ends(1);
+    });
+    server.load(1);
+    assert!(!server.is_current(1), "the second is still committing");
+    server.ledger.with(|l| l.change_ends(1));
+    assert!(!server.is_current(1), "the second has not been read");
+    server.load(1);
+    assert!(server.is_current(1));
+}
+
+#[test]
+fn a_login_judged_by_former_rules_is_outdated() {
+    let mut server = Server::with_license(license("crm", 1));
+    server.load(1);
+    let session = session(2, PC1);
+    let judged = server.judge(&session);
+    seats(&mut server, 0);
+    server.load(1);
+    let answer = server.ledger.with(|l| l.admit(0, session, judged));
+    assert_eq!(answer, Answer::Outdated);
+    assert_eq!(server.ledger.free_place(), Some(0));
+}
+
+#[test]
+fn a_session_that_came_unjudged_hinders_publishing_until_it_is_judged() {
+    let mut server = Server::with_license(license("crm", 1));
+    server.exempt_superusers = false;
+    let mut rules = server.read(1);
+    let standings = server.judge_all(&rules);
+    server.log_in_blindly(of_database(superuser(1, PC1), 2));
+    let place = server.log_in_blindly(superuser(1, PC1));
+    let publish = server.ledger.with(|l| l.publish(1, &mut rules, &standings));
+    assert_eq!(publish, Published::Unjudged);
+    assert!(!server.is_current(1));
+    assert_eq!(server.publish(1, &mut rules), IN_FORCE);
+    assert_eq!(server.in_use("crm"), 1);
+    // Another one at the same place was not judged either.
+    let (mut rules, standings) = {
+        let rules = server.read(1);
+        let standings = server.judge_all(&rules);
+        (rules, standings)
+    };
+    server.log_out(place);
+    assert_eq!(server.log_in_blindly(superuser(1, PC2)), place);
+    let publish = server.ledger.with(|l| l.publish(1, &mut rules, &standings));
+    assert_eq!(publish, Published::Unjudged);
+}
+
+#[test]
+fn who_left_between_judging_and_publishing_is_no_hindrance() {
+    let mut server = Server::with_license(license("crm", 1));
+    let place = server.enters(session(2, PC1));
+    let mut rules = server.read(1);
+    let standings = server.judge_all(&rules);
+    server.log_out(place);
+    let publish = server.ledger.with(|l| l.publish(1, &mut rules, &standings));
+    assert_eq!(publish, IN_FORCE);
+    assert_eq!(server.seats_taken(), 0);
+}
+
+#[test]
+fn rules_without_room_leave_the_former_ones_in_force() {
+    let mut server = Server::new(Room {
+        licenses: 2,
+        exemptions: 1,
+        ..ROOM
+    });
+    server.change(1, |rows| rows.licenses = vec![license("crm", 1)]);
+    server.enters(session(2, PC1));
+    let three = ["a", "b", "crm"].map(|product| license(product, 9));
+    server.change(1, |rows| rows.licenses = three.to_vec());
+    assert_eq!(server.load(1), Published::NoRoom);
+    server.change(1, |rows| {
+        rows.licenses.truncate(2);
+        rows.exemptions = vec![exempt_role("batch"), exempt_role("staff")];
+    });
+    assert_eq!(server.load(1), Published::NoRoom);
+    assert!(!server.is_current(1));
+    assert_eq!(server.in_use("crm"), 1);
+    let newcomer = session(4, PC2);
+    let judged = server.judge(&newcomer);
+    let answer = server.ledger.with(|l| l.admit(1, newcomer, judged));
+    assert!(matches!(answer, Answer::Denied(_)), "{answer:?}");
+    // A database's own former rows are room for its new ones.
+    server.change(1, |rows| {
+        rows.exemptions.truncate(1);
+        rows.licenses = ["x", "y"].map(|product| license(product, 9)).to_vec();
+    });
+    assert_eq!(server.load(1), IN_FORCE);
+    assert_eq!((server.in_use("x"), server.in_use("crm")), (1, 0));
+}
+
+#[test]
+fn no_room_for_a_database_means_no_generation() {
+    let mut server = Server::new(Room {
+        databases: 1,
+        ..ROOM
+    });
+    server.load(1);
+    assert_eq!(server.ledger.with(|l| l.generation(2)), None);
+    server.ledger.with(|l| l.change_begins(2));
+    server.ledger.with(|l| l.change_ends(2));
+    assert!(server.is_current(1) && !server.is_current(2));
+}
+
+#[test]
+fn of_a_forgotten_database_nothing_is_left_to_the_next_with_its_oid() {
+    let mut server = Server::with_license(license("crm", 1));
+    server.change(1, |rows| rows.exemptions.push(exempt_role("batch")));
+    let place = server.enters(session(2, PC1));
+    let mut stale = server.read(1);
+    server.log_out(place);
+    server.ledger.with(|l| l.forget(1));
+    server.tables.clear();
+    server.ledger.with(|l| {
+        let left = l.databases.len() + l.licenses.len() + l.exemptions.len();
+        assert_eq!(left + l.tallies.len() + l.seats.len(), 0);
+    });
+    assert_eq!(server.publish(1, &mut stale), Published::Outdated);
+    assert!(!server.is_current(1));
+    server.read(1);
+    assert_eq!(server.publish(1, &mut stale), Published::Outdated);
+    server.enters(session(2, PC1));
+    server.enters(session(2, PC2));
+    assert_eq!(server.seats_taken(), 0);
+}
+
+#[test]
+fn rules_read_on_a_standby_last_one_second() {
+    let mut server = Server::with_license(license("crm", 1));
+    server.in_recovery = true;
+    server.load(1);
+    assert!(server.is_current(1));
+    server.now += 999_999;
+    assert!(server.is_current(1));
+    server.now += 1;
+    assert!(!server.is_current(1));
+    server.load(1);
+    assert!(server.is_current(1));
+}
+
+#[test]
+fn after_promotion_what_a_standby_read_is_read_again() {
+    let mut server = Server::with_license(license("crm", 1));
+    server.in_recovery = true;
+    server.load(1);
+    let unread = |server: &mut Server| {
+        let in_recovery = server.in_recovery;
+        server.ledger.with(|l| {
+            let mut oids = vec![];
+            l.each_unread(in_recovery, |known| oids.push(known.oid));
+            oids
+        })
+    };
+    assert_eq!(unread(&mut server), []);
+    server.in_recovery = false;
+    assert!(!server.is_current(1));
+    assert_eq!(unread(&mut server), [1]);
+    server.load(1);
+    assert_eq!(unread(&mut server), []);
+    assert!(server.is_current(1));
+}
+
+#[test]
+fn unwatched_rules_are_never_current_on_a_primary() {
+    let mut server = Server::with_license(license("crm", 1));
+    let mut rules = server.read(1);
+    rules.watched = false;
+    server.publish(1, &mut rules);
+    assert!(!server.is_current(1));
+}
+
+#[test]
+fn another_setting_of_exempt_superusers_makes_rules_be_read_again() {
+    let mut server = Server::with_license(license("crm", 1));
+    server.enters(superuser(1, PC1));
+    assert_eq!(server.in_use("crm"), 0);
+    server.exempt_superusers = false;
+    assert!(!server.is_current(1));
+    server.load(1);
+    assert_eq!(server.in_use("crm"), 1);
+}
+
+#[test]
+fn every_database_is_awaited_until_it_was_read_or_failed_with_rules_in_force() {
+    let mut server = Server::with_license(license("crm", 1));
+    let awaited = |server: &mut Server, besides| {
+        let awaited = server.ledger.with(|l| l.awaited(besides, false));
+        awaited.map(|known| known.oid)
+    };
+    server.change(2, |_| ());
+    assert_eq!(awaited(&mut server, 1), Some(2));
+    assert_eq!(awaited(&mut server, 2), None);
+    // Nothing of it was ever read: it is still awaited.
+    server.ledger.with(|l| l.visit_failed(2));
+    assert_eq!(awaited(&mut server, 1), Some(2));
+    server.load(2);
+    assert_eq!(awaited(&mut server, 1), None);
+    server.change(2, |_| ());
+    assert_eq!(awaited(&mut server, 1), Some(2));
+    server.ledger.with(|l| l.visit_failed(2));
+    assert_eq!(
+        awaited(&mut server, 1),
+        None,
+        "the last rules stay in force"
+    );
+    server.ledger.with(|l| l.revisit_all());
+    assert_eq!(awaited(&mut server, 1), Some(2));
+    assert!(!server.ledger.head.visited);
+}
+
+#[test]
+fn a_login_without_licenses_is_admitted_and_registered() {
+    let mut server = Server::new(ROOM);
+    let (place, answer) = server.log_in(session(2, PC1));
+    assert_eq!(answer, Answer::Admitted(Remark::None));
+    assert_eq!(server.ledger.sessions[place].usename, name("r2"));
+}

@@ -1,0 +1,188 @@
+//! Random histories: after each step the ledger and the naive model must agree on everything that
+//! people can see, and the promises must hold.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use proptest::test_runner::Config;
+
+use super::naive::{Company, Minutes, Person, Row};
+use super::world::{PLACES, World};
+
+#[derive(Clone, Debug)]
+pub enum Step {
+    Login(Person),
+    /// A superuser's, while the rules can't be read.
+    BlindLogin(Person),
+    /// Of one of those who are in.
+    Logout(prop::sample::Index),
+    Change(u32, Company),
+    /// A change that was read and published while it was not yet visible.
+    ChangeReadTooSoon(u32, Company),
+    Rollback(u32),
+    Read(u32),
+    /// DROP DATABASE, once everybody has left it.
+    Drop(u32),
+    Crash,
+    ExemptSuperusers(bool),
+    Enforcement(&'static str),
+    Wait(Minutes),
+}
+
+fn word(words: &[&'static str]) -> impl Strategy<Value = &'static str> + use<> {
+    select(words.to_vec())
+}
+
+fn database() -> impl Strategy<Value = u32> {
+    1..=3u32
+}
+
+fn person() -> impl Strategy<Value = Person> {
+    (
+        database(),
+        1..=6u32,
+        word(&["local", "127.0.0.2", "10.1.0.1", "10.1.0.2", "10.2.0.1"]),
+        word(&["", "", "LAPTOP", "DESK"]),
+        word(&["", "Crm", "Crm Mobile", "Pay"]),
+        prop::bool::weighted(0.05),
+    )
+        .prop_map(
+            |(database, role, host, workstation, application, replication)| Person {
+                database,
+                role,
+                host,
+                workstation,
+                application,
+                replication,
+            },
+        )
+}
+
+fn row(pooled: bool) -> impl Strategy<Value = Row> {
+    let rules: &[&str] = if pooled {
+        &["host", "user", "user_workstation"]
+    } else {
+        &["user_host", "user", "host", "session", "user_workstation"]
+    };
+    let date = || prop::option::weighted(0.2, 0..60 as Minutes);
+    (
+        prop::bool::weighted(if pooled { 1.0 } else { 0.4 }),
+        prop::option::weighted(0.4, word(&["Crm%", "C%", "Crm Mobile", "%", "C_m%"])),
+        prop::option::weighted(0.9, 0..5i32),
+        select(vec![0, 0, 0, 1, 2]),
+        word(rules),
+        prop::bool::weighted(0.9),
+        word(&["on", "on", "on", "on", "warn", "off"]),
+        (date(), date(), select(vec![0, 0, 10])),
+    )
+        .prop_map(
+            |(pool, pattern, seats, overdraft, counted_by, at_login, enforcement, dates)| Row {
+                product: "",
+                pool: pool.then_some("group"),
+                pattern,
+                seats,
+                overdraft,
+                counted_by,
+                at_login,
+                enforcement,
+                from: dates.0,
+                until: dates.1,
+                grace: dates.2,
+            },
+        )
+}
+
+fn company(pooled: bool) -> impl Strategy<Value = Company> {
+    let products = if pooled {
+        subsequence(vec!["Books"], 0..=1)
+    } else {
+        subsequence(vec!["Books", "Crm", "Pay"], 0..=3)
+    };
+    (
+        (products, vec(row(pooled), 3)),
+        subsequence(vec!["staff", "batch", "r4"], 0..=2),
+        subsequence(vec!["local", "127.0.0.2", "10.1.0.0/16"], 0..=1),
+        prop::bool::weighted(0.3),
+    )
+        .prop_map(|((products, rows), roles, hosts, exempts)| Company {
+            rows: products
+                .into_iter()
+                .zip(rows)
+                .map(|(product, row)| Row { product, ..row })
+                .collect(),
+            exempt_roles: if exempts { roles } else { vec![] },
+            exempt_hosts: if exempts { hosts } else { vec![] },
+        })
+}
+
+fn step(pooled: bool) -> impl Strategy<Value = Step> {
+    prop_oneof![
+        24 => person().prop_map(Step::Login),
+        1 => person().prop_map(|p| Step::BlindLogin(Person { role: 1, ..p })),
+        10 => any::<prop::sample::Index>().prop_map(Step::Logout),
+        5 => (database(), company(pooled)).prop_map(|(d, c)| Step::Change(d, c)),
+        1 => (database(), company(pooled)).prop_map(|(d, c)| Step::ChangeReadTooSoon(d, c)),
+        1 => database().prop_map(Step::Rollback),
+        3 => database().prop_map(Step::Read),
+        1 => database().prop_map(Step::Drop),
+        1 => Just(Step::Crash),
+        1 => any::<bool>().prop_map(Step::ExemptSuperusers),
+        1 => word(&["on", "on", "warn", "off"]).prop_map(Step::Enforcement),
+        2 => (0..20 as Minutes).prop_map(Step::Wait),
+    ]
+}
+
+#[derive(Clone, Debug)]
+pub struct History {
+    pub max_seats: usize,
+    pub first: Vec<Company>,
+    steps: Vec<Step>,
+}
+
+fn history(pooled: bool) -> impl Strategy<Value = History> {
+    (
+        select(vec![PLACES, PLACES, 4]),
+        vec(company(pooled), 3),
+        vec(step(pooled), 1..50),
+    )
+        .prop_map(|(max_seats, first, steps)| History {
+            max_seats,
+            first,
+            steps,
+        })
+}
+
+fn run(history: &History) {
+    let mut world = World::new(history);
+    for step in &history.steps {
+        world.step(step);
+    }
+    for place in 0..PLACES {
+        world.log_out(place);
+        world.check();
+    }
+    // Promise 3.
+    assert_eq!(world.server.seats_taken(), 0);
+}
+
+fn cases(cases: u32) -> Config {
+    Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(1200))]
+
+    #[test]
+    fn the_ledger_counts_as_the_naive_model(history in history(false)) {
+        run(&history);
+    }
+
+    #[test]
+    fn in_a_disagreeing_pool_the_rule_that_gives_most_seats_rules(history in history(true)) {
+        run(&history);
+    }
+}

@@ -1,0 +1,27 @@
+//! The ledger tested as a whole: [`server`] does with it what a server does, [`naive`] says from
+//! scratch what must come out.
+//!
+//! * [`server`]: logins that read the tables when the rules in force are not current
+//! * [`counting`]: who takes a seat, who is denied, and what is counted, one test a rule
+//! * [`pools`]: databases that count together, and rules of counting that disagree
+//! * [`claims`]: which license a login claims, who is exempt, and the words for a license's state
+//! * [`generations`]: changes of the tables, and the rules read before, while and after
+//! * [`naive`]: the counting rules by brute force over a list of sessions
+//! * [`history`]: random histories, after each step of which ledger and naive model must agree
+//! * [`world`]: both at once, a step at a time
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod claims;
+mod counting;
+mod generations;
+mod history;
+mod naive;
+mod pools;
+mod server;
+mod world;
