@@ -208,19 +208,21 @@ fn rules_read_on_a_standby_last_one_second() {
     assert!(server.is_current(1));
 }
 
+/// The databases that a visitor should read.
+fn unread(server: &mut Server) -> Vec<u32> {
+    let view = server.view();
+    server.ledger.with(|l| {
+        let mut oids = vec![];
+        l.each_unread(view, |known| oids.push(known.oid));
+        oids
+    })
+}
+
 #[test]
 fn after_promotion_what_a_standby_read_is_read_again() {
     let mut server = Server::with_license(license("crm", 1));
     server.in_recovery = true;
     server.load(1);
-    let unread = |server: &mut Server| {
-        let in_recovery = server.in_recovery;
-        server.ledger.with(|l| {
-            let mut oids = vec![];
-            l.each_unread(in_recovery, |known| oids.push(known.oid));
-            oids
-        })
-    };
     assert_eq!(unread(&mut server), []);
     server.in_recovery = false;
     assert!(!server.is_current(1));
@@ -228,6 +230,57 @@ fn after_promotion_what_a_standby_read_is_read_again() {
     server.load(1);
     assert_eq!(unread(&mut server), []);
     assert!(server.is_current(1));
+}
+
+#[test]
+fn on_a_standby_databases_with_licenses_are_read_again_after_ten_seconds() {
+    let mut server = Server::with_license(license("crm", 1));
+    server.in_recovery = true;
+    server.load(1);
+    server.load(2);
+    server.now += 10_000_000;
+    assert_eq!(unread(&mut server), []);
+    server.now += 1;
+    assert_eq!(unread(&mut server), [1]);
+    server.in_recovery = false;
+    server.load(1);
+    server.load(2);
+    server.now += 60 * 10_000_000;
+    assert_eq!(unread(&mut server), [], "a primary hears of every change");
+}
+
+#[test]
+fn a_database_that_three_visitors_could_not_reach_is_awaited_no_longer() {
+    let mut server = Server::new(ROOM);
+    server.change(1, |_| ());
+    let awaited = |server: &mut Server| server.ledger.with(|l| l.awaited(0, false).is_some());
+    server.ledger.with(|l| l.visitor_lost(1));
+    server.ledger.with(|l| l.visitor_lost(1));
+    // One that arrives in between begins the count anew.
+    server.ledger.with(|l| l.visitor_arrived(1));
+    server.ledger.with(|l| l.visitor_lost(1));
+    server.ledger.with(|l| l.visitor_lost(1));
+    assert!(awaited(&mut server));
+    server.ledger.with(|l| l.visitor_lost(1));
+    assert!(!awaited(&mut server));
+    // Nothing was read: a login there reads for itself.
+    assert!(!server.is_current(1));
+}
+
+#[test]
+fn an_unreachable_database_is_awaited_as_long_as_somebody_is_in() {
+    let mut server = Server::new(ROOM);
+    server.change(1, |_| ());
+    let place = server.log_in_blindly(superuser(1, PC1));
+    let lose = |server: &mut Server| {
+        server.ledger.with(|l| {
+            l.visitor_lost(1);
+            l.awaited(0, false).is_some()
+        })
+    };
+    assert!((0..5).all(|_| lose(&mut server)));
+    server.log_out(place);
+    assert!(!lose(&mut server));
 }
 
 #[test]
