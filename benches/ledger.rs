@@ -74,6 +74,7 @@ fn ledger(seats: usize) -> (MapLedger, Judged) {
         assert!(matches!(published, Published::InForce { .. }));
         let judged = Judged {
             generation: rules.generation,
+            outdated: rules.outdated,
             standing: Standing {
                 exempt: None,
                 license: Some(0),

@@ -174,7 +174,11 @@ async fn main() {
         let sql = "SELECT sum(allocated_size) FROM pg_shmem_allocations WHERE name IS NOT NULL";
         server.cluster.sql(sql).parse().unwrap()
     };
-    let seats: i64 = servers[1].cluster.sql("SHOW pg_seats.max_seats").parse().unwrap();
+    let seats: i64 = servers[1]
+        .cluster
+        .sql("SHOW pg_seats.max_seats")
+        .parse()
+        .unwrap();
     let bytes = (memory(&servers[1]) - memory(&servers[0])) / seats;
     println!("\nShared memory: {bytes} bytes a seat.");
 }

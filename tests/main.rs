@@ -9,4 +9,5 @@
 
 mod counting;
 mod harness;
+mod readme;
 mod util;

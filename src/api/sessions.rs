@@ -19,7 +19,7 @@ use crate::{licenses, memory};
 /// The seats in use of the current database's licenses, those of its pools included; under the view
 /// `license_active_seats`. Members of pg_monitor see all, others their own. Raises 55000 where
 /// pg_seats is not preloaded.
-#[pg_extern(volatile, parallel_restricted)]
+#[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity, reason = "the columns of a view")]
 fn license_active_seats() -> TableIterator<
     'static,
@@ -136,7 +136,7 @@ fn last_active(
 /// The sessions of the current database that take no seat, and replication connections without a
 /// database; under the view `license_exempt_sessions`. Members of pg_monitor see all, others their
 /// own. Raises 55000 where pg_seats is not preloaded.
-#[pg_extern(volatile, parallel_restricted)]
+#[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity, reason = "the columns of a view")]
 fn license_exempt_sessions() -> TableIterator<
     'static,

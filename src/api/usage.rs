@@ -14,7 +14,7 @@ const DAY: Timestamp = 86_400_000_000;
 
 /// What the ledger has of each license of the current database; under the view `license_usage`.
 /// Raises 55000 where pg_seats is not preloaded.
-#[pg_extern(volatile, parallel_restricted)]
+#[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity, reason = "the columns of a view")]
 fn license_usage() -> TableIterator<
     'static,

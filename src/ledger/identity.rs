@@ -18,7 +18,7 @@ pub const NAME_MAX: usize = 63;
 pub struct Text<const N: usize>([u8; N]);
 
 /// A name as PostgreSQL has them: role, product, pool, workstation.
-pub type Name = Text<{ NAME_MAX + 1 }>;
+pub type Name = Text<64>;
 
 impl<const N: usize> Text<N> {
     /// No name given.

@@ -120,7 +120,7 @@ impl MapLedger {
             exemptions: MapTable::new(room.exemptions),
             // While rules are replaced, the tallies of the former ones are still there.
             tallies: MapTable::new(room.licenses * 2),
-            seats: MapTable::new(room.max_seats + room.sessions),
+            seats: MapTable::new(room.max_seats + 2 * room.sessions),
         }
     }
 

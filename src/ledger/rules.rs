@@ -12,6 +12,8 @@ use super::table::Entry;
 pub struct Rules {
     /// The database's generation before they were read: they are current as long as it is.
     pub generation: u64,
+    /// A change has come since they were read.
+    pub outdated: bool,
     /// Every change to the tables is sure to be noticed, so they need not be read again before one.
     pub watched: bool,
     /// They were read on a standby, where changes arrive unnoticed.

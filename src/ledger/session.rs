@@ -75,6 +75,18 @@ pub enum Exempt {
     Host,
 }
 
+impl Exempt {
+    /// The reason as `license_exempt_sessions` shows it.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Exempt::Superuser => "superuser",
+            Exempt::Replication => "replication",
+            Exempt::Role => "exempt role",
+            Exempt::Host => "exempt host",
+        }
+    }
+}
+
 /// What the rules of a session's database make of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Standing {

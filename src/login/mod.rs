@@ -166,6 +166,7 @@ fn judge_in_time(session: &Session, deadline: Instant) -> Result<(Rules, Judged)
 fn judge(rules: &Rules, session: &Session) -> Judged {
     Judged {
         generation: rules.generation,
+        outdated: rules.outdated,
         standing: rules.judge(session, &mut Catalog),
         enforcement: settings::enforcement(),
         now: session.since,

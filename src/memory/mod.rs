@@ -72,8 +72,7 @@ fn sizes() -> Sizes {
         rows,
         // New rules find their tallies before those of the former ones go.
         tallies: 2 * rows,
-        // Sessions that are in when a license comes always find their seat.
-        seats: max_seats + places,
+        seats: max_seats + 2 * places,
     }
 }
 

@@ -85,6 +85,7 @@ impl Server {
         let rows = self.tables.get(&database).cloned().unwrap_or_default();
         Rules {
             generation,
+            outdated: false,
             watched: true,
             in_recovery: self.in_recovery,
             exempt_superusers: self.exempt_superusers,
@@ -129,6 +130,7 @@ impl Server {
         );
         Judged {
             generation: rules.generation,
+            outdated: rules.outdated,
             standing: rules.judge(session, &mut Catalog),
             enforcement: self.enforcement,
             now: self.now,

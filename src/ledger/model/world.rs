@@ -161,7 +161,10 @@ impl World {
             .naive
             .tallies()
             .into_iter()
-            .filter(|(_, rules)| rules.len() > 1)
+            .filter(|(tally, rules)| {
+                let counts_in = |row| tally_name(database, row) == *tally;
+                rules.len() > 1 && company.rows.iter().any(counts_in)
+            })
             .map(|((_, _, product), _)| name(product))
             .collect();
         match published {

@@ -1,0 +1,202 @@
+//! What is known of each database's tables: their changes, and whether the rules in force are those
+//! of the last one.
+
+use super::Ledger;
+use super::license::Timestamp;
+use super::table::{Entry, Table, Tables};
+
+/// What is known of a database's tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Database {
+    /// The database's OID.
+    pub oid: u32,
+    /// Transactions that are just committing a change.
+    changing: u32,
+    /// The number of the last change.
+    pub generation: u64,
+    /// The generation of the rules in force; 0: none were ever read.
+    pub loaded: u64,
+    /// The generation at which a visitor could not read them.
+    unreadable: u64,
+    /// Visitors that came to read them.
+    pub visitors: u32,
+    /// Visitors in a row that could not even connect.
+    lost_visitors: u32,
+    pub(super) watched: bool,
+    /// The rules in force were read on a standby.
+    pub in_recovery: bool,
+    pub(super) exempt_superusers: bool,
+    /// When the rules in force were read.
+    pub read_at: Timestamp,
+    pub(super) licenses: u32,
+    pub(super) exemptions: u32,
+}
+
+impl Database {
+    fn is_read(&self, in_recovery: bool) -> bool {
+        self.loaded == self.generation && (in_recovery || !self.in_recovery)
+    }
+}
+
+impl Entry for Database {
+    type Key = u32;
+    fn key(&self) -> &u32 {
+        &self.oid
+    }
+}
+
+/// From where the rules in force are looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Viewpoint {
+    /// The present moment.
+    pub now: Timestamp,
+    /// The server is a standby.
+    pub in_recovery: bool,
+    /// The present setting of `pg_seats.exempt_superusers`.
+    pub exempt_superusers: bool,
+}
+
+/// How long rules that were read on a standby are relied on, in microseconds.
+const STANDBY_RULES_LAST: u64 = 1_000_000;
+
+/// How long what other databases add to a pool is relied on there.
+const STANDBY_POOLS_LAST: u64 = 10_000_000;
+
+/// So many visitors in a row that can't connect mean that a database is out of order.
+const VISITORS_LOST: u32 = 3;
+
+impl<T: Tables> Ledger<'_, T> {
+    /// The database's generation, to be noted before its tables are read. `None` when there is no
+    /// room to note one.
+    pub fn generation(&mut self, database: u32) -> Option<u64> {
+        if let Some(known) = self.databases.get(&database) {
+            return Some(known.generation);
+        }
+        self.head.clock += 1;
+        let generation = self.head.clock;
+        self.databases.put(Database {
+            oid: database,
+            changing: 0,
+            generation,
+            loaded: 0,
+            unreadable: 0,
+            visitors: 0,
+            lost_visitors: 0,
+            watched: false,
+            in_recovery: false,
+            exempt_superusers: true,
+            read_at: 0,
+            licenses: 0,
+            exemptions: 0,
+        })?;
+        Some(generation)
+    }
+
+    /// A transaction that changed the database's tables is about to commit: until it has, its change
+    /// may be visible already, so nobody relies on the rules in force.
+    pub fn change_begins(&mut self, database: u32) {
+        if self.generation(database).is_some()
+            && let Some(known) = self.databases.get_mut(&database)
+        {
+            known.changing += 1;
+        }
+    }
+
+    /// That transaction has ended.
+    pub fn change_ends(&mut self, database: u32) {
+        self.head.clock += 1;
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.changing = known.changing.saturating_sub(1);
+            known.generation = self.head.clock;
+        }
+    }
+
+    /// The database is gone, or its OID was given to another one.
+    pub fn forget(&mut self, database: u32) {
+        self.remove_rows(database);
+        self.databases.remove(&database);
+        self.recount_tallies();
+        self.recount_seats();
+        self.drop_unused_tallies();
+    }
+
+    /// Every database must be visited again, as after a start: what was read on a standby may be old.
+    pub fn revisit_all(&mut self) {
+        self.head.visited = false;
+        self.databases.each_mut(|known| {
+            self.head.clock += 1;
+            known.generation = self.head.clock;
+        });
+    }
+
+    /// True when the rules in force are those of the database's tables, as `now`, in recovery or
+    /// not, with this setting of `pg_seats.exempt_superusers`.
+    pub fn is_current(&self, database: u32, view: Viewpoint) -> bool {
+        self.databases.get(&database).is_some_and(|known| {
+            known.loaded == known.generation
+                && known.changing == 0
+                && known.exempt_superusers == view.exempt_superusers
+                && known.in_recovery == view.in_recovery
+                && if view.in_recovery {
+                    // A standby's tables change unnoticed.
+                    view.now.abs_diff(known.read_at) < STANDBY_RULES_LAST
+                } else {
+                    known.watched
+                }
+        })
+    }
+
+    /// Shows every database that a visitor should read: its last change has not been read, or its
+    /// rules were read on a standby, which has been promoted, or where changes arrive unnoticed.
+    pub fn each_unread(&self, view: Viewpoint, mut see: impl FnMut(&Database)) {
+        self.databases.each(|known| {
+            let old = view.now.abs_diff(known.read_at) > STANDBY_POOLS_LAST;
+            if !known.is_read(view.in_recovery) || view.in_recovery && known.licenses > 0 && old {
+                see(known);
+            }
+        });
+    }
+
+    /// A database other than this one that a visitor is about to read, if there is one.
+    pub fn awaited(&self, besides: u32, in_recovery: bool) -> Option<Database> {
+        let mut awaited = None;
+        self.databases.each(|known| {
+            let tried = known.loaded != 0 && known.unreadable == known.generation;
+            if known.oid != besides && !known.is_read(in_recovery) && !tried {
+                awaited = Some(*known);
+            }
+        });
+        awaited
+    }
+
+    /// A visitor has connected to the database, to read its tables.
+    pub fn visitor_arrived(&mut self, database: u32) {
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.visitors += 1;
+            known.lost_visitors = 0;
+        }
+    }
+
+    /// A visitor could not read the database's tables: the rules in force stay for now.
+    pub fn visit_failed(&mut self, database: u32) {
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.unreadable = known.generation;
+        }
+    }
+
+    /// A visitor could not connect to the database. After several it is taken to be out of order:
+    /// where nobody is in, and nobody can come in, it adds nothing to a pool.
+    pub fn visitor_lost(&mut self, database: u32) {
+        self.visit_failed(database);
+        let empty = self
+            .sessions
+            .iter()
+            .all(|s| s.number == 0 || s.database != database);
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.lost_visitors += 1;
+            if known.lost_visitors >= VISITORS_LOST && known.loaded == 0 && empty {
+                known.loaded = known.generation;
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The count of one product's seats, in one database or one pool.
+
+use super::identity::Name;
+use super::license::{CountedBy, Timestamp};
+use super::table::Entry;
+
+/// The count of one product's seats, in one database or one pool.
+#[derive(Clone, Copy, Debug)]
+pub struct Tally {
+    /// Its own number, never used again.
+    pub number: u64,
+    /// The database's OID; 0 for a pool.
+    pub(super) database: u32,
+    /// The pool's name; empty for one database.
+    pub(super) pool: Name,
+    pub(super) product: Name,
+    /// How many licenses count in it.
+    pub(super) licenses: u32,
+    /// The rule that makes identities of sessions.
+    pub(super) counted_by: CountedBy,
+    /// The second of two rules of which neither always gives more seats.
+    pub(super) rival: Option<CountedBy>,
+    /// The rule that ruled before the last recount.
+    pub(super) ruled: CountedBy,
+    /// Its licenses don't agree on a rule.
+    pub(super) disagreed: bool,
+    /// Seats taken.
+    pub in_use: i64,
+    /// The most seats that were ever taken.
+    pub high_water: i64,
+    /// When they were.
+    pub high_water_at: Timestamp,
+}
+
+impl Entry for Tally {
+    type Key = u64;
+    fn key(&self) -> &u64 {
+        &self.number
+    }
+}
+
+impl Tally {
+    pub(super) fn swap_rival(&mut self) {
+        if let Some(rival) = self.rival.replace(self.counted_by) {
+            self.counted_by = rival;
+        }
+    }
+
+    /// Only once the seats are settled: while they move from one rule to another, `in_use` is
+    /// neither's.
+    pub(super) fn note_high_water(&mut self, now: Timestamp) {
+        if self.in_use > self.high_water {
+            self.high_water = self.in_use;
+            self.high_water_at = now;
+        }
+    }
+
+    /// Takes one more license's rule into account. A rule rules over those that never give more
+    /// seats than it; 'host' and the rules by user can't be ranked.
+    pub(super) fn admit_rule(&mut self, rule: CountedBy) {
+        use CountedBy::{Host, Session, UserHost};
+        let rules = [Some(self.counted_by), self.rival, Some(rule)];
+        let finest = rules.into_iter().flatten().min().unwrap_or(rule);
+        if matches!(finest, Session | UserHost) {
+            self.counted_by = finest;
+            self.rival = None;
+            return;
+        }
+        let by_user = rules
+            .into_iter()
+            .flatten()
+            .filter(|&rule| rule != Host)
+            .min();
+        let by_host = rules.into_iter().flatten().find(|&rule| rule == Host);
+        self.counted_by = by_user.or(by_host).unwrap_or(rule);
+        self.rival = by_user.and(by_host);
+    }
+}

@@ -1,0 +1,42 @@
+//! The README's SQL runs, in its order, and its quickstart denies the eleventh user.
+
+use std::process::Command;
+
+use crate::util::*;
+
+/// The README's blocks of this language.
+fn blocks() -> Vec<(String, String)> {
+    let readme = include_str!("../README.md");
+    let mut blocks = Vec::new();
+    let mut parts = readme.split("```");
+    parts.next();
+    while let (Some(block), _) = (parts.next(), parts.next()) {
+        let (language, text) = block.split_once('\n').unwrap();
+        blocks.push((language.to_owned(), text.to_owned()));
+    }
+    blocks
+}
+
+#[test]
+fn the_sql_of_the_readme_runs_and_its_quickstart_denies_the_eleventh_user() {
+    let cluster = Cluster::start();
+    let mut quickstarts = 0;
+    for (language, text) in blocks() {
+        if language == "sql" {
+            cluster.sql(&text);
+        } else if text.contains("psql -U user$n") {
+            quickstarts += 1;
+            let shell = Command::new("bash")
+                .args(["-c", &text])
+                .env("PGHOST", cluster.socket_dir())
+                .env("PGPORT", cluster.port().to_string())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&shell.stderr);
+            let denied = "FATAL:  maximum user license count reached for \"Total Office Manager\"";
+            assert_eq!(said.matches(denied).count(), 1, "{said}");
+            assert_eq!(said.matches("FATAL").count(), 1, "{said}");
+        }
+    }
+    assert_eq!(quickstarts, 1);
+}
