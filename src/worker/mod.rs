@@ -9,6 +9,7 @@
     reason = "background workers are PostgreSQL's C interface"
 )]
 
+use std::ffi::c_int;
 use std::time::Duration;
 
 use pgrx::bgworkers::{
@@ -47,7 +48,7 @@ pub fn register() {
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn pg_seats_launcher(_argument: pg_sys::Datum) {
-    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    attach_signal_handlers();
     // SAFETY: without a database; shared catalogs can be read.
     unsafe {
         pg_sys::BackgroundWorkerInitializeConnectionByOid(
@@ -57,6 +58,7 @@ pub extern "C-unwind" fn pg_seats_launcher(_argument: pg_sys::Datum) {
         );
         pg_sys::before_shmem_exit(Some(on_launcher_exit), pg_sys::Datum::from(0));
     }
+    read_committed_by_default();
     memory::set_launcher(true);
     Launcher::default().run();
     // SAFETY: ends this process; with status 1 it is started again unless the server stops.
@@ -64,7 +66,7 @@ pub extern "C-unwind" fn pg_seats_launcher(_argument: pg_sys::Datum) {
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn on_launcher_exit(_code: i32, _argument: pg_sys::Datum) {
+unsafe extern "C-unwind" fn on_launcher_exit(_code: c_int, _argument: pg_sys::Datum) {
     memory::set_launcher(false);
 }
 
@@ -88,6 +90,7 @@ impl Launcher {
             if std::mem::replace(&mut self.was_in_recovery, in_recovery) && !in_recovery {
                 memory::write(|ledger| ledger.revisit_all());
             }
+            pgrx::check_for_interrupts!();
             // On a standby nothing tells of new databases, or of a promotion.
             if in_recovery || memory::read(|ledger| ledger.head.visited) == Some(false) {
                 self.note_all_databases();
@@ -135,9 +138,6 @@ impl Launcher {
         });
         let mut all_read = true;
         for database in unread {
-            if BackgroundWorker::sigterm_received() {
-                return true;
-            }
             all_read &= self.visit(database);
         }
         all_read
@@ -189,11 +189,43 @@ fn known(database: u32) -> Option<Database> {
     memory::read(|ledger| ledger.databases.get(&database).copied()).flatten()
 }
 
+unsafe extern "C-unwind" {
+    /// PostgreSQL's handler that ends a process at its next safe moment.
+    fn die(signal: c_int);
+}
+
+/// SIGTERM ends a worker also while it waits for another process or a lock, so that it never holds
+/// up a shutdown; SIGHUP has it reload the configuration.
+fn attach_signal_handlers() {
+    // SAFETY: as every worker begins, while signals are still blocked.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::pqsignal(pg_sys::SIGTERM as c_int, Some(die));
+        #[cfg(feature = "pg18")]
+        pg_sys::pqsignal_be(pg_sys::SIGTERM as c_int, Some(die));
+    }
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP);
+}
+
+/// A standby refuses transactions that are serializable by default; the autovacuum workers do this
+/// too.
+fn read_committed_by_default() {
+    // SAFETY: a valid setting of every supported version.
+    unsafe {
+        pg_sys::SetConfigOption(
+            c"default_transaction_isolation".as_ptr(),
+            c"read committed".as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        );
+    }
+}
+
 /// The main function of a visitor: reads the tables of one database.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
-    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGTERM);
+    attach_signal_handlers();
     let database = database.value() as u32;
     // SAFETY: connects to the database as the bootstrap superuser.
     unsafe {
@@ -203,6 +235,7 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
             0,
         );
     }
+    read_committed_by_default();
     memory::write(|ledger| ledger.visitor_arrived(database));
     let result = BackgroundWorker::transaction(|| licenses::load(database, VISITOR_PATIENCE));
     if let Err(error) = result {
