@@ -147,7 +147,7 @@ pub fn workstation() -> Vec<u8> {
 unsafe extern "C-unwind" fn check_workstation(
     value: *mut *mut c_char,
     _extra: *mut *mut c_void,
-    _source: pg_sys::GucSource::Type,
+    source: pg_sys::GucSource::Type,
 ) -> bool {
     // SAFETY: PostgreSQL passes the new value, or null.
     let name = unsafe {
@@ -157,7 +157,11 @@ unsafe extern "C-unwind" fn check_workstation(
             CStr::from_ptr(*value)
         }
     };
-    let detail = if name.to_bytes().len() > NAME_MAX {
+    use pg_sys::GucSource::{PGC_S_CLIENT, PGC_S_DEFAULT, PGC_S_DYNAMIC_DEFAULT};
+    let of_client = matches!(source, PGC_S_DEFAULT | PGC_S_DYNAMIC_DEFAULT | PGC_S_CLIENT);
+    let detail = if !of_client && !name.is_empty() {
+        c"Only a client can give its workstation, when it connects."
+    } else if name.to_bytes().len() > NAME_MAX {
         c"A workstation's name has at most 63 bytes."
     } else if !backend::is_proper_text(name.to_bytes()) {
         c"A workstation's name has no control characters and is valid in the database's encoding."

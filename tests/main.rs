@@ -7,7 +7,12 @@
     reason = "a test that can't go on says so by panicking"
 )]
 
+mod bad_input;
+mod claims;
+mod connection_facts;
 mod counting;
+mod exemptions;
 mod harness;
+mod pools;
 mod readme;
 mod util;

@@ -122,12 +122,15 @@ impl Rules {
     }
 
     fn exempt(&self, session: &Session, facts: &mut impl Facts) -> Option<Exempt> {
-        if session.superuser {
-            // Also where superusers count, no other exemption applies: they are members of all roles.
-            return self.exempt_superusers.then_some(Exempt::Superuser);
+        if session.superuser && self.exempt_superusers {
+            return Some(Exempt::Superuser);
         }
         if session.replication {
             return Some(Exempt::Replication);
+        }
+        if session.superuser {
+            // Where superusers count, no other exemption applies: they are members of all roles.
+            return None;
         }
         self.exemptions.iter().find_map(|exemption| {
             if exemption.role.is_empty() {

@@ -94,7 +94,7 @@ fn admit() {
     let session = backend::session();
     let exempt = if session.superuser && settings::exempt_superusers() {
         Some(Exempt::Superuser)
-    } else if session.replication && !session.superuser {
+    } else if session.replication {
         Some(Exempt::Replication)
     } else {
         None
@@ -157,7 +157,8 @@ fn judge_in_time(session: &Session, deadline: Instant) -> Result<(Rules, Judged)
         licenses::in_force(left())?
     };
     let judged = judge(&rules, session);
-    if judged.standing.exempt.is_none() && claims_from_pool(&rules, judged.standing) {
+    let may_be_denied = !session.superuser && judged.standing.exempt.is_none();
+    if may_be_denied && claims_from_pool(&rules, judged.standing) {
         licenses::await_pool(left())?;
     }
     Ok((rules, judged))

@@ -91,6 +91,7 @@ pub fn session() -> Session {
     unsafe {
         let role = pg_sys::GetAuthenticatedUserId();
         let known = role != pg_sys::InvalidOid;
+        let superuser = known && pg_sys::superuser_arg(role);
         let usename = pg_sys::GetUserNameFromId(role, true);
         let port = pg_sys::MyProcPort.cast::<Port>();
         let (address, host) = if port.is_null() {
@@ -118,8 +119,10 @@ pub fn session() -> Session {
             },
             since: now(),
             seat_id: random_uuid(),
-            superuser: known && pg_sys::superuser_arg(role),
-            replication: pg_sys::am_walsender || known && pg_sys::has_rolreplication(role),
+            superuser,
+            // Superusers have REPLICATION without asking for it.
+            replication: pg_sys::am_walsender
+                || known && !superuser && pg_sys::has_rolreplication(role),
             ..Session::FREE
         }
     }
@@ -174,8 +177,15 @@ unsafe fn application_name(port: &Port) -> Name {
             .filter_map(|at| option(at + 1))
             .next_back()
             .filter(|name| is_proper_text(name));
+        let among_options = || {
+            let options = bytes(port.cmdline_options)?;
+            let name = b"application_name";
+            let named = options.windows(name.len()).any(|part| part == name);
+            named.then(|| bytes(pg_sys::application_name))?
+        };
         let name = sent
             .or_else(|| bytes(port.application_name))
+            .or_else(among_options)
             .unwrap_or_default();
         let limit = pg_sys::NAMEDATALEN as c_int - 1;
         let len = pg_sys::pg_mbcliplen(name.as_ptr().cast(), name.len() as c_int, limit);
