@@ -41,7 +41,7 @@ CREATE TABLE @extschema@.licenses (
     CONSTRAINT licenses_warn_at_percent_in_range CHECK (warn_at_percent BETWEEN 0 AND 100),
     CONSTRAINT licenses_grace_not_negative CHECK (grace >= '0'),
     -- Raises 22008 where the sum is no date.
-    CONSTRAINT licenses_grace_ends_in_time CHECK (valid_until + grace >= valid_until),
+    CONSTRAINT licenses_grace_ends_in_time CHECK (grace < '0' OR valid_until + grace >= valid_until),
     CONSTRAINT licenses_valid_from_before_until CHECK (valid_from < valid_until),
     -- What this version can't do it refuses, rather than ignore it.
     CONSTRAINT licenses_linger_not_supported_yet CHECK (linger = '0'),

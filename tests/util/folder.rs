@@ -35,7 +35,8 @@ pub fn short_folder() -> TempDir {
 fn parent() -> &'static str {
     static PARENT: OnceLock<&str> = OnceLock::new();
     PARENT.get_or_init(|| {
-        if free_kib(MEMORY) > ENOUGH_KIB {
+        let writable = tempfile::tempfile_in(MEMORY).is_ok();
+        if writable && free_kib(MEMORY) > ENOUGH_KIB {
             MEMORY
         } else {
             "/tmp"

@@ -88,7 +88,7 @@ impl Naive {
             return false;
         };
         if person.superuser() {
-            return force.exempt_superusers;
+            return force.exempt_superusers || person.replication;
         }
         let role = |r: &&str| is_member(person.role, r) || **r == format!("r{}", person.role);
         let host = |h: &&str| match *h {
