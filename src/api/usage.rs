@@ -29,7 +29,7 @@ fn license_usage() -> TableIterator<
         name!(high_water, i32),
         name!(high_water_at, Option<TimestampWithTimeZone>),
         name!(denied, i64),
-        name!(counted_since, TimestampWithTimeZone),
+        name!(counted_since, Option<TimestampWithTimeZone>),
         name!(valid_until, Option<TimestampWithTimeZone>),
         name!(days_left, Option<i32>),
         name!(status, &'static str),
@@ -67,10 +67,7 @@ fn license_usage() -> TableIterator<
                 .status(count.tally.in_use, settings::enforcement(), now),
         )
     });
-    TableIterator::new(rows.filter_map(|row| {
-        let (a, b, c, d, e, f, g, h, i, j, since, l, m, n) = row;
-        since.map(|since| (a, b, c, d, e, f, g, h, i, j, since, l, m, n))
-    }))
+    TableIterator::new(rows)
 }
 
 struct Count {

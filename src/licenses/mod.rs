@@ -21,6 +21,9 @@ use crate::{memory, settings};
 
 pub use load::{LoadError, load};
 
+/// How long a view waits for a lock on the tables.
+const SHOW_PATIENCE: Duration = Duration::from_millis(200);
+
 /// From where this process looks at the rules in force.
 pub fn viewpoint() -> Viewpoint {
     Viewpoint {
@@ -93,7 +96,7 @@ pub fn refresh() {
     let database = backend::database();
     if current(database).is_none() && !change::is_pending() {
         // What can't be read now is shown as it was; the next login says why.
-        let _ = load(database, settings::load_timeout());
+        let _ = load(database, SHOW_PATIENCE);
     }
 }
 
