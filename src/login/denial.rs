@@ -54,6 +54,7 @@ fn table_full() -> Report {
         PgSqlErrorCode::ERRCODE_TOO_MANY_CONNECTIONS,
         "the server has no room for more license seats",
     )
+    .detail(format!("pg_seats.max_seats is {}.", settings::max_seats()))
     .hint("An administrator must increase pg_seats.max_seats and restart the server.")
     .reason(c"license_table_full")
 }

@@ -1,0 +1,369 @@
+//! Many logins at the same moment: never one seat too many, never a denial while a seat is free.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::util::*;
+
+/// How long clients come and go at random.
+const BUSY: Duration = Duration::from_secs(4);
+
+/// Room for every racer, so that the core itself denies none.
+fn roomy() -> Builder {
+    Cluster::builder().conf("max_connections", 500)
+}
+
+/// The computer of the racer with this number.
+fn host(i: usize) -> String {
+    format!("127.0.1.{}", i + 1)
+}
+
+async fn administrator(cluster: &Cluster) -> Session {
+    cluster.login("postgres").open_ok().await
+}
+
+async fn in_use(admin: &Session) -> i32 {
+    admin.val("SELECT in_use FROM license_usage").await
+}
+
+async fn all_seats_are_free(admin: &Session) {
+    eventually("no seat is in use", PATIENCE, async || {
+        in_use(admin).await == 0
+    })
+    .await;
+}
+
+/// Fails unless it is the license that denied.
+#[track_caller]
+fn is_full(denied: &Denied) {
+    denied.assert("53300", "license_full");
+    assert_eq!(
+        denied.message,
+        r#"maximum user license count reached for "TOM""#
+    );
+}
+
+/// Those who got in, by number; everybody else was denied by the license.
+#[track_caller]
+fn admitted(results: Vec<Result<Session, Denied>>) -> Vec<(usize, Session)> {
+    let mut sessions = Vec::new();
+    for (i, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(session) => sessions.push((i, session)),
+            Err(denied) => is_full(&denied),
+        }
+    }
+    sessions
+}
+
+/// Small random numbers, the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn new(i: usize) -> Self {
+        Self((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+
+    /// Works for a random while, then leaves, politely or not.
+    async fn work_and_leave(&mut self, session: Session, leaving: impl FnOnce()) {
+        for _ in 0..self.below(20) {
+            session.run("SELECT 1").await;
+        }
+        leaving();
+        if self.below(2) == 0 {
+            session.close().await;
+        } else {
+            session.abort().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_at_once_for_ten_seats_again_and_again() {
+    let cluster = roomy().licensed("seats", "10");
+    let admin = administrator(&cluster).await;
+    for round in 1..=5 {
+        let racers = race(200, |i| {
+            cluster.login(STAFF[i % STAFF.len()]).from(&host(i))
+        });
+        let inside = admitted(racers.await);
+        assert_eq!(inside.len(), 10, "round {round}");
+        assert_eq!(in_use(&admin).await, 10);
+        let denied: i64 = admin.val("SELECT denied FROM license_usage").await;
+        assert_eq!(denied, 190 * round);
+        drop(inside);
+        all_seats_are_free(&admin).await;
+    }
+    let high_water: i32 = admin.val("SELECT high_water FROM license_usage").await;
+    assert_eq!(high_water, 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_two_hundred_after_a_start_race_for_ten_seats() {
+    let cluster = roomy().licensed("seats", "10");
+    for _ in 0..3 {
+        cluster.restart(Stop::Immediate);
+        let inside = admitted(race(200, |i| cluster.login("anna").from(&host(i))).await);
+        assert_eq!(inside.len(), 10);
+    }
+}
+
+/// A client counts itself from the moment it knows that it is in until it begins to leave: never
+/// longer than the server holds its seat. So eleven of them would be eleven seats.
+#[tokio::test(flavor = "multi_thread")]
+async fn never_more_than_ten_are_held_at_any_instant() {
+    let cluster = roomy().licensed("seats", "10");
+    let admin = administrator(&cluster).await;
+    let held = Arc::new(AtomicI64::new(0));
+    let end = Instant::now() + BUSY;
+    let clients: Vec<_> = (0..40)
+        .map(|i| {
+            let (login, held) = (cluster.login("anna").from(&host(i)), Arc::clone(&held));
+            tokio::spawn(async move {
+                let mut dice = Dice::new(i);
+                let (mut admitted, mut denied) = (0, 0);
+                while Instant::now() < end {
+                    match login.open().await {
+                        Ok(session) => {
+                            admitted += 1;
+                            let now = held.fetch_add(1, SeqCst) + 1;
+                            assert!(now <= 10, "{now} clients are in at once");
+                            let leaving = || _ = held.fetch_sub(1, SeqCst);
+                            dice.work_and_leave(session, leaving).await;
+                        }
+                        Err(refusal) => {
+                            denied += 1;
+                            is_full(&refusal);
+                        }
+                    }
+                }
+                (admitted, denied)
+            })
+        })
+        .collect();
+    while Instant::now() < end {
+        let seen: i64 = admin.val("SELECT count(*) FROM license_active_seats").await;
+        assert!(seen <= 10 && in_use(&admin).await <= 10, "{seen} seats");
+    }
+    let (mut admitted, mut denied) = (0, 0);
+    for client in clients {
+        let counts = client.await.unwrap();
+        admitted += counts.0;
+        denied += counts.1;
+    }
+    // Only a race with both outcomes shows anything.
+    assert!(
+        admitted > 40 && denied > 40,
+        "{admitted} admitted, {denied} denied"
+    );
+    let usage = admin
+        .text("SELECT high_water, denied FROM license_usage")
+        .await;
+    assert_eq!(usage, format!("10|{denied}"));
+    all_seats_are_free(&admin).await;
+}
+
+/// Whoever holds a seat, is about to, or has not yet been seen to be gone, has one of ten permits:
+/// so there is a free seat for every login, and none may be denied.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_denied_while_a_seat_is_free() {
+    let cluster = roomy().licensed("seats", "10");
+    let admin = Arc::new(administrator(&cluster).await);
+    let permits = Arc::new(Semaphore::new(10));
+    let end = Instant::now() + BUSY;
+    let clients: Vec<_> = (0..30)
+        .map(|i| {
+            let login = cluster.login("anna").from(&host(i));
+            let (admin, permits) = (Arc::clone(&admin), Arc::clone(&permits));
+            let seats = format!(
+                "SELECT count(*) FROM license_active_seats WHERE client_host = '{}'",
+                host(i)
+            );
+            tokio::spawn(async move {
+                let mut dice = Dice::new(i);
+                let mut visits = 0;
+                while Instant::now() < end {
+                    let permit = permits.acquire().await.unwrap();
+                    let session = login.open_ok().await;
+                    visits += 1;
+                    dice.work_and_leave(session, || ()).await;
+                    let seen_gone = async { while admin.val::<i64>(&seats).await != 0 {} };
+                    let seen_gone = timeout(PATIENCE, seen_gone).await;
+                    seen_gone.expect("the seat is given back");
+                    drop(permit);
+                }
+                visits
+            })
+        })
+        .collect();
+    let mut visits = 0;
+    for client in clients {
+        visits += client.await.unwrap();
+    }
+    let usage = admin
+        .text("SELECT in_use, high_water, denied FROM license_usage")
+        .await;
+    assert_eq!(usage, "0|10|0", "after {visits} logins");
+    assert!(visits > 100, "{visits} logins are no crowd");
+}
+
+/// Runs `statement` for one value after the other while `racers` log in.
+async fn while_changing<R>(
+    cluster: &Cluster,
+    statements: &[String],
+    racers: impl Future<Output = R>,
+) -> R {
+    let admin = administrator(cluster).await;
+    let done = AtomicBool::new(false);
+    let change = async {
+        for statement in statements.iter().cycle() {
+            admin.run(statement).await;
+            if done.load(SeqCst) {
+                break;
+            }
+        }
+    };
+    let racing = async {
+        let results = racers.await;
+        done.store(true, SeqCst);
+        results
+    };
+    tokio::join!(racing, change).0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_race_while_seats_go_up_and_down() {
+    let cluster = roomy().licensed("seats", "5");
+    let admin = administrator(&cluster).await;
+    let changes: Vec<_> = [10, 6, 9, 5, 8]
+        .map(|seats| format!("UPDATE licenses SET seats = {seats}"))
+        .into();
+    for _ in 0..5 {
+        // Nobody leaves and there are always at least 5 and at most 10 seats.
+        let racers = race(80, |i| cluster.login("anna").from(&host(i)));
+        let first = admitted(while_changing(&cluster, &changes, racers).await);
+        assert!((5..=10).contains(&first.len()), "{} got in", first.len());
+        admin.run("UPDATE licenses SET seats = 12").await;
+        let more = admitted(race(40, |i| cluster.login("bert").from(&host(i))).await);
+        assert_eq!(first.len() + more.len(), 12);
+        admin.run("UPDATE licenses SET seats = 3").await;
+        assert_eq!(in_use(&admin).await, 12);
+        is_full(&cluster.login("carl").denied().await);
+        drop((first, more));
+        all_seats_are_free(&admin).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_race_while_the_rule_of_counting_changes() {
+    let cluster = roomy().licensed("seats", "40");
+    let admin = administrator(&cluster).await;
+    let rule = |rule: &str| format!("UPDATE licenses SET counted_by = '{rule}'");
+    let rules = ["user", "host", "session", "user_workstation", "user_host"];
+    let changes = rules.map(rule);
+    for _ in 0..5 {
+        // Four users on ten computers: at most 40 seats by any rule, so nobody may be denied.
+        let racers = race(40, |i| cluster.login(STAFF[i % 4]).from(&host(i / 4)));
+        let inside = admitted(while_changing(&cluster, &changes, racers).await);
+        assert_eq!(inside.len(), 40);
+        for (rule, seats) in changes.iter().zip([4, 10, 40, 40, 40]) {
+            admin.run(rule).await;
+            assert_eq!(in_use(&admin).await, seats, "{rule}");
+        }
+        drop(inside);
+        all_seats_are_free(&admin).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_connections_of_one_user_race_for_the_last_seat_and_both_get_in() {
+    let cluster = Cluster::with_seats(2);
+    let admin = administrator(&cluster).await;
+    let _other = cluster.login("bert").from(&host(0)).open_ok().await;
+    for _ in 0..20 {
+        let inside = admitted(race(2, |_| cluster.login("anna").from(&host(1))).await);
+        assert_eq!((inside.len(), in_use(&admin).await), (2, 2));
+        drop(inside);
+        eventually("anna's seat is free", PATIENCE, async || {
+            in_use(&admin).await == 1
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_users_race_for_the_last_seat_and_one_gets_it_with_all_connections() {
+    let cluster = Cluster::with_seats(1);
+    let admin = administrator(&cluster).await;
+    for _ in 0..10 {
+        let racers = race(20, |i| cluster.login(STAFF[i % 2]).from(&host(0)));
+        let inside = admitted(racers.await);
+        let users: HashSet<_> = inside.iter().map(|(i, _)| i % 2).collect();
+        assert_eq!(
+            (inside.len(), users.len(), in_use(&admin).await),
+            (10, 1, 1)
+        );
+        drop(inside);
+        all_seats_are_free(&admin).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seat_kept_by_overlapping_connections_is_never_lost_to_others() {
+    let cluster = Cluster::with_seats(1);
+    let anna = cluster.login("anna").from(&host(0));
+    let done = AtomicBool::new(false);
+    let mut last = anna.open_ok().await;
+    let overlap = async {
+        for _ in 0..100 {
+            let next = anna.open_ok().await;
+            last.close().await;
+            last = next;
+        }
+        done.store(true, SeqCst);
+        // Anna stays until the intruder has given up.
+        last
+    };
+    let intruder = async {
+        while !done.load(SeqCst) {
+            is_full(&cluster.login("bert").from(&host(1)).denied().await);
+        }
+    };
+    let (_last, ()) = tokio::join!(overlap, intruder);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_race_in_a_pool_of_two_databases() {
+    let cluster = roomy().licensed("seats, pool", "10, 'firm'");
+    cluster.sql("CREATE DATABASE second");
+    cluster.license("second", "seats, pool", "10, 'firm'");
+    let admin = administrator(&cluster).await;
+    let databases = ["postgres", "second"];
+    for round in 1..=5 {
+        // A hundred users, each in both databases at once: whoever gets a seat has it in both.
+        let racers = race(200, |i| {
+            let login = cluster.login("anna").from(&host(i / 2));
+            login.db(databases[i % 2])
+        });
+        let inside = admitted(racers.await);
+        let users: HashSet<_> = inside.iter().map(|(i, _)| i / 2).collect();
+        assert_eq!((inside.len(), users.len()), (20, 10), "round {round}");
+        for database in databases {
+            assert_eq!(cluster.in_use_in(database), 10, "{database}");
+        }
+        drop(inside);
+        all_seats_are_free(&admin).await;
+    }
+}
