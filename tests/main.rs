@@ -8,16 +8,22 @@
 )]
 
 mod bad_input;
+mod changes;
+mod changes_in;
 mod claims;
 mod connection_facts;
 mod counting;
 mod crash;
+mod databases;
 mod exemptions;
 mod harness;
+mod locked_out;
 mod messages;
 mod pools;
 mod races;
 mod readme;
 mod release;
+mod restore;
+mod standby;
 mod util;
 mod views;

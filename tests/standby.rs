@@ -1,0 +1,173 @@
+//! A physical standby: it enforces by itself, takes over changes of the primary, and is right after its promotion.
+
+use crate::changes::{admits, admits_to};
+use crate::util::*;
+
+fn pair(seats: u32) -> (Cluster, Cluster) {
+    let primary = Cluster::with_seats(seats);
+    let standby = primary.standby();
+    (primary, standby)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_counts_by_itself() {
+    let (primary, standby) = pair(1);
+    let _here = primary.login("anna").from("127.0.1.1").open_ok().await;
+    let there = standby.login("bert").from("127.0.1.2").open_ok().await;
+    assert!(!admits(&primary).await);
+    assert!(!admits(&standby).await);
+    let seats = "SELECT usename FROM license_active_seats";
+    assert_eq!(
+        (primary.sql(seats), standby.sql(seats)),
+        ("anna".into(), "bert".into())
+    );
+    there.close().await;
+    eventually("the standby's seat is free", PATIENCE, async || {
+        standby.in_use() == 0
+    })
+    .await;
+    assert!(admits(&standby).await);
+    assert!(!admits(&primary).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_enforces_from_its_first_login() {
+    let (_primary, standby) = pair(0);
+    assert!(!admits(&standby).await);
+    for mode in [Stop::Fast, Stop::Immediate] {
+        standby.restart(mode);
+        assert!(!admits(&standby).await, "{mode:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_on_the_primary_arrives_at_the_standby() {
+    let (primary, standby) = pair(0);
+    for (change, admitted) in [
+        ("UPDATE licenses SET seats = 99", true),
+        ("UPDATE licenses SET seats = 0", false),
+        (
+            "INSERT INTO license_exemptions VALUES ('role', 'lena')",
+            true,
+        ),
+        ("TRUNCATE license_exemptions", false),
+        ("DROP EXTENSION pg_seats", true),
+        (
+            "CREATE EXTENSION pg_seats; INSERT INTO licenses (product, seats) VALUES ('TOM', 0)",
+            false,
+        ),
+    ] {
+        assert_eq!(admits(&standby).await, !admitted, "before {change}");
+        primary.sql(change);
+        standby.catch_up(&primary);
+        eventually(change, PATIENCE, async || {
+            admits(&standby).await == admitted
+        })
+        .await;
+    }
+    let usage = "SELECT seats FROM license_usage";
+    primary.sql("UPDATE licenses SET seats = 7");
+    eventually("the view shows it", PATIENCE, async || {
+        standby.sql(usage) == "7"
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_come_and_go_on_the_standby() {
+    let (primary, standby) = pair(0);
+    primary.sql("CREATE DATABASE company TEMPLATE postgres OID = 99999");
+    standby.catch_up(&primary);
+    assert!(!admits_to(&standby, "company").await);
+    primary.sql("DROP DATABASE company; CREATE DATABASE company TEMPLATE template0 OID = 99999");
+    standby.catch_up(&primary);
+    eventually("nothing is left of the former one", PATIENCE, async || {
+        admits_to(&standby, "company").await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_replayed_from_the_primary_leaves_the_last_limits_in_force() {
+    let (primary, standby) = pair(0);
+    assert!(!admits(&standby).await);
+    standby.set("pg_seats.load_timeout", "200ms");
+    let admin = primary.login("postgres").open_ok().await;
+    admin.run("BEGIN; TRUNCATE licenses").await;
+    // Has the record of the lock sent.
+    primary.sql("CREATE TABLE other ()");
+    standby.catch_up(&primary);
+    let mark = standby.log().len();
+    eventually("the standby tries to read", PATIENCE, async || {
+        assert!(!admits(&standby).await);
+        standby
+            .log_since(mark)
+            .contains("the last ones stay in force")
+    })
+    .await;
+    standby.sql("SELECT 1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promoted_standby_keeps_its_sessions_and_goes_on() {
+    let (primary, standby) = pair(2);
+    let anna = standby.login("anna").from("127.0.1.1").open_ok().await;
+    primary.stop(Stop::Fast);
+    standby.promote();
+    anna.run("CREATE TEMP TABLE writes ()").await;
+    assert_eq!(standby.in_use(), 1);
+    let _bert = standby.login("bert").from("127.0.1.2").open_ok().await;
+    assert!(!admits(&standby).await);
+    for (seats, admitted) in [(99, true), (0, false), (99, true)] {
+        standby.sql(&format!("UPDATE licenses SET seats = {seats}"));
+        assert_eq!(admits(&standby).await, admitted, "{seats}");
+    }
+}
+
+/// A change that the standby has replayed but not yet read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_reads_again() {
+    let (primary, standby) = pair(0);
+    assert!(!admits(&standby).await);
+    primary.sql("UPDATE licenses SET seats = 99");
+    standby.catch_up(&primary);
+    standby.promote();
+    assert!(admits(&standby).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_counts_on_a_standby_and_after_its_promotion() {
+    let primary = Cluster::builder().licensed("seats, pool", "2, 'all'");
+    primary.sql("CREATE DATABASE other TEMPLATE postgres");
+    let standby = primary.standby();
+    let login = standby.login("anna").from("127.0.1.1");
+    let (_here, _there) = (
+        login.open_ok().await,
+        login.clone().db("other").open_ok().await,
+    );
+    assert_eq!(standby.in_use_in("other"), 1);
+    let _bert = standby
+        .login("bert")
+        .db("other")
+        .from("127.0.1.2")
+        .open_ok()
+        .await;
+    assert!(!admits(&standby).await);
+    assert!(!admits_to(&standby, "other").await);
+    // Another database joins the pool while the standby runs.
+    primary.sql("CREATE DATABASE third TEMPLATE postgres; UPDATE licenses SET seats = 3");
+    standby.catch_up(&primary);
+    let carl = standby.login("carl").from("127.0.1.3");
+    eventually("the third seat", PATIENCE, async || {
+        carl.open().await.is_ok()
+    })
+    .await;
+    assert!(!admits_to(&standby, "third").await);
+    standby.promote();
+    eventually("carl has left", PATIENCE, async || standby.in_use() == 2).await;
+    let _carl = carl.open_ok().await;
+    for db in ["postgres", "other", "third"] {
+        assert!(!admits_to(&standby, db).await, "{db}");
+    }
+    assert_eq!(standby.in_use(), 3);
+}
