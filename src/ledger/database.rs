@@ -33,6 +33,11 @@ pub struct Database {
 }
 
 impl Database {
+    /// The last visitor could not read its tables as they are.
+    pub fn has_failed(&self) -> bool {
+        self.unreadable == self.generation
+    }
+
     fn is_read(&self, in_recovery: bool) -> bool {
         self.loaded == self.generation && (in_recovery || !self.in_recovery)
     }
@@ -161,7 +166,7 @@ impl<T: Tables> Ledger<'_, T> {
     pub fn awaited(&self, besides: u32, in_recovery: bool) -> Option<Database> {
         let mut awaited = None;
         self.databases.each(|known| {
-            let tried = known.loaded != 0 && known.unreadable == known.generation;
+            let tried = known.loaded != 0 && known.has_failed();
             if known.oid != besides && !known.is_read(in_recovery) && !tried {
                 awaited = Some(*known);
             }

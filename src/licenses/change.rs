@@ -13,8 +13,8 @@ use std::ffi::{c_int, c_void};
 
 use pgrx::{pg_sys, prelude::*};
 
-use crate::pg::backend;
 use crate::pg::error::Report;
+use crate::pg::{backend, catalog};
 use crate::{login, memory};
 
 thread_local! {
@@ -85,11 +85,59 @@ unsafe extern "C-unwind" fn on_object_access(
             let database = (object.to_u32(), access == OAT_POST_CREATE);
             DATABASES.with_borrow_mut(|databases| databases.push(database));
         }
-    } else if class == pg_sys::ExtensionRelationId
-        || class == pg_sys::TriggerRelationId
-        || class == pg_sys::RelationRelationId && access != OAT_POST_CREATE && is_ours(object)
-    {
+    } else if concerns_us(access, class, object) {
         PENDING.set(true);
+    }
+}
+
+/// True for our extension, its tables, and the triggers on them. That the extension is created is
+/// noticed by the triggers that it brings.
+fn concerns_us(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+) -> bool {
+    match class {
+        pg_sys::RelationRelationId => {
+            access != pg_sys::ObjectAccessType::OAT_POST_CREATE && is_ours(object)
+        }
+        pg_sys::TriggerRelationId => is_ours(table_of(object)),
+        pg_sys::ExtensionRelationId => catalog::extension() == Some(object.to_u32()),
+        _ => false,
+    }
+}
+
+/// The table that a trigger is on, also where the trigger was created a moment ago.
+fn table_of(trigger: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: scans a catalog in a transaction, by its index on the trigger's number.
+    unsafe {
+        let lock = pg_sys::AccessShareLock as i32;
+        let triggers = pg_sys::table_open(pg_sys::TriggerRelationId, lock);
+        let mut key = pg_sys::ScanKeyData::default();
+        pg_sys::ScanKeyInit(
+            &raw mut key,
+            pg_sys::Anum_pg_trigger_oid as i16,
+            pg_sys::BTEqualStrategyNumber as u16,
+            pg_sys::Oid::from(pg_sys::F_OIDEQ),
+            pg_sys::Datum::from(trigger),
+        );
+        let scan = pg_sys::systable_beginscan(
+            triggers,
+            pg_sys::Oid::from(pg_sys::TriggerOidIndexId),
+            true,
+            &raw mut pg_sys::SnapshotSelfData,
+            1,
+            &raw mut key,
+        );
+        let row = pg_sys::systable_getnext(scan);
+        let table = if row.is_null() {
+            pg_sys::InvalidOid
+        } else {
+            (*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_trigger>()).tgrelid
+        };
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(triggers, lock);
+        table
     }
 }
 

@@ -134,10 +134,13 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
     rules.watched = watching == [TRIGGERS];
     rules.licenses = reader.query(
         &format!(
-            "SELECT product, seats, purchased, counted_by, claimed_at, application_name, pool,
-                    enforcement, overdraft, warn_at_percent, valid_from, valid_until,
-                    valid_until + grace
-               FROM {schema}.licenses"
+            // The casts keep a column whose type was changed from being taken for what it was.
+            // ONLY: changes of a table that inherits from it would not be noticed.
+            "SELECT product, seats::int, purchased::int, counted_by, claimed_at, application_name,
+                    pool, enforcement, overdraft::int, warn_at_percent::int,
+                    valid_from::timestamptz, valid_until::timestamptz,
+                    (valid_until + grace)::timestamptz
+               FROM ONLY {schema}.licenses"
         ),
         license,
     )?;
@@ -146,7 +149,7 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
             "SELECT kind, value,
                     CASE WHEN kind = 'host' AND value <> 'local' THEN host(value::inet) END,
                     CASE WHEN kind = 'host' AND value <> 'local' THEN masklen(value::inet) END
-               FROM {schema}.license_exemptions"
+               FROM ONLY {schema}.license_exemptions"
         ),
         exemption,
     )?;

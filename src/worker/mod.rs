@@ -124,26 +124,25 @@ impl Launcher {
         self.lacks_room = lacks_room;
     }
 
-    /// Sends a visitor into every database that should be read. True when all have been.
+    /// Sends a visitor into every database that should be read, until none is left: what changes
+    /// meanwhile sets a latch that waiting for a visitor consumes. False when one could not be read.
     fn visit_unread(&mut self) -> bool {
-        let view = licenses::viewpoint();
-        let known = memory::read(|ledger| ledger.databases.len()).unwrap_or(0);
-        let mut unread = Vec::with_capacity(known);
-        memory::read(|ledger| {
-            ledger.each_unread(view, |known| {
-                if unread.len() < unread.capacity() {
-                    unread.push(known.oid);
-                }
-            });
-        });
-        let mut all_read = true;
-        for database in unread {
-            all_read &= self.visit(database);
+        loop {
+            let unread = unread_databases();
+            if unread.is_empty() {
+                return true;
+            }
+            let mut all_read = true;
+            for database in unread {
+                all_read &= self.visit(database);
+            }
+            if !all_read {
+                return false;
+            }
         }
-        all_read
     }
 
-    /// Sends a visitor into a database and waits for it. True when its tables have been read.
+    /// Sends a visitor into a database and waits for it. False when it could not read the tables.
     fn visit(&mut self, database: u32) -> bool {
         let visitor = BackgroundWorkerBuilder::new("pg_seats visitor")
             .set_type("pg_seats visitor")
@@ -173,16 +172,26 @@ impl Launcher {
         if visitor.wait_for_shutdown().is_err() {
             return false;
         }
-        if visitors() == before {
+        let lost = visitors() == before;
+        if lost {
             memory::write(|ledger| ledger.visitor_lost(database));
         }
-        let view = licenses::viewpoint();
-        let mut read = true;
-        memory::read(|ledger| {
-            ledger.each_unread(view, |known| read &= known.oid != database);
-        });
-        read
+        !lost && known(database).is_none_or(|known| !known.has_failed())
     }
+}
+
+fn unread_databases() -> Vec<u32> {
+    let view = licenses::viewpoint();
+    let known = memory::read(|ledger| ledger.databases.len()).unwrap_or(0);
+    let mut unread = Vec::with_capacity(known);
+    memory::read(|ledger| {
+        ledger.each_unread(view, |known| {
+            if unread.len() < unread.capacity() {
+                unread.push(known.oid);
+            }
+        });
+    });
+    unread
 }
 
 fn known(database: u32) -> Option<Database> {
