@@ -229,7 +229,8 @@ async fn what_does_not_change_licenses_can_be_prepared() {
         "SELECT * FROM licenses",
         "CREATE TABLE items (id int REFERENCES orders)",
         "CREATE TRIGGER same BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
-        "CREATE EXTENSION hstore",
+        "DROP EXTENSION plpgsql",
+        "CREATE EXTENSION plpgsql",
     ]
     .into_iter()
     .enumerate()

@@ -208,6 +208,7 @@ async fn a_login_right_after_a_commit_in_another_database_of_the_pool_sees_it() 
         is_full(&cluster, "anna", "postgres").await;
         admin.run("UPDATE licenses SET pool = NULL").await;
         open(&cluster, "anna", "postgres").await.close().await;
+        eventually("anna has left", PATIENCE, async || cluster.in_use() == 0).await;
     }
 }
 

@@ -90,7 +90,7 @@ unsafe extern "C-unwind" fn on_object_access(
     }
 }
 
-/// True for our extension, its tables, and the triggers on them. That the extension is created is
+/// True for our extension, its tables, and its triggers, on whatever table. That the extension is created is
 /// noticed by the triggers that it brings.
 fn concerns_us(
     access: pg_sys::ObjectAccessType::Type,
@@ -99,16 +99,17 @@ fn concerns_us(
 ) -> bool {
     match class {
         pg_sys::RelationRelationId => {
-            access != pg_sys::ObjectAccessType::OAT_POST_CREATE && is_ours(object)
+            access != pg_sys::ObjectAccessType::OAT_POST_CREATE
+                && is_ours(pg_sys::RelationRelationId, object)
         }
-        pg_sys::TriggerRelationId => is_ours(table_of(object)),
+        pg_sys::TriggerRelationId => is_ours(pg_sys::ProcedureRelationId, function_of(object)),
         pg_sys::ExtensionRelationId => catalog::extension() == Some(object.to_u32()),
         _ => false,
     }
 }
 
-/// The table that a trigger is on, also where the trigger was created a moment ago.
-fn table_of(trigger: pg_sys::Oid) -> pg_sys::Oid {
+/// The function that a trigger calls, also where the trigger was created a moment ago.
+fn function_of(trigger: pg_sys::Oid) -> pg_sys::Oid {
     // SAFETY: scans a catalog in a transaction, by its index on the trigger's number.
     unsafe {
         let lock = pg_sys::AccessShareLock as i32;
@@ -130,24 +131,23 @@ fn table_of(trigger: pg_sys::Oid) -> pg_sys::Oid {
             &raw mut key,
         );
         let row = pg_sys::systable_getnext(scan);
-        let table = if row.is_null() {
+        let function = if row.is_null() {
             pg_sys::InvalidOid
         } else {
-            (*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_trigger>()).tgrelid
+            (*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_trigger>()).tgfoid
         };
         pg_sys::systable_endscan(scan);
         pg_sys::table_close(triggers, lock);
-        table
+        function
     }
 }
 
-/// True for a relation that belongs to our extension.
-fn is_ours(relation: pg_sys::Oid) -> bool {
+/// True for an object that belongs to our extension.
+fn is_ours(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups in a transaction.
     unsafe {
         let extension = pg_sys::get_extension_oid(c"pg_seats".as_ptr(), true);
-        extension != pg_sys::InvalidOid
-            && pg_sys::getExtensionOfObject(pg_sys::RelationRelationId, relation) == extension
+        extension != pg_sys::InvalidOid && pg_sys::getExtensionOfObject(class, object) == extension
     }
 }
 
