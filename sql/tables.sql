@@ -19,12 +19,12 @@ CREATE TABLE @extschema@.licenses (
     valid_until      timestamptz,
     grace            interval NOT NULL DEFAULT '0',
     PRIMARY KEY (product),
-    -- Names are compared whole: what is longer than a name of PostgreSQL (63 bytes) is refused,
-    -- never cut.
+    -- Names are compared whole, and as UTF-8 whatever the database's encoding: what is longer than a
+    -- name of PostgreSQL (63 bytes) is refused, never cut.
     CONSTRAINT licenses_product_is_a_name
-        CHECK (octet_length(product) BETWEEN 1 AND 63 AND product !~ '[\x01-\x1f\x7f]'),
+        CHECK (octet_length(convert_to(product, 'UTF8')) BETWEEN 1 AND 63 AND product !~ '[\x01-\x1f\x7f]'),
     CONSTRAINT licenses_pool_is_a_name
-        CHECK (octet_length(pool) BETWEEN 1 AND 63 AND pool !~ '[\x01-\x1f\x7f]'),
+        CHECK (octet_length(convert_to(pool, 'UTF8')) BETWEEN 1 AND 63 AND pool !~ '[\x01-\x1f\x7f]'),
     CONSTRAINT licenses_seats_not_negative CHECK (seats >= 0),
     CONSTRAINT licenses_purchased_not_negative CHECK (purchased >= 0),
     -- Unlimited seats (null) exceed any purchase.
@@ -35,7 +35,7 @@ CREATE TABLE @extschema@.licenses (
     CONSTRAINT licenses_claimed_at_known CHECK (claimed_at IN ('login', 'checkout')),
     CONSTRAINT licenses_enforcement_known CHECK (enforcement IN ('on', 'warn', 'off')),
     CONSTRAINT licenses_application_name_is_a_pattern
-        CHECK (octet_length(application_name) BETWEEN 1 AND 127
+        CHECK (octet_length(convert_to(application_name, 'UTF8')) BETWEEN 1 AND 127
                AND application_name !~ '(^|[^\\])(\\\\)*\\$'),
     CONSTRAINT licenses_overdraft_not_negative CHECK (overdraft >= 0),
     CONSTRAINT licenses_warn_at_percent_in_range CHECK (warn_at_percent BETWEEN 0 AND 100),
@@ -88,7 +88,7 @@ CREATE TABLE @extschema@.license_exemptions (
     PRIMARY KEY (kind, value),
     CONSTRAINT license_exemptions_kind_known CHECK (kind IN ('role', 'host')),
     CONSTRAINT license_exemptions_role_is_a_name
-        CHECK (kind <> 'role' OR octet_length(value) BETWEEN 1 AND 63),
+        CHECK (kind <> 'role' OR octet_length(convert_to(value, 'UTF8')) BETWEEN 1 AND 63),
     -- An address with bits set right of its mask could mean the host or the network.
     CONSTRAINT license_exemptions_host_is_local_address_or_network
         CHECK (CASE WHEN kind <> 'host' OR value = 'local' THEN true

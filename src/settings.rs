@@ -12,7 +12,7 @@ use pgrx::pg_sys;
 
 use crate::ledger::identity::NAME_MAX;
 use crate::ledger::license;
-use crate::pg::backend;
+use crate::pg::encoding::is_proper_text;
 
 /// `pg_seats.enforcement`.
 #[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
@@ -134,7 +134,7 @@ pub fn denial_names_holders() -> bool {
     DENIAL_DETAIL.get() == DenialDetail::Holders
 }
 
-/// The workstation that the client sent; empty when it sent none.
+/// The workstation that the client sent, in the database's encoding; empty when it sent none.
 pub fn workstation() -> Vec<u8> {
     WORKSTATION
         .get()
@@ -163,7 +163,7 @@ unsafe extern "C-unwind" fn check_workstation(
         c"Only a client can give its workstation, when it connects."
     } else if name.to_bytes().len() > NAME_MAX {
         c"A workstation's name has at most 63 bytes."
-    } else if !backend::is_proper_text(name.to_bytes()) {
+    } else if !is_proper_text(name.to_bytes()) {
         c"A workstation's name has no control characters and is valid in the database's encoding."
     } else {
         return true;

@@ -1,9 +1,6 @@
 //! What admission saw of user, database, host, workstation and application name, as the views show
 //! it: the same on every version of PostgreSQL.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-
 use crate::util::*;
 
 const FACTS: &str = "SELECT datname, usename, client_host, workstation, application_name
@@ -132,69 +129,4 @@ async fn what_the_role_or_database_sets_is_not_the_startup_packets_name() {
     cluster.sql("ALTER ROLE anna SET application_name = 'books'");
     let session = cluster.login("anna").app("office").open_ok().await;
     assert_eq!(session.text(FACTS).await, "postgres|anna|local||office");
-}
-
-/// psql of a client that sends these bytes as workstation and application name.
-fn psql_of_bytes(login: [&[u8]; 2], encoding: &str, bytes: &[u8], cluster: &Cluster) -> Ran {
-    let [user, db] = login.map(OsStr::from_bytes);
-    let options = [b"-c pg_seats.workstation=", bytes].concat();
-    let mut psql = cluster.programs().client("psql");
-    psql.env("PGOPTIONS", OsStr::from_bytes(&options))
-        .env("PGAPPNAME", OsStr::from_bytes(bytes))
-        .env("PGCLIENTENCODING", encoding)
-        .env("PGUSER", user)
-        .env("PGDATABASE", db)
-        .env("PGHOST", cluster.socket_dir())
-        .env("PGPORT", cluster.port().to_string());
-    // As the session itself has them.
-    let facts =
-        "SELECT usename = session_user, workstation = current_setting('pg_seats.workstation'),
-                        octet_length(workstation), octet_length(application_name)
-                   FROM license_active_seats WHERE pg_backend_pid() = ANY (pids)";
-    psql.args(["-XAtqc", facts]).output().unwrap().into()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn letters_beyond_ascii_are_shown_in_the_databases_encoding() {
-    for encoding in ["LATIN1", "SQL_ASCII"] {
-        let options = format!("ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0");
-        let cluster = with_database("old", &options);
-        let zoe = b"Zo\xeb";
-        let create = "DO $$BEGIN EXECUTE format('CREATE ROLE %I LOGIN',
-                      'Zo' || convert_from('\\xeb', getdatabaseencoding())); END$$";
-        cluster.sql_in("old", create);
-        for bytes in [&b"B\xfcro"[..], "Büro".as_bytes()] {
-            let ran = psql_of_bytes([zoe, b"old"], encoding, bytes, &cluster);
-            let expected = format!("t|t|{0}|{0}", bytes.len());
-            assert_eq!(ran.ok(), expected, "{encoding} {bytes:x?}");
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn workstations_that_differ_beyond_ascii_are_two_in_every_encoding() {
-    for encoding in ["LATIN1", "SQL_ASCII", "UTF8"] {
-        let options = format!("ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0");
-        let cluster = with_database("old", &options);
-        let login = cluster.login("anna").db("old");
-        let _two = (
-            login.clone().workstation("Büro ä").open_ok().await,
-            login.workstation("Büro ö").open_ok().await,
-        );
-        assert_eq!(cluster.in_use_in("old"), 2, "{encoding}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn products_of_a_latin1_database_are_shown_as_it_has_them() {
-    let cluster = with_database("old", "ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
-    let rename = "SET client_encoding = 'UTF8'; UPDATE licenses SET product = 'Büro', seats = 0";
-    cluster.sql_in("old", rename);
-    let denied = cluster.login("anna").db("old").denied().await;
-    assert_eq!(
-        denied.assert("53300", "license_full").message,
-        r#"maximum user license count reached for "Büro""#
-    );
-    let same = "SELECT count(*) FROM license_usage JOIN licenses USING (product)";
-    assert_eq!(cluster.sql_in("old", same), "1");
 }

@@ -15,6 +15,7 @@ mod connection_facts;
 mod counting;
 mod crash;
 mod databases;
+mod encodings;
 mod exemptions;
 mod harness;
 mod locked_out;

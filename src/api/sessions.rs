@@ -12,6 +12,7 @@ use crate::ledger::license::Timestamp;
 use crate::ledger::rules::Rules;
 use crate::ledger::session::{Seat, SeatKey, Session};
 use crate::ledger::table::Table;
+use crate::pg::encoding::ServerText;
 use crate::pg::status::{self, Activity};
 use crate::pg::{backend, catalog};
 use crate::{licenses, memory};
@@ -25,12 +26,12 @@ fn license_active_seats() -> TableIterator<
     'static,
     (
         name!(seat_id, Uuid),
-        name!(product, String),
-        name!(datname, Option<String>),
-        name!(usename, Option<String>),
-        name!(client_host, Option<String>),
-        name!(workstation, Option<String>),
-        name!(application_name, Option<String>),
+        name!(product, ServerText),
+        name!(datname, Option<ServerText>),
+        name!(usename, Option<ServerText>),
+        name!(client_host, Option<ServerText>),
+        name!(workstation, Option<ServerText>),
+        name!(application_name, Option<ServerText>),
         name!(sessions, i32),
         name!(pids, Vec<i32>),
         name!(opened_at, Option<TimestampWithTimeZone>),
@@ -48,7 +49,7 @@ fn license_active_seats() -> TableIterator<
             let sessions = &seat.sessions;
             (
                 Uuid::from_bytes(seat.seat.id),
-                seat.product.clone(),
+                seat.product.clone().into(),
                 common(sessions, |session| catalog::database_name(session.database)),
                 common(sessions, |session| session.usename.to_string()),
                 common(sessions, |session| session.who.host.to_string()),
@@ -112,10 +113,10 @@ fn seats() -> BTreeMap<(Timestamp, [u8; 16]), TakenSeat> {
 }
 
 /// What all sessions of a seat have in common; `None` where they differ or it is not given.
-fn common(sessions: &[Session], part: impl Fn(&Session) -> String) -> Option<String> {
+fn common(sessions: &[Session], part: impl Fn(&Session) -> String) -> Option<ServerText> {
     let mut parts = sessions.iter().map(part);
     let first = parts.next().filter(|first| !first.is_empty())?;
-    parts.all(|other| other == first).then_some(first)
+    parts.all(|other| other == first).then(|| first.into())
 }
 
 /// When any of the sessions last ran a query.
@@ -142,10 +143,10 @@ fn license_exempt_sessions() -> TableIterator<
     'static,
     (
         name!(pid, i32),
-        name!(datname, Option<String>),
-        name!(usename, Option<String>),
-        name!(client_host, Option<String>),
-        name!(application_name, Option<String>),
+        name!(datname, Option<ServerText>),
+        name!(usename, Option<ServerText>),
+        name!(client_host, Option<ServerText>),
+        name!(application_name, Option<ServerText>),
         name!(reason, &'static str),
     ),
 > {
@@ -154,7 +155,7 @@ fn license_exempt_sessions() -> TableIterator<
     let database = backend::database();
     let mut sessions = Vec::with_capacity(memory::places());
     memory::read(|ledger| sessions.extend_from_slice(ledger.sessions));
-    let given = |text: String| Some(text).filter(|text| !text.is_empty());
+    let given = |text: String| (!text.is_empty()).then(|| text.into());
     let mut rows: Vec<_> = sessions
         .iter()
         .filter(|session| {

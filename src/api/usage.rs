@@ -8,6 +8,7 @@ use crate::ledger::rules::Rules;
 use crate::ledger::table::Table;
 use crate::ledger::{Head, Tally};
 use crate::pg::backend;
+use crate::pg::encoding::ServerText;
 use crate::{licenses, memory, settings};
 
 const DAY: Timestamp = 86_400_000_000;
@@ -19,7 +20,7 @@ const DAY: Timestamp = 86_400_000_000;
 fn license_usage() -> TableIterator<
     'static,
     (
-        name!(product, String),
+        name!(product, ServerText),
         name!(seats, Option<i32>),
         name!(purchased, Option<i32>),
         name!(in_use, i32),
@@ -44,7 +45,7 @@ fn license_usage() -> TableIterator<
         } = count.license;
         let left = |seats: i32| (i64::from(seats) - count.tally.in_use).max(0) as i32;
         (
-            count.license.product.to_string(),
+            count.license.product.to_string().into(),
             seats,
             count.license.purchased,
             count.tally.in_use as i32,

@@ -12,7 +12,7 @@ use super::license::CountedBy;
 /// The bytes that a name can have at most: PostgreSQL's own limit for names (`NAMEDATALEN - 1`).
 pub const NAME_MAX: usize = 63;
 
-/// A text of at most `N - 1` bytes, zero-padded. Never cut: what does not fit is refused.
+/// A text of at most `N - 1` bytes in UTF-8, zero-padded. Never cut: what does not fit is refused.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Text<const N: usize>([u8; N]);
@@ -24,10 +24,9 @@ impl<const N: usize> Text<N> {
     /// No name given.
     pub const EMPTY: Self = Self([0; N]);
 
-    /// The text of these bytes, or `None` when they are too many or hold a zero byte, which would
-    /// make two texts one.
-    pub fn new(text: impl AsRef<[u8]>) -> Option<Self> {
-        let text = text.as_ref();
+    /// The text, or `None` when it is too long or holds a zero byte, which would make two texts one.
+    pub fn new(text: impl AsRef<str>) -> Option<Self> {
+        let text = text.as_ref().as_bytes();
         if text.len() >= N || text.contains(&0) {
             return None;
         }
@@ -42,6 +41,11 @@ impl<const N: usize> Text<N> {
         self.0.get(..len).unwrap_or_default()
     }
 
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
     /// True when no name is given.
     pub fn is_empty(&self) -> bool {
         self.0.first().is_none_or(|&b| b == 0)
@@ -50,13 +54,13 @@ impl<const N: usize> Text<N> {
 
 impl<const N: usize> fmt::Display for Text<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(self.as_bytes()))
+        f.write_str(self.as_str())
     }
 }
 
 impl<const N: usize> fmt::Debug for Text<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", String::from_utf8_lossy(self.as_bytes()))
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 

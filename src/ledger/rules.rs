@@ -109,7 +109,7 @@ pub trait Facts {
     /// True when the session's role is the named one or a member of it.
     fn is_member(&mut self, session: &Session, role: &Name) -> bool;
     /// True when the session's application name is LIKE the pattern.
-    fn is_like(&mut self, session: &Session, pattern: &[u8]) -> bool;
+    fn is_like(&mut self, session: &Session, pattern: &str) -> bool;
 }
 
 impl Rules {
@@ -148,7 +148,7 @@ impl Rules {
     fn claimed(&self, session: &Session, facts: &mut impl Facts) -> Option<u32> {
         let mut best: Option<&License> = None;
         for license in &self.licenses {
-            let pattern = license.application_name.as_bytes();
+            let pattern = license.application_name.as_str();
             if license.claimed_at != ClaimedAt::Login
                 || !pattern.is_empty() && !facts.is_like(session, pattern)
             {

@@ -113,12 +113,11 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
                    JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.oid = {extension}"
             ),
             |row| {
-                row.text(1)
+                row.text(1)?
                     .ok_or_else(|| damaged("the extension has no schema"))
             },
         )?
         .pop()
-        .and_then(|schema| String::from_utf8(schema).ok())
         .ok_or_else(|| damaged("the extension's schema can't be read"))?;
 
     let count = |triggers: &Row| Ok(triggers.number(1).unwrap_or(0));
@@ -161,15 +160,12 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
 
 fn license(row: &Row) -> Result<License, ReadError> {
     fn fitting<const N: usize>(row: &Row, column: i32) -> Result<Text<N>, ReadError> {
-        Text::new(row.text(column).unwrap_or_default())
+        Text::new(row.text(column)?.unwrap_or_default())
             .ok_or_else(|| damaged("a value of licenses is too long"))
     }
     fn word<W>(row: &Row, column: i32, from: fn(&str) -> Option<W>) -> Result<W, ReadError> {
-        let text = row.text(column).unwrap_or_default();
-        str::from_utf8(&text)
-            .ok()
-            .and_then(from)
-            .ok_or_else(|| damaged("a word of licenses is not known"))
+        let text = row.text(column)?.unwrap_or_default();
+        from(&text).ok_or_else(|| damaged("a word of licenses is not known"))
     }
     let count = |column| row.number(column).map(|number| number as i32);
     Ok(License {
@@ -196,17 +192,17 @@ fn license(row: &Row) -> Result<License, ReadError> {
 }
 
 fn exemption(row: &Row) -> Result<Exemption, ReadError> {
-    let value = row.text(2).unwrap_or_default();
-    let (role, hosts) = if row.text(1).as_deref() == Some(b"role") {
+    let value = row.text(2)?.unwrap_or_default();
+    let (role, hosts) = if row.text(1)?.as_deref() == Some("role") {
         let role = Name::new(&value).ok_or_else(|| damaged("a role's name is too long"))?;
         (role, Hosts::NONE)
-    } else if value == b"local" {
+    } else if value == "local" {
         (Name::EMPTY, Hosts::LOCAL)
     } else {
-        let address = row.text(3).unwrap_or_default();
-        let address = str::from_utf8(&address)
+        let address = row.text(3)?.unwrap_or_default();
+        let address = address
+            .parse()
             .ok()
-            .and_then(|address| address.parse().ok())
             .ok_or_else(|| damaged("an exempt host is not an address"))?;
         let bits = row
             .number(4)

@@ -6,6 +6,7 @@ use crate::ledger::license::OutOfDates;
 use crate::ledger::session::{SeatKey, Session};
 use crate::ledger::{Cause, Denial, Remark};
 use crate::licenses::LoadError;
+use crate::pg::backend::BadWorkstation;
 use crate::pg::error::{self, PgSqlErrorCode, Report};
 use crate::pg::{backend, catalog, status};
 use crate::{memory, settings};
@@ -74,6 +75,23 @@ pub fn not_loaded(database: u32, error: LoadError) -> Report {
         .hint("Try again in a moment; if it persists, an administrator must look at the license tables.")
         .reason(c"license_not_loaded"),
     }
+}
+
+/// The report to a user whose workstation can't be told from another one: worded as PostgreSQL
+/// refuses a setting.
+pub fn bad_workstation(bad: &BadWorkstation) -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!(
+            "invalid value for parameter \"pg_seats.workstation\": \"{}\"",
+            bad.shown
+        ),
+    )
+    .detail(bad.cause.as_str())
+    .hint(
+        "Have the client send a shorter name, in the database's encoding; \
+         in UTF-8 where that is SQL_ASCII.",
+    )
 }
 
 /// Writes to the server log what an administrator should know of an admitted login.

@@ -11,6 +11,7 @@
 //! | superuser, `exempt_superusers` on | none (used if current) | in, exempt |
 //! | superuser, `exempt_superusers` off | tried | in, counted if the rules can be read |
 //! | role with REPLICATION | none (used if current) | in, exempt |
+//! | workstation that can't be told from another | none | 22023 |
 //! | rules can't be read, none since start | – | 57P03 license_not_loaded |
 //! | rules can't be read, read before | the last ones | as they say, and logged |
 //! | rules don't fit into the ledger | – | 53300 license_table_full |
@@ -91,7 +92,11 @@ fn admit() {
     // SAFETY: registered before a seat is taken, so that there is no way out without it.
     unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0)) };
     let place = backend::place();
-    let session = backend::session();
+    let (workstation, bad) = match backend::workstation() {
+        Ok(name) => (name, None),
+        Err(bad) => (bad.shown, Some(bad)),
+    };
+    let session = backend::session(workstation);
     let exempt = if session.superuser && settings::exempt_superusers() {
         Some(Exempt::Superuser)
     } else if session.replication {
@@ -102,6 +107,9 @@ fn admit() {
     if exempt.is_some() || session.database == 0 {
         admit_uncounted(place, session, exempt);
     } else {
+        if let Some(bad) = bad.filter(|_| !session.superuser) {
+            denial::bad_workstation(&bad).raise();
+        }
         admit_counted(place, session);
         settings::notice_dead_client();
     }

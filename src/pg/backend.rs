@@ -9,7 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use pgrx::pg_sys;
 
-use crate::ledger::identity::{Host, Name, Who};
+use super::encoding::{self, decode, decode_lossy, is_proper_text};
+use crate::ledger::identity::{Host, NAME_MAX, Name, Who};
 use crate::ledger::license::Timestamp;
 use crate::ledger::session::Session;
 use crate::settings;
@@ -83,9 +84,37 @@ pub fn random_uuid() -> [u8; 16] {
     uuid
 }
 
-/// The session of this backend, before it is judged. Only where the startup transaction has opened
-/// the database and applied the startup settings.
-pub fn session() -> Session {
+/// A workstation that could not be told from another one.
+pub struct BadWorkstation {
+    /// Why, as a sentence.
+    pub cause: String,
+    /// What can be shown of it.
+    pub shown: Name,
+}
+
+/// The workstation that the client sent, or empty. Only where the startup transaction has opened the
+/// database and applied the startup settings.
+pub fn workstation() -> Result<Name, BadWorkstation> {
+    let sent = settings::workstation();
+    let bad = |cause| BadWorkstation {
+        cause,
+        shown: clipped(&decode_lossy(&sent)),
+    };
+    let Some(name) = decode(&sent) else {
+        return Err(bad(format!(
+            "Not all of it is text in the database's encoding, {}.",
+            encoding::name()
+        )));
+    };
+    Name::new(name).ok_or_else(|| {
+        bad(format!(
+            "A workstation's name has at most {NAME_MAX} bytes in UTF-8."
+        ))
+    })
+}
+
+/// The session of this backend at a workstation, before it is judged. Only where [`workstation`] is.
+pub fn session(workstation: Name) -> Session {
     // SAFETY: this process's own globals; MyProcPort is set in every client backend, and Port is
     // the head of what it points to.
     unsafe {
@@ -108,10 +137,10 @@ pub fn session() -> Session {
             who: Who {
                 role: role.to_u32(),
                 host,
-                workstation: Name::new(settings::workstation()).unwrap_or(Name::EMPTY),
+                workstation,
             },
             address,
-            usename: bytes(usename).and_then(Name::new).unwrap_or(Name::EMPTY),
+            usename: bytes(usename).map_or(Name::EMPTY, |name| clipped(&decode_lossy(name))),
             application_name: if port.is_null() {
                 Name::EMPTY
             } else {
@@ -126,6 +155,12 @@ pub fn session() -> Session {
             ..Session::FREE
         }
     }
+}
+
+/// As much of a text as a name can have: for show.
+fn clipped(text: &str) -> Name {
+    let end = text.floor_char_boundary(NAME_MAX);
+    text.get(..end).and_then(Name::new).unwrap_or(Name::EMPTY)
 }
 
 unsafe fn bytes<'a>(text: *const c_char) -> Option<&'a [u8]> {
@@ -159,7 +194,7 @@ const AF_INET: i32 = 2;
 const AF_INET6: i32 = 10;
 
 /// The startup packet's application name as far as PostgreSQL shows one (63 bytes). The name as it
-/// was sent where it is proper text in the server's encoding; PostgreSQL's own, with the letters
+/// was sent where it is proper text in the database's encoding; PostgreSQL's own, with the letters
 /// beyond ASCII replaced, where it is not.
 unsafe fn application_name(port: &Port) -> Name {
     // SAFETY: guc_options is a list of C strings, names and values by turns.
@@ -176,7 +211,8 @@ unsafe fn application_name(port: &Port) -> Name {
             .filter(|&at| option(at) == Some(b"application_name"))
             .filter_map(|at| option(at + 1))
             .next_back()
-            .filter(|name| is_proper_text(name));
+            .filter(|name| is_proper_text(name))
+            .and_then(decode);
         let among_options = || {
             let options = bytes(port.cmdline_options)?;
             let name = b"application_name";
@@ -184,30 +220,9 @@ unsafe fn application_name(port: &Port) -> Name {
             named.then(|| bytes(pg_sys::application_name))?
         };
         let name = sent
-            .or_else(|| bytes(port.application_name))
-            .or_else(among_options)
+            .or_else(|| bytes(port.application_name).map(decode_lossy))
+            .or_else(|| among_options().map(decode_lossy))
             .unwrap_or_default();
-        let limit = pg_sys::NAMEDATALEN as c_int - 1;
-        let len = pg_sys::pg_mbcliplen(name.as_ptr().cast(), name.len() as c_int, limit);
-        name.get(..usize::try_from(len).unwrap_or(0))
-            .and_then(Name::new)
-            .unwrap_or(Name::EMPTY)
+        clipped(&name)
     }
-}
-
-/// True for text without control characters that is valid in the server's encoding.
-pub fn is_proper_text(text: &[u8]) -> bool {
-    let Ok(len) = c_int::try_from(text.len()) else {
-        return false;
-    };
-    // SAFETY: reads `len` bytes and raises nothing.
-    let valid = unsafe {
-        pg_sys::pg_verify_mbstr(
-            pg_sys::GetDatabaseEncoding(),
-            text.as_ptr().cast(),
-            len,
-            true,
-        )
-    };
-    valid && !text.iter().any(u8::is_ascii_control)
 }

@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString, c_int};
 
 use pgrx::pg_sys;
 
+use super::encoding::{decode_lossy, encode};
 use crate::ledger::identity::Name;
 use crate::ledger::rules::Facts;
 use crate::ledger::session::Session;
@@ -14,7 +15,7 @@ pub struct Catalog;
 
 impl Facts for Catalog {
     fn is_member(&mut self, session: &Session, role: &Name) -> bool {
-        let Some(role) = CString::new(role.as_bytes()).ok() else {
+        let Some(role) = CString::new(encode(role.as_str())).ok() else {
             return false;
         };
         // SAFETY: a zero-terminated name; a role that does not exist is no error.
@@ -25,12 +26,12 @@ impl Facts for Catalog {
         }
     }
 
-    fn is_like(&mut self, session: &Session, pattern: &[u8]) -> bool {
-        is_like(session.application_name.as_bytes(), pattern)
+    fn is_like(&mut self, session: &Session, pattern: &str) -> bool {
+        is_like(&encode(session.application_name.as_str()), &encode(pattern))
     }
 }
 
-/// PostgreSQL's own LIKE, byte by byte save for the server's encoding.
+/// PostgreSQL's own LIKE, of text in the database's encoding.
 fn is_like(text: &[u8], pattern: &[u8]) -> bool {
     // SAFETY: copies the bytes into text values and compares them, as the operator does.
     unsafe {
@@ -119,7 +120,5 @@ fn text(cstring: *const std::ffi::c_char) -> String {
         return String::new();
     }
     // SAFETY: PostgreSQL's strings end in a zero byte.
-    unsafe { CStr::from_ptr(cstring) }
-        .to_string_lossy()
-        .into_owned()
+    decode_lossy(unsafe { CStr::from_ptr(cstring) }.to_bytes()).into_owned()
 }

@@ -1,16 +1,22 @@
 //! Errors and log lines in PostgreSQL's style, with the reason for programs in CONSTRAINT_NAME.
+//!
+//! pgrx makes the report, in UTF-8 and without a reason. What is missing is put in while PostgreSQL
+//! finishes it, by an error context callback.
 #![allow(
     unsafe_code,
-    reason = "the reason is set by PostgreSQL's error context callbacks"
+    reason = "completes reports in PostgreSQL's error context callbacks"
 )]
 
+use std::borrow::Cow;
 use std::cell::Cell;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 pub use pgrx::prelude::{PgLogLevel, PgSqlErrorCode};
+
+use super::encoding::encode;
 
 /// A report to the client or the server log.
 pub struct Report {
@@ -53,15 +59,46 @@ impl Report {
 
     /// Raises an ERROR, which ends a login as FATAL.
     pub fn raise(self) -> ! {
-        REASON.set(self.reason);
-        watch_errors();
+        MISSING.set(self.missing());
+        watch_reports();
         self.report(PgLogLevel::ERROR);
         unreachable!("an ERROR does not return")
     }
 
     /// Writes to the server log, and at WARNING or NOTICE to the client too.
     pub fn log(self, level: PgLogLevel) {
+        let missing = self.missing();
+        if missing.is_none() {
+            return self.report(level);
+        }
+        MISSING.set(missing);
+        let watching = watch_reports();
         self.report(level);
+        if watching {
+            stop_watching();
+        }
+        // Where the level is not reported, nobody has come for it.
+        MISSING.set(None);
+    }
+
+    /// What pgrx does not put into the report; `None` when that is nothing.
+    fn missing(&self) -> Option<Missing> {
+        let texts = [
+            Some(&self.message),
+            self.detail.as_ref(),
+            self.hint.as_ref(),
+        ];
+        let encoded = texts.map(|text| text.map(|text| encode(text)));
+        let differs = encoded
+            .iter()
+            .flatten()
+            .any(|text| matches!(text, Cow::Owned(_)));
+        let missing = Missing {
+            reason: self.reason,
+            texts: differs
+                .then(|| encoded.map(|text| text.and_then(|text| CString::new(text).ok()))),
+        };
+        (missing.reason.is_some() || differs).then_some(missing)
     }
 
     fn report(self, level: PgLogLevel) {
@@ -82,19 +119,26 @@ pub fn log(message: impl Into<String>) {
         .log(PgLogLevel::LOG_SERVER_ONLY);
 }
 
+/// What PostgreSQL is yet to be told of the report that comes next.
+struct Missing {
+    reason: Option<&'static CStr>,
+    /// Message, detail and hint in the database's encoding, where that makes a difference.
+    texts: Option<[Option<CString>; 3]>,
+}
+
 thread_local! {
-    static REASON: Cell<Option<&'static CStr>> = const { Cell::new(None) };
+    static MISSING: Cell<Option<Missing>> = const { Cell::new(None) };
 }
 
 static mut WATCHER: pg_sys::ErrorContextCallback = pg_sys::ErrorContextCallback {
     previous: ptr::null_mut(),
-    callback: Some(set_reason),
+    callback: Some(put_in_what_is_missing),
     arg: ptr::null_mut(),
 };
 
-/// Puts our callback on PostgreSQL's stack of error context callbacks. Whoever catches the error
-/// puts the stack back as it was.
-fn watch_errors() {
+/// Puts our callback on PostgreSQL's stack of error context callbacks, unless it is there already.
+/// Whoever catches an error puts the stack back as it was.
+fn watch_reports() -> bool {
     let watcher = &raw mut WATCHER;
     // SAFETY: the stack is this process's list of nodes that outlive it; ours is static and goes in
     // only where it is not in already.
@@ -102,21 +146,46 @@ fn watch_errors() {
         let mut node = pg_sys::error_context_stack;
         while !node.is_null() {
             if node == watcher {
-                return;
+                return false;
             }
             node = (*node).previous;
         }
         (*watcher).previous = pg_sys::error_context_stack;
         pg_sys::error_context_stack = watcher;
     }
+    true
 }
 
-unsafe extern "C-unwind" fn set_reason(_arg: *mut std::ffi::c_void) {
-    if let Some(reason) = REASON.take() {
-        // SAFETY: called by errfinish, while there is an error to add a field to; PostgreSQL copies
-        // the text.
-        unsafe {
+/// Takes our callback from the top of the stack, where [`watch_reports`] has put it.
+fn stop_watching() {
+    // SAFETY: a report that returns leaves the stack as it found it.
+    unsafe { pg_sys::error_context_stack = WATCHER.previous };
+}
+
+unsafe extern "C-unwind" {
+    /// The bindings of most versions lack every form of it.
+    fn errhint(format: *const c_char, ...) -> c_int;
+}
+
+unsafe extern "C-unwind" fn put_in_what_is_missing(_arg: *mut std::ffi::c_void) {
+    let Some(Missing { reason, texts }) = MISSING.take() else {
+        return;
+    };
+    let [message, detail, hint] = texts.unwrap_or_default();
+    let text = c"%s".as_ptr();
+    // SAFETY: called by errfinish, while there is a report to add to; PostgreSQL copies the texts.
+    unsafe {
+        if let Some(reason) = reason {
             pg_sys::err_generic_string(pg_sys::PG_DIAG_CONSTRAINT_NAME as i32, reason.as_ptr());
+        }
+        if let Some(message) = message {
+            pg_sys::errmsg_internal(text, message.as_ptr());
+        }
+        if let Some(detail) = detail {
+            pg_sys::errdetail_internal(text, detail.as_ptr());
+        }
+        if let Some(hint) = hint {
+            errhint(text, hint.as_ptr());
         }
     }
 }

@@ -3,12 +3,14 @@
 //!
 //! * [`backend`]: who is at the other end of this connection, and what this backend is
 //! * [`catalog`]: roles, databases, privileges
+//! * [`encoding`]: text of the database's encoding, in and out
 //! * [`error`]: errors and log lines with their SQLSTATE and reason
 //! * [`status`]: what other backends are doing
 //! * [`table`]: reading tables in a transaction that can't be harmed
 
 pub mod backend;
 pub mod catalog;
+pub mod encoding;
 pub mod error;
 pub mod status;
 pub mod table;

@@ -6,6 +6,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
+use super::encoding::decode_lossy;
 use crate::ledger::license::Timestamp;
 
 /// What a backend is doing.
@@ -54,7 +55,7 @@ pub fn activities() -> HashMap<i32, Activity> {
                     application_name: if name.is_null() {
                         String::new()
                     } else {
-                        CStr::from_ptr(name).to_string_lossy().into_owned()
+                        decode_lossy(CStr::from_ptr(name).to_bytes()).into_owned()
                     },
                 },
             );

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use pgrx::{PgTryBuilder, pg_sys};
 
+use super::encoding::{decode, encode};
 use super::error::PgSqlErrorCode;
 
 /// Why tables could not be read.
@@ -96,7 +97,8 @@ impl Reader {
         query: &str,
         mut each: impl FnMut(&Row) -> Result<R, ReadError>,
     ) -> Result<Vec<R>, ReadError> {
-        let query = CString::new(query).map_err(|_| damaged("a query holds a zero byte"))?;
+        let query =
+            CString::new(encode(query)).map_err(|_| damaged("a query holds a zero byte"))?;
         let left = self.deadline.saturating_duration_since(Instant::now());
         let left = CString::new(left.as_millis().max(1).to_string())
             .map_err(|_| damaged("a timeout holds a zero byte"))?;
@@ -136,12 +138,19 @@ pub struct Row {
 }
 
 impl Row {
-    /// The column's value as text, in the server's encoding.
-    pub fn text(&self, column: c_int) -> Option<Vec<u8>> {
+    /// The column's value as text.
+    pub fn text(&self, column: c_int) -> Result<Option<String>, ReadError> {
         // SAFETY: the tuple and its description belong together; a column out of range is null.
-        unsafe {
+        let value = unsafe {
             let value = pg_sys::SPI_getvalue(self.tuple, self.columns, column);
-            (!value.is_null()).then(|| CStr::from_ptr(value).to_bytes().to_owned())
+            if value.is_null() {
+                return Ok(None);
+            }
+            CStr::from_ptr(value)
+        };
+        match decode(value.to_bytes()) {
+            Some(text) => Ok(Some(text.into_owned())),
+            None => Err(damaged("a text has no equivalent in UTF-8")),
         }
     }
 

@@ -209,8 +209,8 @@ impl Facts for Catalog {
         *role == session.usename || is_member(session.who.role, &role.to_string())
     }
 
-    fn is_like(&mut self, session: &Session, pattern: &[u8]) -> bool {
-        is_like(session.application_name.as_bytes(), pattern)
+    fn is_like(&mut self, session: &Session, pattern: &str) -> bool {
+        is_like(session.application_name.as_bytes(), pattern.as_bytes())
     }
 }
 

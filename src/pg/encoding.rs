@@ -1,0 +1,194 @@
+//! Inside, text is UTF-8; PostgreSQL's is in the encoding of the database. This is the rim, where
+//! one becomes the other. Nothing here raises an error: names of roles and databases have no
+//! encoding, so that any database may see bytes that its own does not define.
+//!
+//! In SQL_ASCII, which defines no letters beyond ASCII, bytes are taken as UTF-8.
+#![allow(unsafe_code, reason = "calls PostgreSQL's conversion functions")]
+
+use std::borrow::Cow;
+use std::ffi::{CStr, c_int};
+
+use pgrx::callconv::{BoxRet, FcInfo};
+use pgrx::datum::Datum;
+use pgrx::varlena::rust_byte_slice_to_bytea;
+use pgrx::{IntoDatum, pg_sys};
+
+const UTF8: c_int = pg_sys::pg_enc::PG_UTF8 as c_int;
+const SQL_ASCII: c_int = pg_sys::pg_enc::PG_SQL_ASCII as c_int;
+
+/// What stands inside for bytes that are no letter.
+const NOT_A_LETTER: &[u8] = "\u{FFFD}".as_bytes();
+/// What PostgreSQL is given for a letter that its encoding lacks.
+const NO_SUCH_LETTER: &[u8] = b"?";
+
+/// The text of these bytes of the database's encoding; `None` when not all of them are letters.
+pub fn decode(bytes: &[u8]) -> Option<Cow<'_, str>> {
+    if is_the_same_in_utf8(bytes) {
+        return str::from_utf8(bytes).ok().map(Cow::Borrowed);
+    }
+    let (text, done) = Conversion::find(encoding(), UTF8)?.convert_start(bytes);
+    if done < bytes.len() {
+        return None;
+    }
+    String::from_utf8(text).ok().map(Cow::Owned)
+}
+
+/// The text of these bytes of the database's encoding, with U+FFFD for what is no letter.
+pub fn decode_lossy(bytes: &[u8]) -> Cow<'_, str> {
+    if is_the_same_in_utf8(bytes) {
+        return String::from_utf8_lossy(bytes);
+    }
+    let text = convert(bytes, encoding(), UTF8, NOT_A_LETTER);
+    Cow::Owned(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The text in the database's encoding, with a question mark for each letter that it lacks.
+pub fn encode(text: &str) -> Cow<'_, [u8]> {
+    if is_the_same_in_utf8(text.as_bytes()) {
+        return Cow::Borrowed(text.as_bytes());
+    }
+    Cow::Owned(convert(text.as_bytes(), UTF8, encoding(), NO_SUCH_LETTER))
+}
+
+/// True for text without control characters that is valid in the database's encoding.
+pub fn is_proper_text(bytes: &[u8]) -> bool {
+    let Ok(len) = c_int::try_from(bytes.len()) else {
+        return false;
+    };
+    // SAFETY: reads `len` bytes and raises nothing.
+    let valid = unsafe { pg_sys::pg_verify_mbstr(encoding(), bytes.as_ptr().cast(), len, true) };
+    valid && !bytes.iter().any(u8::is_ascii_control)
+}
+
+/// The name of the database's encoding.
+pub fn name() -> String {
+    // SAFETY: a static string.
+    unsafe { CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) }
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn encoding() -> c_int {
+    // SAFETY: a plain global of this process.
+    unsafe { pg_sys::GetDatabaseEncoding() }
+}
+
+/// All encodings of databases contain ASCII.
+fn is_the_same_in_utf8(bytes: &[u8]) -> bool {
+    matches!(encoding(), UTF8 | SQL_ASCII) || bytes.is_ascii()
+}
+
+fn convert(bytes: &[u8], from: c_int, to: c_int, substitute: &[u8]) -> Vec<u8> {
+    let conversion = Conversion::find(from, to);
+    let mut converted = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    loop {
+        let (start, done) = match &conversion {
+            Some(conversion) => conversion.convert_start(rest),
+            None => start_in_ascii(rest),
+        };
+        converted.extend(start);
+        rest = rest.get(done..).unwrap_or_default();
+        if rest.is_empty() {
+            return converted;
+        }
+        converted.extend(substitute);
+        rest = rest.get(first_letter(rest, from)..).unwrap_or_default();
+    }
+}
+
+fn start_in_ascii(bytes: &[u8]) -> (Vec<u8>, usize) {
+    let start: Vec<u8> = bytes.iter().copied().take_while(u8::is_ascii).collect();
+    let done = start.len();
+    (start, done)
+}
+
+/// The bytes of the first letter, or one byte that is none.
+fn first_letter(bytes: &[u8], encoding: c_int) -> usize {
+    let len = c_int::try_from(bytes.len()).unwrap_or(c_int::MAX);
+    // SAFETY: reads at most `len` bytes, of an encoding that PostgreSQL has.
+    let letter = unsafe { pg_sys::pg_encoding_verifymbchar(encoding, bytes.as_ptr().cast(), len) };
+    usize::try_from(letter).unwrap_or(1).max(1)
+}
+
+/// PostgreSQL's conversion from one encoding to another.
+struct Conversion {
+    function: pg_sys::Oid,
+    from: c_int,
+    to: c_int,
+}
+
+impl Conversion {
+    /// There is none for MULE_INTERNAL, and none to be found outside a transaction.
+    fn find(from: c_int, to: c_int) -> Option<Conversion> {
+        // SAFETY: a catalog look-up within a transaction.
+        let function = unsafe {
+            if !pg_sys::IsTransactionState() {
+                return None;
+            }
+            pg_sys::FindDefaultConversionProc(from, to)
+        };
+        (function != pg_sys::InvalidOid).then_some(Conversion { function, from, to })
+    }
+
+    /// Converts up to the first letter that can't be; how many bytes came before it.
+    fn convert_start(&self, bytes: &[u8]) -> (Vec<u8>, usize) {
+        let (Ok(len), Ok(room)) = (
+            c_int::try_from(bytes.len()),
+            c_int::try_from(bytes.len() * pg_sys::MAX_CONVERSION_GROWTH as usize + 1),
+        ) else {
+            return (Vec::new(), 0);
+        };
+        let mut source = [bytes, &[0]].concat();
+        let mut target = vec![0; room as usize];
+        // SAFETY: reads `len` bytes and a zero, writes at most `room` bytes, the last one a zero;
+        // with `noError` it stops where it can't go on.
+        let done = unsafe {
+            pg_sys::pg_do_encoding_conversion_buf(
+                self.function,
+                self.from,
+                self.to,
+                source.as_mut_ptr(),
+                len,
+                target.as_mut_ptr(),
+                room,
+                true,
+            )
+        };
+        let end = target.iter().position(|&byte| byte == 0).unwrap_or(0);
+        target.truncate(end);
+        (target, usize::try_from(done).unwrap_or(0))
+    }
+}
+
+/// A value of SQL's type text.
+pub struct ServerText(String);
+
+impl<T: Into<String>> From<T> for ServerText {
+    fn from(text: T) -> ServerText {
+        ServerText(text.into())
+    }
+}
+
+impl IntoDatum for ServerText {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        rust_byte_slice_to_bytea(&encode(&self.0)).into_datum()
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::TEXTOID
+    }
+}
+
+pgrx::impl_sql_translatable!(ServerText, "TEXT");
+
+// SAFETY: returns the datum as the function's result, as pgrx does for its own types.
+unsafe impl BoxRet for ServerText {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        match self.into_datum() {
+            // SAFETY: a new value of type text.
+            Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
+            None => fcinfo.return_null(),
+        }
+    }
+}
