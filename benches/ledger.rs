@@ -3,13 +3,22 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+// The crate is a library for PostgreSQL alone; the ledger needs nothing of it.
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the benchmark uses a part of the ledger, and none of its tests"
+)]
+#[path = "../src/ledger/mod.rs"]
+mod ledger;
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use pg_seats::ledger::identity::{Host, Name, Text, Who};
-use pg_seats::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
-use pg_seats::ledger::map::{MapLedger, Room};
-use pg_seats::ledger::rules::Rules;
-use pg_seats::ledger::session::{Session, Standing};
-use pg_seats::ledger::{Answer, Judged, Published, Remark};
+use ledger::identity::{Host, Name, Text, Who};
+use ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
+use ledger::map::{MapLedger, Room};
+use ledger::rules::Rules;
+use ledger::session::{Session, Standing};
+use ledger::{Answer, Judged, Published, Remark};
 
 const DATABASE: u32 = 16_384;
 

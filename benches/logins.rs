@@ -1,7 +1,10 @@
 //! What pg_seats costs a server: `pgbench -C` logins per second against the same server without it,
 //! with 0 and with 1,000 seats held, and queries per second of one connection. Beside them the
 //! usual way to do without: a SQL function at login that counts `pg_stat_activity` (PostgreSQL 17
-//! and later, where a login event trigger can call one). Servers take turns; the figures are medians.
+//! and later, where a login event trigger can call one).
+//!
+//! The servers have the same content and take turns; the figures are medians. They are started anew
+//! several times, because where a server's memory happens to lie makes a difference too.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,16 +19,20 @@ mod util;
 
 use util::{Cluster, Session, race};
 
-/// Rounds in which the servers take turns.
-const ROUNDS: usize = 15;
+/// How often the servers are started anew.
+const STARTS: usize = 5;
+
+/// Rounds after each start in which they take turns.
+const ROUNDS: usize = 3;
 
 /// Length of one measurement, in seconds.
 const SECONDS: &str = "2";
 
-/// Seats held beside the logins that are measured.
-const HELD: [usize; 2] = [0, 1_000];
+const BARE: &str = "without pg_seats";
+const SEATS: &str = "pg_seats";
+const RIVAL: &str = "SQL function at login";
 
-const RIVAL: &str = "
+const COUNT_AT_LOGIN: &str = "
 CREATE TABLE limits (seats int);
 INSERT INTO limits VALUES (10000);
 CREATE FUNCTION count_logins() RETURNS event_trigger LANGUAGE plpgsql
@@ -42,24 +49,25 @@ CREATE EVENT TRIGGER count_logins ON login EXECUTE FUNCTION count_logins();
 ALTER EVENT TRIGGER count_logins ENABLE ALWAYS;";
 
 struct Server {
-    name: &'static str,
     cluster: Cluster,
     held: Vec<Session>,
-    measured: Vec<f64>,
 }
 
 impl Server {
-    fn new(name: &'static str, preload: bool) -> Server {
+    fn new(name: &str) -> Server {
         let cluster = Cluster::builder()
-            .preload(preload)
+            .preload(name == SEATS)
             .conf("max_connections", 1_100)
             .start();
         cluster.sql("CREATE ROLE bench LOGIN");
+        cluster.sql("CREATE EXTENSION pg_seats");
+        cluster.sql("INSERT INTO licenses (product, seats) VALUES ('bench', 10000)");
+        if name == RIVAL {
+            cluster.sql(COUNT_AT_LOGIN);
+        }
         Server {
-            name,
             cluster,
             held: Vec::new(),
-            measured: Vec::new(),
         }
     }
 
@@ -72,7 +80,8 @@ impl Server {
         self.held = logins.await.into_iter().map(Result::unwrap).collect();
     }
 
-    fn measure(&mut self, options: &[&str]) {
+    /// Transactions per second of pgbench.
+    fn measure(&self, options: &[&str]) -> f64 {
         self.cluster.write("one.sql", "SELECT 1;\n");
         let script = self.cluster.data_dir().join("one.sql");
         let port = self.cluster.port().to_string();
@@ -96,89 +105,66 @@ impl Server {
             .find_map(|line| line.strip_prefix("tps = "))
             .and_then(|figures| figures.split(' ').next())
             .and_then(|tps| tps.parse().ok());
-        self.measured.push(tps.expect("pgbench prints tps"));
+        tps.expect("pgbench prints tps")
+    }
+
+    fn shared_memory(&self) -> i64 {
+        let sql = "SELECT sum(allocated_size) FROM pg_shmem_allocations WHERE name IS NOT NULL";
+        self.cluster.sql(sql).parse().unwrap()
     }
 }
 
-fn median(figures: &[f64]) -> f64 {
-    let mut figures = figures.to_vec();
+fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
 
 /// Measures every server in turn and prints a line for each: its median, and the median of its
 /// ratios to the first server in the same round.
-fn compare(what: &str, servers: &mut [Server], options: &[&str]) {
-    for server in servers.iter_mut() {
-        server.measured.clear();
-    }
-    for round in 0..ROUNDS {
-        // Whoever is first in a round is another each time.
-        let len = servers.len();
-        for at in 0..len {
-            servers[(round + at) % len].measure(options);
+async fn compare(what: &str, names: &[&str], held: usize, options: &[&str]) {
+    let mut measured = vec![Vec::new(); names.len()];
+    for _ in 0..STARTS {
+        let mut servers: Vec<_> = names.iter().map(|name| Server::new(name)).collect();
+        for server in &mut servers {
+            server.hold(held).await;
+        }
+        for round in 0..ROUNDS {
+            // Whoever is first in a round is another each time.
+            for at in 0..servers.len() {
+                let at = (round + at) % servers.len();
+                measured[at].push(servers[at].measure(options));
+            }
         }
     }
-    for server in servers.iter() {
-        let ratios: Vec<f64> = server
-            .measured
-            .iter()
-            .zip(&servers[0].measured)
-            .map(|(its, bare)| its / bare)
-            .collect();
-        println!(
-            "| {what} | {} | {:.0}/s | {:.2} |",
-            server.name,
-            median(&server.measured),
-            median(&ratios)
-        );
+    for (name, its) in names.iter().zip(&measured) {
+        let ratios = its.iter().zip(&measured[0]).map(|(its, bare)| its / bare);
+        let (rate, ratio) = (median(its.clone()), median(ratios.collect()));
+        println!("| {what} | {name} | {rate:.0}/s | {ratio:.2} |");
     }
 }
 
 #[tokio::main]
 async fn main() {
-    let mut servers = vec![
-        Server::new("without pg_seats", false),
-        Server::new("pg_seats", true),
-    ];
-    servers[1].cluster.sql("CREATE EXTENSION pg_seats");
-    servers[1]
-        .cluster
-        .sql("INSERT INTO licenses (product, seats) VALUES ('bench', 10000)");
-    let major = servers[0].cluster.programs().major();
-    if major >= 17 {
-        let rival = Server::new("SQL function at login", false);
-        rival.cluster.sql(RIVAL);
-        servers.push(rival);
-    }
-
-    println!("\nPostgreSQL {major}, {ROUNDS} alternating rounds of {SECONDS} s, medians:\n");
-    println!("| what | server | rate | ratio |\n| --- | --- | --- | --- |");
-    for held in HELD {
-        for server in &mut servers {
-            server.hold(held).await;
-        }
-        let what = format!("logins, {held} seats held");
-        compare(&what, &mut servers, &["-C", "-c", "2", "-j", "1"]);
-    }
-    for server in &mut servers {
-        server.held.clear();
-    }
-    compare(
-        "queries of one connection",
-        &mut servers,
-        &["-M", "prepared"],
-    );
-
-    let memory = |server: &Server| -> i64 {
-        let sql = "SELECT sum(allocated_size) FROM pg_shmem_allocations WHERE name IS NOT NULL";
-        server.cluster.sql(sql).parse().unwrap()
-    };
-    let seats: i64 = servers[1]
+    let (bare, seats) = (Server::new(BARE), Server::new(SEATS));
+    let major = bare.cluster.programs().major();
+    let max_seats: i64 = seats
         .cluster
         .sql("SHOW pg_seats.max_seats")
         .parse()
         .unwrap();
-    let bytes = (memory(&servers[1]) - memory(&servers[0])) / seats;
+    let bytes = (seats.shared_memory() - bare.shared_memory()) / max_seats;
+    drop((bare, seats));
+
+    let mut names = vec![BARE, SEATS];
+    if major >= 17 {
+        names.push(RIVAL);
+    }
+    let rounds = STARTS * ROUNDS;
+    println!("\nPostgreSQL {major}, medians of {rounds} alternating rounds of {SECONDS} s:\n");
+    println!("| what | server | rate | ratio |\n| --- | --- | --- | --- |");
+    let login = ["-C", "-c", "2", "-j", "1"];
+    compare("logins, no seat held", &names, 0, &login).await;
+    compare("logins, 1,000 seats held", &names, 1_000, &login).await;
+    compare("queries of one connection", &names, 0, &["-M", "prepared"]).await;
     println!("\nShared memory: {bytes} bytes a seat.");
 }
