@@ -1,6 +1,6 @@
 //! Reads a database's tables and puts what they say in force.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::ledger::Published;
 use crate::ledger::identity::{Name, Text};
@@ -22,12 +22,14 @@ pub enum LoadError {
     NoRoom,
 }
 
-/// Reads the tables of this backend's database and puts the rules in force, waiting for locks at
-/// most `patience`.
+/// Reads the tables of this backend's database and puts the rules in force, waiting for locks, and
+/// for a moment without changes, at most `patience`.
 pub fn load(database: u32, patience: Duration) -> Result<Rules, LoadError> {
+    let deadline = Instant::now() + patience;
+    let mut left = patience;
     loop {
         let generation = memory::write(|ledger| ledger.generation(database)).flatten();
-        let mut rules = read_committed(patience, read).map_err(|error| {
+        let mut rules = read_committed(left, read).map_err(|error| {
             LoadError::Unreadable(match error.code {
                 PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
                     "somebody holds a lock on the tables".to_owned()
@@ -36,7 +38,7 @@ pub fn load(database: u32, patience: Duration) -> Result<Rules, LoadError> {
             })
         })?;
         let Some(generation) = generation else {
-            // A database that there is no room to note is free of licenses or of users.
+            // Where there is no room to note the database, it has no license or no users.
             return if rules.licenses.is_empty() {
                 Ok(rules)
             } else {
@@ -54,6 +56,10 @@ pub fn load(database: u32, patience: Duration) -> Result<Rules, LoadError> {
             }
             Published::NoRoom => return Err(LoadError::NoRoom),
             Published::Outdated | Published::Unjudged => {}
+        }
+        left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(LoadError::Unreadable("they change too fast".to_owned()));
         }
     }
 }
