@@ -10,7 +10,7 @@ use super::require_preloaded;
 use super::usage::timestamp;
 use crate::ledger::license::Timestamp;
 use crate::ledger::rules::Rules;
-use crate::ledger::session::{Seat, SeatKey, Session};
+use crate::ledger::session::{Seat, Session};
 use crate::ledger::table::Table;
 use crate::pg::encoding::ServerText;
 use crate::pg::status::{self, Activity};
@@ -96,12 +96,11 @@ fn seats() -> BTreeMap<(Timestamp, [u8; 16]), TakenSeat> {
         }
     });
     let mut seats = BTreeMap::new();
-    let mut places: HashMap<SeatKey, (Timestamp, [u8; 16])> = HashMap::new();
     for (session, seat) in holders {
         let Some(product) = product(seat.key.tally) else {
             continue;
         };
-        let place = *places.entry(seat.key).or_insert((seat.opened_at, seat.id));
+        let place = (seat.opened_at, seat.id);
         let taken = seats.entry(place).or_insert(TakenSeat {
             product,
             seat,
@@ -125,13 +124,11 @@ fn last_active(
     activities: &HashMap<i32, Activity>,
     now: Timestamp,
 ) -> Timestamp {
-    let inactive_since = |session: &Session| {
-        activities
-            .get(&session.pid)
-            .and_then(|activity| activity.inactive_since)
-            .unwrap_or(now)
-    };
-    sessions.iter().map(inactive_since).max().unwrap_or(now)
+    sessions
+        .iter()
+        .map(|session| status::inactive_since(activities, session.pid, now))
+        .max()
+        .unwrap_or(now)
 }
 
 /// The sessions of the current database that take no seat, and replication connections without a
@@ -153,8 +150,7 @@ fn license_exempt_sessions() -> TableIterator<
     require_preloaded();
     licenses::refresh();
     let database = backend::database();
-    let mut sessions = Vec::with_capacity(memory::places());
-    memory::read(|ledger| sessions.extend_from_slice(ledger.sessions));
+    let sessions = memory::sessions();
     let given = |text: String| (!text.is_empty()).then(|| text.into());
     let mut rows: Vec<_> = sessions
         .iter()

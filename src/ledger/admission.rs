@@ -73,7 +73,7 @@ pub struct Judged {
 
 impl<T: Tables> Ledger<'_, T> {
     /// Answers a login that was judged by the rules of this generation, and registers the session
-    /// at its place unless it is denied. Only a session that already has a tally is counted again.
+    /// at its place unless it is denied.
     pub fn admit(&mut self, at: usize, session: Session, judged: Judged) -> Answer {
         let outdated = |known: &Database| {
             known.loaded != judged.generation

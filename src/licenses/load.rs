@@ -6,7 +6,7 @@ use crate::ledger::Published;
 use crate::ledger::identity::{Name, Text};
 use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
 use crate::ledger::rules::{Exemption, Hosts, Rules};
-use crate::ledger::session::Standing;
+use crate::ledger::session::{Session, Standing};
 use crate::pg::backend;
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report};
@@ -66,19 +66,15 @@ pub fn load(database: u32, patience: Duration) -> Result<Rules, LoadError> {
 
 /// Judges the sessions of the database by the rules, and puts them in force.
 fn publish(database: u32, rules: &mut Rules) -> Published {
-    let mut sessions = Vec::with_capacity(memory::places());
-    let mut standings = Vec::with_capacity(memory::places());
     loop {
-        sessions.clear();
-        memory::read(|ledger| sessions.extend_from_slice(ledger.sessions));
-        standings.clear();
-        standings.extend(sessions.iter().map(|session| {
+        let judge = |session: &Session| {
             if session.number != 0 && session.database == database {
                 (session.number, rules.judge(session, &mut Catalog))
             } else {
                 (0, Standing::default())
             }
-        }));
+        };
+        let standings: Vec<_> = memory::sessions().iter().map(judge).collect();
         let published = memory::write(|ledger| ledger.publish(database, rules, &standings))
             .unwrap_or(Published::NoRoom);
         if published != Published::Unjudged {

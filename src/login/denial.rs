@@ -139,19 +139,14 @@ fn full(tally: u64, in_use: i64, limit: i64) -> String {
 
 /// The names of those whose seats have been idle longest, every session of the seat taken together.
 fn idle_holders(tally: u64) -> Vec<String> {
-    let mut sessions = Vec::with_capacity(memory::places());
-    memory::read(|ledger| sessions.extend_from_slice(ledger.sessions));
     let activities = status::activities();
     let now = backend::now();
     let mut seats: HashMap<SeatKey, (i64, String)> = HashMap::new();
-    for session in &sessions {
+    for session in memory::sessions() {
         let Some(key) = session.seat.filter(|key| key.tally == tally) else {
             continue;
         };
-        let inactive_since = activities
-            .get(&session.pid)
-            .and_then(|activity| activity.inactive_since)
-            .unwrap_or(now);
+        let inactive_since = status::inactive_since(&activities, session.pid, now);
         let seat = seats
             .entry(key)
             .or_insert((i64::MIN, format!("\"{}\"", session.usename)));

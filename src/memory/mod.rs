@@ -206,6 +206,13 @@ pub fn places() -> usize {
     attached().map_or(0, |attached| attached.places)
 }
 
+/// A copy of every place for a session, taken or free.
+pub fn sessions() -> Vec<Session> {
+    let mut sessions = Vec::with_capacity(places());
+    read(|ledger| sessions.extend_from_slice(ledger.sessions));
+    sessions
+}
+
 /// Tells those who wait for a database's rules that some have been read.
 pub fn announce_rules_read() {
     if let Some(attached) = attached() {

@@ -24,6 +24,14 @@ pub struct Activity {
     pub application_name: String,
 }
 
+/// Since when a backend is inactive; `now` where it is not, or nothing is known of it.
+pub fn inactive_since(activities: &HashMap<i32, Activity>, pid: i32, now: Timestamp) -> Timestamp {
+    activities
+        .get(&pid)
+        .and_then(|activity| activity.inactive_since)
+        .unwrap_or(now)
+}
+
 /// What every backend is doing, by process id.
 pub fn activities() -> HashMap<i32, Activity> {
     let mut activities = HashMap::new();

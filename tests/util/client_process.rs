@@ -2,10 +2,10 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout};
 
 use super::login::Login;
-use super::programs::Ran;
+use super::programs::{Ran, spawn};
 
 /// A running psql. Dropping it kills it.
 #[derive(Debug)]
@@ -53,13 +53,7 @@ impl ClientProcess {
                 .into_iter()
                 .filter_map(|(name, value)| Some((name, value?))),
         );
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut child = spawn(&mut command);
         let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Self {

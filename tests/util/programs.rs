@@ -3,7 +3,7 @@
 use std::env;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 
 use nix::unistd::{Uid, User, geteuid};
@@ -133,15 +133,20 @@ impl From<Output> for Ran {
     }
 }
 
-/// Runs a command to its end, with this input.
-pub fn run(command: &mut Command, input: &str) -> Ran {
+/// Starts a command whose input and output are ours.
+pub fn spawn(command: &mut Command) -> Child {
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut child = command
+    command
         .spawn()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// Runs a command to its end, with this input.
+pub fn run(command: &mut Command, input: &str) -> Ran {
+    let mut child = spawn(command);
     let mut stdin = child.stdin.take().unwrap();
     thread::scope(|scope| {
         // A program that ends early doesn't read all; its status tells.
