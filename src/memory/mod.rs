@@ -23,7 +23,8 @@ use crate::ledger::session::{Seat, Session};
 use crate::ledger::{Database, Head, Ledger, Tally};
 use crate::pg::backend;
 use crate::settings;
-use shared::{Shared, SharedTable};
+pub use shared::Shared;
+use shared::SharedTable;
 
 /// What is in shared memory beside the tables.
 #[repr(C)]

@@ -18,10 +18,10 @@ use pgrx::bgworkers::{
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
 
-use crate::ledger::Database;
 use crate::ledger::table::Table;
+use crate::ledger::{Database, Ledger};
 use crate::licenses::{self, LoadError};
-use crate::memory;
+use crate::memory::{self, Shared};
 use crate::pg::{backend, catalog, error};
 
 /// How soon the launcher tries again what did not work.
@@ -144,6 +144,10 @@ impl Launcher {
 
     /// Sends a visitor into a database and waits for it. False when it could not read the tables.
     fn visit(&mut self, database: u32) -> bool {
+        // Noted before the visitor can be there.
+        let Some(before) = known(database) else {
+            return true;
+        };
         let visitor = BackgroundWorkerBuilder::new("pg_seats visitor")
             .set_type("pg_seats visitor")
             .set_library("pg_seats")
@@ -167,17 +171,25 @@ impl Launcher {
             return false;
         };
         self.lacks_workers = false;
-        let visitors = || known(database).map(|known| known.visitors);
-        let before = visitors();
         if visitor.wait_for_shutdown().is_err() {
             return false;
         }
-        let lost = visitors() == before;
+        let lost = known(database).is_some_and(|known| known.visitors == before.visitors);
         if lost {
-            memory::write(|ledger| ledger.visitor_lost(database));
+            unless_changed_since(before, |ledger| ledger.visitor_lost(database));
         }
         !lost && known(database).is_none_or(|known| !known.has_failed())
     }
+}
+
+/// A visit that failed says nothing of a change that came meanwhile.
+fn unless_changed_since(before: Database, note: impl FnOnce(&mut Ledger<'static, Shared>)) {
+    memory::write(|ledger| {
+        let now = ledger.databases.get(&before.oid);
+        if now.is_some_and(|now| now.generation == before.generation) {
+            note(ledger);
+        }
+    });
 }
 
 fn unread_databases() -> Vec<u32> {
@@ -246,9 +258,12 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
     }
     read_committed_by_default();
     memory::write(|ledger| ledger.visitor_arrived(database));
+    let before = known(database);
     let result = BackgroundWorker::transaction(|| licenses::load(database, VISITOR_PATIENCE));
     if let Err(error) = result {
-        memory::write(|ledger| ledger.visit_failed(database));
+        if let Some(before) = before {
+            unless_changed_since(before, |ledger| ledger.visit_failed(database));
+        }
         memory::announce_rules_read();
         let cause = match error {
             LoadError::Unreadable(cause) => cause,
