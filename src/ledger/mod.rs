@@ -56,6 +56,8 @@ pub struct Head {
     pub(super) clock: u64,
     /// The last number given to a session or tally.
     pub(super) numbers: u64,
+    /// The id that was last given to a seat, counted from a random one: no two seats ever have one.
+    pub last_seat_id: u128,
     /// Seats that logins may take in all (`pg_seats.max_seats`). The table of seats has room for as
     /// many and two more for each session: those already in always find theirs, and once more while
     /// two rules of counting are compared.

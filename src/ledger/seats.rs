@@ -57,17 +57,15 @@ impl<T: Tables> Ledger<'_, T> {
             seat.sessions += 1;
             seat.opened_at = seat.opened_at.min(session.since);
         } else {
+            self.head.last_seat_id = self.head.last_seat_id.wrapping_add(1);
             self.seats.put(Seat {
                 key,
-                id: session.seat_id,
+                id: self.head.last_seat_id.to_be_bytes(),
                 opened_at: session.since,
                 sessions: 1,
             });
             if let Some(tally) = self.tallies.get_mut(&key.tally) {
                 tally.in_use += 1;
-            }
-            if let Some(session) = self.sessions.get_mut(at) {
-                session.seat_id = next_id(session.seat_id);
             }
         }
         if let Some(session) = self.sessions.get_mut(at) {
@@ -158,8 +156,3 @@ impl<T: Tables> Ledger<'_, T> {
 
 /// The number of no tally.
 const NO_TALLY: u64 = 0;
-
-/// The id of the next seat that a session opens: no two seats ever have one id.
-fn next_id(id: [u8; 16]) -> [u8; 16] {
-    u128::from_be_bytes(id).wrapping_add(1).to_be_bytes()
-}

@@ -24,8 +24,6 @@ pub struct Session {
     pub application_name: Name,
     /// When it logged in.
     pub since: Timestamp,
-    /// The id of the seat that it opens if it is the first of its identity.
-    pub seat_id: [u8; 16],
     /// The role is a superuser.
     pub superuser: bool,
     /// A replication connection, or a role with REPLICATION.
@@ -53,7 +51,6 @@ impl Session {
         usename: Name::EMPTY,
         application_name: Name::EMPTY,
         since: 0,
-        seat_id: [0; 16],
         superuser: false,
         replication: false,
         exempt: None,

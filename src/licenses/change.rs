@@ -8,8 +8,10 @@
     reason = "hooks and callbacks are PostgreSQL's C interface"
 )]
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pgrx::{pg_sys, prelude::*};
 
@@ -17,19 +19,20 @@ use crate::pg::error::Report;
 use crate::pg::{backend, catalog};
 use crate::{login, memory};
 
+/// This transaction has changed the tables, or created or dropped databases.
+static PENDING: AtomicBool = AtomicBool::new(false);
+/// The ledger knows that this transaction is about to commit a change.
+static BEGUN: AtomicBool = AtomicBool::new(false);
+/// The databases that this transaction created or dropped.
+static DATABASES: Mutex<Vec<(u32, bool)>> = Mutex::new(Vec::new());
+
 thread_local! {
-    /// This transaction has changed the tables.
-    static PENDING: Cell<bool> = const { Cell::new(false) };
-    /// The ledger knows that this transaction is about to commit a change.
-    static BEGUN: Cell<bool> = const { Cell::new(false) };
-    /// The databases that this transaction created or dropped.
-    static DATABASES: RefCell<Vec<(u32, bool)>> = const { RefCell::new(Vec::new()) };
     static PREVIOUS_HOOK: Cell<pg_sys::object_access_hook_type> = const { Cell::new(None) };
 }
 
-/// This transaction has changed the tables and not yet ended.
+/// This transaction has changed the tables, or created or dropped databases, and not yet ended.
 pub fn is_pending() -> bool {
-    PENDING.get()
+    PENDING.load(Relaxed)
 }
 
 /// Called for every changed row of the license tables, and for TRUNCATE. Does nothing but take
@@ -38,7 +41,7 @@ pub fn is_pending() -> bool {
 pub fn license_tables_changed<'a>(
     trigger: &'a PgTrigger<'a>,
 ) -> Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, PgTriggerError> {
-    PENDING.set(true);
+    PENDING.store(true, Relaxed);
     // The result of an AFTER trigger is ignored; TRUNCATE has no row.
     Ok(trigger.new().or_else(|| trigger.old()))
 }
@@ -83,10 +86,11 @@ unsafe extern "C-unwind" fn on_object_access(
         }
         if matches!(access, OAT_DROP | OAT_POST_CREATE) {
             let database = (object.to_u32(), access == OAT_POST_CREATE);
-            DATABASES.with_borrow_mut(|databases| databases.push(database));
+            databases().push(database);
+            PENDING.store(true, Relaxed);
         }
     } else if concerns_us(access, class, object) {
-        PENDING.set(true);
+        PENDING.store(true, Relaxed);
     }
 }
 
@@ -159,12 +163,12 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
     match event {
         XACT_EVENT_PRE_COMMIT => {
             login::at_pre_commit();
-            if PENDING.get() {
-                BEGUN.set(true);
+            if PENDING.load(Relaxed) {
+                BEGUN.store(true, Relaxed);
                 memory::write(|ledger| ledger.change_begins(backend::database()));
             }
         }
-        XACT_EVENT_PRE_PREPARE if PENDING.get() => Report::new(
+        XACT_EVENT_PRE_PREPARE if PENDING.load(Relaxed) => Report::new(
             PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
             "cannot PREPARE a transaction that has changed licenses",
         )
@@ -176,13 +180,16 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
     }
 }
 
+fn databases() -> MutexGuard<'static, Vec<(u32, bool)>> {
+    DATABASES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn end(committed: bool) {
-    PENDING.set(false);
-    let begun = BEGUN.replace(false);
-    let databases = DATABASES.take();
-    if !begun && databases.is_empty() {
+    if !PENDING.swap(false, Relaxed) {
         return;
     }
+    let begun = BEGUN.swap(false, Relaxed);
+    let databases = std::mem::take(&mut *databases());
     memory::write(|ledger| {
         if begun {
             ledger.change_ends(backend::database());

@@ -46,8 +46,8 @@ pub fn last_in_force(database: u32) -> Option<Rules> {
 
 fn copy(database: u32, only_current: Option<Viewpoint>) -> Option<Rules> {
     let mut rules = Rules::default();
-    rules.licenses.reserve(8);
-    rules.exemptions.reserve(32);
+    rules.licenses.reserve(4);
+    rules.exemptions.reserve(8);
     loop {
         let (copied, rows) = memory::read(|ledger| {
             if only_current.is_some_and(|view| !ledger.is_current(database, view)) {

@@ -33,6 +33,7 @@ mod denial;
 
 use std::cell::Cell;
 use std::ffi::c_int;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use pgrx::pg_sys;
@@ -44,6 +45,7 @@ use crate::ledger::{Answer, Judged, Remark};
 use crate::licenses::{self, LoadError};
 use crate::pg::backend::{self, Port};
 use crate::pg::catalog::Catalog;
+use crate::pg::unguarded;
 use crate::{memory, settings};
 
 type ClientAuthenticationHook = Option<unsafe extern "C-unwind" fn(*mut Port, c_int)>;
@@ -56,8 +58,10 @@ unsafe extern "C-unwind" {
 /// PostgreSQL's STATUS_OK.
 const AUTHENTICATED: c_int = 0;
 
+/// The client has authenticated, and its startup transaction has not ended.
+static ARMED: AtomicBool = AtomicBool::new(false);
+
 thread_local! {
-    static ARMED: Cell<bool> = const { Cell::new(false) };
     static PREVIOUS_HOOK: Cell<ClientAuthenticationHook> = const { Cell::new(None) };
 }
 
@@ -78,19 +82,19 @@ unsafe extern "C-unwind" fn on_client_authentication(port: *mut Port, status: c_
             pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| previous(port, status));
         }
     }
-    ARMED.set(status == AUTHENTICATED);
+    ARMED.store(status == AUTHENTICATED, Relaxed);
 }
 
 /// Called when any transaction is about to commit; acts on a login's startup transaction alone.
 pub fn at_pre_commit() {
-    if ARMED.replace(false) && memory::is_attached() {
+    if ARMED.swap(false, Relaxed) && memory::is_attached() {
         admit();
     }
 }
 
 fn admit() {
     // SAFETY: registered before a seat is taken, so that there is no way out without it.
-    unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0)) };
+    unsafe { unguarded::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0)) };
     let place = backend::place();
     let (workstation, bad) = match backend::workstation() {
         Ok(name) => (name, None),

@@ -21,7 +21,7 @@ use crate::ledger::license::License;
 use crate::ledger::rules::Exemption;
 use crate::ledger::session::{Seat, Session};
 use crate::ledger::{Database, Head, Ledger, Tally};
-use crate::pg::backend;
+use crate::pg::{backend, unguarded};
 use crate::settings;
 pub use shared::Shared;
 use shared::SharedTable;
@@ -100,7 +100,19 @@ pub fn create() {
     // SAFETY: called in the shmem_startup hook, before there is any other process; the structures
     // are written whole before anyone reads them.
     unsafe {
+        // What every login reads is made last, and so lies together: a table hands out its room
+        // from the end, where the next one begins.
         let mut found = false;
+        let sessions = pg_sys::ShmemInitStruct(
+            c"pg_seats sessions".as_ptr(),
+            sizes.places * size_of::<Session>(),
+            &raw mut found,
+        )
+        .cast::<Session>();
+        for place in 0..sizes.places {
+            sessions.add(place).write(Session::FREE);
+        }
+        let exemptions = SharedTable::create(c"pg_seats exemptions", sizes.rows);
         let control = pg_sys::ShmemInitStruct(
             c"pg_seats control".as_ptr(),
             size_of::<Control>(),
@@ -114,16 +126,8 @@ pub fn create() {
         });
         (*control).head.max_seats = settings::max_seats();
         (*control).head.counted_since = backend::now();
+        (*control).head.last_seat_id = backend::random_uuid();
         pg_sys::ConditionVariableInit(&raw mut (*control).rules_read);
-        let sessions = pg_sys::ShmemInitStruct(
-            c"pg_seats sessions".as_ptr(),
-            sizes.places * size_of::<Session>(),
-            &raw mut found,
-        )
-        .cast::<Session>();
-        for place in 0..sizes.places {
-            sessions.add(place).write(Session::FREE);
-        }
         let attached = Box::new(Attached {
             lock: &raw mut (*pg_sys::GetNamedLWLockTranche(NAME.as_ptr())).lock,
             control,
@@ -131,7 +135,7 @@ pub fn create() {
             places: sizes.places,
             databases: SharedTable::create(c"pg_seats databases", sizes.databases),
             licenses: SharedTable::create(c"pg_seats licenses", sizes.rows),
-            exemptions: SharedTable::create(c"pg_seats exemptions", sizes.rows),
+            exemptions,
             tallies: SharedTable::create(c"pg_seats tallies", sizes.tallies),
             seats: SharedTable::create(c"pg_seats seats", sizes.seats),
         });
@@ -155,7 +159,7 @@ struct Held(*mut pg_sys::LWLock);
 impl Held {
     fn acquire(lock: *mut pg_sys::LWLock, mode: pg_sys::LWLockMode::Type) -> Held {
         // SAFETY: our own lock, in shared memory.
-        unsafe { pg_sys::LWLockAcquire(lock, mode) };
+        unsafe { unguarded::LWLockAcquire(lock, mode) };
         Held(lock)
     }
 }
@@ -163,7 +167,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         // SAFETY: held since `acquire`; nothing under it raises an error that would release it.
-        unsafe { pg_sys::LWLockRelease(self.0) };
+        unsafe { unguarded::LWLockRelease(self.0) };
     }
 }
 
@@ -267,7 +271,7 @@ pub fn wake_launcher() {
         unsafe {
             let latch = (*attached.control).launcher;
             if !latch.is_null() {
-                pg_sys::SetLatch(latch);
+                unguarded::SetLatch(latch);
             }
         }
     }

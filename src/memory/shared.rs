@@ -7,6 +7,7 @@ use std::ptr;
 use pgrx::pg_sys;
 
 use crate::ledger::table::{Entry, Table, Tables};
+use crate::pg::unguarded;
 
 /// The shared tables.
 pub struct Shared;
@@ -73,7 +74,7 @@ impl<E: Entry> SharedTable<E> {
         // SAFETY: the table was made for keys of this type. With a fixed size and these actions it
         // neither allocates nor raises an error.
         unsafe {
-            pg_sys::hash_search(
+            unguarded::hash_search(
                 self.table,
                 ptr::from_ref(key).cast::<c_void>(),
                 action,
@@ -87,9 +88,9 @@ impl<E: Entry> SharedTable<E> {
         // SAFETY: the scan runs to its end, and nothing is put in or taken out meanwhile.
         unsafe {
             let mut scan = std::mem::zeroed::<pg_sys::HASH_SEQ_STATUS>();
-            pg_sys::hash_seq_init(&raw mut scan, self.table);
+            unguarded::hash_seq_init(&raw mut scan, self.table);
             loop {
-                let slot = pg_sys::hash_seq_search(&raw mut scan).cast::<Slot<E>>();
+                let slot = unguarded::hash_seq_search(&raw mut scan).cast::<Slot<E>>();
                 let Some(slot) = slot.as_mut() else { break };
                 see(slot);
             }
@@ -125,7 +126,7 @@ impl<E: Entry> Table<E> for SharedTable<E> {
 
     fn len(&self) -> usize {
         // SAFETY: reads a counter.
-        usize::try_from(unsafe { pg_sys::hash_get_num_entries(self.table) }).unwrap_or(0)
+        usize::try_from(unsafe { unguarded::hash_get_num_entries(self.table) }).unwrap_or(0)
     }
 
     fn capacity(&self) -> usize {

@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use pgrx::pg_sys;
 
 use super::encoding::{self, decode, decode_lossy, is_proper_text};
+use super::unguarded;
 use crate::ledger::identity::{Host, NAME_MAX, Name, Who};
 use crate::ledger::license::Timestamp;
 use crate::ledger::session::Session;
@@ -55,7 +56,7 @@ pub fn place() -> usize {
 /// The present moment.
 pub fn now() -> Timestamp {
     // SAFETY: reads the clock.
-    unsafe { pg_sys::GetCurrentTimestamp() }
+    unsafe { unguarded::GetCurrentTimestamp() }
 }
 
 /// The OID of the database that this backend is connected to, 0 for none.
@@ -67,21 +68,21 @@ pub fn database() -> u32 {
 /// The server is replaying another's changes.
 pub fn in_recovery() -> bool {
     // SAFETY: reads shared memory that every backend is attached to.
-    unsafe { pg_sys::RecoveryInProgress() }
+    unsafe { unguarded::RecoveryInProgress() }
 }
 
 /// A random UUID (version 4).
-pub fn random_uuid() -> [u8; 16] {
+pub fn random_uuid() -> u128 {
     let mut uuid = [0_u8; 16];
     // SAFETY: writes as many bytes as there are.
     let strong = unsafe { pg_sys::pg_strong_random(uuid.as_mut_ptr().cast(), uuid.len()) };
     if !strong {
-        super::error::log("pg_seats could not draw a random seat id");
+        super::error::log("pg_seats could not draw a random number for the ids of seats");
     }
     let [_, _, _, _, _, _, version, _, variant, ..] = &mut uuid;
     *version = *version & 0x0f | 0x40;
     *variant = *variant & 0x3f | 0x80;
-    uuid
+    u128::from_be_bytes(uuid)
 }
 
 /// A workstation that could not be told from another one.
@@ -118,18 +119,17 @@ pub fn session(workstation: Name) -> Session {
     // SAFETY: this process's own globals; MyProcPort is set in every client backend, and Port is
     // the head of what it points to.
     unsafe {
-        let role = pg_sys::GetAuthenticatedUserId();
+        let role = unguarded::GetAuthenticatedUserId();
         let known = role != pg_sys::InvalidOid;
         let superuser = known && pg_sys::superuser_arg(role);
-        let usename = pg_sys::GetUserNameFromId(role, true);
         let port = pg_sys::MyProcPort.cast::<Port>();
-        let (address, host) = if port.is_null() {
-            (Host::NONE, Host::LOCAL)
+        let (address, host, usename) = if port.is_null() {
+            (Host::NONE, Host::LOCAL, None)
         } else {
             let peer = ip_address(&(*port).raddr);
             let own = ip_address(&(*port).laddr).map(|(own, _)| own);
             let address = peer.map_or(Host::NONE, |(peer, zone)| Host::of_address(peer, zone));
-            (address, Host::of_peer(peer, own))
+            (address, Host::of_peer(peer, own), bytes((*port).user_name))
         };
         Session {
             pid: pg_sys::MyProcPid,
@@ -140,14 +140,13 @@ pub fn session(workstation: Name) -> Session {
                 workstation,
             },
             address,
-            usename: bytes(usename).map_or(Name::EMPTY, |name| clipped(&decode_lossy(name))),
+            usename: usename.map_or(Name::EMPTY, |name| clipped(&decode_lossy(name))),
             application_name: if port.is_null() {
                 Name::EMPTY
             } else {
                 application_name(&*port)
             },
             since: now(),
-            seat_id: random_uuid(),
             superuser,
             // Superusers have REPLICATION without asking for it.
             replication: pg_sys::am_walsender

@@ -13,6 +13,8 @@ use pgrx::datum::Datum;
 use pgrx::varlena::rust_byte_slice_to_bytea;
 use pgrx::{IntoDatum, pg_sys};
 
+use super::unguarded;
+
 const UTF8: c_int = pg_sys::pg_enc::PG_UTF8 as c_int;
 const SQL_ASCII: c_int = pg_sys::pg_enc::PG_SQL_ASCII as c_int;
 
@@ -70,12 +72,12 @@ pub fn name() -> String {
 
 fn encoding() -> c_int {
     // SAFETY: a plain global of this process.
-    unsafe { pg_sys::GetDatabaseEncoding() }
+    unsafe { unguarded::GetDatabaseEncoding() }
 }
 
 /// All encodings of databases contain ASCII.
 fn is_the_same_in_utf8(bytes: &[u8]) -> bool {
-    matches!(encoding(), UTF8 | SQL_ASCII) || bytes.is_ascii()
+    bytes.is_ascii() || matches!(encoding(), UTF8 | SQL_ASCII)
 }
 
 fn convert(bytes: &[u8], from: c_int, to: c_int, substitute: &[u8]) -> Vec<u8> {

@@ -7,6 +7,7 @@
 //! * [`error`]: errors and log lines with their SQLSTATE and reason
 //! * [`status`]: what other backends are doing
 //! * [`table`]: reading tables in a transaction that can't be harmed
+//! * [`unguarded`]: functions that raise no error
 
 pub mod backend;
 pub mod catalog;
@@ -14,3 +15,4 @@ pub mod encoding;
 pub mod error;
 pub mod status;
 pub mod table;
+pub mod unguarded;

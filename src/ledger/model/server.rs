@@ -171,8 +171,6 @@ impl Server {
     fn stamp(&mut self, session: &mut Session) {
         self.logins += 1;
         session.since = self.now;
-        // As random as the counting needs.
-        session.seat_id = (u128::from(self.logins) << 64).to_be_bytes();
     }
 
     /// Seats taken of a product, in whatever database or pool.

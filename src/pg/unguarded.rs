@@ -1,0 +1,39 @@
+//! Functions of PostgreSQL that raise no error where we call them. pgrx guards every call of its
+//! bindings against one, at the price of a jump buffer and two kilobytes of code; what each login
+//! and each use of the ledger calls is declared here to be called as it is.
+#![allow(unsafe_code, reason = "declares PostgreSQL's functions")]
+
+use std::ffi::{c_int, c_long, c_void};
+
+use pgrx::pg_sys::{
+    Datum, HASH_SEQ_STATUS, HASHACTION, HTAB, LWLock, LWLockMode, Latch, Oid, TimestampTz,
+};
+
+unsafe extern "C-unwind" {
+    // Raises an error only in a process that holds 200 locks.
+    pub fn LWLockAcquire(lock: *mut LWLock, mode: LWLockMode::Type) -> bool;
+    pub fn LWLockRelease(lock: *mut LWLock);
+
+    // Raise no error for a table of fixed size, scanned to its end.
+    pub fn hash_search(
+        table: *mut HTAB,
+        key: *const c_void,
+        action: HASHACTION::Type,
+        found: *mut bool,
+    ) -> *mut c_void;
+    pub fn hash_seq_init(status: *mut HASH_SEQ_STATUS, table: *mut HTAB);
+    pub fn hash_seq_search(status: *mut HASH_SEQ_STATUS) -> *mut c_void;
+    pub fn hash_get_num_entries(table: *mut HTAB) -> c_long;
+
+    // Ends the process where there is no room for one more callback.
+    pub fn before_shmem_exit(
+        function: Option<unsafe extern "C-unwind" fn(c_int, Datum)>,
+        argument: Datum,
+    );
+
+    pub fn GetAuthenticatedUserId() -> Oid;
+    pub fn GetCurrentTimestamp() -> TimestampTz;
+    pub fn GetDatabaseEncoding() -> c_int;
+    pub fn RecoveryInProgress() -> bool;
+    pub fn SetLatch(latch: *mut Latch);
+}
