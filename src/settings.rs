@@ -13,6 +13,7 @@ use pgrx::pg_sys;
 use crate::ledger::identity::NAME_MAX;
 use crate::ledger::license;
 use crate::pg::encoding::is_proper_text;
+use crate::pg::unguarded;
 
 /// `pg_seats.enforcement`.
 #[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
@@ -178,7 +179,7 @@ unsafe extern "C-unwind" fn check_workstation(
 pub fn notice_dead_client() {
     // SAFETY: names and values are valid settings of every supported version.
     unsafe {
-        pg_sys::SetConfigOption(
+        unguarded::SetConfigOption(
             c"client_connection_check_interval".as_ptr(),
             c"500ms".as_ptr(),
             pg_sys::GucContext::PGC_USERSET,

@@ -96,17 +96,19 @@ pub fn bad_workstation(bad: &BadWorkstation) -> Report {
 
 /// Writes to the server log what an administrator should know of an admitted login.
 pub fn log(session: &Session, remark: Remark) {
-    let who = format!("user \"{}\" at {}", session.usename, session.who.host);
+    let who = || format!("user \"{}\" at {}", session.usename, session.who.host);
     match remark {
         Remark::None => {}
         Remark::Overdraft(Denial { product, cause, .. }) => {
             error::log(format!(
-                "overdraft of license \"{product}\" by {who}: {}",
+                "overdraft of license \"{product}\" by {}: {}",
+                who(),
                 figures(cause)
             ));
         }
         Remark::WouldBeDenied(Denial { product, cause, .. }) => error::log(format!(
-            "license \"{product}\" would have denied {who}: {}",
+            "license \"{product}\" would have denied {}: {}",
+            who(),
             figures(cause)
         )),
     }

@@ -24,7 +24,7 @@ use crate::ledger::{Database, Head, Ledger, Tally};
 use crate::pg::{backend, unguarded};
 use crate::settings;
 pub use shared::Shared;
-use shared::SharedTable;
+use shared::{Block, SharedTable};
 
 /// What is in shared memory beside the tables.
 #[repr(C)]
@@ -62,6 +62,16 @@ struct Sizes {
     seats: usize,
 }
 
+impl Sizes {
+    fn tables(&self) -> usize {
+        SharedTable::<Database>::bytes(self.databases)
+            + SharedTable::<License>::bytes(self.rows)
+            + SharedTable::<Exemption>::bytes(self.rows)
+            + SharedTable::<Tally>::bytes(self.tallies)
+            + SharedTable::<Seat>::bytes(self.seats)
+    }
+}
+
 fn sizes() -> Sizes {
     // SAFETY: set before the hooks that call this.
     let places = usize::try_from(unsafe { pg_sys::MaxBackends }).unwrap_or(0);
@@ -84,11 +94,7 @@ pub fn request() {
     unsafe {
         let bytes = size_of::<Control>()
             + sizes.places * size_of::<Session>()
-            + SharedTable::<Database>::bytes(sizes.databases)
-            + SharedTable::<License>::bytes(sizes.rows)
-            + SharedTable::<Exemption>::bytes(sizes.rows)
-            + SharedTable::<Tally>::bytes(sizes.tallies)
-            + SharedTable::<Seat>::bytes(sizes.seats);
+            + Block::bytes(sizes.tables());
         pg_sys::RequestAddinShmemSpace(bytes);
         pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), 1);
     }
@@ -100,8 +106,6 @@ pub fn create() {
     // SAFETY: called in the shmem_startup hook, before there is any other process; the structures
     // are written whole before anyone reads them.
     unsafe {
-        // What every login reads is made last, and so lies together: a table hands out its room
-        // from the end, where the next one begins.
         let mut found = false;
         let sessions = pg_sys::ShmemInitStruct(
             c"pg_seats sessions".as_ptr(),
@@ -112,7 +116,6 @@ pub fn create() {
         for place in 0..sizes.places {
             sessions.add(place).write(Session::FREE);
         }
-        let exemptions = SharedTable::create(c"pg_seats exemptions", sizes.rows);
         let control = pg_sys::ShmemInitStruct(
             c"pg_seats control".as_ptr(),
             size_of::<Control>(),
@@ -128,6 +131,7 @@ pub fn create() {
         (*control).head.counted_since = backend::now();
         (*control).head.last_seat_id = backend::random_uuid();
         pg_sys::ConditionVariableInit(&raw mut (*control).rules_read);
+        Block::create(sizes.tables());
         let attached = Box::new(Attached {
             lock: &raw mut (*pg_sys::GetNamedLWLockTranche(NAME.as_ptr())).lock,
             control,
@@ -135,7 +139,7 @@ pub fn create() {
             places: sizes.places,
             databases: SharedTable::create(c"pg_seats databases", sizes.databases),
             licenses: SharedTable::create(c"pg_seats licenses", sizes.rows),
-            exemptions,
+            exemptions: SharedTable::create(c"pg_seats exemptions", sizes.rows),
             tallies: SharedTable::create(c"pg_seats tallies", sizes.tallies),
             seats: SharedTable::create(c"pg_seats seats", sizes.seats),
         });

@@ -1,8 +1,13 @@
-//! The ledger's tables as PostgreSQL's shared hash tables, of fixed size.
+//! The ledger's tables as PostgreSQL's shared hash tables.
+//!
+//! They take their room from one [`Block`] as they grow, each up to its capacity. So what is in use
+//! lies together, and a login touches few pages: with PostgreSQL's own way to make shared tables,
+//! each lies for itself, and page faults were most of what a login paid.
 
 use std::ffi::{CStr, c_long, c_void};
 use std::marker::PhantomData;
 use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pgrx::pg_sys;
 
@@ -15,6 +20,55 @@ pub struct Shared;
 impl Tables for Shared {
     type Of<E: Entry> = SharedTable<E>;
 }
+
+/// The head of the shared memory of all tables. Room is only given, never taken back: a table
+/// keeps for its next entries what it has.
+#[repr(C)]
+pub struct Block {
+    bytes: usize,
+    given: usize,
+}
+
+static BLOCK: AtomicPtr<Block> = AtomicPtr::new(ptr::null_mut());
+
+impl Block {
+    /// The shared memory that tables of so many bytes take together.
+    pub fn bytes(tables: usize) -> usize {
+        size_of::<Block>() + tables
+    }
+
+    /// Makes the block, in the postmaster, before its tables.
+    pub fn create(tables: usize) {
+        let bytes = Block::bytes(tables);
+        let mut found = false;
+        // SAFETY: called from the shmem_startup hook, before there is any other process.
+        unsafe {
+            let block = pg_sys::ShmemInitStruct(c"pg_seats tables".as_ptr(), bytes, &raw mut found)
+                .cast::<Block>();
+            let given = size_of::<Block>();
+            block.write(Block { bytes, given });
+            BLOCK.store(block, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Gives room to a table: in the postmaster, or under the lock. Null when there is none left.
+unsafe extern "C-unwind" fn give(bytes: usize) -> *mut c_void {
+    let block = BLOCK.load(Ordering::Relaxed);
+    // SAFETY: made before any table, and lent to one caller at a time.
+    unsafe {
+        let at = (*block).given;
+        let bytes = bytes.next_multiple_of(ALIGNMENT);
+        if bytes > (*block).bytes - at {
+            return ptr::null_mut();
+        }
+        (*block).given = at + bytes;
+        block.cast::<u8>().add(at).cast()
+    }
+}
+
+/// PostgreSQL's own for whatever may be in a table.
+const ALIGNMENT: usize = pg_sys::MAXIMUM_ALIGNOF as usize;
 
 /// A handle on a shared table. Its calls are only made under the lock, by way of a ledger.
 pub struct SharedTable<E: Entry> {
@@ -31,6 +85,9 @@ impl<E: Entry> Clone for SharedTable<E> {
 
 impl<E: Entry> Copy for SharedTable<E> {}
 
+/// How many entries a table has room for at first.
+const FIRST_ENTRIES: c_long = 16;
+
 /// PostgreSQL wants the key at the head of what it keeps.
 #[repr(C)]
 struct Slot<E: Entry> {
@@ -39,27 +96,40 @@ struct Slot<E: Entry> {
 }
 
 impl<E: Entry> SharedTable<E> {
-    /// The shared memory that a table of this size takes.
+    /// The room that a table of this size takes.
     pub fn bytes(capacity: usize) -> usize {
-        // SAFETY: only computes.
-        unsafe { pg_sys::hash_estimate_size(capacity as c_long, size_of::<Slot<E>>()) }
+        let size = size_of::<Slot<E>>();
+        let first = FIRST_ENTRIES as usize * (size_of::<pg_sys::HASHELEMENT>() + size + ALIGNMENT);
+        // SAFETY: only computes, for entries that come in batches; the first ones come before.
+        first + unsafe { pg_sys::hash_estimate_size(capacity as c_long, size) }
     }
 
     /// Makes the table, in the postmaster.
     pub fn create(name: &CStr, capacity: usize) -> SharedTable<E> {
-        let mut control = pg_sys::HASHCTL {
-            keysize: size_of::<E::Key>(),
-            entrysize: size_of::<Slot<E>>(),
-            ..Default::default()
-        };
-        let flags = pg_sys::HASH_ELEM | pg_sys::HASH_BLOBS | pg_sys::HASH_FIXED_SIZE;
-        // SAFETY: called from the shmem_startup hook; keys are plain bytes without padding.
+        const { assert!(align_of::<Slot<E>>() <= ALIGNMENT) };
+        let flags = pg_sys::HASH_ELEM
+            | pg_sys::HASH_BLOBS
+            | pg_sys::HASH_SHARED_MEM
+            | pg_sys::HASH_ALLOC
+            | pg_sys::HASH_DIRSIZE;
+        // SAFETY: as ShmemInitHash does, save where the room comes from; called from the
+        // shmem_startup hook; keys are plain bytes without padding.
         let table = unsafe {
-            pg_sys::ShmemInitHash(
+            let directory = pg_sys::hash_select_dirsize(capacity as c_long);
+            let mut control = pg_sys::HASHCTL {
+                keysize: size_of::<E::Key>(),
+                entrysize: size_of::<Slot<E>>(),
+                dsize: directory,
+                max_dsize: directory,
+                alloc: Some(give),
+                ..Default::default()
+            };
+            let head = pg_sys::hash_get_shared_size(&raw mut control, flags as i32);
+            control.hctl = give(head).cast();
+            pg_sys::hash_create(
                 name.as_ptr(),
-                capacity as c_long,
-                capacity as c_long,
-                &raw mut control,
+                FIRST_ENTRIES,
+                &raw const control,
                 flags as i32,
             )
         };
@@ -71,8 +141,8 @@ impl<E: Entry> SharedTable<E> {
     }
 
     fn search(&self, key: &E::Key, action: pg_sys::HASHACTION::Type) -> *mut Slot<E> {
-        // SAFETY: the table was made for keys of this type. With a fixed size and these actions it
-        // neither allocates nor raises an error.
+        // SAFETY: the table was made for keys of this type. With these actions, and room from the
+        // block, it raises no error.
         unsafe {
             unguarded::hash_search(
                 self.table,
@@ -111,6 +181,9 @@ impl<E: Entry> Table<E> for SharedTable<E> {
     }
 
     fn put(&mut self, entry: E) -> Option<&mut E> {
+        if self.len() >= self.capacity && self.get(entry.key()).is_none() {
+            return None;
+        }
         let slot = self.search(entry.key(), pg_sys::HASHACTION::HASH_ENTER_NULL);
         // SAFETY: null when the table is full, else room for one slot whose key is already set.
         unsafe {

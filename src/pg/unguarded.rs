@@ -3,10 +3,11 @@
 //! and each use of the ledger calls is declared here to be called as it is.
 #![allow(unsafe_code, reason = "declares PostgreSQL's functions")]
 
-use std::ffi::{c_int, c_long, c_void};
+use std::ffi::{c_char, c_int, c_long, c_void};
 
 use pgrx::pg_sys::{
-    Datum, HASH_SEQ_STATUS, HASHACTION, HTAB, LWLock, LWLockMode, Latch, Oid, TimestampTz,
+    Datum, GucContext, GucSource, HASH_SEQ_STATUS, HASHACTION, HTAB, LWLock, LWLockMode, Latch,
+    Oid, TimestampTz,
 };
 
 unsafe extern "C-unwind" {
@@ -14,7 +15,7 @@ unsafe extern "C-unwind" {
     pub fn LWLockAcquire(lock: *mut LWLock, mode: LWLockMode::Type) -> bool;
     pub fn LWLockRelease(lock: *mut LWLock);
 
-    // Raise no error for a table of fixed size, scanned to its end.
+    // Raise no error for a table in shared memory that is scanned to its end.
     pub fn hash_search(
         table: *mut HTAB,
         key: *const c_void,
@@ -29,6 +30,14 @@ unsafe extern "C-unwind" {
     pub fn before_shmem_exit(
         function: Option<unsafe extern "C-unwind" fn(c_int, Datum)>,
         argument: Datum,
+    );
+
+    // Raises no error for a value that is valid.
+    pub fn SetConfigOption(
+        name: *const c_char,
+        value: *const c_char,
+        context: GucContext::Type,
+        source: GucSource::Type,
     );
 
     pub fn GetAuthenticatedUserId() -> Oid;
