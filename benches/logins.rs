@@ -20,10 +20,10 @@ mod util;
 use util::{Cluster, Session, race};
 
 /// How often the servers are started anew.
-const STARTS: usize = 5;
+const STARTS: usize = 8;
 
 /// Rounds after each start in which they take turns.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 
 /// Length of one measurement, in seconds.
 const SECONDS: &str = "2";
