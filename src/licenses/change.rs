@@ -188,12 +188,13 @@ fn end(committed: bool) {
     if !PENDING.swap(false, Relaxed) {
         return;
     }
-    let begun = BEGUN.swap(false, Relaxed);
     let databases = std::mem::take(&mut *databases());
+    if !BEGUN.swap(false, Relaxed) {
+        // Rolled back before the ledger knew of it.
+        return;
+    }
     memory::write(|ledger| {
-        if begun {
-            ledger.change_ends(backend::database());
-        }
+        ledger.change_ends(backend::database());
         if committed {
             for (database, created) in &databases {
                 if *created {

@@ -1,6 +1,6 @@
 //! Functions of PostgreSQL that raise no error where we call them. pgrx guards every call of its
 //! bindings against one, at the price of a jump buffer and two kilobytes of code; what each login
-//! and each use of the ledger calls is declared here to be called as it is.
+//! and each use of the ledger calls is declared here to be called as it is, wherever it is called.
 #![allow(unsafe_code, reason = "declares PostgreSQL's functions")]
 
 use std::ffi::{c_char, c_int, c_long, c_void};

@@ -22,7 +22,7 @@ use crate::ledger::table::Table;
 use crate::ledger::{Database, Ledger};
 use crate::licenses::{self, LoadError};
 use crate::memory::{self, Shared};
-use crate::pg::{backend, catalog, error};
+use crate::pg::{backend, catalog, error, unguarded};
 
 /// How soon the launcher tries again what did not work.
 const RETRY: Duration = Duration::from_secs(1);
@@ -56,7 +56,7 @@ pub extern "C-unwind" fn pg_seats_launcher(_argument: pg_sys::Datum) {
             pg_sys::InvalidOid,
             0,
         );
-        pg_sys::before_shmem_exit(Some(on_launcher_exit), pg_sys::Datum::from(0));
+        unguarded::before_shmem_exit(Some(on_launcher_exit), pg_sys::Datum::from(0));
     }
     read_committed_by_default();
     memory::set_launcher(true);
@@ -233,7 +233,7 @@ fn attach_signal_handlers() {
 fn read_committed_by_default() {
     // SAFETY: a valid setting of every supported version.
     unsafe {
-        pg_sys::SetConfigOption(
+        unguarded::SetConfigOption(
             c"default_transaction_isolation".as_ptr(),
             c"read committed".as_ptr(),
             pg_sys::GucContext::PGC_SUSET,
