@@ -84,6 +84,7 @@ fn ledger(seats: usize) -> (MapLedger, Judged) {
         let judged = Judged {
             generation: rules.generation,
             outdated: rules.outdated,
+            exempt_superusers: rules.exempt_superusers,
             standing: Standing {
                 exempt: None,
                 license: Some(0),

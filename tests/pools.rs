@@ -52,6 +52,24 @@ async fn visits_end(cluster: &Cluster) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn superusers_in_every_company_file_count_once_they_are_no_longer_exempt() {
+    let cluster = pooled(1);
+    let _root = open(&cluster, "postgres", "south").await;
+    cluster.set("pg_seats.exempt_superusers", "off");
+    // Nobody has asked in the other company file since.
+    eventually(
+        "the other company file's are counted",
+        PATIENCE,
+        async || cluster.sql("SELECT count(*) FROM license_active_seats") == "2",
+    )
+    .await;
+    is_full(&cluster, "bert", "postgres").await;
+    cluster.set("pg_seats.exempt_superusers", "on");
+    in_use_becomes(&cluster, [0, 0]).await;
+    open(&cluster, "bert", "postgres").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_identity_in_two_company_files_takes_one_seat() {
     let cluster = pooled(1);
     let north = open(&cluster, "anna", "postgres").await;

@@ -63,6 +63,8 @@ pub struct Judged {
     pub generation: u64,
     /// They were known to be outdated, and are all there is.
     pub outdated: bool,
+    /// Superusers were exempt by them.
+    pub exempt_superusers: bool,
     /// What they made of it.
     pub standing: Standing,
     /// The server's own `pg_seats.enforcement`, which can only soften the license's.
@@ -77,6 +79,7 @@ impl<T: Tables> Ledger<'_, T> {
     pub fn admit(&mut self, at: usize, session: Session, judged: Judged) -> Answer {
         let outdated = |known: &Database| {
             known.loaded != judged.generation
+                || known.exempt_superusers != judged.exempt_superusers
                 || known.generation != judged.generation && !judged.outdated
         };
         if self.databases.get(&session.database).is_none_or(outdated) {

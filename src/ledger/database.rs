@@ -125,7 +125,8 @@ impl<T: Tables> Ledger<'_, T> {
         self.drop_unused_tallies();
     }
 
-    /// Every database must be visited again, as after a start: what was read on a standby may be old.
+    /// Every database must be visited again, as after a start: what was read on a standby may be
+    /// old, what was read under another setting no longer true.
     pub fn revisit_all(&mut self) {
         self.head.visited = false;
         self.databases.each_mut(|known| {

@@ -180,6 +180,7 @@ fn judge(rules: &Rules, session: &Session) -> Judged {
     Judged {
         generation: rules.generation,
         outdated: rules.outdated,
+        exempt_superusers: rules.exempt_superusers,
         standing: rules.judge(session, &mut Catalog),
         enforcement: settings::enforcement(),
         now: session.since,

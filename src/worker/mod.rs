@@ -23,6 +23,7 @@ use crate::ledger::{Database, Ledger};
 use crate::licenses::{self, LoadError};
 use crate::memory::{self, Shared};
 use crate::pg::{backend, catalog, error, unguarded};
+use crate::settings;
 
 /// How soon the launcher tries again what did not work.
 const RETRY: Duration = Duration::from_secs(1);
@@ -83,8 +84,7 @@ impl Launcher {
     fn run(&mut self) {
         loop {
             if BackgroundWorker::sighup_received() {
-                // SAFETY: as every worker does on SIGHUP.
-                unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+                self.reload();
             }
             let in_recovery = backend::in_recovery();
             if std::mem::replace(&mut self.was_in_recovery, in_recovery) && !in_recovery {
@@ -100,6 +100,17 @@ impl Launcher {
             if !BackgroundWorker::wait_latch(pause) {
                 return;
             }
+        }
+    }
+
+    /// Reads the configuration again. Where superusers begin or cease to count, those in every
+    /// database of a pool do.
+    fn reload(&mut self) {
+        let before = settings::exempt_superusers();
+        // SAFETY: as every worker does on SIGHUP.
+        unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+        if settings::exempt_superusers() != before {
+            memory::write(|ledger| ledger.revisit_all());
         }
     }
 

@@ -1,6 +1,6 @@
 //! Asking a cluster through PostgreSQL's own client programs.
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, is_alive};
 use super::programs::{Ran, run};
 use super::wait::{PATIENCE, eventually_blocking};
 
@@ -56,10 +56,16 @@ impl Cluster {
         self.sql_in("postgres", sql)
     }
 
-    /// Runs statements in a database as the superuser; they must succeed.
+    /// Runs statements in a database as the superuser; they must succeed. When this returns, the
+    /// server has ended their session.
     #[track_caller]
     pub fn sql_in(&self, db: &str, sql: &str) -> String {
-        self.psql_as("postgres", db, sql).ok()
+        let sql = format!("{sql}\n;SELECT pg_backend_pid()");
+        let rows = self.psql_as("postgres", db, &sql).ok();
+        let (rows, pid) = rows.rsplit_once('\n').unwrap_or(("", &rows));
+        let pid = pid.parse().expect("a process id");
+        eventually_blocking("psql's backend is gone", PATIENCE, || !is_alive(pid));
+        rows.trim_end().to_owned()
     }
 
     /// Changes a setting; from now on every new connection sees it.

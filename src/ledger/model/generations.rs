@@ -301,6 +301,15 @@ fn another_setting_of_exempt_superusers_makes_rules_be_read_again() {
     assert!(!server.is_current(1));
     server.load(1);
     assert_eq!(server.in_use("crm"), 1);
+    // A login whose judge read under the new setting, and a reader that still has the old one.
+    let judged = server.judge(&session(2, PC1));
+    server.exempt_superusers = true;
+    server.load(1);
+    let place = server.ledger.free_place().unwrap();
+    let answer = server
+        .ledger
+        .with(|l| l.admit(place, session(2, PC1), judged));
+    assert_eq!(answer, Answer::Outdated);
 }
 
 #[test]

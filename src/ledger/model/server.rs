@@ -131,6 +131,7 @@ impl Server {
         Judged {
             generation: rules.generation,
             outdated: rules.outdated,
+            exempt_superusers: rules.exempt_superusers,
             standing: rules.judge(session, &mut Catalog),
             enforcement: self.enforcement,
             now: self.now,
