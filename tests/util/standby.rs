@@ -48,9 +48,10 @@ impl Cluster {
         standby
     }
 
-    /// Waits until this standby has replayed all that its primary has written by now.
+    /// Waits until this standby has replayed all that its primary has committed by now.
     pub fn catch_up(&self, primary: &Cluster) {
-        let target = primary.sql("SELECT pg_current_wal_insert_lsn()");
+        // What is not flushed yet may remain so until the next commit.
+        let target = primary.sql("SELECT pg_current_wal_flush_lsn()");
         let reached = format!("SELECT pg_last_wal_replay_lsn() >= '{target}'");
         eventually_blocking("the standby has caught up", PATIENCE, || {
             self.sql(&reached) == "t"
