@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 mod ledger;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ledger::identity::{Host, Name, Text, Who};
+use ledger::identity::{Host, Label, Name, Text, Who};
 use ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
 use ledger::map::{MapLedger, Room};
 use ledger::rules::Rules;
@@ -56,6 +56,7 @@ fn session(n: usize) -> Session {
             role: 10 + (n % 100) as u32,
             host,
             workstation: Name::EMPTY,
+            client_user: Label::EMPTY,
         },
         address: host,
         ..Session::FREE
@@ -117,7 +118,7 @@ fn admit_and_release(c: &mut Criterion) {
                         if let Some(session) = sessions.next() {
                             let answer = ledger.admit(seats, *session, judged);
                             assert!(matches!(answer, Answer::Admitted(_)));
-                            ledger.release(seats);
+                            ledger.release(seats, 0);
                         }
                     });
                 });

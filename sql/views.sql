@@ -5,17 +5,17 @@ SELECT seat_id,
        product,
        datname::name,
        usename::name,
-       NULL::text AS client_user,
+       client_user,
        client_host,
        workstation,
        application_name,
-       'login'::text AS kind,
+       kind,
        sessions,
        pids,
        opened_at,
        last_active_at,
        greatest(clock_timestamp() - last_active_at, '0'::interval) AS idle,
-       NULL::timestamptz AS expires_at
+       expires_at
   FROM @extschema@.license_active_seats();
 
 COMMENT ON VIEW @extschema@.license_active_seats IS

@@ -7,6 +7,10 @@
 //! # Layout
 //!
 //! * [`ledger`]: who holds which seat, and who may have one: every decision, without PostgreSQL
+//! * `checkout`: seats that applications take themselves, and the line for them
+//! * `denial`: what a denied user is told
+//! * `holders`: who holds which seat
+//! * `lease`: holds that outlive a session
 //! * `login`: the hook, and admission at the end of the startup transaction
 //! * `licenses`: the tables: noticing changes, reading them, putting them in force
 //! * `memory`: the ledger in shared memory, behind one lock
@@ -22,6 +26,14 @@ pub mod ledger;
 
 #[cfg(feature = "pgrx")]
 mod api;
+#[cfg(feature = "pgrx")]
+mod checkout;
+#[cfg(feature = "pgrx")]
+mod denial;
+#[cfg(feature = "pgrx")]
+mod holders;
+#[cfg(feature = "pgrx")]
+mod lease;
 #[cfg(feature = "pgrx")]
 mod licenses;
 #[cfg(feature = "pgrx")]

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::{licenses, login, memory, settings, worker};
+use crate::{checkout, licenses, login, memory, settings, worker};
 
 pgrx::pg_module_magic!();
 
@@ -15,10 +15,16 @@ extension_sql_file!(
     name = "tables",
     requires = [license_tables_changed]
 );
+extension_sql_file!("../sql/leases.sql", name = "leases", requires = ["tables"]);
+extension_sql_file!(
+    "../sql/functions.sql",
+    name = "functions",
+    requires = ["leases"]
+);
 extension_sql_file!(
     "../sql/views.sql",
     name = "views",
-    requires = ["tables"],
+    requires = ["functions"],
     finalize
 );
 
@@ -45,6 +51,7 @@ pub unsafe extern "C-unwind" fn _PG_init() {
     settings::define();
     login::install();
     licenses::change::install();
+    checkout::discard::install();
     worker::register();
     install_memory_hooks();
 }

@@ -1,8 +1,12 @@
-//! The functions under the views.
-//!
-//! They show the ledger as it is, for the current database and the pools that it belongs to.
-//! Without preloading they raise 55000.
+//! The SQL functions: those that applications call, and those under the views, which show the ledger
+//! as it is, for the current database and the pools that it belongs to. Without preloading they raise
+//! 55000. Those that applications call are declared in sql/functions.sql.
 
+mod arguments;
+mod checkout;
+mod held;
+mod lease;
+mod seat_row;
 mod sessions;
 mod usage;
 

@@ -1,6 +1,5 @@
 //! `license_active_seats` and `license_exempt_sessions`: who is in.
 
-use std::collections::BTreeMap;
 use std::collections::HashMap;
 
 use pgrx::Uuid;
@@ -8,12 +7,10 @@ use pgrx::prelude::*;
 
 use super::require_preloaded;
 use super::usage::timestamp;
-use crate::ledger::license::Timestamp;
+use crate::holders::{Holder, Holders, TakenSeat};
 use crate::ledger::rules::Rules;
-use crate::ledger::session::{Seat, Session};
-use crate::ledger::table::Table;
 use crate::pg::encoding::ServerText;
-use crate::pg::status::{self, Activity};
+use crate::pg::status;
 use crate::pg::{backend, catalog};
 use crate::{licenses, memory};
 
@@ -29,106 +26,104 @@ fn license_active_seats() -> TableIterator<
         name!(product, ServerText),
         name!(datname, Option<ServerText>),
         name!(usename, Option<ServerText>),
+        name!(client_user, Option<ServerText>),
         name!(client_host, Option<ServerText>),
         name!(workstation, Option<ServerText>),
         name!(application_name, Option<ServerText>),
+        name!(kind, &'static str),
         name!(sessions, i32),
         name!(pids, Vec<i32>),
         name!(opened_at, Option<TimestampWithTimeZone>),
         name!(last_active_at, Option<TimestampWithTimeZone>),
+        name!(expires_at, Option<TimestampWithTimeZone>),
     ),
 > {
     require_preloaded();
     licenses::refresh();
     let activities = status::activities();
     let now = backend::now();
-    let rows = seats()
-        .into_values()
-        .filter(TakenSeat::is_visible)
-        .map(move |seat| {
-            let sessions = &seat.sessions;
-            (
-                Uuid::from_bytes(seat.seat.id),
-                seat.product.clone().into(),
-                common(sessions, |session| catalog::database_name(session.database)),
-                common(sessions, |session| session.usename.to_string()),
-                common(sessions, |session| session.who.host.to_string()),
-                common(sessions, |session| session.who.workstation.to_string()),
-                common(sessions, |session| session.application_name.to_string()),
-                sessions.len() as i32,
-                sessions.iter().map(|session| session.pid).collect(),
-                timestamp(seat.seat.opened_at),
-                timestamp(last_active(sessions, &activities, now)),
-            )
-        });
-    TableIterator::new(rows.collect::<Vec<_>>())
-}
-
-struct TakenSeat {
-    product: String,
-    seat: Seat,
-    sessions: Vec<Session>,
-}
-
-impl TakenSeat {
-    fn is_visible(&self) -> bool {
-        catalog::sees_all_sessions()
-            || self
-                .sessions
-                .iter()
-                .any(|session| catalog::has_privileges_of(session.who.role))
-    }
-}
-
-/// The seats of the current database's licenses, in the order in which they were taken.
-fn seats() -> BTreeMap<(Timestamp, [u8; 16]), TakenSeat> {
     let Rules { licenses, .. } = licenses::last_in_force(backend::database()).unwrap_or_default();
-    let product = |tally| {
-        let license = licenses.iter().find(|license| license.tally == tally);
-        license.map(|license| license.product.to_string())
-    };
-    let mut holders: Vec<(Session, Seat)> = Vec::with_capacity(memory::places());
-    memory::read(|ledger| {
-        for session in ledger.sessions.iter() {
-            if let Some(seat) = session.seat.and_then(|key| ledger.seats.get(&key)) {
-                holders.push((*session, *seat));
+    let products: Vec<(u64, String)> = licenses
+        .iter()
+        .map(|license| (license.tally, license.product.to_string()))
+        .collect();
+    let holders = Holders::of(|tally| products.iter().any(|(number, _)| *number == tally));
+    let sees_all = catalog::sees_all_sessions();
+    let mut names = Names::default();
+    let mut at = 0;
+    // A row at a time: there may be a hundred thousand.
+    TableIterator::new(std::iter::from_fn(move || {
+        loop {
+            let seat = holders.next_seat(&mut at)?;
+            let mut visible = seat.holders().map(|holder| holder.role());
+            if !sees_all && !visible.any(|role| names.is_ours(role)) {
+                continue;
+            }
+            let (_, product) = products.iter().find(|(number, _)| *number == seat.tally)?;
+            let pids = seat.pids();
+            return Some((
+                Uuid::from_bytes(seat.id),
+                product.as_str().into(),
+                shared(seat, Holder::database).and_then(|database| given(names.database(database))),
+                shared(seat, |holder| names.role(holder)).and_then(given),
+                shared(seat, Holder::client_user).and_then(given),
+                shared(seat, Holder::client_host).and_then(given),
+                shared(seat, Holder::workstation).and_then(given),
+                shared(seat, Holder::application_name).and_then(given),
+                seat.kind.word(),
+                pids.len() as i32,
+                pids,
+                timestamp(seat.opened_at),
+                timestamp(seat.last_active(&activities, now)),
+                seat.expires_at().and_then(timestamp),
+            ));
+        }
+    }))
+}
+
+/// What the catalogs say of roles and databases, each looked up once.
+#[derive(Default)]
+struct Names {
+    ours: HashMap<u32, bool>,
+    roles: HashMap<u32, String>,
+    databases: HashMap<u32, String>,
+}
+
+impl Names {
+    /// The current user has the privileges of a role.
+    fn is_ours(&mut self, role: u32) -> bool {
+        let ours = self.ours.entry(role);
+        *ours.or_insert_with(|| catalog::has_privileges_of(role))
+    }
+
+    fn role(&mut self, holder: Holder) -> String {
+        match holder.name_at_login() {
+            Some(name) => name.to_owned(),
+            None => {
+                let role = holder.role();
+                let name = self.roles.entry(role);
+                name.or_insert_with(|| catalog::role_name(role)).clone()
             }
         }
-    });
-    let mut seats = BTreeMap::new();
-    for (session, seat) in holders {
-        let Some(product) = product(seat.key.tally) else {
-            continue;
-        };
-        let place = (seat.opened_at, seat.id);
-        let taken = seats.entry(place).or_insert(TakenSeat {
-            product,
-            seat,
-            sessions: Vec::new(),
-        });
-        taken.sessions.push(session);
     }
-    seats
+
+    fn database(&mut self, database: u32) -> String {
+        let name = self.databases.entry(database);
+        name.or_insert_with(|| catalog::database_name(database))
+            .clone()
+    }
 }
 
-/// What all sessions of a seat have in common; `None` where they differ or it is not given.
-fn common(sessions: &[Session], part: impl Fn(&Session) -> String) -> Option<ServerText> {
-    let mut parts = sessions.iter().map(part);
-    let first = parts.next().filter(|first| !first.is_empty())?;
-    parts.all(|other| other == first).then(|| first.into())
+/// A text, or null for none.
+fn given(text: impl Into<String> + AsRef<str>) -> Option<ServerText> {
+    (!text.as_ref().is_empty()).then(|| text.into().into())
 }
 
-/// When any of the sessions last ran a query.
-fn last_active(
-    sessions: &[Session],
-    activities: &HashMap<i32, Activity>,
-    now: Timestamp,
-) -> Timestamp {
-    sessions
-        .iter()
-        .map(|session| status::inactive_since(activities, session.pid, now))
-        .max()
-        .unwrap_or(now)
+/// What all holders of a seat have in common; `None` where they differ.
+fn shared<'a, P: PartialEq>(seat: TakenSeat<'a>, part: impl FnMut(Holder<'a>) -> P) -> Option<P> {
+    let mut parts = seat.holders().map(part);
+    let first = parts.next()?;
+    parts.all(|other| other == first).then_some(first)
 }
 
 /// The sessions of the current database that take no seat, and replication connections without a
@@ -151,7 +146,6 @@ fn license_exempt_sessions() -> TableIterator<
     licenses::refresh();
     let database = backend::database();
     let sessions = memory::sessions();
-    let given = |text: String| (!text.is_empty()).then(|| text.into());
     let mut rows: Vec<_> = sessions
         .iter()
         .filter(|session| {

@@ -50,8 +50,7 @@ fn license_usage() -> TableIterator<
             count.license.purchased,
             count.tally.in_use as i32,
             seats.map(left),
-            // Nobody waits for a seat: a login is admitted or denied at once.
-            0,
+            count.tally.waiting as i32,
             count.exempt,
             count.tally.high_water as i32,
             (count.tally.high_water > 0)

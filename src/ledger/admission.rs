@@ -1,10 +1,9 @@
 //! Answers logins.
 
 use super::Ledger;
-use super::database::Database;
 use super::identity::Name;
 use super::license::{Enforcement, License, OutOfDates, RowKey, Timestamp};
-use super::session::{Session, Standing};
+use super::session::{Claimant, Session, Standing};
 use super::table::{Table, Tables};
 
 /// The answer to a login.
@@ -16,12 +15,15 @@ pub enum Answer {
     Denied(Denial),
     /// The rules that it was judged by are no longer in force: judge it again.
     Outdated,
+    /// No seat is free, but there are leases whose time is up: end them, and ask again.
+    LeasesDue,
 }
 
-/// What the server log should say of an admitted login.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What the server log should say of somebody who got a seat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Remark {
     /// Nothing.
+    #[default]
     None,
     /// It took a seat beyond `seats`.
     Overdraft(Denial),
@@ -38,6 +40,16 @@ pub struct Denial {
     pub tally: u64,
     /// The reason.
     pub cause: Cause,
+}
+
+impl Denial {
+    pub(super) fn of(license: &License, cause: Cause) -> Denial {
+        Denial {
+            product: license.product,
+            tally: license.tally,
+            cause,
+        }
+    }
 }
 
 /// The reasons of denials.
@@ -77,12 +89,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Answers a login that was judged by the rules of this generation, and registers the session
     /// at its place unless it is denied.
     pub fn admit(&mut self, at: usize, session: Session, judged: Judged) -> Answer {
-        let outdated = |known: &Database| {
-            known.loaded != judged.generation
-                || known.exempt_superusers != judged.exempt_superusers
-                || known.generation != judged.generation && !judged.outdated
-        };
-        if self.databases.get(&session.database).is_none_or(outdated) {
+        if self.is_outdated(session.database, &judged) {
             return Answer::Outdated;
         }
         let key = judged.standing.license.map(|place| RowKey {
@@ -100,21 +107,17 @@ impl<T: Tables> Ledger<'_, T> {
             && session.exempt.is_none()
         {
             self.number(&mut session);
-            self.settle_rival(session.tally, Some(&session));
-            remark = match self.refusal(&license, &session, judged.now) {
+            let claimant = session.claimant();
+            self.settle_rival(session.tally, Some(claimant));
+            remark = match self.refusal(&license, &claimant, judged.now) {
                 Ok(remark) => remark,
-                Err(_) if session.superuser => Remark::None,
+                Err(denial) if self.leases_are_due(&denial, judged.now) => {
+                    return Answer::LeasesDue;
+                }
                 Err(denial) => {
-                    let enforcement = license.enforcement.max(judged.enforcement);
-                    if enforcement != Enforcement::Off
-                        && let Some(license) = self.licenses.get_mut(&license.key)
-                    {
-                        license.denied += 1;
-                    }
-                    match enforcement {
-                        Enforcement::On => return Answer::Denied(denial),
-                        Enforcement::Warn => Remark::WouldBeDenied(denial),
-                        Enforcement::Off => Remark::None,
+                    match self.soften(&license, denial, session.superuser, judged.enforcement) {
+                        Ok(remark) => remark,
+                        Err(denial) => return Answer::Denied(denial),
                     }
                 }
             };
@@ -123,10 +126,48 @@ impl<T: Tables> Ledger<'_, T> {
         Answer::Admitted(remark)
     }
 
+    /// True when a denial may be untrue: seats are taken by leases whose time is up.
+    pub(super) fn leases_are_due(&self, denial: &Denial, now: Timestamp) -> bool {
+        matches!(denial.cause, Cause::Full { .. } | Cause::TableFull) && self.head.next_due <= now
+    }
+
+    /// True when the rules that judged are no longer those in force in the database.
+    pub(super) fn is_outdated(&self, database: u32, judged: &Judged) -> bool {
+        self.databases.get(&database).is_none_or(|known| {
+            known.loaded != judged.generation
+                || known.exempt_superusers != judged.exempt_superusers
+                || known.generation != judged.generation && !judged.outdated
+        })
+    }
+
+    /// What becomes of a denial: superusers never suffer it, and enforcement may soften it.
+    pub(super) fn soften(
+        &mut self,
+        license: &License,
+        denial: Denial,
+        superuser: bool,
+        server: Enforcement,
+    ) -> Result<Remark, Denial> {
+        if superuser {
+            return Ok(Remark::None);
+        }
+        let enforcement = license.enforcement.max(server);
+        if enforcement != Enforcement::Off
+            && let Some(license) = self.licenses.get_mut(&license.key)
+        {
+            license.denied += 1;
+        }
+        match enforcement {
+            Enforcement::On => Err(denial),
+            Enforcement::Warn => Ok(Remark::WouldBeDenied(denial)),
+            Enforcement::Off => Ok(Remark::None),
+        }
+    }
+
     /// Registers a session whose database's rules are not known: a superuser's, or one of a
     /// replication connection. It is judged when rules are published.
     pub fn register(&mut self, at: usize, mut session: Session) {
-        self.release(at);
+        self.release(at, session.since);
         self.number(&mut session);
         if let Some(place) = self.sessions.get_mut(at) {
             *place = session;
@@ -134,16 +175,27 @@ impl<T: Tables> Ledger<'_, T> {
             if let Some(tally) = self.tallies.get_mut(&session.tally) {
                 tally.note_high_water(session.since);
             }
+            // Somebody in line may work under the identity that has a seat now.
+            self.serve(session.tally, session.since);
         }
     }
 
-    /// Takes a session out; its seat is free if it was the last to hold it.
-    pub fn release(&mut self, at: usize) {
+    /// Takes a session out, with all that it holds and awaits; its seats are free where it was the
+    /// last to hold them.
+    pub fn release(&mut self, at: usize, now: Timestamp) {
+        let Some(session) = self.sessions.get(at).copied() else {
+            return;
+        };
+        self.step_out(session.ticket);
+        self.remove_checkouts(at);
         self.unseat(at);
         if let Some(place) = self.sessions.get_mut(at) {
-            let tally = place.tally;
             *place = Session::FREE;
-            self.settle_rival(tally, None);
+        }
+        if session.checkouts == 0 && session.ticket == 0 {
+            self.serve(session.tally, now);
+        } else {
+            self.serve_all(now);
         }
     }
 
@@ -154,22 +206,18 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Whether a counted session may have a seat of the license.
-    fn refusal(
+    /// Whether a claimant that is counted may have a seat of the license.
+    pub(super) fn refusal(
         &self,
         license: &License,
-        session: &Session,
+        claimant: &Claimant,
         now: Timestamp,
     ) -> Result<Remark, Denial> {
-        let denial = |cause| Denial {
-            product: license.product,
-            tally: license.tally,
-            cause,
-        };
+        let denial = |cause| Denial::of(license, cause);
         if let Some(dates) = license.out_of_dates(now) {
             return Err(denial(Cause::OutOfDates(dates)));
         }
-        let Some(key) = self.seat_key(session) else {
+        let Some(key) = self.seat_key(claimant) else {
             return Ok(Remark::None);
         };
         if self.seats.get(&key).is_some() {
@@ -182,7 +230,7 @@ impl<T: Tables> Ledger<'_, T> {
         if let Some(limit) = license.limit().filter(|&limit| in_use >= limit) {
             return Err(denial(Cause::Full { in_use, limit }));
         }
-        if self.seats.len() >= self.head.max_seats {
+        if self.seats.len() >= self.head.max_seats || !self.can_settle(license.tally) {
             return Err(denial(Cause::TableFull));
         }
         Ok(match license.seats.map(i64::from) {

@@ -3,9 +3,10 @@
 
 use super::Ledger;
 use super::license::Timestamp;
-use super::table::{Entry, Table, Tables};
+use super::table::{Table, Tables, entry};
 
 /// What is known of a database's tables.
+#[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Database {
     /// The database's OID.
@@ -30,6 +31,10 @@ pub struct Database {
     pub read_at: Timestamp,
     pub(super) licenses: u32,
     pub(super) exemptions: u32,
+    /// The OID of the table whose leases the ledger has; 0: they were not read yet.
+    pub(super) leases_of: u32,
+    /// Leases that have ended and whose rows are yet to be deleted.
+    pub ended: u32,
 }
 
 impl Database {
@@ -38,17 +43,17 @@ impl Database {
         self.unreadable == self.generation
     }
 
+    /// The rules in force are those of the last change.
+    pub fn is_loaded(&self) -> bool {
+        self.loaded == self.generation
+    }
+
     fn is_read(&self, in_recovery: bool) -> bool {
-        self.loaded == self.generation && (in_recovery || !self.in_recovery)
+        self.is_loaded() && (in_recovery || !self.in_recovery)
     }
 }
 
-impl Entry for Database {
-    type Key = u32;
-    fn key(&self) -> &u32 {
-        &self.oid
-    }
-}
+entry!(Database, oid: u32);
 
 /// From where the rules in force are looked at.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +98,8 @@ impl<T: Tables> Ledger<'_, T> {
             read_at: 0,
             licenses: 0,
             exemptions: 0,
+            leases_of: 0,
+            ended: 0,
         })?;
         Some(generation)
     }
@@ -114,14 +121,17 @@ impl<T: Tables> Ledger<'_, T> {
             known.changing = known.changing.saturating_sub(1);
             known.generation = self.head.clock;
         }
+        self.head.ring = !self.waits.is_empty();
     }
 
     /// The database is gone, or its OID was given to another one.
-    pub fn forget(&mut self, database: u32) {
+    pub fn forget(&mut self, database: u32, now: Timestamp) {
         self.remove_rows(database);
+        self.drop_leases(database);
         self.databases.remove(&database);
         self.recount_tallies();
-        self.recount_seats();
+        self.reseat_all();
+        self.serve_all(now);
         self.drop_unused_tallies();
     }
 
@@ -139,7 +149,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// not, with this setting of `pg_seats.exempt_superusers`.
     pub fn is_current(&self, database: u32, view: Viewpoint) -> bool {
         self.databases.get(&database).is_some_and(|known| {
-            known.loaded == known.generation
+            known.is_loaded()
                 && known.changing == 0
                 && known.exempt_superusers == view.exempt_superusers
                 && known.in_recovery == view.in_recovery
@@ -152,12 +162,16 @@ impl<T: Tables> Ledger<'_, T> {
         })
     }
 
-    /// Shows every database that a visitor should read: its last change has not been read, or its
-    /// rules were read on a standby, which has been promoted, or where changes arrive unnoticed.
+    /// Shows every database that a visitor should see: its last change has not been read, or its
+    /// rules were read on a standby, which has been promoted, or where changes arrive unnoticed; or
+    /// it has rows of leases that have ended.
     pub fn each_unread(&self, view: Viewpoint, mut see: impl FnMut(&Database)) {
         self.databases.each(|known| {
             let old = view.now.abs_diff(known.read_at) > STANDBY_POOLS_LAST;
-            if !known.is_read(view.in_recovery) || view.in_recovery && known.licenses > 0 && old {
+            if !known.is_read(view.in_recovery)
+                || view.in_recovery && known.licenses > 0 && old
+                || known.ended > 0
+            {
                 see(known);
             }
         });

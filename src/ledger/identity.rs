@@ -7,10 +7,15 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use sha2::{Digest, Sha256};
+
 use super::license::CountedBy;
 
 /// The bytes that a name can have at most: PostgreSQL's own limit for names (`NAMEDATALEN - 1`).
 pub const NAME_MAX: usize = 63;
+
+/// The bytes that the name of an application's user can have at most.
+pub const CLIENT_USER_MAX: usize = 511;
 
 /// A text of at most `N - 1` bytes in UTF-8, zero-padded. Never cut: what does not fit is refused.
 #[repr(transparent)]
@@ -64,6 +69,88 @@ impl<const N: usize> fmt::Debug for Text<N> {
     }
 }
 
+/// A text of any length as a key: itself where there is room for it, else its SHA-256, so that two
+/// texts never make one key.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Label([u8; LABEL_MAX + 1]);
+
+/// The bytes of a text that is its own label at most: enough for a UUID, a computer's name and nearly
+/// every address. More would cost every seat.
+const LABEL_MAX: usize = 47;
+
+/// Begins a label that is a digest: no text in UTF-8 has this byte.
+const DIGEST: u8 = 0xff;
+
+impl Label {
+    /// No text.
+    pub const EMPTY: Label = Label([0; LABEL_MAX + 1]);
+
+    /// The label of a text without zero bytes.
+    pub fn of(text: &str) -> Label {
+        Label::of_bytes(&[text.as_bytes()])
+    }
+
+    fn of_bytes(parts: &[&[u8]]) -> Label {
+        let mut label = Label::EMPTY;
+        let bytes = parts.iter().copied().flatten();
+        if parts.iter().map(|part| part.len()).sum::<usize>() <= LABEL_MAX {
+            for (to, from) in label.0.iter_mut().zip(bytes) {
+                *to = *from;
+            }
+        } else {
+            let digest = parts.iter().fold(Sha256::new(), Sha256::chain_update);
+            let digest = digest.finalize();
+            for (to, from) in label.0.iter_mut().zip([DIGEST].iter().chain(&digest)) {
+                *to = *from;
+            }
+        }
+        label
+    }
+
+    /// The text, unless it was too long to be kept here.
+    pub fn text(&self) -> Option<&str> {
+        str::from_utf8(self.bytes()).ok()
+    }
+
+    /// True for no text.
+    pub fn is_empty(&self) -> bool {
+        *self == Label::EMPTY
+    }
+
+    /// True where it stands for a text that it has no room for.
+    pub fn is_digest(&self) -> bool {
+        self.0.first() == Some(&DIGEST)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        let len = if self.is_digest() {
+            1 + <Sha256 as Digest>::output_size()
+        } else {
+            self.0
+                .iter()
+                .position(|&byte| byte == 0)
+                .unwrap_or(LABEL_MAX)
+        };
+        self.0.get(..len).unwrap_or_default()
+    }
+
+    /// A workstation and an application's user as one: a workstation's name has no control
+    /// characters, so neither part runs into the other.
+    fn join(workstation: &Name, client_user: &Label) -> Label {
+        if client_user.is_empty() {
+            return Label::of_bytes(&[workstation.as_bytes()]);
+        }
+        Label::of_bytes(&[workstation.as_bytes(), b"\x01", client_user.bytes()])
+    }
+}
+
+impl fmt::Debug for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&String::from_utf8_lossy(self.bytes()), f)
+    }
+}
+
 /// The computer at the other end of a connection.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +162,7 @@ pub struct Host {
 }
 
 const FAMILY_LOCAL: u32 = 1;
+const FAMILY_NAMED: u32 = 2;
 const FAMILY_IPV4: u32 = 4;
 const FAMILY_IPV6: u32 = 6;
 
@@ -130,7 +218,21 @@ impl Host {
         }
     }
 
-    /// The address, unless it is `local` or none.
+    /// A host that an application knows by a name that is no address: a digest of it.
+    pub fn named(name: &str) -> Host {
+        let digest = Sha256::digest(name);
+        let mut address = [0; 16];
+        for (to, from) in address.iter_mut().zip(digest) {
+            *to = from;
+        }
+        Host {
+            family: FAMILY_NAMED,
+            zone: 0,
+            address,
+        }
+    }
+
+    /// The address, unless it is `local`, a name's or none.
     pub fn address(&self) -> Option<IpAddr> {
         match self.family {
             FAMILY_IPV4 => {
@@ -143,7 +245,7 @@ impl Host {
     }
 }
 
-/// The canonical text, as `client_host` shows it. Empty for no host.
+/// The canonical text, as `client_host` shows it. Empty for no host, and for a name's.
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address() {
@@ -171,6 +273,8 @@ pub struct Who {
     pub host: Host,
     /// The name that the client sent at startup, or empty.
     pub workstation: Name,
+    /// The application's own user, or empty.
+    pub client_user: Label,
 }
 
 /// An identity under one rule of counting: who holds the same identity shares one seat. The parts
@@ -185,9 +289,9 @@ pub struct Identity {
     zero: u32,
     /// The host, or none.
     pub host: Host,
-    /// The workstation, or empty. Only splits seats (counting rule 4), save under
-    /// `user_workstation`, where it stands in for the host.
-    pub workstation: Name,
+    /// The workstation and the application's user, or empty. They only split seats (counting
+    /// rule 4), save under `user_workstation`, where the workstation stands in for the host.
+    names: Label,
 }
 
 impl Identity {
@@ -207,7 +311,7 @@ impl Identity {
             role,
             zero: 0,
             host,
-            workstation: who.workstation,
+            names: Label::join(&who.workstation, &who.client_user),
         }
     }
 }
@@ -225,6 +329,7 @@ mod tests {
             role,
             host,
             workstation: Name::new(workstation).unwrap_or(Name::EMPTY),
+            client_user: Label::EMPTY,
         }
     }
 

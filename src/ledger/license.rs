@@ -2,7 +2,7 @@
 //! table `licenses` as the ledger keeps it.
 
 use super::identity::{Name, Text};
-use super::table::Entry;
+use super::table::entry;
 
 /// A moment in microseconds, as PostgreSQL's `timestamptz` counts them.
 pub type Timestamp = i64;
@@ -63,6 +63,7 @@ words! {
 }
 
 /// A license of one database.
+#[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct License {
     /// The database, and the license's place among that database's.
@@ -109,12 +110,7 @@ pub struct RowKey {
     pub place: u32,
 }
 
-impl Entry for License {
-    type Key = RowKey;
-    fn key(&self) -> &RowKey {
-        &self.key
-    }
-}
+entry!(License, key: RowKey);
 
 impl License {
     /// Why its dates admit nobody now, if they don't.

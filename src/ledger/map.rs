@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::collections::hash_map;
 
+use super::hold::{Hold, LongName};
 use super::license::License;
+use super::line::Wait;
 use super::rules::Exemption;
 use super::session::{Seat, Session};
 use super::table::{Entry, Table, Tables};
@@ -67,6 +69,10 @@ impl<E: Entry> Table<E> for MapTable<E> {
     fn each_mut(&mut self, see: impl FnMut(&mut E)) {
         self.entries.values_mut().for_each(see);
     }
+
+    fn retain(&mut self, mut keep: impl FnMut(&mut E) -> bool) {
+        self.entries.retain(|_, entry| keep(entry));
+    }
 }
 
 /// The family of plain maps.
@@ -104,6 +110,9 @@ pub struct MapLedger {
     exemptions: MapTable<Exemption>,
     tallies: MapTable<Tally>,
     seats: MapTable<Seat>,
+    holds: MapTable<Hold>,
+    waits: MapTable<Wait>,
+    long_names: MapTable<LongName>,
 }
 
 impl MapLedger {
@@ -121,6 +130,9 @@ impl MapLedger {
             // While rules are replaced, the tallies of the former ones are still there.
             tallies: MapTable::new(room.licenses * 2),
             seats: MapTable::new(room.max_seats + 2 * room.sessions),
+            holds: MapTable::new(room.max_seats),
+            waits: MapTable::new(room.sessions),
+            long_names: MapTable::new(room.max_seats),
         }
     }
 
@@ -135,6 +147,9 @@ impl MapLedger {
             exemptions: take(&mut self.exemptions),
             tallies: take(&mut self.tallies),
             seats: take(&mut self.seats),
+            holds: take(&mut self.holds),
+            waits: take(&mut self.waits),
+            long_names: take(&mut self.long_names),
         };
         let result = act(&mut ledger);
         self.databases = ledger.databases;
@@ -142,6 +157,9 @@ impl MapLedger {
         self.exemptions = ledger.exemptions;
         self.tallies = ledger.tallies;
         self.seats = ledger.seats;
+        self.holds = ledger.holds;
+        self.waits = ledger.waits;
+        self.long_names = ledger.long_names;
         result
     }
 

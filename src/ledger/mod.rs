@@ -6,12 +6,16 @@
 //! anything is written.
 //!
 //! * [`admission`]: answers logins
+//! * [`checkout`]: answers applications
 //! * [`database`]: the changes of a database's tables
+//! * [`hold`]: what applications hold
 //! * [`identity`]: what makes two connections the same user
+//! * [`lease`]: how leases last, and end
 //! * [`license`]: how many seats, and the rules
+//! * [`line`]: who waits for a seat
 //! * [`publish`]: puts rules in force
 //! * [`rules`]: a database's licenses and exemptions, and what they make of a session
-//! * [`seats`]: gives every session its seat
+//! * [`seats`]: gives every holder its seat
 //! * [`session`]: sessions and the seats they hold
 //! * [`table`]: the storage
 //! * [`tally`]: the counts
@@ -26,9 +30,13 @@
 //! noted before they were read, and are current only while it is: a change in between is never lost.
 
 pub mod admission;
+pub mod checkout;
 pub mod database;
+pub mod hold;
 pub mod identity;
+pub mod lease;
 pub mod license;
+pub mod line;
 pub mod map;
 #[cfg(test)]
 mod model;
@@ -39,18 +47,22 @@ pub mod session;
 pub mod table;
 pub mod tally;
 
+use hold::{Hold, LongName};
 use license::{License, Timestamp};
+use line::Wait;
 use rules::Exemption;
 use session::{Seat, Session};
 use table::Tables;
 
 pub use admission::{Answer, Cause, Denial, Judged, Remark};
+pub use checkout::{Claimed, NewLease, Receipt, Want};
 pub use database::{Database, Viewpoint};
+pub use lease::MayUse;
 pub use publish::Published;
 pub use tally::Tally;
 
 /// What the ledger keeps beside its tables.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Head {
     /// The last generation given to a change, of whatever database.
     pub(super) clock: u64,
@@ -66,6 +78,25 @@ pub struct Head {
     pub counted_since: Timestamp,
     /// Every database of the server has been visited once.
     pub visited: bool,
+    /// No lease's time is up before this.
+    pub next_due: Timestamp,
+    /// Somebody in line should look.
+    pub ring: bool,
+}
+
+impl Default for Head {
+    fn default() -> Head {
+        Head {
+            clock: 0,
+            numbers: 0,
+            last_seat_id: 0,
+            max_seats: 0,
+            counted_since: 0,
+            visited: false,
+            next_due: Timestamp::MAX,
+            ring: false,
+        }
+    }
 }
 
 /// The ledger, while the caller holds its lock.
@@ -84,4 +115,10 @@ pub struct Ledger<'a, T: Tables> {
     pub tallies: T::Of<Tally>,
     /// The seats that are taken.
     pub seats: T::Of<Seat>,
+    /// What applications hold.
+    pub holds: T::Of<Hold>,
+    /// Who waits for a seat.
+    pub waits: T::Of<Wait>,
+    /// The names of applications' users that are too long for a label.
+    pub long_names: T::Of<LongName>,
 }

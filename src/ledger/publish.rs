@@ -1,10 +1,13 @@
 //! Puts a database's rules in force, and judges those who are in by them.
 
 use super::Ledger;
+use super::checkout::drop_long_name;
+use super::hold::{Hold, HoldKey};
 use super::identity::Name;
-use super::license::{License, RowKey};
+use super::license::{CountedBy, Enforcement, License, RowKey};
 use super::rules::{Exemption, Rules};
-use super::session::{Session, Standing};
+use super::seats::{drop_user, unseat_hold};
+use super::session::{Kind, Session, Standing};
 use super::table::{Table, Tables};
 use super::tally::Tally;
 
@@ -76,7 +79,9 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(known) = self.databases.get(&database).copied() else {
             return Published::Outdated;
         };
-        if known.generation != rules.generation {
+        // What was read on a standby would take out the leases that were read since its promotion.
+        let is_older = rules.in_recovery && known.leases_of != 0;
+        if known.generation != rules.generation || is_older {
             return Published::Outdated;
         }
         let unjudged = |(at, session): (usize, &Session)| {
@@ -89,6 +94,8 @@ impl<T: Tables> Ledger<'_, T> {
         if self.sessions.iter().enumerate().any(unjudged) {
             return Published::Unjudged;
         }
+        // What was held of products that are licensed no longer may have been given back since.
+        self.drop_unused_tallies();
         let fits = |len: usize, capacity: usize, former: u32, new: usize| {
             len.saturating_sub(former as usize) + new <= capacity
         };
@@ -102,7 +109,9 @@ impl<T: Tables> Ledger<'_, T> {
             self.exemptions.capacity(),
             known.exemptions,
             rules.exemptions.len(),
-        ) {
+        ) || !self.has_room_for_leases(database, rules)
+            || !self.has_room_for_tallies(database, rules)
+        {
             return Published::NoRoom;
         }
 
@@ -155,37 +164,193 @@ impl<T: Tables> Ledger<'_, T> {
                 session.tally = tally;
             }
         }
-        self.recount_seats();
+        self.put_leases(database, rules);
+        self.judge_holds(database, rules);
+        self.reseat_all();
+        self.serve_all(rules.read_at);
+        self.head.ring |= !self.waits.is_empty();
         self.tallies
             .each_mut(|tally| tally.note_high_water(rules.read_at));
         self.drop_unused_tallies();
         Published::InForce { disagreement }
     }
 
+    /// What applications hold and await in a database follows its product, wherever that counts now.
+    fn judge_holds(&mut self, database: u32, rules: &Rules) {
+        let Ledger {
+            sessions,
+            tallies,
+            seats,
+            holds,
+            waits,
+            ..
+        } = self;
+        // The license of a tally's product; none where it is no longer licensed.
+        let now_in = |tallies: &T::Of<Tally>, tally: u64| {
+            let product = tallies.get(&tally)?.product;
+            let mut licenses = rules.licenses.iter();
+            licenses.find(|license| license.product == product)
+        };
+        holds.each_mut(|hold| {
+            if hold.database != database {
+                return;
+            }
+            let license = now_in(tallies, hold.tally);
+            hold.counted = license.is_some();
+            if let Some(tally) = license.map(|l| l.tally).filter(|&to| to != hold.tally) {
+                unseat_hold::<T>(seats, tallies, hold);
+                move_user::<T>(tallies, hold.tally, tally);
+                hold.tally = tally;
+            }
+        });
+        for session in sessions.iter().filter(|session| session.exempt.is_some()) {
+            for place in 0..session.checkouts {
+                if let Some(hold) = holds.get_mut(&HoldKey::checkout(session.number, place)) {
+                    hold.counted = false;
+                }
+            }
+        }
+        waits.each_mut(|wait| {
+            if wait.hold.database != database || wait.called {
+                return;
+            }
+            let exempt = sessions.get(wait.at).is_some_and(|s| s.exempt.is_some());
+            let license = now_in(tallies, wait.hold.tally);
+            wait.in_vain = exempt && wait.hold.kind() != Kind::Lease
+                || license.is_none_or(|license| {
+                    license.enforcement != Enforcement::On
+                        || license.out_of_dates(rules.read_at).is_some()
+                });
+            if let Some(tally) = license.map(|l| l.tally).filter(|&to| to != wait.hold.tally) {
+                move_user::<T>(tallies, wait.hold.tally, tally);
+                if let Some(former) = tallies.get_mut(&wait.hold.tally) {
+                    former.waiting -= 1;
+                }
+                if let Some(tally) = tallies.get_mut(&tally) {
+                    tally.waiting += 1;
+                }
+                wait.hold.tally = tally;
+            }
+        });
+    }
+
+    fn has_room_for_leases(&self, database: u32, rules: &Rules) -> bool {
+        if rules.leases.is_empty() {
+            return true;
+        }
+        let mut former = 0;
+        self.holds.each(|hold| {
+            former += usize::from(hold.kind() == Kind::Lease && hold.database == database);
+        });
+        self.holds.len() + self.waits.len() - former + rules.leases.len() <= self.holds.capacity()
+            && self.long_names.len() + rules.long_names <= self.long_names.capacity()
+    }
+
+    /// Takes in the leases that were read with the rules: each lasts its whole time from now.
+    fn put_leases(&mut self, database: u32, rules: &Rules) {
+        let known = self.databases.get_mut(&database);
+        let Some(known) = known.filter(|known| known.leases_of != rules.leases_of) else {
+            return;
+        };
+        known.leases_of = rules.leases_of;
+        self.drop_leases(database);
+        for lease in &rules.leases {
+            let tally = match rules.licenses.iter().find(|l| l.product == lease.product) {
+                Some(license) => license.tally,
+                None => self.tally_named(database, Name::EMPTY, lease.product, CountedBy::UserHost),
+            };
+            self.head.numbers += 1;
+            let hold = Hold {
+                key: HoldKey::lease(lease.id),
+                number: self.head.numbers,
+                pending: false,
+                database,
+                times: 1,
+                tally,
+                who: lease.who,
+                counted: false,
+                seated: None,
+                ended: false,
+                ttl: lease.ttl,
+                expires_at: rules.read_at.saturating_add(lease.ttl),
+            };
+            self.keep_long_name(&lease.who.client_user, lease.long_name);
+            self.put_hold(hold);
+            self.note_due(hold.expires_at);
+        }
+    }
+
+    /// Takes all leases of a database out.
+    pub(super) fn drop_leases(&mut self, database: u32) {
+        let Ledger {
+            tallies,
+            seats,
+            holds,
+            long_names,
+            databases,
+            ..
+        } = self;
+        holds.retain(|hold| {
+            let gone = hold.database == database && hold.kind() == Kind::Lease;
+            if gone {
+                unseat_hold::<T>(seats, tallies, hold);
+                drop_user::<T>(tallies, hold.tally);
+                drop_long_name::<T>(long_names, &hold.who.client_user);
+            }
+            !gone
+        });
+        if let Some(known) = databases.get_mut(&database) {
+            known.ended = 0;
+        }
+    }
+
     /// The number of the tally that a license counts in, which begins if there is none yet.
     fn tally_for(&mut self, database: u32, license: &License) -> u64 {
-        let database = if license.pool.is_empty() { database } else { 0 };
+        let database = owner(database, license);
+        self.tally_named(database, license.pool, license.product, license.counted_by)
+    }
+
+    /// Tallies may be left whose product is licensed no longer, but still held.
+    fn has_room_for_tallies(&self, database: u32, rules: &Rules) -> bool {
+        let is_new = |license: &&License| {
+            self.find_tally(owner(database, license), license.pool, license.product)
+                .is_none()
+        };
+        let new = rules.licenses.iter().filter(is_new).count();
+        self.tallies.len() + new + leased_products(rules) <= self.tallies.capacity()
+    }
+
+    fn find_tally(&self, database: u32, pool: Name, product: Name) -> Option<u64> {
         let mut found = None;
         self.tallies.each(|tally| {
-            if tally.database == database
-                && tally.pool == license.pool
-                && tally.product == license.product
-            {
+            if tally.database == database && tally.pool == pool && tally.product == product {
                 found = Some(tally.number);
             }
         });
-        found.unwrap_or_else(|| {
+        found
+    }
+
+    fn tally_named(
+        &mut self,
+        database: u32,
+        pool: Name,
+        product: Name,
+        counted_by: CountedBy,
+    ) -> u64 {
+        self.find_tally(database, pool, product).unwrap_or_else(|| {
             self.head.numbers += 1;
             let number = self.head.numbers;
             self.tallies.put(Tally {
                 number,
                 database,
-                pool: license.pool,
-                product: license.product,
+                pool,
+                product,
                 licenses: 0,
-                counted_by: license.counted_by,
+                users: 0,
+                waiting: 0,
+                counted_by,
                 rival: None,
-                ruled: license.counted_by,
+                ruled: counted_by,
                 disagreed: false,
                 in_use: 0,
                 high_water: 0,
@@ -239,16 +404,25 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     pub(super) fn drop_unused_tallies(&mut self) {
-        // One at a time: a table can't change while it shows its entries.
-        loop {
-            let mut unused = None;
-            self.tallies.each(|tally| {
-                if tally.licenses == 0 {
-                    unused = Some(tally.number);
-                }
-            });
-            let Some(number) = unused else { break };
-            self.tallies.remove(&number);
-        }
+        self.tallies
+            .retain(|tally| tally.licenses > 0 || tally.users > 0);
+    }
+}
+
+/// The database of a license's tally; 0 for a pool.
+fn owner(database: u32, license: &License) -> u32 {
+    if license.pool.is_empty() { database } else { 0 }
+}
+
+/// How many tallies the leases may need: they were read in the order of their products.
+fn leased_products(rules: &Rules) -> usize {
+    let products = rules.leases.chunk_by(|a, b| a.product == b.product);
+    products.count()
+}
+
+fn move_user<T: Tables>(tallies: &mut T::Of<Tally>, from: u64, to: u64) {
+    drop_user::<T>(tallies, from);
+    if let Some(tally) = tallies.get_mut(&to) {
+        tally.users += 1;
     }
 }

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::identity::{Host, Name};
+use super::hold::LeaseId;
+use super::identity::{Host, Name, Text, Who};
 use super::license::{ClaimedAt, License, RowKey, Timestamp};
 use super::session::{Exempt, Session, Standing};
-use super::table::Entry;
+use super::table::entry;
 
 /// What was read from a database's tables.
 #[derive(Debug, Default)]
@@ -26,9 +27,32 @@ pub struct Rules {
     pub licenses: Vec<License>,
     /// The database's exemptions.
     pub exemptions: Vec<Exemption>,
+    /// The OID of the table of the database's leases; 0 where none count.
+    pub leases_of: u32,
+    /// The leases that were read from it, those of one product together, unless the ledger has them
+    /// already.
+    pub leases: Vec<StoredLease>,
+    /// How many different users of theirs have names that are too long for a label.
+    pub long_names: usize,
+}
+
+/// A row of `license_leases`.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredLease {
+    /// Its id.
+    pub id: LeaseId,
+    /// Its product.
+    pub product: Name,
+    /// For whom it was taken; the host's name that is no address in the place of a workstation.
+    pub who: Who,
+    /// The user's name, where the label has no room for it.
+    pub long_name: Option<Text<512>>,
+    /// How long it lasts after each heartbeat, in microseconds.
+    pub ttl: Timestamp,
 }
 
 /// A row of `license_exemptions`: a role, or hosts.
+#[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Exemption {
     /// The database, and the row's place among that database's.
@@ -39,12 +63,7 @@ pub struct Exemption {
     pub hosts: Hosts,
 }
 
-impl Entry for Exemption {
-    type Key = RowKey;
-    fn key(&self) -> &RowKey {
-        &self.key
-    }
-}
+entry!(Exemption, key: RowKey);
 
 /// One host, or all of a network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,8 +1,9 @@
 //! A session as the ledger knows it, and the seat that it may hold.
 
-use super::identity::{Host, Identity, Name, Who};
+use super::hold::LeaseId;
+use super::identity::{Host, Identity, Label, Name, Who};
 use super::license::Timestamp;
-use super::table::Entry;
+use super::table::entry;
 
 /// A client backend. Every one is registered, licensed or not, so that a new or changed license
 /// counts those already in.
@@ -32,9 +33,18 @@ pub struct Session {
     pub exempt: Option<Exempt>,
     /// The tally of the license that it claims, or would claim were it not exempt; 0: none.
     pub tally: u64,
-    /// The seat that it holds.
+    /// The seat that its login holds.
     pub seat: Option<SeatKey>,
+    /// How many checkouts it has.
+    pub checkouts: u32,
+    /// Its ticket in the line for a seat; 0: it does not wait.
+    pub ticket: u64,
+    /// The leases that are lent to its transaction.
+    pub lent: [Option<LeaseId>; LENT_MAX],
 }
+
+/// How many leases can be lent to one transaction: more are extended alone.
+pub const LENT_MAX: usize = 8;
 
 impl Session {
     /// A place where no session is.
@@ -46,6 +56,7 @@ impl Session {
             role: 0,
             host: Host::NONE,
             workstation: Name::EMPTY,
+            client_user: Label::EMPTY,
         },
         address: Host::NONE,
         usename: Name::EMPTY,
@@ -56,7 +67,34 @@ impl Session {
         exempt: None,
         tally: 0,
         seat: None,
+        checkouts: 0,
+        ticket: 0,
+        lent: [None; LENT_MAX],
     };
+
+    /// Whose seat its login asks for, and of what.
+    pub fn claimant(&self) -> Claimant {
+        let counted = self.number != 0 && self.exempt.is_none();
+        Claimant {
+            tally: if counted { self.tally } else { NO_TALLY },
+            who: self.who,
+            number: self.number,
+        }
+    }
+}
+
+/// The number of no tally.
+pub const NO_TALLY: u64 = 0;
+
+/// Who asks for a seat, and of what.
+#[derive(Clone, Copy, Debug)]
+pub struct Claimant {
+    /// The tally of what is asked for; 0: it takes no seat.
+    pub tally: u64,
+    /// For whom.
+    pub who: Who,
+    /// The session's own number, or the lease's.
+    pub number: u64,
 }
 
 /// Why a session is not counted (counting rule 6).
@@ -104,6 +142,7 @@ pub struct SeatKey {
 }
 
 /// A seat that is taken.
+#[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Seat {
     /// What it is counted in, and whose it is.
@@ -112,13 +151,59 @@ pub struct Seat {
     pub id: [u8; 16],
     /// When it was taken.
     pub opened_at: Timestamp,
-    /// How many sessions hold it.
-    pub sessions: u32,
+    /// How many logins hold it.
+    pub logins: u32,
+    /// How many sessions' checkouts hold it.
+    pub checkouts: u32,
+    /// How many leases hold it.
+    pub leases: u32,
 }
 
-impl Entry for Seat {
-    type Key = SeatKey;
-    fn key(&self) -> &SeatKey {
-        &self.key
+/// What holds a seat, from the strongest to the weakest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    /// A login.
+    Login,
+    /// A session's checkout.
+    Checkout,
+    /// A lease.
+    Lease,
+}
+
+impl Kind {
+    /// The word for it in `license_active_seats`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Login => "login",
+            Kind::Checkout => "checkout",
+            Kind::Lease => "lease",
+        }
     }
 }
+
+impl Seat {
+    pub(super) fn new(key: SeatKey, id: u128, opened_at: Timestamp) -> Seat {
+        Seat {
+            key,
+            id: id.to_be_bytes(),
+            opened_at,
+            logins: 0,
+            checkouts: 0,
+            leases: 0,
+        }
+    }
+
+    pub(super) fn holders(&mut self, kind: Kind) -> &mut u32 {
+        match kind {
+            Kind::Login => &mut self.logins,
+            Kind::Checkout => &mut self.checkouts,
+            Kind::Lease => &mut self.leases,
+        }
+    }
+
+    pub(super) fn is_free(&self) -> bool {
+        self.logins == 0 && self.checkouts == 0 && self.leases == 0
+    }
+}
+
+entry!(Seat, key: SeatKey);

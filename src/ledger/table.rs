@@ -1,13 +1,27 @@
 //! The storage that the ledger decides over: tables of plain entries found by key. In the server
 //! they are PostgreSQL's shared hash tables, in tests a plain map.
 
-/// What a table keeps: plain data that carries its own key.
+/// What a table keeps: plain data that begins with its own key.
 pub trait Entry: Copy {
     /// What finds it: compared byte by byte, so without padding.
     type Key: Copy + Eq + std::hash::Hash;
     /// The entry's key.
     fn key(&self) -> &Self::Key;
 }
+
+/// Makes a type an entry that begins with its key, as tables in shared memory want it.
+macro_rules! entry {
+    ($entry:ident, $key:ident: $type:ty) => {
+        const _: () = assert!(std::mem::offset_of!($entry, $key) == 0);
+        impl $crate::ledger::table::Entry for $entry {
+            type Key = $type;
+            fn key(&self) -> &$type {
+                &self.$key
+            }
+        }
+    };
+}
+pub(super) use entry;
 
 /// A table of entries. None of its calls may raise an error: they run under a lock.
 pub trait Table<E: Entry> {
@@ -31,6 +45,8 @@ pub trait Table<E: Entry> {
     fn each(&self, see: impl FnMut(&E));
     /// Shows every entry, to be changed in place (never its key).
     fn each_mut(&mut self, see: impl FnMut(&mut E));
+    /// Shows every entry, to be changed in place, and takes out those that are not to be kept.
+    fn retain(&mut self, keep: impl FnMut(&mut E) -> bool);
 }
 
 /// A family of tables, one for each kind of entry.

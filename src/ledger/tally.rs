@@ -2,9 +2,10 @@
 
 use super::identity::Name;
 use super::license::{CountedBy, Timestamp};
-use super::table::Entry;
+use super::table::entry;
 
 /// The count of one product's seats, in one database or one pool.
+#[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Tally {
     /// Its own number, never used again.
@@ -16,6 +17,11 @@ pub struct Tally {
     pub(super) product: Name,
     /// How many licenses count in it.
     pub(super) licenses: u32,
+    /// How many checkouts, leases and waiting sessions count in it, or would if its product were
+    /// still licensed.
+    pub(super) users: u32,
+    /// How many sessions wait for a seat of it.
+    pub waiting: u32,
     /// The rule that makes identities of sessions.
     pub(super) counted_by: CountedBy,
     /// The second of two rules of which neither always gives more seats.
@@ -32,12 +38,7 @@ pub struct Tally {
     pub high_water_at: Timestamp,
 }
 
-impl Entry for Tally {
-    type Key = u64;
-    fn key(&self) -> &u64 {
-        &self.number
-    }
-}
+entry!(Tally, number: u64);
 
 impl Tally {
     pub(super) fn swap_rival(&mut self) {

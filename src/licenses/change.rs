@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pgrx::{pg_sys, prelude::*};
 
+use crate::lease::transaction as lease;
 use crate::pg::error::Report;
 use crate::pg::{backend, catalog};
 use crate::{login, memory};
@@ -53,6 +54,7 @@ pub fn install() {
         PREVIOUS_HOOK.set(pg_sys::object_access_hook);
         pg_sys::object_access_hook = Some(on_object_access);
         pg_sys::RegisterXactCallback(Some(on_transaction), std::ptr::null_mut());
+        pg_sys::RegisterSubXactCallback(Some(on_subtransaction), std::ptr::null_mut());
     }
 }
 
@@ -82,7 +84,7 @@ unsafe extern "C-unwind" fn on_object_access(
     if class == pg_sys::DatabaseRelationId {
         if access == OAT_POST_CREATE {
             // Whatever is known of this number is of a database that is gone.
-            memory::write(|ledger| ledger.forget(object.to_u32()));
+            memory::write(|ledger| ledger.forget(object.to_u32(), backend::now()));
         }
         if matches!(access, OAT_DROP | OAT_POST_CREATE) {
             let database = (object.to_u32(), access == OAT_POST_CREATE);
@@ -159,6 +161,7 @@ fn is_ours(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
 unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
     use pg_sys::XactEvent::{
         XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PRE_COMMIT, XACT_EVENT_PRE_PREPARE,
+        XACT_EVENT_PREPARE,
     };
     match event {
         XACT_EVENT_PRE_COMMIT => {
@@ -174,9 +177,31 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
         )
         .hint("Commit it without PREPARE TRANSACTION.")
         .raise(),
-        XACT_EVENT_COMMIT => end(true),
-        XACT_EVENT_ABORT => end(false),
+        XACT_EVENT_PRE_PREPARE => lease::at_pre_prepare(),
+        // It took and released nothing, or it could not have been prepared.
+        XACT_EVENT_PREPARE => lease::at_end(true),
+        XACT_EVENT_COMMIT => {
+            end(true);
+            lease::at_end(true);
+        }
+        XACT_EVENT_ABORT => {
+            end(false);
+            lease::at_end(false);
+        }
         _ => {}
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_subtransaction(
+    event: pg_sys::SubXactEvent::Type,
+    part: pg_sys::SubTransactionId,
+    around: pg_sys::SubTransactionId,
+    _argument: *mut c_void,
+) {
+    use pg_sys::SubXactEvent::{SUBXACT_EVENT_ABORT_SUB, SUBXACT_EVENT_COMMIT_SUB};
+    if matches!(event, SUBXACT_EVENT_COMMIT_SUB | SUBXACT_EVENT_ABORT_SUB) {
+        lease::at_part_end(event == SUBXACT_EVENT_COMMIT_SUB, part, around);
     }
 }
 
@@ -200,7 +225,7 @@ fn end(committed: bool) {
                 if *created {
                     ledger.generation(*database);
                 } else {
-                    ledger.forget(*database);
+                    ledger.forget(*database, backend::now());
                 }
             }
         }

@@ -1,7 +1,9 @@
 //! Reads a database's tables and puts what they say in force.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use crate::lease::rows;
 use crate::ledger::Published;
 use crate::ledger::identity::{Name, Text};
 use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
@@ -108,20 +110,7 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
     let Some(extension) = catalog::extension() else {
         return Ok(rules);
     };
-    let schema = reader
-        .query(
-            &format!(
-                "SELECT quote_ident(nspname) FROM pg_extension e
-                   JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.oid = {extension}"
-            ),
-            |row| {
-                row.text(1)?
-                    .ok_or_else(|| damaged("the extension has no schema"))
-            },
-        )?
-        .pop()
-        .ok_or_else(|| damaged("the extension's schema can't be read"))?;
-
+    let schema = reader.schema_of(extension)?;
     let count = |triggers: &Row| Ok(triggers.number(1).unwrap_or(0));
     let watching = reader.query(
         &format!(
@@ -157,7 +146,34 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
     for (place, license) in (0..).zip(&mut rules.licenses) {
         license.key.place = place;
     }
+    if !rules.in_recovery {
+        // Another server's leases are no business of a standby.
+        rules.leases_of = leases_table(reader, &schema)?;
+        let known = memory::read(|ledger| ledger.leases_of(backend::database()));
+        if known != Some(rules.leases_of) {
+            rules.leases = rows::read(reader, &schema)?;
+            let long_names = rules
+                .leases
+                .iter()
+                .filter(|lease| lease.long_name.is_some());
+            let long_names: HashSet<_> = long_names.map(|lease| lease.who.client_user).collect();
+            rules.long_names = long_names.len();
+        }
+    }
     Ok(rules)
+}
+
+fn leases_table(reader: &Reader, schema: &str) -> Result<u32, ReadError> {
+    let oid = reader.query(
+        &format!(
+            "SELECT '{}.license_leases'::regclass::oid::bigint",
+            schema.replace('\'', "''")
+        ),
+        |row| Ok(row.number(1).unwrap_or(0) as u32),
+    )?;
+    oid.first()
+        .copied()
+        .ok_or_else(|| damaged("license_leases is missing"))
 }
 
 fn license(row: &Row) -> Result<License, ReadError> {

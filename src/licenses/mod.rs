@@ -26,9 +26,11 @@ const SHOW_PATIENCE: Duration = Duration::from_millis(200);
 
 /// From where this process looks at the rules in force.
 pub fn viewpoint() -> Viewpoint {
+    let in_recovery = backend::in_recovery();
     Viewpoint {
-        now: backend::now(),
-        in_recovery: backend::in_recovery(),
+        // Only on a standby do rules grow old.
+        now: if in_recovery { backend::now() } else { 0 },
+        in_recovery,
         exempt_superusers: settings::exempt_superusers(),
     }
 }

@@ -29,8 +29,6 @@
     reason = "the hook and the exit callback are PostgreSQL's C interface"
 )]
 
-mod denial;
-
 use std::cell::Cell;
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -39,6 +37,8 @@ use std::time::Instant;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use crate::denial::{self, Denied};
+use crate::lease::expiry;
 use crate::ledger::rules::Rules;
 use crate::ledger::session::{Exempt, Session, Standing};
 use crate::ledger::{Answer, Judged, Remark};
@@ -139,7 +139,7 @@ fn admit_counted(place: usize, session: Session) {
                 memory::write(|ledger| ledger.register(place, session));
                 return;
             }
-            Err(error) => denial::not_loaded(session.database, error).raise(),
+            Err(error) => Denied::Login.not_loaded(session.database, error).raise(),
         };
         let answer = memory::write(|ledger| {
             if rules.generation == 0 {
@@ -151,11 +151,19 @@ fn admit_counted(place: usize, session: Session) {
         });
         match answer {
             Some(Answer::Outdated) => {}
-            Some(Answer::Denied(denial)) => denial::report(&denial).raise(),
-            Some(Answer::Admitted(remark)) => return denial::log(&session, remark),
+            Some(Answer::LeasesDue) => {
+                expiry::end_due_leases();
+            }
+            Some(Answer::Denied(denial)) => Denied::Login.report(&denial).raise(),
+            Some(Answer::Admitted(remark)) => return log(&session, remark),
             None => return,
         }
     }
+}
+
+fn log(session: &Session, remark: Remark) {
+    let who = || format!("user \"{}\" at {}", session.usename, session.who.host);
+    denial::log(who, remark);
 }
 
 /// Judges a session by the rules in force, as soon as they are known, at the latest at the deadline.
@@ -197,5 +205,5 @@ fn claims_from_pool(rules: &Rules, standing: Standing) -> bool {
 /// Gives back what this backend holds, whatever its end is.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(_code: c_int, _argument: pg_sys::Datum) {
-    memory::write(|ledger| ledger.release(backend::place()));
+    memory::write(|ledger| ledger.release(backend::place(), backend::now()));
 }

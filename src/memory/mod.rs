@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use pgrx::pg_sys;
 
+use crate::ledger::hold::{Hold, LongName};
 use crate::ledger::license::License;
+use crate::ledger::line::Wait;
 use crate::ledger::rules::Exemption;
 use crate::ledger::session::{Seat, Session};
 use crate::ledger::{Database, Head, Ledger, Tally};
@@ -47,6 +49,9 @@ struct Attached {
     exemptions: SharedTable<Exemption>,
     tallies: SharedTable<Tally>,
     seats: SharedTable<Seat>,
+    holds: SharedTable<Hold>,
+    waits: SharedTable<Wait>,
+    long_names: SharedTable<LongName>,
 }
 
 static ATTACHED: AtomicPtr<Attached> = AtomicPtr::new(ptr::null_mut());
@@ -60,6 +65,8 @@ struct Sizes {
     rows: usize,
     tallies: usize,
     seats: usize,
+    holds: usize,
+    long_names: usize,
 }
 
 impl Sizes {
@@ -69,6 +76,9 @@ impl Sizes {
             + SharedTable::<Exemption>::bytes(self.rows)
             + SharedTable::<Tally>::bytes(self.tallies)
             + SharedTable::<Seat>::bytes(self.seats)
+            + SharedTable::<Hold>::bytes(self.holds)
+            + SharedTable::<Wait>::bytes(self.places)
+            + SharedTable::<LongName>::bytes(self.long_names)
     }
 }
 
@@ -82,8 +92,12 @@ fn sizes() -> Sizes {
         databases: rows,
         rows,
         // New rules find their tallies before those of the former ones go.
-        tallies: 2 * rows,
+        tallies: rows + 64,
+        // Twice for every session, while two rules of counting are compared.
         seats: max_seats + 2 * places,
+        // One for everyone in line.
+        holds: max_seats + places,
+        long_names: (max_seats / 100).max(256),
     }
 }
 
@@ -142,6 +156,9 @@ pub fn create() {
             exemptions: SharedTable::create(c"pg_seats exemptions", sizes.rows),
             tallies: SharedTable::create(c"pg_seats tallies", sizes.tallies),
             seats: SharedTable::create(c"pg_seats seats", sizes.seats),
+            holds: SharedTable::create(c"pg_seats holds", sizes.holds),
+            waits: SharedTable::create(c"pg_seats waits", sizes.places),
+            long_names: SharedTable::create(c"pg_seats long names", sizes.long_names),
         });
         ATTACHED.store(Box::into_raw(attached), Ordering::Relaxed);
     }
@@ -189,6 +206,9 @@ impl Attached {
                 exemptions: self.exemptions,
                 tallies: self.tallies,
                 seats: self.seats,
+                holds: self.holds,
+                waits: self.waits,
+                long_names: self.long_names,
             }
         }
     }
@@ -207,7 +227,12 @@ pub fn write<R>(change: impl FnOnce(&mut Ledger<'static, Shared>) -> R) -> Optio
     let attached = attached()?;
     let _held = Held::acquire(attached.lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
     // SAFETY: the lock is held by this process alone.
-    Some(change(&mut unsafe { attached.ledger() }))
+    let mut ledger = unsafe { attached.ledger() };
+    let result = change(&mut ledger);
+    if std::mem::take(&mut ledger.head.ring) {
+        ledger.each_to_wake(backend::wake);
+    }
+    Some(result)
 }
 
 /// How many sessions there can be.

@@ -85,28 +85,29 @@ impl<E: Entry> Clone for SharedTable<E> {
 
 impl<E: Entry> Copy for SharedTable<E> {}
 
+/// How many buckets come at once.
+const SEGMENT: usize = 256;
+
 /// How many entries a table has room for at first.
 const FIRST_ENTRIES: c_long = 16;
-
-/// PostgreSQL wants the key at the head of what it keeps.
-#[repr(C)]
-struct Slot<E: Entry> {
-    key: E::Key,
-    entry: E,
-}
 
 impl<E: Entry> SharedTable<E> {
     /// The room that a table of this size takes.
     pub fn bytes(capacity: usize) -> usize {
-        let size = size_of::<Slot<E>>();
+        let size = size_of::<E>();
         let first = FIRST_ENTRIES as usize * (size_of::<pg_sys::HASHELEMENT>() + size + ALIGNMENT);
         // SAFETY: only computes, for entries that come in batches; the first ones come before.
-        first + unsafe { pg_sys::hash_estimate_size(capacity as c_long, size) }
+        let estimate = unsafe { pg_sys::hash_estimate_size(capacity as c_long, size) };
+        // The estimate has a bucket for every entry of the next power of two, but they come, in
+        // segments, as entries do. Where one were missing, two entries would share a bucket.
+        let estimated = capacity.next_power_of_two() / SEGMENT;
+        let spare = estimated.saturating_sub(capacity / SEGMENT + 2) * SEGMENT;
+        first + estimate - spare * size_of::<*mut c_void>()
     }
 
     /// Makes the table, in the postmaster.
     pub fn create(name: &CStr, capacity: usize) -> SharedTable<E> {
-        const { assert!(align_of::<Slot<E>>() <= ALIGNMENT) };
+        const { assert!(align_of::<E>() <= ALIGNMENT) };
         let flags = pg_sys::HASH_ELEM
             | pg_sys::HASH_BLOBS
             | pg_sys::HASH_SHARED_MEM
@@ -118,7 +119,7 @@ impl<E: Entry> SharedTable<E> {
             let directory = pg_sys::hash_select_dirsize(capacity as c_long);
             let mut control = pg_sys::HASHCTL {
                 keysize: size_of::<E::Key>(),
-                entrysize: size_of::<Slot<E>>(),
+                entrysize: size_of::<E>(),
                 dsize: directory,
                 max_dsize: directory,
                 alloc: Some(give),
@@ -140,7 +141,8 @@ impl<E: Entry> SharedTable<E> {
         }
     }
 
-    fn search(&self, key: &E::Key, action: pg_sys::HASHACTION::Type) -> *mut Slot<E> {
+    /// PostgreSQL finds an entry by the key that it begins with.
+    fn search(&self, key: &E::Key, action: pg_sys::HASHACTION::Type) -> *mut E {
         // SAFETY: the table was made for keys of this type. With these actions, and room from the
         // block, it raises no error.
         unsafe {
@@ -154,15 +156,16 @@ impl<E: Entry> SharedTable<E> {
         }
     }
 
-    fn each_slot(&self, mut see: impl FnMut(&mut Slot<E>)) {
-        // SAFETY: the scan runs to its end, and nothing is put in or taken out meanwhile.
+    fn scan(&self, mut see: impl FnMut(&mut E)) {
+        // SAFETY: the scan runs to its end, and meanwhile nothing is put in, nor anything taken out
+        // but what is being shown.
         unsafe {
             let mut scan = std::mem::zeroed::<pg_sys::HASH_SEQ_STATUS>();
             unguarded::hash_seq_init(&raw mut scan, self.table);
             loop {
-                let slot = unguarded::hash_seq_search(&raw mut scan).cast::<Slot<E>>();
-                let Some(slot) = slot.as_mut() else { break };
-                see(slot);
+                let entry = unguarded::hash_seq_search(&raw mut scan).cast::<E>();
+                let Some(entry) = entry.as_mut() else { break };
+                see(entry);
             }
         }
     }
@@ -171,25 +174,25 @@ impl<E: Entry> SharedTable<E> {
 impl<E: Entry> Table<E> for SharedTable<E> {
     fn get(&self, key: &E::Key) -> Option<&E> {
         // SAFETY: an entry stays where it is until it is removed.
-        unsafe { self.search(key, pg_sys::HASHACTION::HASH_FIND).as_ref() }.map(|slot| &slot.entry)
+        unsafe { self.search(key, pg_sys::HASHACTION::HASH_FIND).as_ref() }
     }
 
     fn get_mut(&mut self, key: &E::Key) -> Option<&mut E> {
         // SAFETY: as for `get`, under an exclusive lock.
         unsafe { self.search(key, pg_sys::HASHACTION::HASH_FIND).as_mut() }
-            .map(|slot| &mut slot.entry)
     }
 
     fn put(&mut self, entry: E) -> Option<&mut E> {
         if self.len() >= self.capacity && self.get(entry.key()).is_none() {
             return None;
         }
-        let slot = self.search(entry.key(), pg_sys::HASHACTION::HASH_ENTER_NULL);
-        // SAFETY: null when the table is full, else room for one slot whose key is already set.
+        let place = self.search(entry.key(), pg_sys::HASHACTION::HASH_ENTER_NULL);
+        // SAFETY: null when the table is full, else room for one entry.
         unsafe {
-            let slot = slot.as_mut()?;
-            (&raw mut slot.entry).write(entry);
-            Some(&mut slot.entry)
+            if !place.is_null() {
+                place.write(entry);
+            }
+            place.as_mut()
         }
     }
 
@@ -207,10 +210,20 @@ impl<E: Entry> Table<E> for SharedTable<E> {
     }
 
     fn each(&self, mut see: impl FnMut(&E)) {
-        self.each_slot(|slot| see(&slot.entry));
+        self.scan(|entry| see(entry));
     }
 
-    fn each_mut(&mut self, mut see: impl FnMut(&mut E)) {
-        self.each_slot(|slot| see(&mut slot.entry));
+    fn each_mut(&mut self, see: impl FnMut(&mut E)) {
+        self.scan(see);
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&mut E) -> bool) {
+        let table = *self;
+        self.scan(|entry| {
+            if !keep(entry) {
+                let key = *entry.key();
+                table.search(&key, pg_sys::HASHACTION::HASH_REMOVE);
+            }
+        });
     }
 }

@@ -4,14 +4,15 @@
     reason = "reads this process's own state in PostgreSQL's globals"
 )]
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_long};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use pgrx::pg_sys;
 
 use super::encoding::{self, decode, decode_lossy, is_proper_text};
 use super::unguarded;
-use crate::ledger::identity::{Host, NAME_MAX, Name, Who};
+use crate::ledger::identity::{Host, Label, NAME_MAX, Name, Who};
 use crate::ledger::license::Timestamp;
 use crate::ledger::session::Session;
 use crate::settings;
@@ -44,13 +45,93 @@ pub struct Port {
 /// This backend's place among all that the server can have, from 0.
 pub fn place() -> usize {
     // SAFETY: only called in backends, which have a PGPROC.
+    unsafe { place_of(pg_sys::MyProc) }
+}
+
+unsafe fn place_of(backend: *mut pg_sys::PGPROC) -> usize {
+    // SAFETY: the caller's backend is one of the server's.
     unsafe {
         #[cfg(any(feature = "pg15", feature = "pg16"))]
-        let number = (*pg_sys::MyProc).pgprocno;
+        let number = (*backend).pgprocno;
         #[cfg(any(feature = "pg17", feature = "pg18"))]
-        let number = pg_sys::MyProcNumber;
+        let number = backend.offset_from((*pg_sys::ProcGlobal).allProcs);
         usize::try_from(number).unwrap_or(usize::MAX)
     }
+}
+
+/// Wakes the backend at a place, if it waits for its latch.
+pub fn wake(place: usize) {
+    // SAFETY: a place among all backends, whose latches stay where they are; setting one neither
+    // waits nor fails.
+    unsafe {
+        let backend = (*pg_sys::ProcGlobal).allProcs.add(place);
+        unguarded::SetLatch(&raw mut (*backend).procLatch);
+    }
+}
+
+/// Waits until somebody wakes this backend, at most this long. Raises an error when the query is
+/// cancelled or times out; ends the process with the server.
+pub fn wait_for_wake(patience: Duration) {
+    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+    let milliseconds = c_long::try_from(patience.as_millis()).unwrap_or(c_long::MAX);
+    // SAFETY: this process's own latch.
+    unsafe {
+        pg_sys::WaitLatch(
+            pg_sys::MyLatch,
+            events as c_int,
+            milliseconds,
+            seat_wait_event(),
+        );
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    pgrx::check_for_interrupts!();
+}
+
+/// What pg_stat_activity shows of a session in line: `LicenseSeat`, before 17 `Extension`.
+fn seat_wait_event() -> u32 {
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    // SAFETY: gives the same number for the same name.
+    unsafe {
+        pg_sys::WaitEventExtensionNew(c"LicenseSeat".as_ptr())
+    }
+    #[cfg(any(feature = "pg15", feature = "pg16"))]
+    pg_sys::PG_WAIT_EXTENSION
+}
+
+/// The place of the backend that this parallel worker works for, or this backend's own.
+pub fn leader_place() -> usize {
+    // SAFETY: this process's own globals; a leader outlives its workers.
+    unsafe {
+        let leader = (*pg_sys::MyProc).lockGroupLeader;
+        if leader.is_null() || leader == pg_sys::MyProc {
+            return place();
+        }
+        place_of(leader)
+    }
+}
+
+/// True within a parallel query, in its leader or a worker.
+pub fn is_in_parallel_mode() -> bool {
+    // SAFETY: reads this process's own state.
+    unsafe { pg_sys::IsInParallelMode() }
+}
+
+/// True in a transaction that may not write.
+pub fn is_read_only() -> bool {
+    // SAFETY: a plain global of this process.
+    unsafe { pg_sys::XactReadOnly }
+}
+
+/// The OID of the authenticated role.
+pub fn role() -> u32 {
+    // SAFETY: a plain global of this process.
+    unsafe { unguarded::GetAuthenticatedUserId() }.to_u32()
+}
+
+/// The number of the subtransaction that this backend is in.
+pub fn subtransaction() -> u32 {
+    // SAFETY: reads this process's own state.
+    unsafe { pg_sys::GetCurrentSubTransactionId() }
 }
 
 /// The present moment.
@@ -138,6 +219,7 @@ pub fn session(workstation: Name) -> Session {
                 role: role.to_u32(),
                 host,
                 workstation,
+                client_user: Label::EMPTY,
             },
             address,
             usename: usename.map_or(Name::EMPTY, |name| clipped(&decode_lossy(name))),

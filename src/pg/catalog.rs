@@ -94,6 +94,40 @@ pub fn extension() -> Option<u32> {
     (oid != pg_sys::InvalidOid).then(|| oid.to_u32())
 }
 
+/// The OID of the schema that our extension is in, if this database has it.
+pub fn extension_schema() -> Option<u32> {
+    let extension = extension()?;
+    // SAFETY: scans a catalog in a transaction, by its index on the extension's number.
+    unsafe {
+        let lock = pg_sys::AccessShareLock as i32;
+        let extensions = pg_sys::table_open(pg_sys::ExtensionRelationId, lock);
+        let mut key = pg_sys::ScanKeyData::default();
+        pg_sys::ScanKeyInit(
+            &raw mut key,
+            pg_sys::Anum_pg_extension_oid as i16,
+            pg_sys::BTEqualStrategyNumber as u16,
+            pg_sys::Oid::from(pg_sys::F_OIDEQ),
+            pg_sys::Datum::from(pg_sys::Oid::from(extension)),
+        );
+        let scan = pg_sys::systable_beginscan(
+            extensions,
+            pg_sys::Oid::from(pg_sys::ExtensionOidIndexId),
+            true,
+            std::ptr::null_mut(),
+            1,
+            &raw mut key,
+        );
+        let row = pg_sys::systable_getnext(scan);
+        let schema = (!row.is_null()).then(|| {
+            let extension = pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_extension>();
+            (*extension).extnamespace.to_u32()
+        });
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(extensions, lock);
+        schema
+    }
+}
+
 /// The current user may see everybody's sessions, as for PostgreSQL's own statistics.
 pub fn sees_all_sessions() -> bool {
     // SAFETY: a catalog look-up within a transaction.

@@ -5,6 +5,7 @@
 //! * [`catalog`]: roles, databases, privileges
 //! * [`encoding`]: text of the database's encoding, in and out
 //! * [`error`]: errors and log lines with their SQLSTATE and reason
+//! * [`heap`]: rows of a table of our own
 //! * [`status`]: what other backends are doing
 //! * [`table`]: reading tables in a transaction that can't be harmed
 //! * [`unguarded`]: functions that raise no error
@@ -13,6 +14,7 @@ pub mod backend;
 pub mod catalog;
 pub mod encoding;
 pub mod error;
+pub mod heap;
 pub mod status;
 pub mod table;
 pub mod unguarded;

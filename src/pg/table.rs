@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pgrx::{PgTryBuilder, pg_sys};
 
 use super::encoding::{decode, encode};
-use super::error::PgSqlErrorCode;
+use super::error::{PgSqlErrorCode, Report};
 
 /// Why tables could not be read.
 #[derive(Debug)]
@@ -21,7 +21,8 @@ pub struct ReadError {
 
 /// Runs `read` as the bootstrap superuser, on what is committed now, waiting for locks no longer
 /// than `patience`, in a subtransaction that is rolled back: it leaves neither locks nor settings
-/// nor an error behind. Names resolve in pg_catalog alone, so that no user's operator is run.
+/// nor an error behind, save that a query that is cancelled ends. Names resolve in pg_catalog alone,
+/// so that no user's operator is run.
 pub fn read_committed<R>(
     patience: Duration,
     read: impl FnOnce(&Reader) -> Result<R, ReadError>,
@@ -65,7 +66,12 @@ pub fn read_committed<R>(
         pg_sys::RollbackAndReleaseCurrentSubTransaction();
         pg_sys::CurrentMemoryContext = memory;
         pg_sys::CurrentResourceOwner = owner;
-        result
+        match result {
+            Err(cancel) if cancel.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED => {
+                Report::new(cancel.code, cancel.message).raise()
+            }
+            result => result,
+        }
     }
 }
 
@@ -121,6 +127,29 @@ impl Reader {
                 .collect()
         }
     }
+
+    /// The schema of an extension, quoted as SQL needs it.
+    pub fn schema_of(&self, extension: u32) -> Result<String, ReadError> {
+        let schema = self.query(
+            &format!(
+                "SELECT quote_ident(nspname) FROM pg_extension e
+                   JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.oid = {extension}"
+            ),
+            |row| {
+                row.text(1)?
+                    .ok_or_else(|| damaged("the extension has no schema"))
+            },
+        )?;
+        let schema = schema.into_iter().next();
+        schema.ok_or_else(|| damaged("the extension's schema can't be read"))
+    }
+}
+
+/// Waits for locks no longer than `patience`, until the transaction ends.
+pub fn be_patient(patience: Duration) {
+    let patience = CString::new(patience.as_millis().max(1).to_string()).unwrap_or_default();
+    // SAFETY: a valid value of the setting.
+    unsafe { set_locally(c"lock_timeout", &patience) };
 }
 
 /// An error of what was read, rather than of reading it.

@@ -1,4 +1,5 @@
-//! The launcher, which has databases' tables read that share a pool, and its visitors.
+//! The launcher, which ends leases whose time is up and has databases' tables read that share a pool,
+//! and its visitors.
 //!
 //! No login needs them unless its license is pooled: what other databases add to a pool must have
 //! been read once since the start, and again after each change. The launcher is connected to no
@@ -13,11 +14,13 @@ use std::ffi::c_int;
 use std::time::Duration;
 
 use pgrx::bgworkers::{
-    BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags,
+    BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime,
+    DynamicBackgroundWorker, SignalWakeFlags,
 };
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
 
+use crate::lease::expiry;
 use crate::ledger::table::Table;
 use crate::ledger::{Database, Ledger};
 use crate::licenses::{self, LoadError};
@@ -27,6 +30,9 @@ use crate::settings;
 
 /// How soon the launcher tries again what did not work.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long the launcher lets leases whose time is up come together: they end within a second.
+const EXPIRY_PAUSE: Duration = Duration::from_millis(300);
 
 /// How long a visitor waits for a lock on the tables, well below the five seconds that DROP
 /// DATABASE waits for it.
@@ -59,7 +65,7 @@ pub extern "C-unwind" fn pg_seats_launcher(_argument: pg_sys::Datum) {
         );
         unguarded::before_shmem_exit(Some(on_launcher_exit), pg_sys::Datum::from(0));
     }
-    read_committed_by_default();
+    settle_defaults();
     memory::set_launcher(true);
     Launcher::default().run();
     // SAFETY: ends this process; with status 1 it is started again unless the server stops.
@@ -96,15 +102,18 @@ impl Launcher {
                 self.note_all_databases();
             }
             let all_read = self.visit_unread();
-            let pause = (!all_read || self.lacks_room || in_recovery).then_some(RETRY);
+            let retry = (!all_read || self.lacks_room || in_recovery).then_some(RETRY);
+            let pause = retry.into_iter().chain(next_expiry()).min();
             if !BackgroundWorker::wait_latch(pause) {
                 return;
             }
+            expiry::end_due_leases();
         }
     }
 
     /// Reads the configuration again. Where superusers begin or cease to count, those in every
-    /// database of a pool do.
+    /// database of a pool do. Sessions that wait in line learn of a softer enforcement: they read the
+    /// configuration only when their statement has ended.
     fn reload(&mut self) {
         let before = settings::exempt_superusers();
         // SAFETY: as every worker does on SIGHUP.
@@ -112,6 +121,7 @@ impl Launcher {
         if settings::exempt_superusers() != before {
             memory::write(|ledger| ledger.revisit_all());
         }
+        memory::write(|ledger| ledger.enforce_line(settings::enforcement()));
     }
 
     /// Notes every database that can be connected to, so that it is visited.
@@ -182,15 +192,36 @@ impl Launcher {
             return false;
         };
         self.lacks_workers = false;
-        if visitor.wait_for_shutdown().is_err() {
+        if !wait_for(&visitor) {
             return false;
         }
         let lost = known(database).is_some_and(|known| known.visitors == before.visitors);
         if lost {
             unless_changed_since(before, |ledger| ledger.visitor_lost(database));
         }
-        !lost && known(database).is_none_or(|known| !known.has_failed())
+        !lost && known(database).is_none_or(|known| !known.has_failed() && known.ended == 0)
     }
+}
+
+/// Waits until a visitor has ended; false when the server has. Leases end meanwhile as well.
+fn wait_for(visitor: &DynamicBackgroundWorker) -> bool {
+    loop {
+        pgrx::check_for_interrupts!();
+        match visitor.pid() {
+            Err(BackgroundWorkerStatus::Stopped) => return true,
+            Err(BackgroundWorkerStatus::PostmasterDied) => return false,
+            Ok(_) | Err(_) => {}
+        }
+        if !BackgroundWorker::wait_latch(next_expiry()) {
+            return false;
+        }
+        expiry::end_due_leases();
+    }
+}
+
+/// When to look for leases whose time is up; rather seldom, since each look costs a pass over all.
+fn next_expiry() -> Option<Duration> {
+    Some(expiry::next_due_in()?.max(EXPIRY_PAUSE))
 }
 
 /// A visit that failed says nothing of a change that came meanwhile.
@@ -239,17 +270,24 @@ fn attach_signal_handlers() {
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP);
 }
 
-/// A standby refuses transactions that are serializable by default; the autovacuum workers do this
-/// too.
-fn read_committed_by_default() {
-    // SAFETY: a valid setting of every supported version.
-    unsafe {
-        unguarded::SetConfigOption(
-            c"default_transaction_isolation".as_ptr(),
-            c"read committed".as_ptr(),
-            pg_sys::GucContext::PGC_SUSET,
-            pg_sys::GucSource::PGC_S_OVERRIDE,
-        );
+/// What a worker's transactions are like, whatever the server or the database sets for others: a
+/// standby refuses those that are serializable, one that is read-only deletes no rows, and another
+/// server's silence must not keep the launcher waiting.
+fn settle_defaults() {
+    for (name, value) in [
+        (c"default_transaction_isolation", c"read committed"),
+        (c"default_transaction_read_only", c"off"),
+        (c"synchronous_commit", c"local"),
+    ] {
+        // SAFETY: valid settings of every supported version.
+        unsafe {
+            unguarded::SetConfigOption(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
+                pg_sys::GucSource::PGC_S_OVERRIDE,
+            );
+        }
     }
 }
 
@@ -267,10 +305,17 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
             0,
         );
     }
-    read_committed_by_default();
+    settle_defaults();
     memory::write(|ledger| ledger.visitor_arrived(database));
     let before = known(database);
-    let result = BackgroundWorker::transaction(|| licenses::load(database, VISITOR_PATIENCE));
+    let result = if licenses::current(database).is_some() {
+        Ok(())
+    } else {
+        BackgroundWorker::transaction(|| licenses::load(database, VISITOR_PATIENCE).map(drop))
+    };
+    if known(database).is_some_and(|known| known.ended > 0) {
+        expiry::bury(database, VISITOR_PATIENCE);
+    }
     if let Err(error) = result {
         if let Some(before) = before {
             unless_changed_since(before, |ledger| ledger.visit_failed(database));

@@ -84,6 +84,7 @@ fn exempt_sessions_take_no_seat() {
             exempt_hosts(Hosts::LOCAL),
             exempt_hosts(Hosts::new([10, 1, 0, 0].into(), 16)),
         ],
+        ..Rows::default()
     };
     let far = "10.2.0.1";
     assert_eq!(exempt(rows(), session(3, far)), Some(Exempt::Role));

@@ -5,6 +5,9 @@
 //! * [`counting`]: who takes a seat, who is denied, and what is counted, one test a rule
 //! * [`pools`]: databases that count together, and rules of counting that disagree
 //! * [`claims`]: which license a login claims, who is exempt, and the words for a license's state
+//! * [`checkouts`]: seats that sessions check out
+//! * [`leases`]: how leases last and end, and what becomes of holds when rows change
+//! * [`line`]: who is called, and when
 //! * [`generations`]: changes of the tables, and the rules read before, while and after
 //! * [`naive`]: the counting rules by brute force over a list of sessions
 //! * [`history`]: random histories, after each step of which ledger and naive model must agree
@@ -17,10 +20,13 @@
     reason = "a test fails by panicking"
 )]
 
+mod checkouts;
 mod claims;
 mod counting;
 mod generations;
 mod history;
+mod leases;
+mod line;
 mod naive;
 mod pools;
 mod server;

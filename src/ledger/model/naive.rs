@@ -1,5 +1,6 @@
-//! The counting rules by brute force: a list of sessions and each database's rows, from which every
-//! answer is worked out anew. It shares no code with the ledger beyond the words of its questions.
+//! The counting rules by brute force: lists of sessions, of what applications hold and of those in
+//! line, and each database's rows, from which every answer is worked out anew. It shares no code with
+//! the ledger beyond the words of its questions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,22 +32,90 @@ pub struct Company {
     pub exempt_hosts: Vec<&'static str>,
 }
 
-/// A client.
-#[derive(Clone, Debug)]
-pub struct Person {
-    pub database: u32,
+/// Whose seat it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct User {
     /// Role 1 is a superuser.
     pub role: u32,
     pub host: &'static str,
     pub workstation: &'static str,
+    pub client_user: &'static str,
+}
+
+/// A client.
+#[derive(Clone, Debug)]
+pub struct Person {
+    pub database: u32,
+    pub user: User,
     pub application: &'static str,
     pub replication: bool,
 }
 
 impl Person {
     pub fn superuser(&self) -> bool {
-        self.role == 1
+        self.user.role == 1
     }
+}
+
+/// What an application asks for, in the session at this place.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    pub place: usize,
+    pub database: u32,
+    pub product: &'static str,
+    pub user: User,
+    /// The lease that it is to be, and how long it lasts; else it is a checkout.
+    pub lease: Option<(u8, Minutes)>,
+    /// The tally where its product counts, or did while it was licensed.
+    pub tally: TallyName,
+}
+
+impl Claim {
+    pub fn holder(&self) -> Holder {
+        match self.lease {
+            Some((number, _)) => Holder::Lease(number),
+            None => Holder::Checkout(self.place, self.product, self.user.client_user),
+        }
+    }
+}
+
+/// What an application holds.
+#[derive(Clone, Debug)]
+pub struct Hold {
+    pub claim: Claim,
+    pub times: u32,
+    /// The transaction that took the lease goes on.
+    pub pending: bool,
+    /// The lease's time was up.
+    pub ended: bool,
+    pub expires: Minutes,
+}
+
+/// Somebody in line.
+#[derive(Clone, Debug)]
+pub struct Wait {
+    pub claim: Claim,
+    pub ticket: u64,
+    /// It has its seat: with this verdict.
+    pub called: Option<Verdict>,
+}
+
+/// Who holds a seat. A checkout: the session's place, the product, the application's user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holder {
+    Login(usize),
+    Checkout(usize, &'static str, &'static str),
+    Lease(u8),
+    Newcomer,
+}
+
+/// Somebody who holds or asks for a seat. Where every connection counts, each run counts.
+#[derive(Clone, Debug)]
+pub struct Seeker {
+    holder: Holder,
+    tally: TallyName,
+    user: User,
+    run: String,
 }
 
 /// The rows in force in a database, with the setting that they were read under.
@@ -59,8 +128,8 @@ pub struct InForce {
 /// What tells tallies apart: database (0 for a pool), pool, product.
 pub type TallyName = (u32, &'static str, &'static str);
 
-/// Who shares a seat with whom: for each seat the places of its sessions.
-pub type Sharing = BTreeSet<BTreeSet<usize>>;
+/// Who shares a seat with whom: for each seat its holders.
+pub type Sharing = BTreeSet<BTreeSet<Holder>>;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
@@ -79,6 +148,10 @@ pub struct Naive {
     pub people: BTreeMap<usize, Person>,
     /// Places of those whom no rules have judged.
     pub unjudged: BTreeSet<usize>,
+    pub holds: Vec<Hold>,
+    pub line: Vec<Wait>,
+    /// Leases that are lent to the transactions of sessions.
+    pub lent: BTreeSet<(usize, u8)>,
     pub max_seats: usize,
 }
 
@@ -90,10 +163,11 @@ impl Naive {
         if person.superuser() {
             return force.exempt_superusers || person.replication;
         }
-        let role = |r: &&str| is_member(person.role, r) || **r == format!("r{}", person.role);
+        let User { role, host, .. } = person.user;
+        let role = |r: &&str| is_member(role, r) || **r == format!("r{role}");
         let host = |h: &&str| match *h {
-            "10.1.0.0/16" => person.host.starts_with("10.1."),
-            one => one == person.host,
+            "10.1.0.0/16" => host.starts_with("10.1."),
+            one => one == host,
         };
         person.replication
             || force.company.exempt_roles.iter().any(role)
@@ -128,30 +202,67 @@ impl Naive {
         tallies
     }
 
+    pub fn row(&self, database: u32, product: &str) -> Option<&Row> {
+        let rows = &self.in_force.get(&database)?.company.rows;
+        rows.iter().find(|row| row.product == product)
+    }
+
+    /// The login of the session at this place.
+    pub fn login(&self, place: usize, person: &Person) -> Option<Seeker> {
+        let row = self.claimed(person).filter(|_| !self.is_exempt(person))?;
+        Some(Seeker {
+            holder: Holder::Login(place),
+            tally: tally_name(person.database, row),
+            user: person.user,
+            run: format!("session {place}"),
+        })
+    }
+
+    /// A claim that counts: its product is licensed, and its session is not exempt. Leases always
+    /// count.
+    pub fn counted(&self, claim: &Claim) -> Option<Seeker> {
+        let row = self.row(claim.database, claim.product)?;
+        let run = match claim.lease {
+            Some((number, _)) => format!("lease {number}"),
+            None if self.is_exempt(&self.people[&claim.place]) => return None,
+            None => format!("session {}", claim.place),
+        };
+        Some(Seeker {
+            holder: claim.holder(),
+            tally: tally_name(claim.database, row),
+            user: claim.user,
+            run,
+        })
+    }
+
+    /// All who hold seats.
+    fn seated(&self) -> Vec<Seeker> {
+        let judged = |place: &usize| !self.unjudged.contains(place);
+        let people = self.people.iter().filter(|(place, _)| judged(place));
+        let logins = people.filter_map(|(place, person)| self.login(*place, person));
+        let holds = self.holds.iter().filter(|hold| !hold.ended);
+        let holds = holds.filter_map(|hold| self.counted(&hold.claim));
+        logins.chain(holds).collect()
+    }
+
     /// The sharing of a tally's seats under each rule that gives most of them; several only where
     /// rules that can't be ranked give equally many. A newcomer counts in the comparison.
-    pub fn sharings(&self, tally: TallyName, newcomer: Option<&Person>) -> Vec<Sharing> {
-        let mut counted: Vec<(usize, &Person)> = self
-            .people
-            .iter()
-            .filter(|(place, _)| !self.unjudged.contains(place))
-            .map(|(place, person)| (*place, person))
-            .collect();
-        counted.extend(newcomer.map(|person| (usize::MAX, person)));
-        counted.retain(|(_, person)| {
-            !self.is_exempt(person)
-                && self
-                    .claimed(person)
-                    .is_some_and(|row| tally_name(person.database, row) == tally)
+    pub fn sharings(&self, tally: TallyName, newcomer: Option<&Seeker>) -> Vec<Sharing> {
+        let newcomer = newcomer.map(|newcomer| Seeker {
+            holder: Holder::Newcomer,
+            ..newcomer.clone()
         });
+        let mut seekers = self.seated();
+        seekers.extend(newcomer);
+        seekers.retain(|seeker| seeker.tally == tally);
         let rules = self.tallies().remove(&tally).unwrap_or_default();
         let mut sharings: Vec<Sharing> = rules
             .iter()
             .map(|rule| {
-                let mut seats: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
-                for (place, person) in &counted {
-                    let seat = seats.entry(identity(rule, person, *place)).or_default();
-                    seat.insert(*place);
+                let mut seats: BTreeMap<String, BTreeSet<Holder>> = BTreeMap::new();
+                for seeker in &seekers {
+                    let seat = seats.entry(identity(rule, &seeker.user, &seeker.run));
+                    seat.or_default().insert(seeker.holder);
                 }
                 seats.into_values().collect()
             })
@@ -167,23 +278,20 @@ impl Naive {
         self.sharings(tally, None).first().map_or(0, BTreeSet::len)
     }
 
-    /// The answers that a counted newcomer may get for the row that it claims: one, save where rules
-    /// of counting that can't be ranked give equally many seats.
-    pub fn verdicts(&self, person: &Person, now: Minutes) -> Vec<Verdict> {
-        let Some(row) = self.claimed(person).filter(|_| !self.is_exempt(person)) else {
+    /// The answers that a newcomer may get for a row: one, save where rules of counting that can't be
+    /// ranked give equally many seats. Who is not counted is in.
+    pub fn verdicts(&self, row: &Row, newcomer: Option<&Seeker>, now: Minutes) -> Vec<Verdict> {
+        let Some(newcomer) = newcomer else {
             return vec![Verdict::In];
         };
-        if let Some(from) = row.from.filter(|from| now < *from) {
-            return vec![Verdict::NotYetValid(from)];
+        if let Some(verdict) = out_of_dates(row, now) {
+            return vec![verdict];
         }
-        if let Some(until) = row.until.filter(|until| now >= until + row.grace) {
-            return vec![Verdict::Expired(until)];
-        }
-        let tally = tally_name(person.database, row);
+        let tally = newcomer.tally;
         let others = self.tallies().into_keys().filter(|name| *name != tally);
         let seats_elsewhere: usize = others.map(|name| self.in_use(name)).sum();
         let verdict = |sharing: Sharing| {
-            if !sharing.contains(&BTreeSet::from([usize::MAX])) {
+            if !sharing.contains(&BTreeSet::from([Holder::Newcomer])) {
                 return Verdict::In;
             }
             let in_use = sharing.len() as i64 - 1;
@@ -206,9 +314,126 @@ impl Naive {
                 Verdict::In
             }
         };
-        let sharings = self.sharings(tally, Some(person)).into_iter();
+        let sharings = self.sharings(tally, Some(newcomer)).into_iter();
         sharings.map(verdict).collect()
     }
+
+    /// There is room for one more hold, and for those of everyone in line.
+    pub fn has_room(&self) -> bool {
+        self.holds.len() + self.line.len() < self.max_seats
+    }
+
+    /// Two rules of counting, neither of which always gives more seats: which one rules can depend on
+    /// who asked before.
+    pub fn has_rivals(&self) -> bool {
+        self.tallies().values().any(|rules| {
+            let fine = rules.contains("session") || rules.contains("user_host");
+            !fine && rules.contains("host") && rules.len() > 1
+        })
+    }
+
+    /// Somebody in line who would not wait if it asked now.
+    pub fn waits_in_vain(&self, wait: &Wait, now: Minutes) -> bool {
+        let Claim {
+            database, product, ..
+        } = wait.claim;
+        let row = self.row(database, product);
+        self.counted(&wait.claim).is_none()
+            || row.is_some_and(|row| row.enforcement != "on" || out_of_dates(row, now).is_some())
+    }
+
+    /// The verdicts on somebody in line, were it called now.
+    pub fn verdicts_in_line(&self, wait: &Wait, now: Minutes) -> Vec<Verdict> {
+        match self.row(wait.claim.database, wait.claim.product) {
+            Some(row) => self.verdicts(row, self.counted(&wait.claim).as_ref(), now),
+            None => vec![],
+        }
+    }
+
+    /// Gives free seats to the first in line who may have them.
+    pub fn serve(&mut self, now: Minutes) {
+        let first = self.line.iter().position(|wait| {
+            wait.called.is_none()
+                && !self.waits_in_vain(wait, now)
+                && self.verdicts_in_line(wait, now).iter().all(is_in)
+        });
+        if let Some(first) = first {
+            self.call(first, now);
+            self.serve(now);
+        }
+    }
+
+    /// Somebody in line gets its seat.
+    pub fn call(&mut self, at: usize, now: Minutes) {
+        let verdicts = self.verdicts_in_line(&self.line[at], now);
+        let wait = &mut self.line[at];
+        wait.called = Some(verdicts.first().cloned().unwrap_or(Verdict::In));
+        let claim = wait.claim;
+        self.hold(claim, now);
+    }
+
+    pub fn hold(&mut self, claim: Claim, now: Minutes) {
+        self.holds.push(Hold {
+            claim,
+            times: 1,
+            pending: claim.lease.is_some(),
+            ended: false,
+            expires: now + claim.lease.map_or(0, |(_, ttl)| ttl),
+        });
+    }
+
+    /// Somebody goes out of line, with what it was given.
+    pub fn step_out(&mut self, place: usize) {
+        let at = self.line.iter().position(|wait| wait.claim.place == place);
+        if let Some(wait) = at.map(|at| self.line.remove(at))
+            && wait.called.is_some()
+        {
+            let holder = wait.claim.holder();
+            self.holds.retain(|hold| hold.claim.holder() != holder);
+        }
+    }
+
+    /// A session may use a product: it is a superuser's or exempt, the product is not enforced, or it, its identity or
+    /// a lease that it was lent has a seat.
+    pub fn may_use(&self, place: usize, product: &'static str) -> bool {
+        let person = &self.people[&place];
+        let row = self.row(person.database, product).unwrap();
+        let tally = tally_name(person.database, row);
+        let own = Seeker {
+            holder: Holder::Newcomer,
+            tally,
+            user: person.user,
+            run: format!("session {place}"),
+        };
+        let has_seat = |seeker: Seeker| {
+            seeker.tally == tally
+                && match seeker.holder {
+                    Holder::Login(at) | Holder::Checkout(at, ..) => at == place,
+                    Holder::Lease(number) => self.lent.contains(&(place, number)),
+                    Holder::Newcomer => false,
+                }
+        };
+        person.superuser()
+            || self.is_exempt(person)
+            || row.enforcement != "on"
+            || self.seated().into_iter().any(has_seat)
+            || self
+                .sharings(tally, Some(&own))
+                .iter()
+                .any(|sharing| !sharing.contains(&BTreeSet::from([Holder::Newcomer])))
+    }
+}
+
+pub fn is_in(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::In | Verdict::Overdraft { .. })
+}
+
+fn out_of_dates(row: &Row, now: Minutes) -> Option<Verdict> {
+    if let Some(from) = row.from.filter(|from| now < *from) {
+        return Some(Verdict::NotYetValid(from));
+    }
+    let until = row.until.filter(|until| now >= until + row.grace)?;
+    Some(Verdict::Expired(until))
 }
 
 pub fn tally_name(database: u32, row: &Row) -> TallyName {
@@ -219,22 +444,23 @@ pub fn tally_name(database: u32, row: &Row) -> TallyName {
 }
 
 /// Counting rules 1, 2 and 4 as text.
-fn identity(rule: &str, person: &Person, place: usize) -> String {
-    let Person {
+fn identity(rule: &str, user: &User, run: &str) -> String {
+    let User {
         role,
         host,
         workstation,
-        ..
-    } = person;
-    match rule {
-        "session" => format!("session {place}"),
+        client_user,
+    } = user;
+    let of = match rule {
+        "session" => run.to_owned(),
         "user_host" => format!("{role} on {host}, {workstation}"),
         "user" => format!("{role}, {workstation}"),
         "host" => format!("{host}, {workstation}"),
         "user_workstation" if workstation.is_empty() => format!("{role} on host {host}"),
         "user_workstation" => format!("{role} on workstation {workstation}"),
         other => panic!("{other}"),
-    }
+    };
+    format!("{of}; {client_user}")
 }
 
 pub fn timestamp(minutes: Minutes) -> i64 {

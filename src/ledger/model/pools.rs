@@ -103,7 +103,7 @@ fn the_rule_of_a_dropped_database_rules_no_longer() {
     server.enters(session(2, PC1));
     server.enters(session(2, PC2));
     assert_eq!(server.in_use("crm"), 2);
-    server.ledger.with(|l| l.forget(2));
+    server.ledger.with(|l| l.forget(2, 0));
     assert_eq!((server.in_use("crm"), server.seats_taken()), (1, 1));
     server.enters(session(2, PC3));
     assert_eq!(server.in_use("crm"), 1);

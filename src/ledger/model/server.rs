@@ -4,21 +4,30 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::ledger::identity::{Host, Name, Text, Who};
+use crate::ledger::hold::{Hold, LeaseId};
+use crate::ledger::identity::{Host, Label, Name, Text, Who};
 use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey, Timestamp};
 use crate::ledger::map::{MapLedger, Room};
-use crate::ledger::rules::{Exemption, Facts, Hosts, Rules};
+use crate::ledger::rules::{Exemption, Facts, Hosts, Rules, StoredLease};
 use crate::ledger::session::{Session, Standing};
 use crate::ledger::table::Table;
-use crate::ledger::{Answer, Judged, Published, Remark, Viewpoint};
+use crate::ledger::{
+    Answer, Claimed, Judged, MayUse, NewLease, Published, Receipt, Remark, Tally, Viewpoint, Want,
+};
 
 pub const MINUTE: Timestamp = 60_000_000;
+
+/// How long the tests' leases last.
+pub const TTL: Timestamp = 5 * MINUTE;
 
 /// The rows of one database's tables.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
     pub licenses: Vec<License>,
     pub exemptions: Vec<Exemption>,
+    /// The OID of the table of leases, 0 where there is none.
+    pub leases_of: u32,
+    pub leases: Vec<StoredLease>,
 }
 
 pub struct Server {
@@ -29,6 +38,8 @@ pub struct Server {
     pub exempt_superusers: bool,
     pub in_recovery: bool,
     logins: u64,
+    /// The session that took each lease.
+    takers: BTreeMap<LeaseId, u64>,
 }
 
 pub const ROOM: Room = Room {
@@ -49,6 +60,7 @@ impl Server {
             exempt_superusers: true,
             in_recovery: false,
             logins: 0,
+            takers: BTreeMap::new(),
         }
     }
 
@@ -82,7 +94,11 @@ impl Server {
     /// Reads a database's tables.
     pub fn read(&mut self, database: u32) -> Rules {
         let generation = self.ledger.with(|l| l.generation(database)).unwrap();
-        let rows = self.tables.get(&database).cloned().unwrap_or_default();
+        let mut rows = self.tables.get(&database).cloned().unwrap_or_default();
+        rows.leases.sort_by_key(|lease| lease.product);
+        if self.ledger.with(|l| l.leases_of(database)) == rows.leases_of {
+            rows.leases.clear();
+        }
         Rules {
             generation,
             outdated: false,
@@ -92,6 +108,9 @@ impl Server {
             read_at: self.now,
             licenses: placed(database, rows.licenses, |row, key| row.key = key),
             exemptions: placed(database, rows.exemptions, |row, key| row.key = key),
+            leases_of: rows.leases_of,
+            long_names: rows.leases.iter().filter(|l| l.long_name.is_some()).count(),
+            leases: rows.leases,
         }
     }
 
@@ -166,7 +185,8 @@ impl Server {
     }
 
     pub fn log_out(&mut self, place: usize) {
-        self.ledger.with(|l| l.release(place));
+        let now = self.now;
+        self.ledger.with(|l| l.release(place, now));
     }
 
     fn stamp(&mut self, session: &mut Session) {
@@ -191,6 +211,244 @@ impl Server {
     pub fn seats_taken(&mut self) -> usize {
         self.ledger.with(|l| l.seats.len())
     }
+
+    /// The tally of a product that counts in one.
+    pub fn tally(&mut self, product: &str) -> Tally {
+        self.ledger.with(|l| {
+            let mut found = None;
+            l.tallies.each(|t| {
+                if t.product == name(product) {
+                    assert!(found.replace(*t).is_none());
+                }
+            });
+            found.unwrap()
+        })
+    }
+
+    /// Asks for a seat as the session at this place, as the server's functions do.
+    pub fn claim(&mut self, at: usize, product: &str, want: Want, patient: bool) -> Claimed {
+        let session = self.ledger.sessions[at];
+        if !self.is_current(session.database) {
+            let published = self.load(session.database);
+            assert!(matches!(published, Published::InForce { .. }));
+        }
+        let judged = self.judged_for(at, product);
+        if let Some(lease) = want.lease {
+            self.takers.insert(lease.id, session.number);
+        }
+        self.ledger.with(|l| l.claim(at, &judged, &want, patient))
+    }
+
+    /// What the session at this place brings along when it asks for a product.
+    pub fn judged_for(&mut self, at: usize, product: &str) -> Judged {
+        let session = self.ledger.sessions[at];
+        let license = self.ledger.with(|l| {
+            let mut license = None;
+            l.licenses.each(|row| {
+                if row.key.database == session.database && row.product == name(product) {
+                    license = Some(row.key.place);
+                }
+            });
+            license
+        });
+        Judged {
+            standing: Standing {
+                exempt: session.exempt,
+                license,
+            },
+            ..self.judge(&session)
+        }
+    }
+
+    /// A checkout that must get its seat without a remark.
+    pub fn checks_out(&mut self, at: usize, product: &str, client_user: &str) -> Receipt {
+        held(self.claim(at, product, want(client_user), false))
+    }
+
+    pub fn check_in(&mut self, at: usize, product: &str, client_user: &str) -> bool {
+        let now = self.now;
+        self.ledger
+            .with(|l| l.check_in(at, &name(product), &Label::of(client_user), now))
+    }
+
+    pub fn check_in_all(&mut self, at: usize) {
+        let now = self.now;
+        self.ledger.with(|l| l.check_in_all(at, now));
+    }
+
+    /// A claim that must stand in line; gives its ticket.
+    pub fn waits(&mut self, at: usize, product: &str, want: Want) -> u64 {
+        match self.claim(at, product, want, true) {
+            Claimed::Waits(ticket) => ticket,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn collect(&mut self, ticket: u64) -> Option<Receipt> {
+        self.ledger.with(|l| l.collect(ticket))
+    }
+
+    pub fn leave(&mut self, ticket: u64) {
+        let now = self.now;
+        self.ledger.with(|l| l.leave(ticket, now));
+    }
+
+    pub fn waits_in_vain(&mut self, ticket: u64) -> bool {
+        let now = self.now;
+        self.ledger.with(|l| l.may_wait_until(ticket, now).is_err())
+    }
+
+    /// The places of those whom the last changes wake.
+    pub fn woken(&mut self) -> Vec<usize> {
+        let mut woken = vec![];
+        self.ledger.with(|l| {
+            if std::mem::take(&mut l.head.ring) {
+                l.each_to_wake(|at| woken.push(at));
+            }
+        });
+        woken.sort();
+        woken
+    }
+
+    /// A lease that must get its seat without a remark, in a transaction that goes on.
+    pub fn leases(&mut self, at: usize, product: &str, want: Want) -> Receipt {
+        held(self.claim(at, product, want, false))
+    }
+
+    /// The transaction that took a lease commits.
+    pub fn commit_lease(&mut self, id: LeaseId) {
+        let hold = self.hold(id).expect("a lease");
+        let text = self.ledger.with(|l| l.long_name(&hold.who.client_user));
+        let product = self
+            .ledger
+            .with(|l| l.tallies.get(&hold.tally).unwrap().product);
+        let rows = self.tables.entry(hold.database).or_default();
+        rows.leases.push(StoredLease {
+            id,
+            product,
+            who: hold.who,
+            long_name: text,
+            ttl: hold.ttl,
+        });
+        self.ledger.with(|l| l.commit_lease(id));
+    }
+
+    /// The transaction that took a lease rolls back, or one that released it commits.
+    pub fn drop_lease(&mut self, id: LeaseId) {
+        for rows in self.tables.values_mut() {
+            rows.leases.retain(|lease| lease.id != id);
+        }
+        let now = self.now;
+        self.ledger.with(|l| l.drop_lease(id, now));
+    }
+
+    pub fn heartbeat(&mut self, at: usize, id: LeaseId) -> Option<Timestamp> {
+        let now = self.now;
+        let own = self.takers.get(&id) == Some(&self.ledger.sessions[at].number);
+        self.ledger.with(|l| l.heartbeat(at, id, own, now))
+    }
+
+    /// A lease that has not ended.
+    pub fn lease(&mut self, id: LeaseId) -> Option<Hold> {
+        self.ledger.with(|l| l.lease(id).copied())
+    }
+
+    /// A lease that has ended or not.
+    pub fn hold(&mut self, id: LeaseId) -> Option<Hold> {
+        let key = crate::ledger::hold::HoldKey::lease(id);
+        self.ledger.with(|l| l.holds.get(&key).copied())
+    }
+
+    /// What the launcher does when a lease's time may be up.
+    pub fn end_due_leases(&mut self) -> Vec<LeaseId> {
+        let now = self.now;
+        let mut due = vec![];
+        self.ledger.with(|l| {
+            if l.head.next_due <= now {
+                l.head.next_due = Timestamp::MAX;
+                let next = l.each_due(now, |id| due.push(id));
+                l.expire(&due, now);
+                l.head.next_due = l.head.next_due.min(next);
+            }
+        });
+        due
+    }
+
+    /// What a visitor does with the rows of leases that have ended.
+    pub fn bury(&mut self, database: u32) -> Vec<LeaseId> {
+        let mut ended = vec![];
+        self.ledger
+            .with(|l| l.each_ended(database, |id| ended.push(id)));
+        if let Some(rows) = self.tables.get_mut(&database) {
+            rows.leases.retain(|lease| !ended.contains(&lease.id));
+        }
+        self.ledger.with(|l| l.bury(&ended));
+        ended
+    }
+
+    pub fn may_use(&mut self, at: usize, product: &str) -> bool {
+        let enforcement = self.enforcement;
+        let answer = self
+            .ledger
+            .with(|l| l.may_use(at, &name(product), None, enforcement));
+        assert_ne!(answer, MayUse::Unlicensed);
+        answer == MayUse::Yes
+    }
+
+    /// That nothing is left of anybody: neither seats, nor holds, nor waits, nor names, nor counts.
+    pub fn assert_empty(&mut self) {
+        self.ledger.with(|l| {
+            assert_eq!(l.seats.len(), 0, "seats");
+            assert_eq!(l.holds.len(), 0, "holds");
+            assert_eq!(l.waits.len(), 0, "waits");
+            assert_eq!(l.long_names.len(), 0, "long names");
+            l.tallies
+                .each(|t| assert_eq!((t.in_use, t.users, t.waiting), (0, 0, 0), "{t:?}"));
+            l.databases.each(|d| assert_eq!(d.ended, 0, "{d:?}"));
+        });
+    }
+}
+
+/// The receipt of a claim that must get its seat without a remark.
+pub fn held(claimed: Claimed) -> Receipt {
+    match claimed {
+        Claimed::Held(receipt) => {
+            assert_eq!(receipt.remark, Remark::None);
+            receipt
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What an application asks for its user; without a name, for the session's own.
+pub fn want(client_user: &str) -> Want {
+    let label = Label::of(client_user);
+    Want {
+        client_user: label,
+        long_name: label.is_digest().then(|| Text::new(client_user).unwrap()),
+        lease: None,
+    }
+}
+
+/// The lease of this number that an application asks for its user at a computer.
+pub fn lease(number: u8, client_user: &str, host: &str) -> Want {
+    let address: Option<IpAddr> = host.parse().ok();
+    Want {
+        lease: Some(NewLease {
+            id: id(number),
+            host: address.map_or(Host::LOCAL, |a| Host::of_peer(Some((a, 0)), None)),
+            host_name: Name::EMPTY,
+            ttl: TTL,
+        }),
+        ..want(client_user)
+    }
+}
+
+/// The id of the lease of this number.
+pub fn id(number: u8) -> LeaseId {
+    [
+        number, 0, 0, 0, 0, 0, 0x40, 0, 0x80, 0, 0, 0, 0, 0, 0, number,
+    ]
 }
 
 fn placed<R>(database: u32, mut rows: Vec<R>, set: impl Fn(&mut R, RowKey)) -> Vec<R> {
@@ -287,6 +545,7 @@ pub fn session(role: u32, host: &str) -> Session {
             role,
             host: Host::of_peer(address.map(|a| (a, 0)), None),
             workstation: Name::EMPTY,
+            client_user: Label::EMPTY,
         },
         address: address.map_or(Host::NONE, |a| Host::of_address(a, 0)),
         usename: name(&format!("r{role}")),

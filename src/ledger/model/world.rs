@@ -3,24 +3,37 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::history::Wish;
 use super::history::{History, Step};
 use super::naive::{
-    Company, InForce, Minutes, Naive, Person, Row, Sharing, TallyName, Verdict, tally_name,
-    timestamp,
+    Claim, Company, Holder, InForce, Minutes, Naive, Person, Row, Sharing, TallyName, User,
+    Verdict, Wait, is_in, tally_name, timestamp,
 };
 use super::server::{
-    Rows, Server, exempt_hosts, exempt_role, license, name, of_database, session, with_application,
-    with_workstation,
+    MINUTE, Rows, Server, exempt_hosts, exempt_role, id, lease, license, name, of_database,
+    session, want, with_application, with_workstation,
 };
-use crate::ledger::identity::Text;
+use crate::ledger::hold::{Hold, HoldKey};
+use crate::ledger::identity::{Label, Text};
 use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, OutOfDates};
 use crate::ledger::map::{MapLedger, Room};
 use crate::ledger::rules::Hosts;
-use crate::ledger::session::{SeatKey, Session};
+use crate::ledger::session::{Kind, LENT_MAX, SeatKey, Session};
 use crate::ledger::table::Table;
-use crate::ledger::{Answer, Cause, Denial, Published, Remark};
+use crate::ledger::{Answer, Cause, Claimed, Denial, NewLease, Published, Receipt, Remark, Want};
 
 pub const PLACES: usize = 14;
+
+pub const PRODUCTS: [&str; 3] = ["Books", "Crm", "Pay"];
+
+/// Users of applications; the last two have names that no label has room for, and differ at the end.
+pub const USERS: [&str; 5] = [
+    "",
+    "",
+    "ann",
+    "a name of more than sixty-three bytes, which are as many as a name in PostgreSQL has, 1",
+    "a name of more than sixty-three bytes, which are as many as a name in PostgreSQL has, 2",
+];
 
 pub struct World {
     pub server: Server,
@@ -33,6 +46,14 @@ pub struct World {
     denied: BTreeMap<(u32, &'static str), u64>,
     /// What was seen of each session's seat: the session's number, its seat and the seat's id.
     seen: BTreeMap<u64, (SeatKey, [u8; 16])>,
+    /// The rows of leases: claim and time to live, committed.
+    leases: BTreeMap<u8, Claim>,
+    /// The number of the last lease.
+    last_lease: u8,
+    /// Databases whose leases were read since the start.
+    leases_read: BTreeSet<u32>,
+    /// Places of those who were woken and have not looked yet.
+    awake: BTreeSet<usize>,
 }
 
 impl World {
@@ -49,6 +70,10 @@ impl World {
             high_water: BTreeMap::new(),
             denied: BTreeMap::new(),
             seen: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            last_lease: 0,
+            leases_read: BTreeSet::new(),
+            awake: BTreeSet::new(),
         };
         world.server.now = timestamp(0);
         for (database, company) in (1..).zip(&history.first) {
@@ -69,6 +94,7 @@ impl World {
                     let place = self.server.log_in_blindly(session_of(person));
                     self.naive.people.insert(place, person.clone());
                     self.naive.unjudged.insert(place);
+                    self.serve();
                 }
             }
             Step::Logout(index) => {
@@ -92,6 +118,7 @@ impl World {
             Step::Rollback(database) => self.server.change(*database, |_| ()),
             Step::Read(database) => self.load(*database),
             Step::Drop(database) => {
+                self.leases.retain(|_, claim| claim.database != *database);
                 let people = self.naive.people.clone();
                 for (place, _) in people.iter().filter(|(_, p)| p.database == *database) {
                     self.log_out(*place);
@@ -99,8 +126,14 @@ impl World {
                 self.check();
                 self.tables.remove(database);
                 self.server.tables.remove(database);
-                self.server.ledger.with(|l| l.forget(*database));
+                let now = self.server.now;
+                self.server.ledger.with(|l| l.forget(*database, now));
                 self.naive.in_force.remove(database);
+                self.naive
+                    .holds
+                    .retain(|hold| hold.claim.database != *database);
+                self.leases_read.remove(database);
+                self.serve();
                 self.denied.retain(|(d, _), _| d != database);
             }
             Step::Crash => {
@@ -112,31 +145,509 @@ impl World {
                 self.denied.clear();
                 self.high_water.clear();
                 self.seen.clear();
+                self.leases_read.clear();
+                self.awake.clear();
+                // As visitors do.
+                for database in 1..=3 {
+                    self.load(database);
+                }
             }
             Step::ExemptSuperusers(exempt) => self.server.exempt_superusers = *exempt,
             Step::Enforcement(word) => {
                 self.server.enforcement = Enforcement::from_word(word).unwrap();
             }
-            Step::Wait(minutes) => {
+            Step::TimePasses(minutes) => {
                 self.minute += minutes;
                 self.server.now = timestamp(self.minute);
             }
+            call => self.call(call),
         }
         if let Step::Rollback(database) = step {
             self.unread.insert(*database);
         }
         self.check();
+        self.look();
+        self.check_use();
+    }
+
+    /// What applications do.
+    fn call(&mut self, step: &Step) {
+        let nth = |len: usize, index: &proptest::sample::Index| (len > 0).then(|| index.index(len));
+        // Who stands in line does nothing else.
+        let in_line: BTreeSet<usize> = self.naive.line.iter().map(|w| w.claim.place).collect();
+        let people: Vec<usize> = self.naive.people.keys().copied().collect();
+        let free: Vec<usize> = people
+            .into_iter()
+            .filter(|p| !in_line.contains(p))
+            .collect();
+        let person = |index| Some(free[nth(free.len(), index)?]);
+        let waits = |index| Some(self.naive.line[nth(self.naive.line.len(), index)?].clone());
+        let lease = |index, pending: Option<bool>| {
+            let leases = self.naive.holds.iter().filter(|hold| {
+                hold.claim.lease.is_some() && pending.is_none_or(|pending| hold.pending == pending)
+            });
+            // A lease that was not collected yet is known to nobody.
+            let leases: Vec<_> = leases
+                .filter(|hold| !in_line.contains(&hold.claim.place) || !hold.pending)
+                .collect();
+            Some(leases[nth(leases.len(), index)?].clone())
+        };
+        match step {
+            Step::Claim(index, wish) => {
+                if let Some(place) = person(index) {
+                    self.wish(place, wish);
+                }
+            }
+            Step::CheckIn(index, product, client_user) => {
+                if let Some(place) = person(index) {
+                    self.check_in(place, product, client_user);
+                }
+            }
+            Step::Discard(index) => {
+                if let Some(place) = person(index) {
+                    self.server.check_in_all(place);
+                    self.naive
+                        .holds
+                        .retain(|hold| hold.claim.lease.is_some() || hold.claim.place != place);
+                    self.serve();
+                }
+            }
+            Step::Collect(index) => {
+                if let Some(wait) = waits(index) {
+                    self.collect(&wait);
+                }
+            }
+            Step::GiveUp(index) => {
+                if let Some(wait) = waits(index) {
+                    self.give_up(&wait);
+                }
+            }
+            Step::EndTransaction(index, commits) => {
+                if let Some(hold) = lease(index, Some(true)) {
+                    self.end_transaction(&hold.claim, *commits);
+                }
+            }
+            Step::Heartbeat(index, of) => {
+                if let (Some(place), Some(hold)) = (person(index), lease(of, None)) {
+                    self.heartbeat(place, hold.claim.lease.unwrap().0);
+                }
+            }
+            Step::EndLent(index) => {
+                if let Some(place) = person(index) {
+                    self.server.ledger.with(|l| l.take_back_lent(place));
+                    self.naive.lent.retain(|(at, _)| *at != place);
+                }
+            }
+            Step::ReleaseLease(index) => {
+                if let Some(hold) = lease(index, Some(false)) {
+                    self.drop_lease(hold.claim.lease.unwrap().0);
+                }
+            }
+            Step::EndDueLeases => self.end_due_leases(),
+            Step::Bury(database) => {
+                let buried = self.server.bury(*database).len();
+                let before = self.naive.holds.len();
+                self.naive
+                    .holds
+                    .retain(|hold| !hold.ended || hold.claim.database != *database);
+                assert_eq!(before - self.naive.holds.len(), buried);
+                self.leases.retain(|number, _| {
+                    self.server
+                        .tables
+                        .values()
+                        .any(|rows| rows.leases.iter().any(|lease| lease.id == id(*number)))
+                });
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn wish(&mut self, place: usize, wish: &Wish) {
+        let Person { database, user, .. } = self.naive.people[&place];
+        let client_user = wish.client_user;
+        let (lease, user) = match wish.lease {
+            None => (
+                None,
+                User {
+                    client_user,
+                    ..user
+                },
+            ),
+            Some((host, ttl)) => {
+                self.last_lease += 1;
+                let user = User {
+                    host,
+                    workstation: "",
+                    client_user,
+                    ..user
+                };
+                (Some((self.last_lease, ttl)), user)
+            }
+        };
+        let claim = Claim {
+            place,
+            database,
+            product: wish.product,
+            user,
+            lease,
+            tally: (database, "", wish.product),
+        };
+        self.claim(claim, wish.patient);
+    }
+
+    /// Loads the rules of a database unless they are current.
+    fn end_due_leases(&mut self) {
+        let mut ended = self.server.end_due_leases();
+        ended.sort();
+        let mut due = vec![];
+        for hold in &mut self.naive.holds {
+            if let Some((number, _)) = hold.claim.lease
+                && !hold.pending
+                && !hold.ended
+                && hold.expires <= self.minute
+            {
+                hold.ended = true;
+                due.push(id(number));
+            }
+        }
+        due.sort();
+        assert_eq!(ended, due);
+        self.serve();
+    }
+
+    fn load_if_need_be(&mut self, database: u32) {
+        let force = self.naive.in_force.get(&database);
+        let current = force.is_some_and(|f| f.exempt_superusers == self.server.exempt_superusers)
+            && !self.unread.contains(&database);
+        assert_eq!(self.server.is_current(database), current);
+        if !current {
+            self.load(database);
+            self.check();
+        }
+    }
+
+    fn claim(&mut self, claim: Claim, patient: bool) {
+        let Claim {
+            place, database, ..
+        } = claim;
+        self.load_if_need_be(database);
+        if self.naive.unjudged.contains(&place) {
+            // Rules that were in force already: others will judge it.
+            return;
+        }
+        let Some(row) = self.naive.row(database, claim.product).cloned() else {
+            return;
+        };
+        let claim = Claim {
+            tally: tally_name(database, &row),
+            ..claim
+        };
+        let tally = self.numbers()[&claim.tally];
+        let seeker = self.naive.counted(&claim);
+        let verdicts = self.naive.verdicts(&row, seeker.as_ref(), self.minute);
+        let former = self
+            .naive
+            .holds
+            .iter()
+            .position(|hold| claim.lease.is_none() && hold.claim.holder() == claim.holder());
+        let has_room = self.naive.has_room();
+        let lacks_room = seeker.is_some() && former.is_none() && !has_room;
+        let spared = self.naive.people[&place].superuser() && claim.lease.is_none();
+        let own = Enforcement::from_word(row.enforcement).unwrap();
+        let enforcement = own.max(self.server.enforcement);
+        let expected: Vec<Expected> = verdicts
+            .into_iter()
+            .map(|verdict| match verdict {
+                verdict if is_in(&verdict) && lacks_room => Verdict::TableFull,
+                verdict => verdict,
+            })
+            .map(|verdict| {
+                let waits = patient && !spared && enforcement == Enforcement::On && has_room;
+                if waits && matches!(verdict, Verdict::Full { .. }) {
+                    return Expected::Waits;
+                }
+                match answer(&verdict, Some(&row), tally, enforcement, spared) {
+                    Answer::Admitted(_) if lacks_room && claim.lease.is_some() => {
+                        match answer(
+                            &Verdict::TableFull,
+                            Some(&row),
+                            tally,
+                            Enforcement::On,
+                            false,
+                        ) {
+                            Answer::Denied(denial) => Expected::Denied(denial),
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                    Answer::Admitted(remark) => Expected::Held(remark),
+                    Answer::Denied(denial) => Expected::Denied(denial),
+                    other => panic!("{other:?}"),
+                }
+            })
+            .collect();
+
+        let claimed = self
+            .server
+            .claim(place, claim.product, want_of(&claim), patient);
+        let got = match claimed {
+            Claimed::Held(receipt) => Expected::Held(receipt.remark),
+            Claimed::Waits(_) => Expected::Waits,
+            Claimed::Denied(denial) => Expected::Denied(denial),
+            Claimed::LeasesDue => {
+                self.end_due_leases();
+                return self.claim(claim, patient);
+            }
+            Claimed::Outdated => panic!("outdated"),
+        };
+        assert!(
+            expected.contains(&got),
+            "{got:?}, expected {expected:?} for {claim:?}"
+        );
+        let complained = match got {
+            Expected::Held(remark) => matches!(remark, Remark::WouldBeDenied(_)),
+            Expected::Denied(_) => enforcement != Enforcement::Off,
+            Expected::Waits => false,
+        };
+        if complained {
+            *self.denied.entry((database, row.product)).or_default() += 1;
+        }
+        match claimed {
+            Claimed::Held(receipt) => {
+                match former {
+                    Some(former) => self.naive.holds[former].times += 1,
+                    None if has_room => self.naive.hold(claim, self.minute),
+                    None => {}
+                }
+                self.serve();
+                self.check_receipt(&claim, receipt);
+            }
+            Claimed::Waits(ticket) => {
+                self.naive.line.push(Wait {
+                    claim,
+                    ticket,
+                    called: None,
+                });
+            }
+            _ => {}
+        }
+        self.check();
+    }
+
+    fn check_receipt(&mut self, claim: &Claim, receipt: Receipt) {
+        let naive = &self.naive;
+        let mut holds = naive.holds.iter();
+        let hold = holds.find(|hold| hold.claim.holder() == claim.holder());
+        let seated = hold.is_some() && naive.counted(claim).is_some();
+        assert_eq!(receipt.seat.is_some(), seated, "{claim:?}");
+        assert_eq!(
+            receipt.in_use,
+            naive.in_use(claim.tally) as i64,
+            "{claim:?}"
+        );
+        let expires = hold.filter(|hold| hold.claim.lease.is_some());
+        assert_eq!(
+            receipt.expires_at,
+            expires.map_or(0, |hold| timestamp(hold.expires))
+        );
+    }
+
+    fn check_in(&mut self, place: usize, product: &'static str, client_user: &'static str) {
+        let holder = Holder::Checkout(place, product, client_user);
+        let at = self
+            .naive
+            .holds
+            .iter()
+            .position(|hold| hold.claim.holder() == holder);
+        assert_eq!(
+            self.server.check_in(place, product, client_user),
+            at.is_some()
+        );
+        if let Some(at) = at {
+            let hold = &mut self.naive.holds[at];
+            hold.times -= 1;
+            if hold.times == 0 {
+                self.naive.holds.remove(at);
+            }
+        }
+        self.serve();
+    }
+
+    fn collect(&mut self, wait: &Wait) {
+        let receipt = self.server.collect(wait.ticket);
+        assert_eq!(receipt.is_some(), wait.called.is_some());
+        if let (Some(receipt), Some(verdict)) = (receipt, &wait.called) {
+            self.awake.remove(&wait.claim.place);
+            self.naive.line.retain(|w| w.ticket != wait.ticket);
+            let claim = wait.claim;
+            let overdraft = matches!(receipt.remark, Remark::Overdraft(_));
+            if !self.naive.has_rivals() {
+                assert_eq!(overdraft, matches!(verdict, Verdict::Overdraft { .. }));
+            }
+            let holder = claim.holder();
+            let holds = &self.naive.holds;
+            let tally = holds.iter().find(|h| h.claim.holder() == holder).unwrap();
+            let tally = tally.claim.tally;
+            self.check_receipt(&Claim { tally, ..claim }, receipt);
+        }
+    }
+
+    fn give_up(&mut self, wait: &Wait) {
+        self.server.leave(wait.ticket);
+        self.awake.remove(&wait.claim.place);
+        self.naive.step_out(wait.claim.place);
+        self.serve();
+        self.check();
+    }
+
+    fn end_transaction(&mut self, claim: &Claim, commits: bool) {
+        let (number, _) = claim.lease.unwrap();
+        if commits {
+            self.server.commit_lease(id(number));
+            self.leases.insert(number, *claim);
+            let mut holds = self.naive.holds.iter_mut();
+            let hold = holds.find(|hold| hold.claim.holder() == claim.holder());
+            hold.unwrap().pending = false;
+        } else {
+            self.drop_lease(number);
+        }
+    }
+
+    fn drop_lease(&mut self, number: u8) {
+        self.server.drop_lease(id(number));
+        self.leases.remove(&number);
+        self.naive
+            .holds
+            .retain(|hold| hold.claim.holder() != Holder::Lease(number));
+        self.serve();
+    }
+
+    fn heartbeat(&mut self, place: usize, number: u8) {
+        let database = self.naive.people[&place].database;
+        let mut holds = self.naive.holds.iter_mut();
+        let hold = holds
+            .find(|hold| hold.claim.holder() == Holder::Lease(number))
+            .unwrap();
+        let theirs = if hold.pending {
+            hold.claim.place == place
+        } else {
+            hold.expires > self.minute
+        };
+        let is_there = hold.claim.database == database && !hold.ended && theirs;
+        let lent = self
+            .naive
+            .lent
+            .iter()
+            .filter(|(at, _)| *at == place)
+            .count();
+        let answer = self.server.heartbeat(place, id(number));
+        if !is_there {
+            assert_eq!(answer, None);
+        } else {
+            hold.expires = self.minute + hold.claim.lease.unwrap().1;
+            assert_eq!(answer, Some(timestamp(hold.expires)));
+            if lent < LENT_MAX {
+                self.naive.lent.insert((place, number));
+            }
+        }
+    }
+
+    /// Those in line who can not be called ask anew.
+    fn look(&mut self) {
+        while let Some(wait) = self
+            .naive
+            .line
+            .iter()
+            .find(|wait| wait.called.is_none() && self.naive.waits_in_vain(wait, self.minute))
+        {
+            let wait = wait.clone();
+            self.give_up(&wait);
+            self.claim(wait.claim, true);
+        }
+    }
+
+    /// After the ledger has served the line: has the naive model serve it, too.
+    fn serve(&mut self) {
+        let woken = self.server.woken();
+        self.awake.extend(woken);
+        let called: BTreeSet<u64> = self.server.ledger.with(|l| {
+            let mut called = BTreeSet::new();
+            l.waits.each(|wait| {
+                if wait.called {
+                    called.insert(wait.ticket);
+                }
+            });
+            called
+        });
+        if self.naive.has_rivals() {
+            // Which rule rules can depend on who asked before: what the ledger did must only be right.
+            let before = self.naive.clone();
+            for at in 0..self.naive.line.len() {
+                let wait = &self.naive.line[at];
+                if wait.called.is_none() && called.contains(&wait.ticket) {
+                    self.naive.call(at, self.minute);
+                }
+            }
+            for (tally, _) in before.tallies() {
+                let rows = before
+                    .in_force
+                    .values()
+                    .flat_map(|force| &force.company.rows);
+                let limit = rows.filter_map(|row| Some((row.seats? + row.overdraft) as usize));
+                let unlimited = before
+                    .in_force
+                    .values()
+                    .any(|force| force.company.rows.iter().any(|row| row.seats.is_none()));
+                let most = limit.max().unwrap_or(0).max(before.in_use(tally));
+                assert!(
+                    unlimited || self.naive.in_use(tally) <= most,
+                    "over-admitted"
+                );
+            }
+        } else {
+            self.naive.serve(self.minute);
+        }
+        for wait in &self.naive.line {
+            assert_eq!(
+                wait.called.is_some(),
+                called.contains(&wait.ticket),
+                "called: {wait:?}"
+            );
+            let awake = self.awake.contains(&wait.claim.place);
+            assert!(wait.called.is_none() || awake, "asleep: {wait:?}");
+        }
+    }
+
+    pub fn everybody_leaves(&mut self) {
+        for place in 0..PLACES {
+            self.log_out(place);
+            self.check();
+        }
+        self.server.now += 1_000 * MINUTE;
+        self.server.end_due_leases();
+        for database in 1..=3 {
+            self.server.bury(database);
+        }
+        self.server.assert_empty();
     }
 
     fn commit(&mut self, database: u32, company: &Company) {
         self.tables.insert(database, company.clone());
-        self.server
-            .change(database, |rows| *rows = rows_of(company));
+        self.server.change(database, |rows| {
+            let leases = std::mem::take(&mut rows.leases);
+            *rows = Rows {
+                leases,
+                ..rows_of(company)
+            }
+        });
+        self.awake.extend(self.server.woken());
         self.unread.insert(database);
     }
 
     /// Reads a database's tables and puts them in force.
     fn load(&mut self, database: u32) {
+        // What counted in the others is forgotten.
+        let needed = self.needed();
+        self.high_water.retain(|tally, _| needed.contains(tally));
         let published = self.server.load(database);
         self.unread.remove(&database);
         let company = self.tables.get(&database).cloned().unwrap_or_default();
@@ -174,19 +685,40 @@ impl World {
             }
             other => panic!("{other:?}"),
         }
+        if self.leases_read.insert(database) {
+            let leases = self.leases.values().filter(|l| l.database == database);
+            for claim in leases.copied().collect::<Vec<_>>() {
+                let tally = (database, "", claim.product);
+                self.naive.hold(Claim { tally, ..claim }, self.minute);
+                self.naive.holds.last_mut().unwrap().pending = false;
+            }
+        }
+        let holds = self.naive.holds.iter_mut().map(|hold| &mut hold.claim);
+        let waits = self.naive.line.iter_mut().filter(|w| w.called.is_none());
+        for claim in holds.chain(waits.map(|wait| &mut wait.claim)) {
+            let row = company.rows.iter().find(|r| r.product == claim.product);
+            if let Some(row) = row.filter(|_| claim.database == database) {
+                claim.tally = tally_name(database, row);
+            }
+        }
+        self.serve();
+        for wait in &self.naive.line {
+            let looks = wait.called.is_some() || !self.naive.waits_in_vain(wait, self.minute);
+            assert!(
+                looks || self.awake.contains(&wait.claim.place),
+                "asleep: {wait:?}"
+            );
+        }
     }
 
     fn log_in(&mut self, person: &Person) {
-        let force = self.naive.in_force.get(&person.database);
-        let current = force.is_some_and(|f| f.exempt_superusers == self.server.exempt_superusers)
-            && !self.unread.contains(&person.database);
-        assert_eq!(self.server.is_current(person.database), current);
-        if !current {
-            self.load(person.database);
-            self.check();
-        }
-        let verdicts = self.naive.verdicts(person, self.minute);
+        self.load_if_need_be(person.database);
         let row = self.naive.claimed(person).cloned();
+        let login = self.naive.login(usize::MAX, person);
+        let verdicts = match &row {
+            Some(row) => self.naive.verdicts(row, login.as_ref(), self.minute),
+            None => vec![Verdict::In],
+        };
         let tally = row.as_ref().map(|row| tally_name(person.database, row));
         let before = tally.map_or(0, |tally| self.naive.in_use(tally));
         let number = tally.map_or(0, |tally| self.numbers()[&tally]);
@@ -208,6 +740,10 @@ impl World {
             .collect();
 
         let (place, answer) = self.server.log_in(session_of(person));
+        if answer == Answer::LeasesDue {
+            self.end_due_leases();
+            return self.log_in(person);
+        }
         assert!(
             expected.contains(&answer),
             "{answer:?}, expected {expected:?} for {person:?}"
@@ -222,6 +758,7 @@ impl World {
         }
         if let Answer::Admitted(_) = answer {
             self.naive.people.insert(place, person.clone());
+            self.serve();
         }
         // Promises 1 and 2, once more in their own words.
         if let (Some(row), Some(tally)) = (row, tally)
@@ -243,23 +780,62 @@ impl World {
     }
 
     pub fn log_out(&mut self, place: usize) {
+        // Its transaction ends first.
+        let collected = |claim: &Claim| {
+            let mut line = self.naive.line.iter();
+            claim.place == place && line.all(|w| w.claim.holder() != claim.holder())
+        };
+        let pending: Vec<Claim> = self
+            .naive
+            .holds
+            .iter()
+            .filter(|hold| hold.pending && collected(&hold.claim))
+            .map(|hold| hold.claim)
+            .collect();
+        for claim in pending {
+            self.end_transaction(&claim, false);
+        }
         self.server.log_out(place);
+        self.naive.step_out(place);
+        self.naive
+            .holds
+            .retain(|hold| hold.claim.lease.is_some() || hold.claim.place != place);
+        self.naive.lent.retain(|(at, _)| *at != place);
         self.naive.people.remove(&place);
         self.naive.unjudged.remove(&place);
+        self.awake.remove(&place);
+        self.serve();
+    }
+
+    /// The tallies that something counts in, or would if its product were still licensed.
+    fn needed(&self) -> BTreeSet<TallyName> {
+        let mut needed: BTreeSet<TallyName> = self.naive.tallies().into_keys().collect();
+        needed.extend(self.naive.holds.iter().map(|hold| hold.claim.tally));
+        let waits = self.naive.line.iter().filter(|w| w.called.is_none());
+        needed.extend(waits.map(|wait| wait.claim.tally));
+        needed
     }
 
     /// The numbers of the ledger's tallies.
     fn numbers(&mut self) -> BTreeMap<TallyName, u64> {
-        let naive = self.naive.tallies();
+        let needed = self.needed();
+        let names = PRODUCTS.iter().flat_map(|product| {
+            let own = (1..=3).map(|database| (database, "", *product));
+            own.chain([(0, "group", *product)])
+        });
+        let names: Vec<TallyName> = names.collect();
         self.server.ledger.with(|l| {
             let mut numbers = BTreeMap::new();
             l.tallies.each(|t| {
                 let is =
                     |n: &&TallyName| (t.database, t.pool, t.product) == (n.0, name(n.1), name(n.2));
-                let known = naive.keys().find(is);
-                numbers.insert(*known.expect("a tally without a license"), t.number);
+                let known = names.iter().find(is);
+                let former = numbers.insert(*known.expect("a known product"), t.number);
+                assert_eq!(former, None, "two tallies of one product");
             });
-            assert_eq!(numbers.len(), naive.len(), "a license without a tally");
+            for name in needed {
+                assert!(numbers.contains_key(&name), "{name:?} has no tally");
+            }
             numbers
         })
     }
@@ -269,21 +845,81 @@ impl World {
         self.high_water
             .retain(|tally, _| numbers.contains_key(tally));
         let (naive, high_water) = (&self.naive, &mut self.high_water);
-        let mut seats_in_all = 0;
+        let unlooked = |tally: &TallyName| {
+            let waits = naive.line.iter().filter(|w| w.called.is_none());
+            waits.filter(|w| w.claim.tally == *tally).count() as u32
+        };
         self.server.ledger.with(|l| {
+            // Whose each hold is.
+            let mut holders: BTreeMap<String, (Holder, Hold)> = BTreeMap::new();
+            for hold in &naive.holds {
+                let key = match hold.claim.lease {
+                    Some((number, _)) => Some(HoldKey::lease(id(number))),
+                    None => {
+                        let session = &l.sessions[hold.claim.place];
+                        let label = Label::of(hold.claim.user.client_user);
+                        let product = |tally| l.tallies.get(&tally).unwrap().product;
+                        l.checkouts(session)
+                            .find(|found| {
+                                found.who.client_user == label
+                                    && product(found.tally) == name(hold.claim.product)
+                            })
+                            .map(|found| found.key)
+                    }
+                };
+                let found = *l.holds.get(&key.expect("a hold")).expect("a hold");
+                assert_eq!(found.times, hold.times, "{hold:?}");
+                assert_eq!(found.ended, hold.ended, "{hold:?}");
+                assert_eq!(found.pending, hold.pending, "{hold:?}");
+                assert_eq!(found.tally, numbers[&hold.claim.tally], "{hold:?}");
+                let seated = !hold.ended && naive.counted(&hold.claim).is_some();
+                assert_eq!(found.is_seated(), seated, "{hold:?}");
+                if found.kind() == Kind::Lease {
+                    assert_eq!(found.expires_at, timestamp(hold.expires), "{hold:?}");
+                }
+                holders.insert(format!("{:?}", found.key), (hold.claim.holder(), found));
+            }
+            assert_eq!(l.holds.len(), naive.holds.len(), "holds");
+            let mut seats_in_all = 0;
             for (tally, number) in numbers {
                 let in_use = naive.in_use(tally);
                 seats_in_all += in_use;
-                let mut holders: BTreeMap<_, BTreeSet<usize>> = BTreeMap::new();
+                let mut seats: BTreeMap<String, (SeatKey, BTreeSet<Holder>)> = BTreeMap::new();
+                let mut holds = |key: SeatKey, holder, since| {
+                    let seat = seats.entry(format!("{key:?}"));
+                    let (_, held) = seat.or_insert_with(|| (key, BTreeSet::new()));
+                    held.insert(holder);
+                    let seat = l.seats.get(&key).expect("a seat that somebody holds");
+                    assert!(seat.opened_at <= since);
+                };
                 for (place, session) in l.sessions.iter().enumerate() {
                     if let Some(key) = session.seat.filter(|key| key.tally == number) {
-                        let held = holders.entry(format!("{key:?}")).or_default();
-                        held.insert(place);
-                        let seat = l.seats.get(&key).expect("a seat that a session holds");
-                        assert!(seat.opened_at <= session.since);
+                        holds(key, Holder::Login(place), session.since);
                     }
                 }
-                let sharing: Sharing = holders.into_values().collect();
+                for (holder, hold) in holders.values() {
+                    if let Some(key) = hold.seat().filter(|key| key.tally == number) {
+                        holds(key, *holder, hold.since());
+                    }
+                }
+                for (key, held) in seats.values() {
+                    let seat = l.seats.get(key).unwrap();
+                    let count = |is: fn(&Holder) -> bool| held.iter().filter(|h| is(h)).count();
+                    assert_eq!(
+                        (
+                            seat.logins as usize,
+                            seat.checkouts as usize,
+                            seat.leases as usize
+                        ),
+                        (
+                            count(|h| matches!(h, Holder::Login(_))),
+                            count(|h| matches!(h, Holder::Checkout(..))),
+                            count(|h| matches!(h, Holder::Lease(_))),
+                        ),
+                        "{held:?}"
+                    );
+                }
+                let sharing: Sharing = seats.into_values().map(|(_, held)| held).collect();
                 let allowed = naive.sharings(tally, None);
                 assert!(
                     allowed.contains(&sharing) || sharing.is_empty() && in_use == 0,
@@ -294,20 +930,65 @@ impl World {
                 let most = high_water.entry(tally).or_default();
                 *most = in_use.max(*most);
                 assert_eq!(counted.high_water, *most as i64, "{tally:?}: high water");
+                assert_eq!(counted.waiting, unlooked(&tally), "{tally:?}: waiting");
+                let holds = naive
+                    .holds
+                    .iter()
+                    .filter(|h| h.claim.tally == tally)
+                    .count();
+                let users = holds as u32 + unlooked(&tally);
+                assert_eq!(counted.users, users, "{tally:?}: users");
             }
             assert_eq!(l.seats.len(), seats_in_all, "seats in all");
-            let (mut ids, mut held) = (BTreeSet::new(), 0);
-            l.seats.each(|seat| {
-                assert!(ids.insert(seat.id), "two seats with one id");
-                assert!(seat.sessions > 0);
-                held += seat.sessions as usize;
-            });
-            let holding = l.sessions.iter().filter(|s| s.seat.is_some()).count();
-            assert_eq!(held, holding, "holders of seats");
+            let mut ids = BTreeSet::new();
+            l.seats
+                .each(|seat| assert!(ids.insert(seat.id), "two seats with one id"));
+
+            // The line.
+            assert_eq!(l.waits.len(), naive.line.len(), "the line");
+            for wait in &naive.line {
+                let found = l.waits.get(&wait.ticket).expect("a place in line");
+                assert_eq!(found.at, wait.claim.place);
+                assert_eq!(l.sessions[found.at].ticket, wait.ticket);
+            }
+            let tickets: Vec<u64> = naive.line.iter().map(|wait| wait.ticket).collect();
+            assert!(tickets.is_sorted(), "who came first stands first");
+
+            // What is kept of sessions.
+            for (place, session) in l.sessions.iter().enumerate() {
+                let own = |hold: &&super::naive::Hold| {
+                    hold.claim.lease.is_none() && hold.claim.place == place
+                };
+                let checkouts = naive.holds.iter().filter(own).count();
+                assert_eq!(
+                    session.checkouts as usize, checkouts,
+                    "checkouts of {place}"
+                );
+                let waits = naive.line.iter().any(|wait| wait.claim.place == place);
+                assert_eq!(session.ticket != 0, waits, "{place} in line");
+            }
             for (place, person) in &naive.people {
                 let judged = !naive.unjudged.contains(place);
                 let exempt = judged && naive.is_exempt(person);
                 assert_eq!(l.sessions[*place].exempt.is_some(), exempt, "{person:?}");
+            }
+            for user in USERS {
+                let label = Label::of(user);
+                let holds = naive.holds.iter().map(|hold| &hold.claim);
+                let waits = naive.line.iter().filter(|w| w.called.is_none());
+                let claims = holds.chain(waits.map(|wait| &wait.claim));
+                let users = claims.filter(|c| c.user.client_user == user).count();
+                let kept = l
+                    .long_names
+                    .get(&label)
+                    .map_or(0, |name| name.users as usize);
+                assert_eq!(kept, if label.is_digest() { users } else { 0 }, "{user}");
+            }
+            for database in 1..=3 {
+                let of = |hold: &&super::naive::Hold| hold.claim.database == database && hold.ended;
+                let ended = naive.holds.iter().filter(of).count();
+                let known = l.databases.get(&database).map_or(0, |d| d.ended as usize);
+                assert_eq!(known, ended, "ended leases");
             }
             l.licenses.each(|row| {
                 let key = (row.key.database, row.product.to_string());
@@ -319,6 +1000,26 @@ impl World {
             });
         });
         self.check_ids();
+    }
+
+    /// Who may use what, by license_held.
+    fn check_use(&mut self) {
+        let enforcement = std::mem::replace(&mut self.server.enforcement, Enforcement::On);
+        if !self.naive.has_rivals() {
+            for (place, person) in &self.naive.people {
+                for product in PRODUCTS {
+                    let judged = !self.naive.unjudged.contains(place);
+                    if judged && self.naive.row(person.database, product).is_some() {
+                        assert_eq!(
+                            self.server.may_use(*place, product),
+                            self.naive.may_use(*place, product),
+                            "{place} may use {product}"
+                        );
+                    }
+                }
+            }
+        }
+        self.server.enforcement = enforcement;
     }
 
     /// A seat keeps its id as long as somebody keeps holding it.
@@ -352,9 +1053,30 @@ fn room(max_seats: usize) -> Room {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Expected {
+    Held(Remark),
+    Waits,
+    Denied(Denial),
+}
+
+fn want_of(claim: &Claim) -> Want {
+    match claim.lease {
+        None => want(claim.user.client_user),
+        Some((number, ttl)) => {
+            let want = lease(number, claim.user.client_user, claim.user.host);
+            let lease = want.lease.map(|lease| NewLease {
+                ttl: timestamp(ttl),
+                ..lease
+            });
+            Want { lease, ..want }
+        }
+    }
+}
+
 fn session_of(person: &Person) -> Session {
-    let session = session(person.role, person.host);
-    let session = with_workstation(session, person.workstation);
+    let session = session(person.user.role, person.user.host);
+    let session = with_workstation(session, person.user.workstation);
     let session = with_application(session, person.application);
     Session {
         superuser: person.superuser(),
@@ -374,6 +1096,8 @@ fn rows_of(company: &Company) -> Rows {
     Rows {
         licenses: company.rows.iter().map(license_of).collect(),
         exemptions: roles.chain(hosts).collect(),
+        leases_of: 1,
+        leases: vec![],
     }
 }
 

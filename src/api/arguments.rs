@@ -1,0 +1,81 @@
+//! What callers may give, and how they are told what they may not (22023).
+
+use std::time::Duration;
+
+use pgrx::datum::Interval;
+
+use crate::ledger::identity::CLIENT_USER_MAX;
+use crate::pg::encoding::TextArgument;
+use crate::pg::error::{PgSqlErrorCode, Report};
+
+/// Refuses an argument.
+pub fn refuse(message: impl Into<String>, hint: &str) -> ! {
+    Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+        .hint(hint)
+        .raise()
+}
+
+/// A name that must be given.
+pub fn required(name: &str, value: Option<TextArgument>) -> String {
+    match value {
+        Some(value) => checked(name, value),
+        None => refuse(format!("{name} must not be null"), "Give a name."),
+    }
+}
+
+/// The name of a user or host: kept whole, so of limited length; shown to people, so without control
+/// characters.
+pub fn checked(name: &str, value: TextArgument) -> String {
+    let value = value.into_string();
+    if value.is_empty() {
+        refuse(format!("{name} must not be empty"), "Give a name.");
+    }
+    if value.len() > CLIENT_USER_MAX {
+        refuse(
+            format!("{name} is too long"),
+            &format!("A name has at most {CLIENT_USER_MAX} bytes in UTF-8."),
+        );
+    }
+    if value.contains(|letter: char| letter.is_ascii_control()) {
+        refuse(
+            format!("{name} must not have control characters"),
+            "Leave them out.",
+        );
+    }
+    value
+}
+
+const DAY: i128 = 86_400_000_000;
+/// A twelfth of a year.
+const MONTH: i128 = DAY * 1461 / 4 / 12;
+/// The longest wait.
+const WAIT_MAX: i128 = DAY;
+/// The longest time to live: any year.
+const TTL_MAX: i128 = 366 * DAY;
+
+/// How long a caller waits.
+pub fn wait(value: Option<Interval>) -> Duration {
+    let micros = value.as_ref().map(microseconds);
+    match micros.filter(|micros| (0..=WAIT_MAX).contains(micros)) {
+        Some(micros) => Duration::from_micros(micros as u64),
+        None => refuse("wait is out of range", "Wait between 0 and 1 day."),
+    }
+}
+
+/// How long a lease lives, in microseconds.
+pub fn ttl(value: Option<Interval>) -> i64 {
+    let micros = value.as_ref().map(microseconds);
+    match micros.filter(|micros| (1..=TTL_MAX).contains(micros)) {
+        Some(micros) => micros as i64,
+        None => refuse(
+            "ttl is out of range",
+            "A lease lives more than 0, and at most a year after each heartbeat.",
+        ),
+    }
+}
+
+fn microseconds(interval: &Interval) -> i128 {
+    i128::from(interval.months()) * MONTH
+        + i128::from(interval.days()) * DAY
+        + i128::from(interval.micros())
+}

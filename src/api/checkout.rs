@@ -1,0 +1,95 @@
+//! `license_checkout`, `license_try_checkout`, `license_checkin`: seats that a session holds.
+
+use std::time::Duration;
+
+use pgrx::datum::Interval;
+use pgrx::prelude::*;
+
+use super::arguments;
+use super::require_preloaded;
+use super::seat_row::{SeatRow, SeatRows};
+use crate::checkout::{self, Request};
+use crate::denial::Denied;
+use crate::ledger::{Cause, Denial};
+use crate::pg::encoding::TextArgument;
+use crate::pg::{backend, catalog};
+
+/// Takes a seat for the caller's own identity, which the session holds until it checks in or ends.
+/// Waits in line at most `wait`. Raises 53400 (license_full, license_expired,
+/// license_not_yet_valid, license_table_full) when there is no seat, 42704 for an unknown product,
+/// 22023 for a bad argument, 57P03 when licenses can't be read, 55000 where pg_seats is not
+/// preloaded.
+#[pg_extern(sql = false)]
+fn license_checkout(
+    product: Option<TextArgument>,
+    wait: Option<Interval>,
+    client_user: Option<TextArgument>,
+) -> SeatRow {
+    let wait = arguments::wait(wait);
+    check_out(product, wait, client_user)
+        .unwrap_or_else(|denial| Denied::Call.report(&denial).raise())
+}
+
+/// The same without waiting: no row when no seat is free.
+#[pg_extern(sql = false)]
+fn license_try_checkout(
+    product: Option<TextArgument>,
+    client_user: Option<TextArgument>,
+) -> SeatRows {
+    match check_out(product, Duration::ZERO, client_user) {
+        Ok(row) => SeatRows(Some(row)),
+        Err(Denial {
+            cause: Cause::Full { .. },
+            ..
+        }) => SeatRows(None),
+        Err(denial) => Denied::Call.report(&denial).raise(),
+    }
+}
+
+/// Gives back one checkout of this session; false if there was none. Raises 42704 for an unknown
+/// product, 22023 for a bad argument, 55000 where pg_seats is not preloaded.
+#[pg_extern(sql = false)]
+fn license_checkin(product: Option<TextArgument>, client_user: Option<TextArgument>) -> bool {
+    require_preloaded();
+    let product = product.map(TextArgument::into_string);
+    let client_user = client_user.map(|user| arguments::checked("client_user", user));
+    checkout::give_back(
+        product.as_deref(),
+        client_user.as_deref().unwrap_or_default(),
+    )
+}
+
+fn check_out(
+    product: Option<TextArgument>,
+    wait: Duration,
+    client_user: Option<TextArgument>,
+) -> Result<SeatRow, Denial> {
+    require_preloaded();
+    let request = Request {
+        product: product.map(TextArgument::into_string),
+        client_user: client_user.map(|user| arguments::checked("client_user", user)),
+        lease: None,
+        wait,
+    };
+    let taken = checkout::take(&request)?;
+    let (usename, client_host, workstation) = match &taken.session {
+        Some(session) => (
+            session.usename.to_string(),
+            session.who.host.to_string(),
+            session.who.workstation.to_string(),
+        ),
+        None => (
+            catalog::role_name(backend::role()),
+            String::new(),
+            String::new(),
+        ),
+    };
+    Ok(SeatRow {
+        taken,
+        lease_id: None,
+        usename,
+        client_user: request.client_user,
+        client_host,
+        workstation,
+    })
+}

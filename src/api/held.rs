@@ -1,0 +1,40 @@
+//! `license_held`: for policies and CHECKs.
+
+use pgrx::prelude::*;
+
+use super::require_preloaded;
+use crate::ledger::MayUse;
+use crate::ledger::identity::Name;
+use crate::pg::backend;
+use crate::pg::encoding::TextArgument;
+use crate::{checkout, licenses, memory, settings};
+
+/// True when this session's identity, or a lease that is lent to this transaction, holds a seat of
+/// the product; also for exempt sessions and superusers, and where enforcement is off or warn. Raises 42704 for an
+/// unknown product, 55000 where pg_seats is not preloaded.
+#[pg_extern(sql = false)]
+fn license_held(product: Option<TextArgument>) -> Option<bool> {
+    require_preloaded();
+    let product = product?;
+    let product = product.as_str();
+    // What is longer than a name is no product's.
+    let name = Name::new(product).unwrap_or(Name::EMPTY);
+    // A parallel worker answers for the session that it works for.
+    let at = backend::leader_place();
+    let ask =
+        |view| memory::read(|ledger| ledger.may_use(at, &name, view, settings::enforcement()));
+    let answer = match ask(Some(licenses::viewpoint()))? {
+        MayUse::Outdated => {
+            // Nothing can be read in the midst of a parallel query: there the last rules answer.
+            if !backend::is_in_parallel_mode() {
+                licenses::refresh();
+            }
+            ask(None)?
+        }
+        answer => answer,
+    };
+    match answer {
+        MayUse::Unlicensed => checkout::unlicensed(product),
+        answer => Some(answer == MayUse::Yes),
+    }
+}

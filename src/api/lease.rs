@@ -1,0 +1,183 @@
+//! `license_lease`, `license_heartbeat`, `license_release`: seats for users who share connections.
+#![allow(unsafe_code, reason = "reads the call's own function")]
+
+use pgrx::datum::Interval;
+use pgrx::prelude::*;
+use pgrx::{Uuid, pg_sys};
+
+use super::arguments::{self, refuse};
+use super::require_preloaded;
+use super::seat_row::SeatRow;
+use super::usage::timestamp;
+use crate::checkout::{self, Request};
+use crate::denial::Denied;
+use crate::lease::rows::{self, NewRow};
+use crate::lease::transaction;
+use crate::ledger::NewLease;
+use crate::ledger::hold::LeaseId;
+use crate::pg::encoding::TextArgument;
+use crate::pg::error::{PgSqlErrorCode, Report};
+use crate::pg::{backend, catalog};
+use crate::{licenses, memory, settings};
+
+/// Takes a seat on behalf of an application's user, which lasts beyond the session until it is
+/// released or its time is up. Gone if the transaction rolls back. Raises what license_checkout
+/// raises, and 25006 in a read-only transaction or on a standby.
+#[pg_extern(sql = false)]
+fn license_lease(
+    client_user: Option<TextArgument>,
+    client_host: Option<TextArgument>,
+    product: Option<TextArgument>,
+    ttl: Option<Interval>,
+    wait: Option<Interval>,
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> SeatRow {
+    require_preloaded();
+    let client_user = arguments::required("client_user", client_user);
+    let client_host = arguments::required("client_host", client_host);
+    let Some((host, host_name)) = rows::host_of(&client_host) else {
+        refuse(
+            "client_host is too long",
+            "Give an address, or a name of at most 63 bytes in UTF-8.",
+        )
+    };
+    let ttl = arguments::ttl(ttl);
+    let wait = arguments::wait(wait);
+    require_writable("license_lease()");
+    if checkout::this_session().is_none() {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "cannot take a lease in a background process",
+        )
+        .hint("Take it in a client's session.")
+        .raise();
+    }
+    let id = backend::random_uuid().to_be_bytes();
+    let request = Request {
+        product: product.map(TextArgument::into_string),
+        client_user: Some(client_user.clone()),
+        lease: Some(NewLease {
+            id,
+            host,
+            host_name,
+            ttl,
+        }),
+        wait,
+    };
+    // Noted before it is taken, so that it is gone whatever comes.
+    transaction::note_taken(id);
+    let taken =
+        checkout::take(&request).unwrap_or_else(|denial| Denied::Call.report(&denial).raise());
+    let row = NewRow {
+        product: taken.license.product.as_str(),
+        client_user: &client_user,
+        client_host: &client_host,
+        ttl,
+    };
+    rows::insert(schema_of(fcinfo), id, &row);
+    let usename = taken
+        .session
+        .map_or(String::new(), |session| session.usename.to_string());
+    SeatRow {
+        taken,
+        lease_id: Some(id),
+        usename,
+        client_user: Some(client_user),
+        client_host: if host_name.is_empty() {
+            host.to_string()
+        } else {
+            client_host
+        },
+        workstation: String::new(),
+    }
+}
+
+/// Extends a lease by its time to live and lends it to the current transaction, as the first eight
+/// are; its new end, or null when it is gone. Raises 42501 for another role's lease, 25006 on a
+/// standby.
+#[pg_extern(sql = false)]
+fn license_heartbeat(lease_id: Option<Uuid>) -> Option<TimestampWithTimeZone> {
+    require_preloaded();
+    let id = *lease_id?.as_bytes();
+    require_primary("license_heartbeat()");
+    load_leases();
+    if transaction::has_released(id) || !is_ours(id) {
+        return None;
+    }
+    let (at, own, now) = (backend::place(), transaction::has_taken(id), backend::now());
+    let expires_at = memory::write(|ledger| ledger.heartbeat(at, id, own, now))??;
+    transaction::note_borrowed();
+    timestamp(expires_at)
+}
+
+/// Ends a lease when the transaction commits; false if it was gone. Raises 42501 for another role's
+/// lease, 25006 in a read-only transaction or on a standby.
+#[pg_extern(sql = false)]
+fn license_release(lease_id: Option<Uuid>, fcinfo: pg_sys::FunctionCallInfo) -> Option<bool> {
+    require_preloaded();
+    let id = *lease_id?.as_bytes();
+    require_writable("license_release()");
+    load_leases();
+    if !is_ours(id) || !rows::delete(schema_of(fcinfo), id) {
+        return Some(false);
+    }
+    transaction::note_released(id);
+    Some(true)
+}
+
+/// Right after a start the leases of the database may not have been read yet.
+fn load_leases() {
+    let database = backend::database();
+    if memory::read(|ledger| ledger.leases_of(database)) == Some(0)
+        && let Err(error) = licenses::in_force(settings::load_timeout())
+    {
+        Denied::Call.not_loaded(database, error).raise();
+    }
+}
+
+/// True for a lease of this database that this session may see, and has not ended. Another role's is
+/// an error.
+fn is_ours(id: LeaseId) -> bool {
+    let lease = memory::read(|ledger| ledger.lease(id).copied()).flatten();
+    let Some(lease) = lease.filter(|lease| lease.database == backend::database()) else {
+        return false;
+    };
+    if lease.who.role != backend::role() && !catalog::has_privileges_of(lease.who.role) {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            "permission denied for lease of another role",
+        )
+        .hint("Only the role that took a lease, and its members, extend and end it.")
+        .raise();
+    }
+    true
+}
+
+/// The schema that a function is in.
+fn schema_of(fcinfo: pg_sys::FunctionCallInfo) -> u32 {
+    // SAFETY: the function's own call.
+    unsafe { pg_sys::get_func_namespace((*(*fcinfo).flinfo).fn_oid) }.to_u32()
+}
+
+fn require_primary(function: &str) {
+    if backend::in_recovery() {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            format!("cannot execute {function} on a standby"),
+        )
+        .hint("Connect to the primary server, or check out a seat with license_checkout().")
+        .raise();
+    }
+}
+
+fn require_writable(function: &str) {
+    require_primary(function);
+    if backend::is_read_only() {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            format!("cannot execute {function} in a read-only transaction"),
+        )
+        .hint("Begin a transaction that may write.")
+        .raise();
+    }
+}

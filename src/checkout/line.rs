@@ -1,0 +1,52 @@
+//! Waiting in line for a seat.
+
+use std::time::{Duration, Instant};
+
+use crate::ledger::Receipt;
+use crate::ledger::license::Enforcement;
+use crate::pg::backend;
+use crate::{licenses, memory};
+
+/// This session's place in line, left when dropped: also by cancel, timeout or error. A backend that
+/// is terminated leaves the line at its exit.
+struct InLine(u64);
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        memory::write(|ledger| ledger.leave(self.0, backend::now()));
+    }
+}
+
+/// How soon a session in line tries again to read rules that it could not read.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Waits until it is this session's turn, and returns its seat. An error at the deadline, or when it
+/// would wait in vain, as things are now: it should ask anew, under this enforcement of the server's,
+/// of which this session itself may not know yet.
+pub fn wait(ticket: u64, deadline: Instant) -> Result<Receipt, Enforcement> {
+    let _in_line = InLine(ticket);
+    loop {
+        let now = backend::now();
+        let (receipt, until) =
+            memory::write(|ledger| (ledger.collect(ticket), ledger.may_wait_until(ticket, now)))
+                .ok_or(Enforcement::On)?;
+        if let Some(receipt) = receipt {
+            return Ok(receipt);
+        }
+        let valid = Duration::from_micros(until?.saturating_sub(now).unsigned_abs());
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Enforcement::On);
+        }
+        let mut pause = left.min(valid);
+        if licenses::current(backend::database()).is_none() {
+            // A change may give seats to those in line: who puts it in force has them called.
+            licenses::refresh();
+            if licenses::current(backend::database()).is_some() {
+                continue;
+            }
+            pause = pause.min(RETRY);
+        }
+        backend::wait_for_wake(pause.max(Duration::from_millis(1)));
+    }
+}

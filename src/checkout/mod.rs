@@ -1,0 +1,206 @@
+//! Seats that applications take themselves: the way of `license_checkout` and `license_lease` from
+//! a product's name to a seat, by way of the line if need be.
+//!
+//! | who | outcome |
+//! | --- | --- |
+//! | product not given, and not to be told | 22023 |
+//! | product that is not licensed | 42704 |
+//! | rules can't be read, none since start | 57P03 license_not_loaded |
+//! | exempt session, or no client's | held, takes no seat |
+//! | license not yet valid, or expired beyond its grace | 53400, softened by enforcement |
+//! | identity holds a seat | held, joins the seat |
+//! | a seat is free | held, takes it |
+//! | no seat is free, patient | waits in line |
+//! | no seat is free | 53400 license_full, softened by enforcement |
+//! | `max_seats` are in use | 53400 license_table_full, softened by enforcement |
+
+pub mod discard;
+mod line;
+
+use std::time::{Duration, Instant};
+
+use crate::denial::{self, Denied};
+use crate::lease::expiry;
+use crate::ledger::identity::{Label, Name, Text};
+use crate::ledger::license::{Enforcement, License};
+use crate::ledger::rules::Rules;
+use crate::ledger::session::{NO_TALLY, Session, Standing};
+use crate::ledger::{Claimed, Denial, Judged, NewLease, Receipt, Want};
+use crate::licenses::{self, LoadError};
+use crate::pg::backend;
+use crate::pg::error::{PgSqlErrorCode, Report};
+use crate::{memory, settings};
+
+/// A request for a seat.
+pub struct Request {
+    /// The product; `None` for the one that the login claimed, else the only one.
+    pub product: Option<String>,
+    /// The application's own user.
+    pub client_user: Option<String>,
+    /// The lease that it is to be, if it is not the session's own.
+    pub lease: Option<NewLease>,
+    /// How long to wait in line.
+    pub wait: Duration,
+}
+
+/// A seat that was taken.
+pub struct Taken {
+    /// What the ledger says of it.
+    pub receipt: Receipt,
+    /// The product's license.
+    pub license: License,
+    /// The session that took it; `None` where it serves no client.
+    pub session: Option<Session>,
+}
+
+/// Takes a seat for an application, or says why there is none.
+pub fn take(request: &Request) -> Result<Taken, Denial> {
+    let deadline = Instant::now() + request.wait;
+    let mut loaded_by = Instant::now() + settings::load_timeout();
+    let mut server = Enforcement::On;
+    let client_user = request.client_user.as_deref().unwrap_or_default();
+    let label = Label::of(client_user);
+    let want = Want {
+        client_user: label,
+        long_name: label.is_digest().then(|| Text::new(client_user)).flatten(),
+        lease: request.lease,
+    };
+    loop {
+        let left_to_load = || loaded_by.saturating_duration_since(Instant::now());
+        let rules = licenses::in_force(left_to_load()).unwrap_or_else(|error| not_loaded(error));
+        let session = this_session();
+        let (place, license) = licensed(&rules, session.as_ref(), request.product.as_deref());
+        let Some(session) = session else {
+            // A background worker is not counted, and has no place among the sessions.
+            return Ok(Taken {
+                receipt: Receipt::default(),
+                license,
+                session: None,
+            });
+        };
+        let is_counted = session.exempt.is_none() || request.lease.is_some();
+        if is_counted && !license.pool.is_empty() {
+            licenses::await_pool(left_to_load()).unwrap_or_else(|error| not_loaded(error));
+        }
+        let judged = Judged {
+            generation: rules.generation,
+            outdated: rules.outdated,
+            exempt_superusers: rules.exempt_superusers,
+            standing: Standing {
+                exempt: session.exempt,
+                license: Some(place),
+            },
+            enforcement: settings::enforcement().max(server),
+            now: backend::now(),
+        };
+        let patient = Instant::now() < deadline;
+        let at = backend::place();
+        let claimed = memory::write(|ledger| ledger.claim(at, &judged, &want, patient));
+        let receipt = match claimed {
+            None | Some(Claimed::Outdated) => continue,
+            Some(Claimed::LeasesDue) => {
+                expiry::end_due_leases();
+                continue;
+            }
+            Some(Claimed::Denied(denial)) => return Err(denial),
+            Some(Claimed::Held(receipt)) => receipt,
+            Some(Claimed::Waits(ticket)) => match line::wait(ticket, deadline) {
+                Ok(receipt) => receipt,
+                // It waited in vain: what it is told is what is true now.
+                Err(softer) => {
+                    server = softer;
+                    loaded_by = Instant::now() + settings::load_timeout();
+                    continue;
+                }
+            },
+        };
+        log(&session, client_user, receipt);
+        return Ok(Taken {
+            receipt,
+            license,
+            session: Some(session),
+        });
+    }
+}
+
+fn log(session: &Session, client_user: &str, receipt: Receipt) {
+    let who = || match client_user {
+        "" => format!("user \"{}\" at {}", session.usename, session.who.host),
+        user => format!("user \"{user}\" by role \"{}\"", session.usename),
+    };
+    denial::log(who, receipt.remark);
+}
+
+/// Gives back one checkout of this session. False when there is none.
+pub fn give_back(product: Option<&str>, client_user: &str) -> bool {
+    let rules =
+        licenses::in_force(settings::load_timeout()).unwrap_or_else(|error| not_loaded(error));
+    let at = backend::place();
+    let given_back = |product: &Name| {
+        let label = Label::of(client_user);
+        memory::write(|ledger| ledger.check_in(at, product, &label, backend::now())) == Some(true)
+    };
+    // A checkout can outlive its product's license.
+    product
+        .and_then(Name::new)
+        .is_some_and(|product| given_back(&product))
+        || {
+            let (_, license) = licensed(&rules, this_session().as_ref(), product);
+            product.is_none() && given_back(&license.product)
+        }
+}
+
+/// This backend's session; `None` where it serves no client.
+pub fn this_session() -> Option<Session> {
+    let at = backend::place();
+    memory::read(|ledger| ledger.sessions.get(at).copied())
+        .flatten()
+        .filter(|session| session.number != 0)
+}
+
+/// The license of a product among a database's, and its place there.
+fn licensed(rules: &Rules, session: Option<&Session>, product: Option<&str>) -> (u32, License) {
+    let find = |is_it: &dyn Fn(&License) -> bool| {
+        (0..)
+            .zip(&rules.licenses)
+            .find(|(_, license)| is_it(license))
+            .map(|(place, license)| (place, *license))
+    };
+    if let Some(product) = product {
+        return find(&|license| license.product.as_str() == product)
+            .unwrap_or_else(|| unlicensed(product));
+    }
+    let claimed = session.map_or(NO_TALLY, |session| session.tally);
+    if let Some(found) = find(&|license| claimed != NO_TALLY && license.tally == claimed) {
+        return found;
+    }
+    match rules.licenses.as_slice() {
+        [] => unknown("no product is licensed"),
+        [only] => (0, *only),
+        _ => Report::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            "product must be given",
+        )
+        .detail("Several products are licensed, and the login claimed none of them.")
+        .hint("Give the name of one of the products in license_usage.")
+        .raise(),
+    }
+}
+
+fn not_loaded(error: LoadError) -> ! {
+    Denied::Call.not_loaded(backend::database(), error).raise()
+}
+
+/// Raises the error for a product that is not licensed in this database.
+pub fn unlicensed(product: &str) -> ! {
+    unknown(&format!("product \"{product}\" is not licensed"))
+}
+
+fn unknown(message: &str) -> ! {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+        format!("{message} in database \"{}\"", crate::pg::catalog::database_name(backend::database())),
+    )
+    .hint("The view license_usage has the products; an administrator adds them to the table licenses.")
+    .raise()
+}

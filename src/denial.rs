@@ -1,0 +1,188 @@
+//! What a denied user, and the server log, are told: at login and when an application asks.
+
+use crate::holders::Holders;
+use crate::ledger::license::OutOfDates;
+use crate::ledger::{Cause, Denial, Remark};
+use crate::licenses::LoadError;
+use crate::pg::backend::BadWorkstation;
+use crate::pg::error::{self, PgSqlErrorCode, Report};
+use crate::pg::{backend, catalog, status};
+use crate::settings;
+
+/// How many of those who hold seats a denied user is told.
+const NAMED_HOLDERS: usize = 3;
+
+/// When a seat is denied: the SQLSTATE depends on it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// At login, which it ends.
+    Login,
+    /// When an application asks for a checkout or a lease.
+    Call,
+}
+
+impl Denied {
+    fn code(self, at_login: PgSqlErrorCode) -> PgSqlErrorCode {
+        match self {
+            Denied::Login => at_login,
+            Denied::Call => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+        }
+    }
+
+    /// The report to a user who gets no seat.
+    pub fn report(self, denial: &Denial) -> Report {
+        use PgSqlErrorCode::{
+            ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, ERRCODE_TOO_MANY_CONNECTIONS,
+        };
+        let product = &denial.product;
+        match denial.cause {
+            Cause::Full { in_use, limit } => Report::new(
+                self.code(ERRCODE_TOO_MANY_CONNECTIONS),
+                format!("maximum user license count reached for \"{product}\""),
+            )
+            .detail(full(denial.tally, in_use, limit))
+            .hint(match self {
+                Denied::Login => {
+                    "Someone must log out before another user can log in, \
+                     or an administrator must raise the number of seats."
+                }
+                Denied::Call => {
+                    "Someone must log out or give back a seat, \
+                     or an administrator must raise the number of seats."
+                }
+            })
+            .reason(c"license_full"),
+            Cause::OutOfDates(OutOfDates::Expired(until)) => Report::new(
+                self.code(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+                format!(
+                    "license for \"{product}\" expired on {}",
+                    catalog::timestamp_text(until)
+                ),
+            )
+            .hint("An administrator must renew the license.")
+            .reason(c"license_expired"),
+            Cause::OutOfDates(OutOfDates::NotYetValid(from)) => Report::new(
+                self.code(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+                format!(
+                    "license for \"{product}\" is not valid before {}",
+                    catalog::timestamp_text(from)
+                ),
+            )
+            .hint("Come back when the license is valid, or ask an administrator for another one.")
+            .reason(c"license_not_yet_valid"),
+            Cause::TableFull => self.table_full(),
+        }
+    }
+
+    fn table_full(self) -> Report {
+        Report::new(
+            self.code(PgSqlErrorCode::ERRCODE_TOO_MANY_CONNECTIONS),
+            "the server has no room for more license seats",
+        )
+        .detail(format!("pg_seats.max_seats is {}.", settings::max_seats()))
+        .hint("An administrator must increase pg_seats.max_seats and restart the server.")
+        .reason(c"license_table_full")
+    }
+
+    /// The report to a user whose database's licenses could not be loaded.
+    pub fn not_loaded(self, database: u32, error: LoadError) -> Report {
+        match error {
+            LoadError::NoRoom => self.table_full(),
+            LoadError::Unreadable(cause) => Report::new(
+                PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW,
+                format!(
+                    "could not load licenses of database \"{}\"",
+                    catalog::database_name(database)
+                ),
+            )
+            .detail(format!("The cause: {cause}."))
+            .hint(
+                "Try again in a moment; if it persists, \
+                 an administrator must look at the license tables.",
+            )
+            .reason(c"license_not_loaded"),
+        }
+    }
+}
+
+/// The report to a user whose workstation can't be told from another one: worded as PostgreSQL
+/// refuses a setting.
+pub fn bad_workstation(bad: &BadWorkstation) -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!(
+            "invalid value for parameter \"pg_seats.workstation\": \"{}\"",
+            bad.shown
+        ),
+    )
+    .detail(bad.cause.as_str())
+    .hint(
+        "Have the client send a shorter name, in the database's encoding; \
+         in UTF-8 where that is SQL_ASCII.",
+    )
+}
+
+/// Writes to the server log what an administrator should know of somebody who got a seat.
+pub fn log(who: impl FnOnce() -> String, remark: Remark) {
+    match remark {
+        Remark::None => {}
+        Remark::Overdraft(Denial { product, cause, .. }) => {
+            error::log(format!(
+                "overdraft of license \"{product}\" by {}: {}",
+                who(),
+                figures(cause)
+            ));
+        }
+        Remark::WouldBeDenied(Denial { product, cause, .. }) => error::log(format!(
+            "license \"{product}\" would have denied {}: {}",
+            who(),
+            figures(cause)
+        )),
+    }
+}
+
+fn figures(cause: Cause) -> String {
+    match cause {
+        Cause::Full { in_use, limit } => format!("{in_use} of {limit} seats were in use"),
+        Cause::OutOfDates(OutOfDates::Expired(until)) => {
+            format!("it expired on {}", catalog::timestamp_text(until))
+        }
+        Cause::OutOfDates(OutOfDates::NotYetValid(from)) => {
+            format!("it is not valid before {}", catalog::timestamp_text(from))
+        }
+        Cause::TableFull => "the server has no room for more seats".to_owned(),
+    }
+}
+
+fn full(tally: u64, in_use: i64, limit: i64) -> String {
+    let count = format!("{in_use} of {limit} seats are in use.");
+    if !settings::denial_names_holders() {
+        return count;
+    }
+    match idle_holders(tally).as_slice() {
+        [] => count,
+        [holder] => format!("{count} Idle longest: {holder}."),
+        holders => format!("{count} Idle longest: {}.", holders.join(", ")),
+    }
+}
+
+/// The names of those whose seats have been idle longest, every holder of the seat taken together.
+fn idle_holders(tally: u64) -> Vec<String> {
+    let activities = status::activities();
+    let now = backend::now();
+    let holders = Holders::of(|other| other == tally);
+    let mut idle: Vec<(i64, String)> = holders
+        .seats()
+        .map(|seat| (seat.last_active(&activities, now), seat.name()))
+        .filter(|(since, _)| *since < now)
+        .collect();
+    idle.sort();
+    let mut names: Vec<String> = Vec::new();
+    for (_, name) in idle {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.truncate(NAMED_HOLDERS);
+    names
+}

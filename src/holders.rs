@@ -1,0 +1,291 @@
+//! Who holds which seat, as people see it.
+
+use std::collections::HashMap;
+
+use crate::ledger::hold::Hold;
+use crate::ledger::identity::{Label, Text};
+use crate::ledger::license::Timestamp;
+use crate::ledger::session::{Kind, Session};
+use crate::ledger::table::Table;
+use crate::memory;
+use crate::pg::catalog;
+use crate::pg::status::{self, Activity};
+
+/// A copy of all that holds seats of some tallies, made at one moment.
+pub struct Holders {
+    sessions: Vec<Session>,
+    holds: Vec<Hold>,
+    names: HashMap<Label, Text<512>>,
+    /// Those of one seat together, in the order in which the seats were taken; the strongest first.
+    entries: Vec<Entry>,
+}
+
+/// One holder's part of a seat. There may be a hundred thousand, so it is small.
+struct Entry {
+    opened_at: Timestamp,
+    id: [u8; 16],
+    tally: u64,
+    kind: Kind,
+    /// The place among the holds, or of a login among the sessions.
+    place: u32,
+}
+
+/// A seat that is taken.
+#[derive(Clone, Copy)]
+pub struct TakenSeat<'a> {
+    all: &'a Holders,
+    entries: &'a [Entry],
+    /// Its id.
+    pub id: [u8; 16],
+    /// The number of the tally that it counts in.
+    pub tally: u64,
+    /// When it was taken.
+    pub opened_at: Timestamp,
+    /// The strongest of its holders.
+    pub kind: Kind,
+}
+
+/// Who holds a seat.
+#[derive(Clone, Copy)]
+pub struct Holder<'a> {
+    /// The session, unless it is a lease.
+    pub session: Option<&'a Session>,
+    /// The checkout or lease, unless it is a login.
+    pub hold: Option<&'a Hold>,
+    long_name: Option<&'a Text<512>>,
+}
+
+impl Holders {
+    /// Whoever holds seats of these tallies.
+    pub fn of(is_wanted: impl Fn(u64) -> bool) -> Holders {
+        let mut all = Holders {
+            sessions: Vec::with_capacity(memory::places()),
+            holds: Vec::new(),
+            names: HashMap::new(),
+            entries: Vec::new(),
+        };
+        // Under the lock nothing is allocated: room is made before, until it is enough.
+        while let Some((holds, names)) =
+            memory::read(|ledger| (ledger.holds.len(), ledger.long_names.len()))
+        {
+            all.holds.reserve(holds);
+            all.names.reserve(names);
+            all.entries.reserve(holds + memory::places());
+            if memory::read(|ledger| all.copy(ledger, &is_wanted)) != Some(false) {
+                break;
+            }
+        }
+        all.entries
+            .sort_unstable_by_key(|entry| (entry.opened_at, entry.id, entry.kind, entry.place));
+        all
+    }
+
+    /// Copies them out of the ledger. False where there is not enough room.
+    fn copy(
+        &mut self,
+        ledger: &crate::ledger::Ledger<'static, memory::Shared>,
+        is_wanted: impl Fn(u64) -> bool,
+    ) -> bool {
+        if self.holds.capacity() < ledger.holds.len()
+            || self.names.capacity() < ledger.long_names.len()
+            || self.entries.capacity() < ledger.holds.len() + ledger.sessions.len()
+        {
+            return false;
+        }
+        let Holders {
+            sessions,
+            holds,
+            names,
+            entries,
+        } = self;
+        let mut enter = |key, kind, place| {
+            if let Some(seat) = ledger.seats.get(&key) {
+                entries.push(Entry {
+                    opened_at: seat.opened_at,
+                    id: seat.id,
+                    tally: key.tally,
+                    kind,
+                    place,
+                });
+            }
+        };
+        sessions.extend_from_slice(ledger.sessions);
+        for (place, session) in (0..).zip(ledger.sessions.iter()) {
+            if let Some(key) = session.seat.filter(|key| is_wanted(key.tally)) {
+                enter(key, Kind::Login, place);
+            }
+        }
+        ledger.holds.each(|hold| {
+            if let Some(key) = hold.seat().filter(|key| is_wanted(key.tally)) {
+                enter(key, hold.kind(), holds.len() as u32);
+                holds.push(*hold);
+            }
+        });
+        ledger.long_names.each(|name| {
+            names.insert(name.label, name.text);
+        });
+        true
+    }
+
+    /// The seats, in the order in which they were taken.
+    pub fn seats(&self) -> impl Iterator<Item = TakenSeat<'_>> {
+        let mut at = 0;
+        std::iter::from_fn(move || self.next_seat(&mut at))
+    }
+
+    /// The seat whose holders begin at this place, which goes on to the next one's.
+    pub fn next_seat(&self, at: &mut usize) -> Option<TakenSeat<'_>> {
+        let rest = self.entries.get(*at..)?;
+        let first = rest.first()?;
+        let len = rest.iter().take_while(|entry| entry.id == first.id).count();
+        *at += len;
+        Some(TakenSeat {
+            all: self,
+            entries: rest.get(..len)?,
+            id: first.id,
+            tally: first.tally,
+            opened_at: first.opened_at,
+            kind: first.kind,
+        })
+    }
+
+    fn long_name(&self, label: &Label) -> Option<&Text<512>> {
+        label.is_digest().then(|| self.names.get(label)).flatten()
+    }
+
+    fn holder(&self, entry: &Entry) -> Option<Holder<'_>> {
+        let place = entry.place as usize;
+        if entry.kind == Kind::Login {
+            return Some(Holder {
+                session: self.sessions.get(place),
+                hold: None,
+                long_name: None,
+            });
+        }
+        let hold = self.holds.get(place)?;
+        let session = match entry.kind {
+            Kind::Lease => None,
+            _ => Some(self.sessions.iter().find(|s| s.number == hold.number)?),
+        };
+        Some(Holder {
+            session,
+            hold: Some(hold),
+            long_name: self.long_name(&hold.who.client_user),
+        })
+    }
+}
+
+impl<'a> TakenSeat<'a> {
+    /// Who holds it, from the strongest kind to the weakest.
+    pub fn holders(self) -> impl Iterator<Item = Holder<'a>> {
+        self.entries
+            .iter()
+            .filter_map(move |entry| self.all.holder(entry))
+    }
+
+    /// When any of its holders was last active.
+    pub fn last_active(self, activities: &HashMap<i32, Activity>, now: Timestamp) -> Timestamp {
+        let active = |holder: Holder| holder.last_active(activities, now);
+        self.holders().map(active).max().unwrap_or(now)
+    }
+
+    /// When its last lease ends, if no session holds it.
+    pub fn expires_at(self) -> Option<Timestamp> {
+        if self.kind != Kind::Lease {
+            return None;
+        }
+        let ends = self.holders().filter_map(|holder| holder.hold);
+        ends.map(|hold| hold.expires_at).max()
+    }
+
+    /// The process ids of the sessions that hold it, each once.
+    pub fn pids(self) -> Vec<i32> {
+        let mut pids = Vec::new();
+        for session in self.holders().filter_map(|holder| holder.session) {
+            if !pids.contains(&session.pid) {
+                pids.push(session.pid);
+            }
+        }
+        pids
+    }
+
+    /// The name by which people know who has it, in quotes.
+    pub fn name(self) -> String {
+        let name = |holder: Holder| match holder.client_user() {
+            "" => holder.usename(),
+            client_user => client_user.to_owned(),
+        };
+        format!(
+            "\"{}\"",
+            self.holders().next().map(name).unwrap_or_default()
+        )
+    }
+}
+
+impl<'a> Holder<'a> {
+    /// The role that holds it.
+    pub fn role(self) -> u32 {
+        match (self.session, self.hold) {
+            (Some(session), _) => session.who.role,
+            (None, hold) => hold.map_or(0, |hold| hold.who.role),
+        }
+    }
+
+    /// The role's name: as it was at login, or now.
+    pub fn usename(self) -> String {
+        self.name_at_login()
+            .map_or_else(|| catalog::role_name(self.role()), str::to_owned)
+    }
+
+    /// The role's name as it was at the session's login.
+    pub fn name_at_login(self) -> Option<&'a str> {
+        self.session.map(|session| session.usename.as_str())
+    }
+
+    /// The database's OID.
+    pub fn database(self) -> u32 {
+        match (self.session, self.hold) {
+            (Some(session), _) => session.database,
+            (None, hold) => hold.map_or(0, |hold| hold.database),
+        }
+    }
+
+    /// The application's own user, or empty.
+    pub fn client_user(self) -> &'a str {
+        match (self.hold, self.long_name) {
+            (_, Some(name)) => name.as_str(),
+            (hold, None) => hold
+                .and_then(|hold| hold.who.client_user.text())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// The host.
+    pub fn client_host(self) -> String {
+        match (self.session, self.hold) {
+            (Some(session), _) => session.who.host.to_string(),
+            (None, Some(hold)) if !hold.host_name().is_empty() => hold.host_name().to_owned(),
+            (None, hold) => hold.map_or(String::new(), |hold| hold.who.host.to_string()),
+        }
+    }
+
+    /// The session's workstation, or empty.
+    pub fn workstation(self) -> &'a str {
+        self.session
+            .map_or("", |session| session.who.workstation.as_str())
+    }
+
+    /// The session's application name, or empty.
+    pub fn application_name(self) -> &'a str {
+        self.session
+            .map_or("", |session| session.application_name.as_str())
+    }
+
+    fn last_active(self, activities: &HashMap<i32, Activity>, now: Timestamp) -> Timestamp {
+        match (self.session, self.hold) {
+            (Some(session), _) => status::inactive_since(activities, session.pid, now),
+            // Its last heartbeat.
+            (None, hold) => hold.map_or(now, Hold::since),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Ends leases whose time is up.
+
+use std::time::Duration;
+
+use pgrx::bgworkers::BackgroundWorker;
+
+use crate::lease::rows;
+use crate::ledger::hold::LeaseId;
+use crate::ledger::license::Timestamp;
+use crate::ledger::table::Table;
+use crate::memory;
+use crate::pg::backend;
+
+/// So many leases are ended before the lock is released for others.
+const BATCH: usize = 256;
+
+/// So many rows are deleted in a transaction.
+const ROWS: usize = 1_000;
+
+/// Ends every lease whose time is up: their seats are free, or somebody's who waited.
+pub fn end_due_leases() {
+    let now = backend::now();
+    if memory::read(|ledger| ledger.head.next_due > now) != Some(false) {
+        return;
+    }
+    let leases = memory::read(|ledger| ledger.holds.len()).unwrap_or(0);
+    let mut due: Vec<LeaseId> = Vec::with_capacity(leases);
+    memory::write(|ledger| {
+        let mut all = true;
+        let next = ledger.each_due(now, |id| {
+            if due.len() < due.capacity() {
+                due.push(id);
+            } else {
+                all = false;
+            }
+        });
+        // In the same step, so that nobody ever sees an end noted that is too late, and what is
+        // granted from here on is noted by those who grant it.
+        ledger.head.next_due = if all { next } else { now };
+    });
+    for batch in due.chunks(BATCH) {
+        memory::write(|ledger| ledger.expire(batch, now));
+    }
+}
+
+/// How long until the next lease's time may be up; `None` when there is no lease.
+pub fn next_due_in() -> Option<Duration> {
+    let next = memory::read(|ledger| ledger.head.next_due)?;
+    let left = next.saturating_sub(backend::now()).max(0);
+    (next != Timestamp::MAX).then(|| Duration::from_micros(left.unsigned_abs()))
+}
+
+/// Deletes the rows of the leases of this database that have ended, waiting for a lock on the table
+/// at most `patience`; rows that somebody has locked are left for the next time. An error ends the
+/// worker, and another one tries again. Only in a worker, outside a transaction.
+pub fn bury(database: u32, patience: Duration) {
+    let ended = memory::read(|ledger| ledger.databases.get(&database).map_or(0, |d| d.ended));
+    let mut dead: Vec<LeaseId> = Vec::with_capacity(ended.unwrap_or(0) as usize);
+    memory::read(|ledger| {
+        ledger.each_ended(database, |id| {
+            if dead.len() < dead.capacity() {
+                dead.push(id);
+            }
+        });
+    });
+    for batch in dead.chunks(ROWS) {
+        let left = BackgroundWorker::transaction(|| rows::delete_ended(batch, patience));
+        let gone: Vec<LeaseId> = batch
+            .iter()
+            .copied()
+            .filter(|id| !left.contains(id))
+            .collect();
+        memory::write(|ledger| ledger.bury(&gone));
+    }
+}

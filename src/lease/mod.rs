@@ -1,0 +1,14 @@
+//! Leases: holds on seats for users who share connections, that outlive any session.
+//!
+//! A lease is a row of `license_leases`, written by the transaction that takes it, and a hold in the
+//! ledger, which counts from the call on. Its time is kept in the ledger alone: a heartbeat writes
+//! nothing. After a crash or promotion the rows are read with the licenses, and each lease lasts its
+//! whole time once more.
+//!
+//! * [`expiry`]: ends leases whose time is up
+//! * [`rows`]: the table
+//! * [`transaction`]: what becomes of leases when a transaction ends
+
+pub mod expiry;
+pub mod rows;
+pub mod transaction;

@@ -1,0 +1,136 @@
+//! The table `license_leases`: what lasts of leases.
+
+use std::time::Duration;
+
+use crate::ledger::hold::LeaseId;
+use crate::ledger::identity::{Host, Label, NAME_MAX, Name, Text, Who};
+use crate::ledger::license::Timestamp;
+use crate::ledger::rules::StoredLease;
+use crate::pg::error::{PgSqlErrorCode, Report};
+use crate::pg::heap::{Deletion, Table, Value};
+use crate::pg::table::{ReadError, Reader, Row, be_patient, damaged};
+use crate::pg::{backend, catalog};
+
+/// What a lease's row says beside the lease's own id.
+pub struct NewRow<'a> {
+    /// The product's name.
+    pub product: &'a str,
+    /// The application's own user.
+    pub client_user: &'a str,
+    /// The host as the application gave it.
+    pub client_host: &'a str,
+    /// How long it lasts after each heartbeat, in microseconds.
+    pub ttl: Timestamp,
+}
+
+fn open(schema: u32) -> Option<Table> {
+    Table::open(schema, c"license_leases", c"license_leases_pkey")
+}
+
+/// Writes a lease's row into the table of this schema, as sql/leases.sql makes it.
+pub fn insert(schema: u32, id: LeaseId, row: &NewRow) {
+    let Some(table) = open(schema) else {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+            "table \"license_leases\" is missing",
+        )
+        .hint("Create the extension anew.")
+        .raise()
+    };
+    table.insert(&[
+        Value::Uuid(id),
+        Value::Oid(backend::database()),
+        Value::Oid(backend::role()),
+        Value::Text(row.product),
+        Value::Text(row.client_user),
+        Value::Text(row.client_host),
+        Value::Microseconds(row.ttl),
+        Value::Timestamp(backend::now()),
+    ]);
+}
+
+/// Deletes a lease's row. False when it was gone.
+pub fn delete(schema: u32, id: LeaseId) -> bool {
+    open(schema).is_some_and(|table| table.delete(id, true) == Deletion::Deleted)
+}
+
+/// Deletes the rows of these leases, in a worker's own transaction, waiting for a lock on the table at
+/// most `patience`. Rows that somebody has locked stay: they are returned. Raises an error where
+/// nothing can be deleted.
+pub fn delete_ended(ids: &[LeaseId], patience: Duration) -> Vec<LeaseId> {
+    be_patient(patience);
+    let Some(table) = catalog::extension_schema().and_then(open) else {
+        // They went with it.
+        return Vec::new();
+    };
+    ids.iter()
+        .copied()
+        .filter(|id| table.delete(*id, false) == Deletion::Locked)
+        .collect()
+}
+
+/// The leases of this database. Those of a database that was its template are that one's.
+pub fn read(reader: &Reader, schema: &str) -> Result<Vec<StoredLease>, ReadError> {
+    reader.query(
+        &format!(
+            "SELECT lease_id, product, usesysid::oid::bigint, client_user, client_host,
+                    (extract(epoch FROM ttl) * 1000000)::bigint
+               FROM ONLY {schema}.license_leases WHERE datid = {}::oid
+              ORDER BY product",
+            backend::database()
+        ),
+        stored,
+    )
+}
+
+/// The first column.
+fn lease_id(row: &Row) -> Result<LeaseId, ReadError> {
+    let digits = row.text(1)?.unwrap_or_default().replace('-', "");
+    let id = u128::from_str_radix(&digits, 16).map_err(|_| damaged("a lease's id is no UUID"))?;
+    Ok(id.to_be_bytes())
+}
+
+fn stored(row: &Row) -> Result<StoredLease, ReadError> {
+    let text = |column| {
+        row.text(column)?
+            .ok_or_else(|| damaged("a value of license_leases is missing"))
+    };
+    let id = lease_id(row)?;
+    let client_user = text(4)?;
+    let client_user_label = Label::of(&client_user);
+    let (host, host_name) =
+        host_of(&text(5)?).ok_or_else(|| damaged("a lease's host is too long"))?;
+    let long_name = if client_user_label.is_digest() {
+        let name = Text::new(&client_user);
+        Some(name.ok_or_else(|| damaged("the name of a lease's user is too long"))?)
+    } else {
+        None
+    };
+    Ok(StoredLease {
+        id,
+        product: Name::new(text(2)?).ok_or_else(|| damaged("a lease's product is too long"))?,
+        who: Who {
+            role: row.number(3).unwrap_or(0) as u32,
+            host,
+            workstation: host_name,
+            client_user: client_user_label,
+        },
+        long_name,
+        ttl: row.number(6).unwrap_or(0).max(1),
+    })
+}
+
+/// The host that an application names: an address, `local`, or a name of its own, which is also
+/// returned. `None` for a name that is too long.
+pub fn host_of(text: &str) -> Option<(Host, Name)> {
+    if text == "local" {
+        return Some((Host::LOCAL, Name::EMPTY));
+    }
+    if let Ok(address) = text.parse() {
+        return Some((Host::of_peer(Some((address, 0)), None), Name::EMPTY));
+    }
+    if text.len() > NAME_MAX {
+        return None;
+    }
+    Some((Host::named(text), Name::new(text)?))
+}

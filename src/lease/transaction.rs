@@ -1,0 +1,125 @@
+//! What becomes of leases when a transaction, or a part of one, ends.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::ledger::hold::LeaseId;
+use crate::memory;
+use crate::pg::backend;
+use crate::pg::error::{PgSqlErrorCode, Report};
+
+/// A lease that this transaction has taken or released.
+#[derive(Clone, Copy)]
+struct Change {
+    id: LeaseId,
+    released: bool,
+    /// The subtransaction in which it was.
+    part: u32,
+}
+
+/// This transaction has taken, released or borrowed leases.
+static CONCERNED: AtomicBool = AtomicBool::new(false);
+/// What it has taken or released.
+static CHANGES: Mutex<Vec<Change>> = Mutex::new(Vec::new());
+
+fn changes() -> MutexGuard<'static, Vec<Change>> {
+    CHANGES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// This transaction has taken a lease in the ledger: gone if it rolls back.
+pub fn note_taken(id: LeaseId) {
+    note(id, false);
+}
+
+/// This transaction has deleted a lease's row: gone if it commits.
+pub fn note_released(id: LeaseId) {
+    note(id, true);
+}
+
+/// A lease is lent to this transaction: taken back at its end.
+pub fn note_borrowed() {
+    CONCERNED.store(true, Relaxed);
+}
+
+fn note(id: LeaseId, released: bool) {
+    CONCERNED.store(true, Relaxed);
+    changes().push(Change {
+        id,
+        released,
+        part: backend::subtransaction(),
+    });
+}
+
+/// True when this transaction has released a lease.
+pub fn has_released(id: LeaseId) -> bool {
+    CONCERNED.load(Relaxed) && changes().iter().any(|c| c.released && c.id == id)
+}
+
+/// True when this transaction has taken a lease.
+pub fn has_taken(id: LeaseId) -> bool {
+    CONCERNED.load(Relaxed) && changes().iter().any(|c| !c.released && c.id == id)
+}
+
+/// COMMIT PREPARED would run nothing of ours, so it can't come to that.
+pub fn at_pre_prepare() {
+    if CONCERNED.load(Relaxed) && !changes().is_empty() {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            "cannot PREPARE a transaction that has taken or released leases",
+        )
+        .hint("Commit it without PREPARE TRANSACTION.")
+        .raise();
+    }
+}
+
+/// The transaction has ended.
+pub fn at_end(committed: bool) {
+    if !CONCERNED.swap(false, Relaxed) {
+        return;
+    }
+    let ended = std::mem::take(&mut *changes());
+    let now = backend::now();
+    let sooner = memory::write(|ledger| {
+        ledger.take_back_lent(backend::place());
+        let before = ledger.head.next_due;
+        for change in &ended {
+            match (committed, change.released) {
+                (true, false) => ledger.commit_lease(change.id),
+                (true, true) | (false, false) => ledger.drop_lease(change.id, now),
+                (false, true) => {}
+            }
+        }
+        ledger.head.next_due < before
+    });
+    if sooner == Some(true) {
+        memory::wake_launcher();
+    }
+}
+
+/// A part of the transaction has ended: rolled back, or gone up in the part around it.
+pub fn at_part_end(committed: bool, part: u32, around: u32) {
+    if !CONCERNED.load(Relaxed) {
+        return;
+    }
+    let mut changes = changes();
+    let mut undone = Vec::new();
+    changes.retain_mut(|change| {
+        if change.part != part {
+            return true;
+        }
+        change.part = around;
+        if !committed && !change.released {
+            undone.push(change.id);
+        }
+        committed
+    });
+    drop(changes);
+    if !undone.is_empty() {
+        let now = backend::now();
+        memory::write(|ledger| {
+            for id in &undone {
+                ledger.drop_lease(*id, now);
+            }
+        });
+    }
+}

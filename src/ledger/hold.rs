@@ -1,0 +1,139 @@
+//! What applications hold: a session's checkout, or a lease that outlives any session.
+
+use super::identity::{Label, Name, Text, Who};
+use super::license::{CountedBy, Timestamp};
+use super::session::{Claimant, Kind, NO_TALLY};
+use super::table::entry;
+
+/// A lease's id: a random UUID, so that nobody finds another's.
+pub type LeaseId = [u8; 16];
+
+/// What finds a hold: a lease's id, or the session's number and the checkout's place among the
+/// session's.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct HoldKey([u8; 16]);
+
+impl HoldKey {
+    /// The key of a session's checkout. No lease has it: the bits that mark a random UUID are not
+    /// set in a place that is small.
+    pub fn checkout(session: u64, place: u32) -> HoldKey {
+        HoldKey((u128::from(session) << 64 | u128::from(place)).to_be_bytes())
+    }
+
+    /// The key of a lease.
+    pub fn lease(id: LeaseId) -> HoldKey {
+        HoldKey(id)
+    }
+
+    /// The lease's id, if it is a lease's.
+    pub fn lease_id(self) -> LeaseId {
+        self.0
+    }
+}
+
+/// A hold on a seat that an application has taken.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Hold {
+    /// What finds it.
+    pub key: HoldKey,
+    /// The number of the session whose checkout it is, or the lease's own.
+    pub number: u64,
+    /// The database that it was taken in.
+    pub database: u32,
+    /// How often it was checked out.
+    pub times: u32,
+    /// The tally of its product; kept while it lasts, also where the license is gone.
+    pub tally: u64,
+    /// For whom it was taken. The name of a lease's host that is no address stands in the place of
+    /// a workstation, which a lease has not.
+    pub who: Who,
+    /// It is a lease whose transaction has not ended.
+    pub pending: bool,
+    /// It takes a seat: its product is licensed, and the session is not exempt.
+    pub counted: bool,
+    /// The rule by which it has its seat, if it has one.
+    pub(super) seated: Option<CountedBy>,
+    /// The lease's time is up; its row is yet to be deleted.
+    pub ended: bool,
+    /// How long the lease lasts after each heartbeat, in microseconds; 0: it is a checkout.
+    pub ttl: Timestamp,
+    /// When the lease ends; of a checkout, when it was taken.
+    pub expires_at: Timestamp,
+}
+
+entry!(Hold, key: HoldKey);
+
+impl Hold {
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        if self.ttl == 0 {
+            Kind::Checkout
+        } else {
+            Kind::Lease
+        }
+    }
+
+    /// Whose seat it asks for, and of what.
+    pub fn claimant(&self) -> Claimant {
+        Claimant {
+            tally: if self.counted && !self.ended {
+                self.tally
+            } else {
+                NO_TALLY
+            },
+            who: self.whose(),
+            number: self.number,
+        }
+    }
+
+    /// Whose seat it asks for.
+    pub(super) fn whose(&self) -> Who {
+        match self.kind() {
+            Kind::Lease => Who {
+                workstation: Name::EMPTY,
+                ..self.who
+            },
+            _ => self.who,
+        }
+    }
+
+    /// The name of a lease's host that is no address, or empty.
+    pub fn host_name(&self) -> &str {
+        match self.kind() {
+            Kind::Lease => self.who.workstation.as_str(),
+            _ => "",
+        }
+    }
+
+    /// When it was taken, or last extended.
+    pub fn since(&self) -> Timestamp {
+        self.expires_at.saturating_sub(self.ttl)
+    }
+
+    /// It has a seat.
+    pub fn is_seated(&self) -> bool {
+        self.seated.is_some()
+    }
+
+    /// A lease whose time is up at this moment, and that nobody can take back any more.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.kind() == Kind::Lease && !self.ended && !self.pending && self.expires_at <= now
+    }
+}
+
+/// The name of an application's user that is too long for a label, kept while somebody holds or
+/// awaits a seat under it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct LongName {
+    /// The label that stands for it.
+    pub label: Label,
+    /// The name, whole.
+    pub text: Text<512>,
+    /// How many need it.
+    pub users: u32,
+}
+
+entry!(LongName, label: Label);

@@ -1,0 +1,203 @@
+//! Leases: how they last, and end.
+
+use super::Ledger;
+use super::database::Viewpoint;
+use super::hold::{Hold, HoldKey, LeaseId};
+use super::identity::Name;
+use super::license::{Enforcement, License, RowKey, Timestamp};
+use super::session::{Claimant, Kind};
+use super::table::{Table, Tables};
+
+impl<T: Tables> Ledger<'_, T> {
+    /// The OID of the table whose leases the ledger has; 0: they have not been read since the start.
+    pub fn leases_of(&self, database: u32) -> u32 {
+        self.databases
+            .get(&database)
+            .map_or(0, |known| known.leases_of)
+    }
+
+    /// A lease that has not ended.
+    pub fn lease(&self, id: LeaseId) -> Option<&Hold> {
+        self.holds
+            .get(&HoldKey::lease(id))
+            .filter(|hold| hold.kind() == Kind::Lease && !hold.ended)
+    }
+
+    /// The transaction that took the lease has committed: from now on its time can run out.
+    pub fn commit_lease(&mut self, id: LeaseId) {
+        if let Some(hold) = self.holds.get_mut(&HoldKey::lease(id)) {
+            hold.pending = false;
+            let expires_at = hold.expires_at;
+            self.note_due(expires_at);
+        }
+    }
+
+    /// A lease is gone with its row: released, or its transaction rolled back.
+    pub fn drop_lease(&mut self, id: LeaseId, now: Timestamp) {
+        let key = HoldKey::lease(id);
+        if let Some(hold) = self.holds.get(&key).copied() {
+            self.remove_hold(&key);
+            self.serve(hold.tally, now);
+        }
+    }
+
+    /// Extends a lease by its time to live and lends it to the transaction of the session at this
+    /// place, which has room for some. `own`: that transaction has taken it, and it may not have
+    /// been committed yet. The new end; `None` when it has ended.
+    pub fn heartbeat(
+        &mut self,
+        at: usize,
+        id: LeaseId,
+        own: bool,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let session = self.sessions.get_mut(at)?;
+        let hold = self.holds.get_mut(&HoldKey::lease(id)).filter(|hold| {
+            hold.database == session.database
+                && hold.kind() == Kind::Lease
+                && !hold.ended
+                && if hold.pending {
+                    own
+                } else {
+                    hold.expires_at > now
+                }
+        })?;
+        if !session.lent.contains(&Some(id))
+            && let Some(free) = session.lent.iter_mut().find(|lent| lent.is_none())
+        {
+            *free = Some(id);
+        }
+        hold.expires_at = now.saturating_add(hold.ttl);
+        Some(hold.expires_at)
+    }
+
+    /// The transaction to which leases were lent has ended.
+    pub fn take_back_lent(&mut self, at: usize) {
+        if let Some(session) = self.sessions.get_mut(at) {
+            session.lent.fill(None);
+        }
+    }
+
+    /// Whether the session at this place may use a product of its database: it is exempt, or the
+    /// license is not enforced, or its identity or a lease lent to its transaction holds a seat.
+    /// Superusers always may: they are never denied, and restore dumps before there is a license.
+    /// `view`: from where the rules must be current.
+    pub fn may_use(
+        &self,
+        at: usize,
+        product: &Name,
+        view: Option<Viewpoint>,
+        server: Enforcement,
+    ) -> MayUse {
+        let session = self.sessions.get(at).filter(|session| session.number != 0);
+        let Some(session) = session.filter(|s| !s.superuser && !s.replication) else {
+            return MayUse::Yes;
+        };
+        if view.is_some_and(|view| !self.is_current(session.database, view)) {
+            return MayUse::Outdated;
+        }
+        if session.exempt.is_some() {
+            return MayUse::Yes;
+        }
+        let Some(license) = self.license_named(session.database, product) else {
+            return MayUse::Unlicensed;
+        };
+        let tally = license.tally;
+        let lent = |id: &LeaseId| {
+            self.lease(*id)
+                .is_some_and(|hold| hold.tally == tally && hold.is_seated())
+        };
+        let shared = || {
+            let claimant = Claimant {
+                tally,
+                ..session.claimant()
+            };
+            let key = self.seat_key(&claimant);
+            key.is_some_and(|key| self.seats.get(&key).is_some())
+        };
+        let may = license.enforcement.max(server) != Enforcement::On
+            || session.seat.is_some_and(|seat| seat.tally == tally)
+            || self
+                .checkouts(session)
+                .any(|hold| hold.tally == tally && hold.is_seated())
+            || session.lent.iter().flatten().any(lent)
+            || shared();
+        if may { MayUse::Yes } else { MayUse::No }
+    }
+
+    fn license_named(&self, database: u32, product: &Name) -> Option<&License> {
+        let rows = self.databases.get(&database)?.licenses;
+        (0..rows)
+            .filter_map(|place| self.licenses.get(&RowKey { database, place }))
+            .find(|license| license.product == *product)
+    }
+
+    pub(super) fn note_due(&mut self, expires_at: Timestamp) {
+        self.head.next_due = self.head.next_due.min(expires_at);
+    }
+
+    /// Shows every lease whose time is up; returns when the next one's is.
+    pub fn each_due(&self, now: Timestamp, mut see: impl FnMut(LeaseId)) -> Timestamp {
+        let mut next = Timestamp::MAX;
+        self.holds.each(|hold| {
+            if hold.is_due(now) {
+                see(hold.key.lease_id());
+            } else if hold.kind() == Kind::Lease && !hold.ended && !hold.pending {
+                next = next.min(hold.expires_at);
+            }
+        });
+        next
+    }
+
+    /// Ends leases whose time is up: their seats are free, their rows are yet to be deleted.
+    pub fn expire(&mut self, due: &[LeaseId], now: Timestamp) {
+        for &id in due {
+            let key = HoldKey::lease(id);
+            let Some(hold) = self
+                .holds
+                .get(&key)
+                .filter(|hold| hold.is_due(now))
+                .copied()
+            else {
+                continue;
+            };
+            self.change_hold(&key, |hold| hold.ended = true);
+            if let Some(known) = self.databases.get_mut(&hold.database) {
+                known.ended += 1;
+            }
+        }
+        self.serve_all(now);
+    }
+
+    /// Shows the ended leases of a database whose rows are yet to be deleted.
+    pub fn each_ended(&self, database: u32, mut see: impl FnMut(LeaseId)) {
+        self.holds.each(|hold| {
+            if hold.ended && hold.database == database {
+                see(hold.key.lease_id());
+            }
+        });
+    }
+
+    /// The rows of ended leases are deleted.
+    pub fn bury(&mut self, ids: &[LeaseId]) {
+        for &id in ids {
+            let key = HoldKey::lease(id);
+            if self.holds.get(&key).is_some_and(|hold| hold.ended) {
+                self.remove_hold(&key);
+            }
+        }
+    }
+}
+
+/// Whether a session may use a product.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MayUse {
+    /// It may.
+    Yes,
+    /// It has no seat.
+    No,
+    /// The product is not licensed in its database.
+    Unlicensed,
+    /// The rules must be read first.
+    Outdated,
+}

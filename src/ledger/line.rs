@@ -1,0 +1,219 @@
+//! The line for seats: whoever gives a seat back gives it to the first in line who may have it,
+//! so that nobody overtakes, and there is never both a free seat and somebody who waits for it.
+
+use super::Ledger;
+use super::admission::Remark;
+use super::checkout::{Receipt, Want};
+use super::hold::Hold;
+use super::license::{Enforcement, License, RowKey, Timestamp};
+use super::session::Kind;
+use super::table::{Table, Tables, entry};
+
+/// A session that waits for a seat.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Wait {
+    /// Its ticket: who has a lower one came first.
+    pub ticket: u64,
+    /// The session's place.
+    pub at: usize,
+    /// What it will hold.
+    pub(super) hold: Hold,
+    /// By its database's rules it would not wait any more: it should ask anew.
+    pub(super) in_vain: bool,
+    /// The server's own enforcement: on when it came.
+    server: Enforcement,
+    /// It has its seat, and has not yet seen it.
+    pub called: bool,
+    /// What the server log should say of that.
+    remark: Remark,
+}
+
+entry!(Wait, ticket: u64);
+
+impl<T: Tables> Ledger<'_, T> {
+    pub(super) fn line_up(&mut self, at: usize, hold: Hold, want: &Want) -> u64 {
+        self.head.numbers += 1;
+        let ticket = self.head.numbers;
+        self.keep_name(want);
+        self.waits.put(Wait {
+            ticket,
+            at,
+            hold,
+            in_vain: false,
+            server: Enforcement::On,
+            called: false,
+            remark: Remark::None,
+        });
+        if let Some(session) = self.sessions.get_mut(at) {
+            session.ticket = ticket;
+        }
+        if let Some(tally) = self.tallies.get_mut(&hold.tally) {
+            tally.users += 1;
+            tally.waiting += 1;
+        }
+        ticket
+    }
+
+    /// Gives free seats of a tally to those who wait for them, the first first.
+    pub(super) fn serve(&mut self, tally: u64, now: Timestamp) {
+        self.settle_rival(tally, None);
+        if self.seats.len() + 1 >= self.head.max_seats {
+            // Where the ledger itself was full, this made room for a seat of any product.
+            self.serve_line(None, now);
+        } else if self.tallies.get(&tally).is_some_and(|t| t.waiting > 0) {
+            self.serve_line(Some(tally), now);
+        }
+    }
+
+    /// Gives free seats of all tallies to those who wait for them, the first first.
+    pub(super) fn serve_all(&mut self, now: Timestamp) {
+        self.settle_rivals();
+        self.serve_line(None, now);
+    }
+
+    fn serve_line(&mut self, tally: Option<u64>, now: Timestamp) {
+        let mut after = 0;
+        while !self.waits.is_empty()
+            && let Some(wait) = self.next_in_line(tally, after, now)
+        {
+            // As with everyone who comes: another rule may be the one that gives most seats.
+            self.settle_rival(wait.hold.tally, Some(wait.hold.claimant()));
+            if let Some(remark) = self.turn(&wait, now) {
+                self.call(&wait, remark, now);
+            } else {
+                after = wait.ticket;
+            }
+        }
+    }
+
+    /// The first in line after this ticket who may have a seat now.
+    fn next_in_line(&self, tally: Option<u64>, after: u64, now: Timestamp) -> Option<Wait> {
+        let mut next: Option<Wait> = None;
+        self.waits.each(|wait| {
+            if tally.is_none_or(|tally| wait.hold.tally == tally)
+                && wait.ticket > after
+                && next.is_none_or(|next| wait.ticket < next.ticket)
+                && self.turn(wait, now).is_some()
+            {
+                next = Some(*wait);
+            }
+        });
+        next
+    }
+
+    /// Whether it is the turn of somebody in line, and what the server log should say then.
+    fn turn(&self, wait: &Wait, now: Timestamp) -> Option<Remark> {
+        if wait.called || wait.in_vain {
+            return None;
+        }
+        let license = self.license_of(&wait.hold)?;
+        self.refusal(&license, &wait.hold.claimant(), now).ok()
+    }
+
+    /// The license that a hold counts under in its own database.
+    pub(super) fn license_of(&self, hold: &Hold) -> Option<License> {
+        let database = hold.database;
+        let rows = self.databases.get(&database)?.licenses;
+        (0..rows)
+            .filter_map(|place| self.licenses.get(&RowKey { database, place }))
+            .find(|license| license.tally == hold.tally)
+            .copied()
+    }
+
+    fn call(&mut self, wait: &Wait, remark: Remark, now: Timestamp) {
+        let hold = Hold {
+            expires_at: now.saturating_add(wait.hold.ttl),
+            ..wait.hold
+        };
+        self.take(wait.at, hold);
+        if let Some(wait) = self.waits.get_mut(&wait.ticket) {
+            wait.called = true;
+            wait.remark = remark;
+        }
+        if let Some(tally) = self.tallies.get_mut(&hold.tally) {
+            tally.users -= 1;
+            tally.waiting -= 1;
+            tally.note_high_water(now);
+        }
+        self.head.ring = true;
+    }
+
+    /// What a session in line has got, once it is called; it then stands in line no longer.
+    pub fn collect(&mut self, ticket: u64) -> Option<Receipt> {
+        let wait = self
+            .waits
+            .get(&ticket)
+            .filter(|wait| wait.called)
+            .copied()?;
+        self.leave_line(&wait);
+        Some(self.receipt(&wait.hold.key, wait.hold.tally, wait.remark))
+    }
+
+    /// A session goes out of line; what it was given meanwhile goes to the next.
+    pub fn leave(&mut self, ticket: u64, now: Timestamp) {
+        if let Some(tally) = self.step_out(ticket) {
+            self.serve(tally, now);
+        }
+    }
+
+    /// Takes a session out of line with what it was given meanwhile; the tally to be served.
+    pub(super) fn step_out(&mut self, ticket: u64) -> Option<u64> {
+        let wait = self.waits.get(&ticket).copied()?;
+        self.leave_line(&wait);
+        if wait.called {
+            match wait.hold.kind() {
+                Kind::Lease => self.remove_hold(&wait.hold.key),
+                _ => self.remove_checkout(wait.at, &wait.hold.key),
+            }
+        } else {
+            self.drop_name(&wait.hold.who.client_user);
+            if let Some(tally) = self.tallies.get_mut(&wait.hold.tally) {
+                tally.users -= 1;
+                tally.waiting -= 1;
+            }
+        }
+        Some(wait.hold.tally)
+    }
+
+    fn leave_line(&mut self, wait: &Wait) {
+        self.waits.remove(&wait.ticket);
+        if let Some(session) = self.sessions.get_mut(wait.at) {
+            session.ticket = 0;
+        }
+    }
+
+    /// Until when a session in line can be called, as things are. An error when it waits in vain: it
+    /// is exempt, or the product is no longer licensed, not enforced, or not valid at this moment.
+    /// Then it should ask anew, under this enforcement of the server's.
+    pub fn may_wait_until(&self, ticket: u64, now: Timestamp) -> Result<Timestamp, Enforcement> {
+        let Some(wait) = self.waits.get(&ticket) else {
+            return Err(Enforcement::On);
+        };
+        self.license_of(&wait.hold)
+            .filter(|license| license.out_of_dates(now).is_none())
+            .filter(|_| !wait.in_vain && wait.server == Enforcement::On)
+            .map(|license| license.admits_until.unwrap_or(Timestamp::MAX))
+            .ok_or(wait.server)
+    }
+
+    /// The server's own enforcement has changed: those in line may no longer have to wait.
+    pub fn enforce_line(&mut self, server: Enforcement) {
+        self.waits.each_mut(|wait| wait.server = server);
+        self.head.ring = true;
+    }
+
+    /// Shows the places of those in line who should look: they were called, or wait in vain, or
+    /// their database's rules are outdated, which only a reader can mend.
+    pub fn each_to_wake(&self, mut see: impl FnMut(usize)) {
+        self.waits.each(|wait| {
+            let outdated = self
+                .databases
+                .get(&wait.hold.database)
+                .is_none_or(|known| !known.is_loaded());
+            if wait.called || wait.in_vain || wait.server != Enforcement::On || outdated {
+                see(wait.at);
+            }
+        });
+    }
+}
