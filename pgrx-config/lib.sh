@@ -14,6 +14,7 @@ target=$root/target
 tools=$target/tools
 postgres=$target/postgres
 wheel_dir=$postgres/wheel-${wheel##*==}
+clients=$target/clients
 export CARGO_TARGET_DIR=$target
 export PGRX_HOME=$target/pgrx-home
 

@@ -205,7 +205,7 @@ async fn a_license_not_yet_valid_says_from_when() {
         .licensed("seats, valid_from", "10, '2999-01-01 00:00:00+00'");
     let denied = latecomer(&cluster).denied().await;
     let message = r#"license for "TOM" is not valid before 2999-01-01 00:00:00+00"#;
-    let hint = "Log in when the license is valid, or ask an administrator for another one.";
+    let hint = "Come back when the license is valid, or ask an administrator for another one.";
     assert_reads(
         &denied,
         ["FATAL", "28000", message, "", hint, "license_not_yet_valid"],

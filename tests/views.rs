@@ -85,7 +85,7 @@ fn every_object_of_the_extension_has_a_comment() {
     assert!(count >= 8, "{count} members");
     let silent = cluster.sql(
         "SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-          WHERE c.relname IN ('licenses', 'license_exemptions') AND a.attnum > 0
+          WHERE c.relname IN ('licenses', 'license_exemptions', 'license_leases') AND a.attnum > 0
             AND col_description(c.oid, a.attnum) IS NULL",
     );
     assert_eq!(silent, "", "columns without a comment");
@@ -95,7 +95,7 @@ fn every_object_of_the_extension_has_a_comment() {
 }
 
 #[test]
-fn everyone_may_execute_what_the_views_stand_on_and_nothing_else() {
+fn everyone_may_execute_what_is_for_everyone_and_nothing_else() {
     let cluster = Cluster::with_seats(1);
     let open = cluster.sql(
         "SELECT string_agg(p.proname, ' ' ORDER BY p.proname)
@@ -106,7 +106,8 @@ fn everyone_may_execute_what_the_views_stand_on_and_nothing_else() {
     );
     assert_eq!(
         open,
-        "license_active_seats license_exempt_sessions license_usage"
+        "license_active_seats license_checkin license_checkout license_exempt_sessions license_held \
+         license_try_checkout license_usage"
     );
     let definers = cluster.sql(
         "SELECT p.proname FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid

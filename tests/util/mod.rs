@@ -2,7 +2,9 @@
 //!
 //! - [`Cluster`] is a server of its own, gone with its folder at the end of the test; its methods block.
 //! - [`Login`] describes one connection and opens it as a [`Session`], or returns the server's refusal as [`Denied`].
+//! - [`Desk`] is a server whose product applications claim; [`Waiter`] stands in line for it.
 //! - [`race`] opens many at once; [`ClientProcess`] is a client program that can be killed.
+//! - [`Library`] is a client library of another language; [`Pooler`] a PgBouncer before a cluster.
 //! - [`eventually`] is the one way to wait: poll with a deadline.
 //!
 //! Tests are `#[tokio::test(flavor = "multi_thread")]`: connections run on the workers while the test's own thread blocks.
@@ -16,10 +18,13 @@ mod builder;
 mod client_process;
 mod cluster;
 mod denied;
+mod desk;
 mod folder;
+mod library;
 mod licensed;
 mod login;
 mod network;
+mod pooler;
 mod programs;
 mod race;
 mod session;
@@ -32,10 +37,13 @@ pub use builder::{Builder, SCRAM_HBA, TRUST_HBA};
 pub use client_process::ClientProcess;
 pub use cluster::{Cluster, Stop};
 pub use denied::Denied;
+pub use desk::{Desk, Waiter};
+pub use library::Library;
 pub use licensed::STAFF;
 pub use login::Login;
 pub use network::has_ipv6;
 pub use nix::sys::signal::Signal;
+pub use pooler::Pooler;
 pub use programs::{Programs, Ran};
 pub use race::race;
 pub use session::Session;

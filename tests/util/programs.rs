@@ -81,7 +81,7 @@ pub fn server_user() -> User {
 }
 
 /// Without settings of the caller's own environment, in a folder everyone may enter.
-fn scrubbed(mut command: Command) -> Command {
+pub(super) fn scrubbed(mut command: Command) -> Command {
     for (name, _) in env::vars_os() {
         if name.to_string_lossy().starts_with("PG") {
             command.env_remove(name);
