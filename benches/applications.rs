@@ -1,0 +1,257 @@
+//! What applications pay: checkouts against advisory locks, heartbeats against `SELECT 1`, leases
+//! against an INSERT and DELETE, and a call of `license_held`, by turns on one server; how soon the
+//! first in line is woken; and what 100,000 leases cost.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark that can't go on says so by panicking"
+)]
+
+#[path = "../tests/util/mod.rs"]
+mod util;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use util::{Cluster, Session, eventually_blocking, race};
+
+/// Rounds in which the pairs are measured by turns.
+const ROUNDS: usize = 15;
+
+/// Length of one measurement, in seconds.
+const SECONDS: &str = "2";
+
+/// How many wait in line.
+const WAITING: usize = 200;
+
+/// How many leases live at once.
+const LEASES: usize = 100_000;
+
+const LOCK: &str = "SELECT pg_advisory_lock(1);\nSELECT pg_advisory_unlock(1);\n";
+const CHECKOUT: &str = "SELECT license_checkout('TOM');\nSELECT license_checkin('TOM');\n";
+const ONE: &str = "SELECT 1;\n";
+const INSERT: &str = "\
+SELECT gen_random_uuid() AS id \\gset
+INSERT INTO notes VALUES (:id);
+DELETE FROM notes WHERE id = :id;
+";
+const LEASE: &str = "\
+SELECT gen_random_uuid() AS id \\gset
+SELECT lease_id AS id FROM license_lease('anna', '192.0.2.1', 'TOM') \\gset
+SELECT license_release(:id);
+";
+
+fn server() -> Cluster {
+    let cluster = Cluster::builder()
+        .conf("max_connections", WAITING + 20)
+        .conf("pg_seats.max_seats", LEASES + 1_000)
+        .start();
+    cluster.sql(
+        "CREATE EXTENSION pg_seats;
+         CREATE ROLE bench LOGIN;
+         CREATE TABLE notes (id uuid PRIMARY KEY);
+         GRANT ALL ON notes TO bench;
+         GRANT EXECUTE ON FUNCTION license_lease, license_heartbeat, license_release TO bench;
+         INSERT INTO licenses (product, claimed_at) VALUES ('TOM', 'checkout');
+         INSERT INTO licenses (product, claimed_at, seats) VALUES ('Narrow', 'checkout', 1)",
+    );
+    cluster
+}
+
+/// Transactions per second of this script.
+fn rate(cluster: &Cluster, script: &str) -> f64 {
+    cluster.write("script.sql", script);
+    let file = cluster.data_dir().join("script.sql");
+    let file = file.to_string_lossy();
+    let args = [
+        "-U", "bench", "-n", "-M", "prepared", "-T", SECONDS, "-f", &file, "postgres",
+    ];
+    let output = cluster.program("pgbench", &args).ok();
+    let tps = output
+        .lines()
+        .find_map(|line| line.strip_prefix("tps = "))
+        .and_then(|figures| figures.split(' ').next())
+        .and_then(|tps| tps.parse().ok());
+    tps.expect("pgbench prints tps")
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// Measures two scripts by turns, and prints their rates and the median of the ratios.
+fn compare(cluster: &Cluster, what: &str, against: &str, [script, other]: [&str; 2]) {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        for turn in 0..2 {
+            if (round + turn) % 2 == 0 {
+                ours.push(rate(cluster, script));
+            } else {
+                theirs.push(rate(cluster, other));
+            }
+        }
+    }
+    let ratios = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs);
+    let ratio = median(ratios.collect());
+    println!(
+        "| {what} | {:.0}/s | {against} | {:.0}/s | {ratio:.2} |",
+        median(ours),
+        median(theirs)
+    );
+}
+
+/// Microseconds of one call of `license_held`: a million calls less a million of nothing.
+async fn held(session: &Session) -> f64 {
+    let count = |what| format!("SELECT count(*) FROM generate_series(1, 1000000) n WHERE {what}");
+    let (calls, nothing) = (
+        count("license_held(CASE WHEN n > 0 THEN 'TOM' END)"),
+        count("CASE WHEN n > 0 THEN 'TOM' END IS NOT NULL"),
+    );
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        session.run(&nothing).await;
+        let between = Instant::now();
+        session.run(&calls).await;
+        times.push((between.elapsed().as_secs_f64()) - (between - start).as_secs_f64());
+    }
+    median(times)
+}
+
+/// Milliseconds from a checkin to the answer to the first in line, the seat going from hand to hand.
+async fn wake_ups(cluster: &Cluster) -> Vec<f64> {
+    const TAKE: &str =
+        "SELECT license_checkout('Narrow', '1 hour', client_user => pg_backend_pid()::text)";
+    const GIVE: &str = "SELECT license_checkin('Narrow', pg_backend_pid()::text)";
+    let sessions = race(WAITING + 1, |_| cluster.login("bench")).await;
+    let (given, mut times) = (tokio::sync::watch::channel(Instant::now()), Vec::new());
+    let mut waiting = Vec::new();
+    for (place, session) in sessions.into_iter().enumerate() {
+        let session = session.unwrap();
+        if place == 0 {
+            session.run(TAKE).await;
+        }
+        waiting.push(session);
+    }
+    let first = waiting.remove(0);
+    let tasks: Vec<_> = waiting
+        .into_iter()
+        .map(|session| {
+            let given = given.0.clone();
+            tokio::spawn(async move {
+                session.run(TAKE).await;
+                let time = given.borrow().elapsed();
+                given.send_replace(Instant::now());
+                session.run(GIVE).await;
+                (session, time)
+            })
+        })
+        .collect();
+    eventually_blocking("all wait", Duration::from_secs(60), || {
+        let waiting = "SELECT waiting FROM license_usage WHERE product = 'Narrow'";
+        cluster.sql(waiting) == WAITING.to_string()
+    });
+    given.0.send_replace(Instant::now());
+    first.run(GIVE).await;
+    for task in tasks {
+        times.push(task.await.unwrap().1.as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    times
+}
+
+/// Seconds of processor time that the launcher has used.
+fn launcher_time(cluster: &Cluster) -> f64 {
+    let pid =
+        cluster.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_seats launcher'");
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let ticks = |field: usize| -> f64 {
+        let text = fields.split_whitespace().nth(field).unwrap();
+        text.parse().unwrap()
+    };
+    // User and system time, in hundredths of a second.
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+async fn many_leases(cluster: &Cluster, session: &Session) {
+    session
+        .run(&format!(
+            "SELECT count(*) FROM generate_series(1, {LEASES}) n,
+                    license_lease('user' || n, '192.0.2.1', 'TOM', '60 seconds')"
+        ))
+        .await;
+    let granted = Instant::now();
+    let count = "SELECT count(*) FROM license_active_seats";
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        let start = Instant::now();
+        assert_eq!(session.val::<i64>(count).await, LEASES as i64);
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    println!(
+        "count(*) of license_active_seats with {LEASES} leases: {:.0} ms",
+        median(times)
+    );
+    let before = launcher_time(cluster);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let used = (launcher_time(cluster) - before) / 20.0 * 100.0;
+    println!("the launcher meanwhile: {used:.2} % of a core");
+    let in_use = "SELECT in_use FROM license_usage WHERE product = 'TOM'";
+    tokio::time::sleep((granted + Duration::from_secs(60)) - Instant::now()).await;
+    eventually_blocking("all leases have ended", Duration::from_secs(30), || {
+        cluster.sql(in_use) == "0"
+    });
+    let late = granted.elapsed().as_secs_f64() - 60.0;
+    println!("their end, after the last one's time was up: {late:.1} s");
+    let rows = "SELECT count(*) FROM license_leases";
+    eventually_blocking("their rows are gone", Duration::from_secs(60), || {
+        cluster.sql(rows) == "0"
+    });
+    let late = granted.elapsed().as_secs_f64() - 60.0;
+    println!("their rows gone: {late:.1} s");
+}
+
+#[tokio::main]
+async fn main() {
+    let cluster = server();
+    let session = cluster.login("bench").open_ok().await;
+    let lease = "SELECT lease_id FROM license_lease('zoe', '192.0.2.2', 'TOM', '1 hour')";
+    let lease = session.text(lease).await;
+    let heartbeat = format!("SELECT license_heartbeat('{lease}');\n");
+    println!(
+        "\nPostgreSQL {}, medians of {ROUNDS} alternating rounds of {SECONDS} s:\n",
+        cluster.programs().major()
+    );
+    println!("| what | rate | against | rate | ratio |\n| --- | --- | --- | --- | --- |");
+    compare(
+        &cluster,
+        "checkout and checkin",
+        "advisory lock and unlock",
+        [CHECKOUT, LOCK],
+    );
+    compare(&cluster, "heartbeat", "SELECT 1", [&heartbeat, ONE]);
+    compare(
+        &cluster,
+        "lease and release",
+        "INSERT and DELETE",
+        [LEASE, INSERT],
+    );
+    session.run("SELECT license_checkout('TOM')").await;
+    println!("\nlicense_held: {:.2} µs a call", held(&session).await);
+    let times = wake_ups(&cluster).await;
+    println!(
+        "wake-up of the first of {WAITING} in line: median {:.2} ms, 99th percentile {:.2} ms",
+        times[times.len() / 2],
+        times[times.len() * 99 / 100]
+    );
+    session.run("SELECT license_checkin('TOM')").await;
+    session
+        .run(&format!("SELECT license_release('{lease}')"))
+        .await;
+    many_leases(&cluster, &session).await;
+}
