@@ -1,5 +1,12 @@
 -- What administrators and users look at. Thin over functions that read the ledger.
 
+CREATE FUNCTION @extschema@.license_active_seats()
+RETURNS TABLE (seat_id uuid, product text, datname text, usename text, client_user text,
+               client_host text, workstation text, application_name text, kind text, sessions int,
+               pids int[], opened_at timestamptz, last_active_at timestamptz,
+               expires_at timestamptz, seen_at timestamptz)
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_active_seats_wrapper';
+
 CREATE VIEW @extschema@.license_active_seats AS
 SELECT seat_id,
        product,
@@ -14,7 +21,7 @@ SELECT seat_id,
        pids,
        opened_at,
        last_active_at,
-       greatest(clock_timestamp() - last_active_at, '0'::interval) AS idle,
+       greatest(seen_at - last_active_at, '0'::interval) AS idle,
        expires_at
   FROM @extschema@.license_active_seats();
 

@@ -171,18 +171,21 @@ fn idle_holders(tally: u64) -> Vec<String> {
     let activities = status::activities();
     let now = backend::now();
     let holders = Holders::of(|other| other == tally);
-    let mut idle: Vec<(i64, String)> = holders
+    let mut idle: Vec<_> = holders
         .seats()
-        .map(|seat| (seat.last_active(&activities, now), seat.name()))
+        .map(|seat| (seat.last_active(&activities, now), seat))
         .filter(|(since, _)| *since < now)
         .collect();
-    idle.sort();
-    let mut names: Vec<String> = Vec::new();
-    for (_, name) in idle {
+    idle.sort_by_key(|(since, _)| *since);
+    let mut names = Vec::with_capacity(NAMED_HOLDERS);
+    for (_, seat) in idle {
+        if names.len() == NAMED_HOLDERS {
+            break;
+        }
+        let name = seat.name();
         if !names.contains(&name) {
             names.push(name);
         }
     }
-    names.truncate(NAMED_HOLDERS);
     names
 }

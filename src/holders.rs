@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::ledger::hold::Hold;
 use crate::ledger::identity::{Label, Text};
 use crate::ledger::license::Timestamp;
-use crate::ledger::session::{Kind, Session};
+use crate::ledger::session::{Kind, SeatIds, Session};
 use crate::ledger::table::Table;
 use crate::memory;
 use crate::pg::catalog;
@@ -16,15 +16,26 @@ pub struct Holders {
     sessions: Vec<Session>,
     holds: Vec<Hold>,
     names: HashMap<Label, Text<512>>,
-    /// Those of one seat together, in the order in which the seats were taken; the strongest first.
-    entries: Vec<Entry>,
+    /// The place of each session, by its number.
+    places: HashMap<u64, usize>,
+    ids: SeatIds,
+    /// In the order in which they were taken.
+    seats: Vec<SeatEntry>,
+    /// Those of one seat together, in the order of the seats; the strongest first.
+    holders: Vec<HolderEntry>,
 }
 
-/// One holder's part of a seat. There may be a hundred thousand, so it is small.
-struct Entry {
-    opened_at: Timestamp,
-    id: [u8; 16],
+/// A seat. There may be a hundred thousand, so what is copied of it is small.
+struct SeatEntry {
+    number: u64,
     tally: u64,
+    opened_at: Timestamp,
+}
+
+/// A holder's part of a seat.
+struct HolderEntry {
+    /// The seat's number.
+    seat: u64,
     kind: Kind,
     /// The place among the holds, or of a login among the sessions.
     place: u32,
@@ -34,7 +45,7 @@ struct Entry {
 #[derive(Clone, Copy)]
 pub struct TakenSeat<'a> {
     all: &'a Holders,
-    entries: &'a [Entry],
+    holders: &'a [HolderEntry],
     /// Its id.
     pub id: [u8; 16],
     /// The number of the tally that it counts in.
@@ -62,21 +73,29 @@ impl Holders {
             sessions: Vec::with_capacity(memory::places()),
             holds: Vec::new(),
             names: HashMap::new(),
-            entries: Vec::new(),
+            places: HashMap::new(),
+            ids: SeatIds(0),
+            seats: Vec::new(),
+            holders: Vec::new(),
         };
         // Under the lock nothing is allocated: room is made before, until it is enough.
-        while let Some((holds, names)) =
-            memory::read(|ledger| (ledger.holds.len(), ledger.long_names.len()))
-        {
+        while let Some((seats, holds, names)) = memory::read(|ledger| {
+            let names = ledger.long_names.len();
+            (ledger.seats.len(), ledger.holds.len(), names)
+        }) {
+            all.seats.reserve(seats);
             all.holds.reserve(holds);
             all.names.reserve(names);
-            all.entries.reserve(holds + memory::places());
+            all.holders.reserve(holds + memory::places());
             if memory::read(|ledger| all.copy(ledger, &is_wanted)) != Some(false) {
                 break;
             }
         }
-        all.entries
-            .sort_unstable_by_key(|entry| (entry.opened_at, entry.id, entry.kind, entry.place));
+        let numbers = all.sessions.iter().map(|session| session.number);
+        all.places = numbers.zip(0..).collect();
+        all.seats.sort_unstable_by_key(|seat| seat.number);
+        all.holders
+            .sort_unstable_by_key(|holder| (holder.seat, holder.kind, holder.place));
         all
     }
 
@@ -86,74 +105,71 @@ impl Holders {
         ledger: &crate::ledger::Ledger<'static, memory::Shared>,
         is_wanted: impl Fn(u64) -> bool,
     ) -> bool {
-        if self.holds.capacity() < ledger.holds.len()
+        if self.seats.capacity() < ledger.seats.len()
+            || self.holds.capacity() < ledger.holds.len()
             || self.names.capacity() < ledger.long_names.len()
-            || self.entries.capacity() < ledger.holds.len() + ledger.sessions.len()
+            || self.holders.capacity() < ledger.holds.len() + ledger.sessions.len()
         {
             return false;
         }
-        let Holders {
-            sessions,
-            holds,
-            names,
-            entries,
-        } = self;
-        let mut enter = |key, kind, place| {
-            if let Some(seat) = ledger.seats.get(&key) {
-                entries.push(Entry {
+        self.ids = ledger.head.seat_ids;
+        self.sessions.extend_from_slice(ledger.sessions);
+        ledger.seats.each(|seat| {
+            if is_wanted(seat.key.tally) {
+                self.seats.push(SeatEntry {
+                    number: seat.number,
+                    tally: seat.key.tally,
                     opened_at: seat.opened_at,
-                    id: seat.id,
-                    tally: key.tally,
-                    kind,
+                });
+            }
+        });
+        for (place, session) in (0..).zip(ledger.sessions.iter()) {
+            if let Some(key) = session.seat.filter(|key| is_wanted(key.tally))
+                && let Some(seat) = ledger.seats.get(&key)
+            {
+                self.holders.push(HolderEntry {
+                    seat: seat.number,
+                    kind: Kind::Login,
                     place,
                 });
             }
-        };
-        sessions.extend_from_slice(ledger.sessions);
-        for (place, session) in (0..).zip(ledger.sessions.iter()) {
-            if let Some(key) = session.seat.filter(|key| is_wanted(key.tally)) {
-                enter(key, Kind::Login, place);
-            }
         }
         ledger.holds.each(|hold| {
-            if let Some(key) = hold.seat().filter(|key| is_wanted(key.tally)) {
-                enter(key, hold.kind(), holds.len() as u32);
-                holds.push(*hold);
+            if let Some(seated) = hold.seated().filter(|_| is_wanted(hold.tally)) {
+                self.holders.push(HolderEntry {
+                    seat: seated.number,
+                    kind: hold.kind(),
+                    place: self.holds.len() as u32,
+                });
+                self.holds.push(*hold);
             }
         });
         ledger.long_names.each(|name| {
-            names.insert(name.label, name.text);
+            self.names.insert(name.label, name.text);
         });
         true
     }
 
     /// The seats, in the order in which they were taken.
     pub fn seats(&self) -> impl Iterator<Item = TakenSeat<'_>> {
-        let mut at = 0;
-        std::iter::from_fn(move || self.next_seat(&mut at))
+        // Each seat has holders, and those of each are together.
+        let holders = self.holders.chunk_by(|one, other| one.seat == other.seat);
+        self.seats
+            .iter()
+            .zip(holders)
+            .filter_map(|(seat, holders)| {
+                Some(TakenSeat {
+                    all: self,
+                    holders,
+                    id: self.ids.of(seat.number),
+                    tally: seat.tally,
+                    opened_at: seat.opened_at,
+                    kind: holders.first()?.kind,
+                })
+            })
     }
 
-    /// The seat whose holders begin at this place, which goes on to the next one's.
-    pub fn next_seat(&self, at: &mut usize) -> Option<TakenSeat<'_>> {
-        let rest = self.entries.get(*at..)?;
-        let first = rest.first()?;
-        let len = rest.iter().take_while(|entry| entry.id == first.id).count();
-        *at += len;
-        Some(TakenSeat {
-            all: self,
-            entries: rest.get(..len)?,
-            id: first.id,
-            tally: first.tally,
-            opened_at: first.opened_at,
-            kind: first.kind,
-        })
-    }
-
-    fn long_name(&self, label: &Label) -> Option<&Text<512>> {
-        label.is_digest().then(|| self.names.get(label)).flatten()
-    }
-
-    fn holder(&self, entry: &Entry) -> Option<Holder<'_>> {
+    fn holder(&self, entry: &HolderEntry) -> Option<Holder<'_>> {
         let place = entry.place as usize;
         if entry.kind == Kind::Login {
             return Some(Holder {
@@ -165,12 +181,13 @@ impl Holders {
         let hold = self.holds.get(place)?;
         let session = match entry.kind {
             Kind::Lease => None,
-            _ => Some(self.sessions.iter().find(|s| s.number == hold.number)?),
+            _ => self.sessions.get(*self.places.get(&hold.number)?),
         };
+        let label = &hold.who.client_user;
         Some(Holder {
             session,
             hold: Some(hold),
-            long_name: self.long_name(&hold.who.client_user),
+            long_name: label.is_digest().then(|| self.names.get(label)).flatten(),
         })
     }
 }
@@ -178,9 +195,9 @@ impl Holders {
 impl<'a> TakenSeat<'a> {
     /// Who holds it, from the strongest kind to the weakest.
     pub fn holders(self) -> impl Iterator<Item = Holder<'a>> {
-        self.entries
+        self.holders
             .iter()
-            .filter_map(move |entry| self.all.holder(entry))
+            .filter_map(move |holder| self.all.holder(holder))
     }
 
     /// When any of its holders was last active.

@@ -11,7 +11,8 @@ use pgrx::{IntoDatum, Uuid, pg_sys};
 
 use super::usage::timestamp;
 use crate::checkout::Taken;
-use crate::pg::encoding::ServerText;
+use crate::pg::encoding::{given_text, text_datum};
+use crate::pg::rows::values_and_nulls;
 
 /// The row: seat_id, lease_id, product, usename, client_user, client_host, workstation,
 /// seats_in_use, seats, expires_at.
@@ -67,20 +68,17 @@ fn columns() -> pg_sys::TupleDesc {
 
 impl SeatRow {
     fn values(self) -> [Option<pg_sys::Datum>; COLUMNS] {
-        fn given(text: String) -> Option<ServerText> {
-            (!text.is_empty()).then(|| text.into())
-        }
         let receipt = self.taken.receipt;
         let license = self.taken.license;
         let expires_at = self.lease_id.and_then(|_| timestamp(receipt.expires_at));
         [
             receipt.seat.map(Uuid::from_bytes).into_datum(),
             self.lease_id.map(Uuid::from_bytes).into_datum(),
-            ServerText::from(license.product.to_string()).into_datum(),
+            text_datum(license.product.as_str()),
             name(&self.usename),
-            self.client_user.and_then(given).into_datum(),
-            given(self.client_host).into_datum(),
-            given(self.workstation).into_datum(),
+            self.client_user.as_deref().and_then(given_text),
+            given_text(&self.client_host),
+            given_text(&self.workstation),
             (receipt.in_use as i32).into_datum(),
             license.seats.into_datum(),
             expires_at.into_datum(),
@@ -103,17 +101,10 @@ fn name(text: &str) -> Option<pg_sys::Datum> {
 // SAFETY: returns a tuple of the type that the function is declared with.
 unsafe impl BoxRet for SeatRow {
     unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
-        let mut nulls = [false; COLUMNS];
-        let mut datums = [pg_sys::Datum::from(0); COLUMNS];
-        for ((value, null), datum) in self.values().into_iter().zip(&mut nulls).zip(&mut datums) {
-            match value {
-                Some(value) => *datum = value,
-                None => *null = true,
-            }
-        }
+        let (mut values, mut nulls) = values_and_nulls(self.values());
         // SAFETY: the values are of the types of the columns.
         unsafe {
-            let tuple = pg_sys::heap_form_tuple(columns(), datums.as_mut_ptr(), nulls.as_mut_ptr());
+            let tuple = pg_sys::heap_form_tuple(columns(), values.as_mut_ptr(), nulls.as_mut_ptr());
             fcinfo.return_raw_datum(pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data))
         }
     }

@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 
-use pgrx::Uuid;
 use pgrx::prelude::*;
+use pgrx::{IntoDatum, Uuid, pg_sys};
 
 use super::require_preloaded;
 use super::usage::timestamp;
 use crate::holders::{Holder, Holders, TakenSeat};
 use crate::ledger::rules::Rules;
-use crate::pg::encoding::ServerText;
+use crate::pg::encoding::{ServerText, given_text, text_datum};
+use crate::pg::rows::Rows;
 use crate::pg::status;
 use crate::pg::{backend, catalog};
 use crate::{licenses, memory};
@@ -17,68 +18,47 @@ use crate::{licenses, memory};
 /// The seats in use of the current database's licenses, those of its pools included; under the view
 /// `license_active_seats`. Members of pg_monitor see all, others their own. Raises 55000 where
 /// pg_seats is not preloaded.
-#[pg_extern(volatile, parallel_unsafe)]
-#[allow(clippy::type_complexity, reason = "the columns of a view")]
-fn license_active_seats() -> TableIterator<
-    'static,
-    (
-        name!(seat_id, Uuid),
-        name!(product, ServerText),
-        name!(datname, Option<ServerText>),
-        name!(usename, Option<ServerText>),
-        name!(client_user, Option<ServerText>),
-        name!(client_host, Option<ServerText>),
-        name!(workstation, Option<ServerText>),
-        name!(application_name, Option<ServerText>),
-        name!(kind, &'static str),
-        name!(sessions, i32),
-        name!(pids, Vec<i32>),
-        name!(opened_at, Option<TimestampWithTimeZone>),
-        name!(last_active_at, Option<TimestampWithTimeZone>),
-        name!(expires_at, Option<TimestampWithTimeZone>),
-    ),
-> {
+#[pg_extern(sql = false)]
+fn license_active_seats(fcinfo: pg_sys::FunctionCallInfo) {
     require_preloaded();
     licenses::refresh();
     let activities = status::activities();
     let now = backend::now();
     let Rules { licenses, .. } = licenses::last_in_force(backend::database()).unwrap_or_default();
-    let products: Vec<(u64, String)> = licenses
-        .iter()
-        .map(|license| (license.tally, license.product.to_string()))
-        .collect();
-    let holders = Holders::of(|tally| products.iter().any(|(number, _)| *number == tally));
+    let license_of = |tally| licenses.iter().find(|license| license.tally == tally);
+    let holders = Holders::of(|tally| license_of(tally).is_some());
     let sees_all = catalog::sees_all_sessions();
     let mut names = Names::default();
-    let mut at = 0;
-    // A row at a time: there may be a hundred thousand.
-    TableIterator::new(std::iter::from_fn(move || {
-        loop {
-            let seat = holders.next_seat(&mut at)?;
-            let mut visible = seat.holders().map(|holder| holder.role());
-            if !sees_all && !visible.any(|role| names.is_ours(role)) {
-                continue;
-            }
-            let (_, product) = products.iter().find(|(number, _)| *number == seat.tally)?;
+    let seen_at = timestamp(now).into_datum();
+    let mut rows = Rows::of(fcinfo);
+    for seat in holders.seats() {
+        let mut roles = seat.holders().map(Holder::role);
+        let Some(license) =
+            license_of(seat.tally).filter(|_| sees_all || roles.any(|role| names.is_ours(role)))
+        else {
+            continue;
+        };
+        rows.put(|| {
             let pids = seat.pids();
-            return Some((
-                Uuid::from_bytes(seat.id),
-                product.as_str().into(),
-                shared(seat, Holder::database).and_then(|database| given(names.database(database))),
-                shared(seat, |holder| names.role(holder)).and_then(given),
-                shared(seat, Holder::client_user).and_then(given),
-                shared(seat, Holder::client_host).and_then(given),
-                shared(seat, Holder::workstation).and_then(given),
-                shared(seat, Holder::application_name).and_then(given),
-                seat.kind.word(),
-                pids.len() as i32,
-                pids,
-                timestamp(seat.opened_at),
-                timestamp(seat.last_active(&activities, now)),
-                seat.expires_at().and_then(timestamp),
-            ));
-        }
-    }))
+            [
+                Uuid::from_bytes(seat.id).into_datum(),
+                text_datum(license.product.as_str()),
+                shared(seat, Holder::database).and_then(|it| given_text(names.database(it))),
+                shared(seat, Holder::role).and_then(|role| given_text(names.role(seat, role))),
+                shared(seat, Holder::client_user).and_then(given_text),
+                shared(seat, Holder::client_host).and_then(|host| given_text(&host)),
+                shared(seat, Holder::workstation).and_then(given_text),
+                shared(seat, Holder::application_name).and_then(given_text),
+                text_datum(seat.kind.word()),
+                (pids.len() as i32).into_datum(),
+                pids.into_datum(),
+                timestamp(seat.opened_at).into_datum(),
+                timestamp(seat.last_active(&activities, now)).into_datum(),
+                seat.expires_at().and_then(timestamp).into_datum(),
+                seen_at,
+            ]
+        });
+    }
 }
 
 /// What the catalogs say of roles and databases, each looked up once.
@@ -96,21 +76,20 @@ impl Names {
         *ours.or_insert_with(|| catalog::has_privileges_of(role))
     }
 
-    fn role(&mut self, holder: Holder) -> String {
-        match holder.name_at_login() {
-            Some(name) => name.to_owned(),
+    /// The name of the role that holds a seat: as it was at login, or now.
+    fn role<'a>(&'a mut self, seat: TakenSeat<'a>, role: u32) -> &'a str {
+        match seat.holders().find_map(Holder::name_at_login) {
+            Some(name) => name,
             None => {
-                let role = holder.role();
                 let name = self.roles.entry(role);
-                name.or_insert_with(|| catalog::role_name(role)).clone()
+                name.or_insert_with(|| catalog::role_name(role))
             }
         }
     }
 
-    fn database(&mut self, database: u32) -> String {
+    fn database(&mut self, database: u32) -> &str {
         let name = self.databases.entry(database);
         name.or_insert_with(|| catalog::database_name(database))
-            .clone()
     }
 }
 

@@ -265,11 +265,10 @@ impl<T: Tables> Ledger<'_, T> {
         let hold = self.holds.get(key);
         // What was called may count elsewhere by now.
         let tally = self.tallies.get(&hold.map_or(tally, |hold| hold.tally));
-        let seat = hold
-            .and_then(Hold::seat)
-            .and_then(|key| self.seats.get(&key));
         Receipt {
-            seat: seat.map(|seat| seat.id),
+            seat: hold
+                .and_then(Hold::seated)
+                .map(|seated| self.head.seat_ids.of(seated.number)),
             in_use: tally.map_or(0, |tally| tally.in_use),
             expires_at: hold
                 .filter(|hold| hold.kind() == Kind::Lease)

@@ -105,7 +105,7 @@ impl<T: Tables> Ledger<'_, T> {
         let tally = license.tally;
         let lent = |id: &LeaseId| {
             self.lease(*id)
-                .is_some_and(|hold| hold.tally == tally && hold.is_seated())
+                .is_some_and(|hold| hold.tally == tally && hold.seated().is_some())
         };
         let shared = || {
             let claimant = Claimant {
@@ -119,7 +119,7 @@ impl<T: Tables> Ledger<'_, T> {
             || session.seat.is_some_and(|seat| seat.tally == tally)
             || self
                 .checkouts(session)
-                .any(|hold| hold.tally == tally && hold.is_seated())
+                .any(|hold| hold.tally == tally && hold.seated().is_some())
             || session.lent.iter().flatten().any(lent)
             || shared();
         if may { MayUse::Yes } else { MayUse::No }

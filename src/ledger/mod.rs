@@ -51,7 +51,7 @@ use hold::{Hold, LongName};
 use license::{License, Timestamp};
 use line::Wait;
 use rules::Exemption;
-use session::{Seat, Session};
+use session::{Seat, SeatIds, Session};
 use table::Tables;
 
 pub use admission::{Answer, Cause, Denial, Judged, Remark};
@@ -66,10 +66,10 @@ pub use tally::Tally;
 pub struct Head {
     /// The last generation given to a change, of whatever database.
     pub(super) clock: u64,
-    /// The last number given to a session or tally.
+    /// The last number given to a session, seat or tally.
     pub(super) numbers: u64,
-    /// The id that was last given to a seat, counted from a random one: no two seats ever have one.
-    pub last_seat_id: u128,
+    /// What makes ids of the numbers of seats.
+    pub seat_ids: SeatIds,
     /// Seats that logins may take in all (`pg_seats.max_seats`). The table of seats has room for as
     /// many and two more for each session: those already in always find theirs, and once more while
     /// two rules of counting are compared.
@@ -89,7 +89,7 @@ impl Default for Head {
         Head {
             clock: 0,
             numbers: 0,
-            last_seat_id: 0,
+            seat_ids: SeatIds(0),
             max_seats: 0,
             counted_since: 0,
             visited: false,

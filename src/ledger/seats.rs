@@ -1,7 +1,7 @@
 //! Gives every holder the seat that it asks for: a session by its login, an application by its
 //! checkouts and leases.
 
-use super::hold::{Hold, HoldKey};
+use super::hold::{Hold, HoldKey, Seated};
 use super::identity::Identity;
 use super::license::{CountedBy, RowKey, Timestamp};
 use super::session::{Claimant, Kind, NO_TALLY, Seat, SeatKey, Session, Standing};
@@ -221,15 +221,15 @@ fn reseat_hold<T: Tables>(
 ) {
     let claimant = hold.claimant();
     let rule = tallies.get(&claimant.tally).map(|tally| tally.counted_by);
-    if rule == hold.seated {
+    if rule == hold.seated.map(|seated| seated.rule) {
         return;
     }
     unseat_hold::<T>(seats, tallies, hold);
-    if let Some(rule) = rule {
+    hold.seated = rule.map(|rule| {
         let key = key_under(rule, &claimant);
-        take::<T>(head, seats, tallies, key, hold.kind(), hold.since());
-    }
-    hold.seated = rule;
+        let number = take::<T>(head, seats, tallies, key, hold.kind(), hold.since());
+        Seated { rule, number }
+    });
 }
 
 pub(super) fn unseat_hold<T: Tables>(
@@ -237,25 +237,21 @@ pub(super) fn unseat_hold<T: Tables>(
     tallies: &mut T::Of<Tally>,
     hold: &mut Hold,
 ) {
-    if let Some(rule) = hold.seated.take() {
-        let key = hold.seat_key(rule);
+    if let Some(key) = hold.seat() {
+        hold.seated = None;
         give_back::<T>(seats, tallies, &key, hold.kind());
     }
 }
 
 impl Hold {
-    fn seat_key(&self, rule: CountedBy) -> SeatKey {
+    /// The key of the seat that it has.
+    pub(super) fn seat(&self) -> Option<SeatKey> {
         let claimant = Claimant {
             tally: self.tally,
             who: self.whose(),
             number: self.number,
         };
-        key_under(rule, &claimant)
-    }
-
-    /// The seat that it has.
-    pub fn seat(&self) -> Option<SeatKey> {
-        self.seated.map(|rule| self.seat_key(rule))
+        self.seated.map(|seated| key_under(seated.rule, &claimant))
     }
 }
 
@@ -266,7 +262,7 @@ pub(super) fn drop_user<T: Tables>(tallies: &mut T::Of<Tally>, number: u64) {
     }
 }
 
-/// One more holder has a seat, which is taken if it was free.
+/// One more holder has a seat, which is taken if it was free; its number.
 fn take<T: Tables>(
     head: &mut Head,
     seats: &mut T::Of<Seat>,
@@ -274,19 +270,21 @@ fn take<T: Tables>(
     key: SeatKey,
     kind: Kind,
     since: Timestamp,
-) {
+) -> u64 {
     if let Some(seat) = seats.get_mut(&key) {
         *seat.holders(kind) += 1;
         seat.opened_at = seat.opened_at.min(since);
-        return;
+        return seat.number;
     }
-    head.last_seat_id = head.last_seat_id.wrapping_add(1);
-    let mut seat = Seat::new(key, head.last_seat_id, since);
+    head.numbers += 1;
+    let number = head.numbers;
+    let mut seat = Seat::new(key, number, since);
     *seat.holders(kind) = 1;
     seats.put(seat);
     if let Some(tally) = tallies.get_mut(&key.tally) {
         tally.in_use += 1;
     }
+    number
 }
 
 /// One holder less has a seat, which is free if that was the last.

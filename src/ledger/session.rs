@@ -141,14 +141,26 @@ pub struct SeatKey {
     pub identity: Identity,
 }
 
+/// Makes ids of the numbers of seats: UUIDs, counted from a random one, so that no two seats ever
+/// have the same.
+#[derive(Clone, Copy, Debug)]
+pub struct SeatIds(pub u128);
+
+impl SeatIds {
+    /// A seat's name to people and programs.
+    pub fn of(self, number: u64) -> [u8; 16] {
+        self.0.wrapping_add(number.into()).to_be_bytes()
+    }
+}
+
 /// A seat that is taken.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Seat {
     /// What it is counted in, and whose it is.
     pub key: SeatKey,
-    /// Its name to people and programs: a UUID.
-    pub id: [u8; 16],
+    /// Its own number, never used again.
+    pub number: u64,
     /// When it was taken.
     pub opened_at: Timestamp,
     /// How many logins hold it.
@@ -182,10 +194,10 @@ impl Kind {
 }
 
 impl Seat {
-    pub(super) fn new(key: SeatKey, id: u128, opened_at: Timestamp) -> Seat {
+    pub(super) fn new(key: SeatKey, number: u64, opened_at: Timestamp) -> Seat {
         Seat {
             key,
-            id: id.to_be_bytes(),
+            number,
             opened_at,
             logins: 0,
             checkouts: 0,

@@ -21,7 +21,7 @@ use crate::ledger::hold::{Hold, LongName};
 use crate::ledger::license::License;
 use crate::ledger::line::Wait;
 use crate::ledger::rules::Exemption;
-use crate::ledger::session::{Seat, Session};
+use crate::ledger::session::{Seat, SeatIds, Session};
 use crate::ledger::{Database, Head, Ledger, Tally};
 use crate::pg::{backend, unguarded};
 use crate::settings;
@@ -143,7 +143,7 @@ pub fn create() {
         });
         (*control).head.max_seats = settings::max_seats();
         (*control).head.counted_since = backend::now();
-        (*control).head.last_seat_id = backend::random_uuid();
+        (*control).head.seat_ids = SeatIds(backend::random_uuid());
         pg_sys::ConditionVariableInit(&raw mut (*control).rules_read);
         Block::create(sizes.tables());
         let attached = Box::new(Attached {

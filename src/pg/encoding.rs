@@ -173,9 +173,22 @@ impl<T: Into<String>> From<T> for ServerText {
     }
 }
 
+/// A value of SQL's type text, as PostgreSQL takes it.
+pub fn text_datum(text: &str) -> Option<pg_sys::Datum> {
+    rust_byte_slice_to_bytea(&encode(text)).into_datum()
+}
+
+/// The same; null for none.
+pub fn given_text(text: &str) -> Option<pg_sys::Datum> {
+    if text.is_empty() {
+        return None;
+    }
+    text_datum(text)
+}
+
 impl IntoDatum for ServerText {
     fn into_datum(self) -> Option<pg_sys::Datum> {
-        rust_byte_slice_to_bytea(&encode(&self.0)).into_datum()
+        text_datum(&self.0)
     }
 
     fn type_oid() -> pg_sys::Oid {

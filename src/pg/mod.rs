@@ -6,6 +6,7 @@
 //! * [`encoding`]: text of the database's encoding, in and out
 //! * [`error`]: errors and log lines with their SQLSTATE and reason
 //! * [`heap`]: rows of a table of our own
+//! * [`rows`]: the rows that a function returns
 //! * [`status`]: what other backends are doing
 //! * [`table`]: reading tables in a transaction that can't be harmed
 //! * [`unguarded`]: functions that raise no error
@@ -15,6 +16,7 @@ pub mod catalog;
 pub mod encoding;
 pub mod error;
 pub mod heap;
+pub mod rows;
 pub mod status;
 pub mod table;
 pub mod unguarded;

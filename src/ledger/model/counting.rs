@@ -360,7 +360,7 @@ fn no_two_seats_have_one_id() {
     let mut ids = vec![];
     server
         .ledger
-        .with(|l| l.seats.each(|seat| ids.push(seat.id)));
+        .with(|l| l.seats.each(|seat| ids.push(seat.number)));
     assert_eq!(ids.len(), 2);
     assert_ne!(ids[0], ids[1]);
 }

@@ -151,7 +151,7 @@ fn comparing_two_rules_leaves_seats_and_high_water_alone() {
         server.ledger.with(|l| {
             let key = l.sessions[1].seat.unwrap();
             let high_water = l.tallies.get(&key.tally).unwrap().high_water;
-            (l.seats.get(&key).unwrap().id, high_water)
+            (l.seats.get(&key).unwrap().number, high_water)
         })
     };
     let before = seat(&mut server);

@@ -45,7 +45,7 @@ pub struct World {
     high_water: BTreeMap<TallyName, usize>,
     denied: BTreeMap<(u32, &'static str), u64>,
     /// What was seen of each session's seat: the session's number, its seat and the seat's id.
-    seen: BTreeMap<u64, (SeatKey, [u8; 16])>,
+    seen: BTreeMap<u64, (SeatKey, u64)>,
     /// The rows of leases: claim and time to live, committed.
     leases: BTreeMap<u8, Claim>,
     /// The number of the last lease.
@@ -873,7 +873,7 @@ impl World {
                 assert_eq!(found.pending, hold.pending, "{hold:?}");
                 assert_eq!(found.tally, numbers[&hold.claim.tally], "{hold:?}");
                 let seated = !hold.ended && naive.counted(&hold.claim).is_some();
-                assert_eq!(found.is_seated(), seated, "{hold:?}");
+                assert_eq!(found.seated().is_some(), seated, "{hold:?}");
                 if found.kind() == Kind::Lease {
                     assert_eq!(found.expires_at, timestamp(hold.expires), "{hold:?}");
                 }
@@ -899,6 +899,8 @@ impl World {
                 }
                 for (holder, hold) in holders.values() {
                     if let Some(key) = hold.seat().filter(|key| key.tally == number) {
+                        let seat = l.seats.get(&key).map(|seat| seat.number);
+                        assert_eq!(hold.seated().map(|seated| seated.number), seat);
                         holds(key, *holder, hold.since());
                     }
                 }
@@ -942,7 +944,7 @@ impl World {
             assert_eq!(l.seats.len(), seats_in_all, "seats in all");
             let mut ids = BTreeSet::new();
             l.seats
-                .each(|seat| assert!(ids.insert(seat.id), "two seats with one id"));
+                .each(|seat| assert!(ids.insert(seat.number), "two seats with one id"));
 
             // The line.
             assert_eq!(l.waits.len(), naive.line.len(), "the line");
@@ -1025,10 +1027,10 @@ impl World {
     /// A seat keeps its id as long as somebody keeps holding it.
     fn check_ids(&mut self) {
         let seen = &mut self.seen;
-        let now: BTreeMap<u64, (SeatKey, [u8; 16])> = self.server.ledger.with(|l| {
+        let now: BTreeMap<u64, (SeatKey, u64)> = self.server.ledger.with(|l| {
             let holds = |s: &Session| {
                 let seat = l.seats.get(&s.seat?)?;
-                Some((s.number, (seat.key, seat.id)))
+                Some((s.number, (seat.key, seat.number)))
             };
             l.sessions.iter().filter_map(holds).collect()
         });
