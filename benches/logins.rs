@@ -28,6 +28,9 @@ const QUERIES: usize = 5;
 /// Length of one measurement, in seconds.
 const SECONDS: &str = "2";
 
+/// The default of pg_seats.max_seats.
+const MAX_SEATS: usize = 10_000;
+
 const BARE: &str = "without pg_seats";
 const SEATS: &str = "pg_seats";
 const RIVAL: &str = "SQL function at login";
@@ -107,11 +110,15 @@ impl Server {
             .and_then(|tps| tps.parse().ok());
         tps.expect("pgbench prints tps")
     }
+}
 
-    fn shared_memory(&self) -> i64 {
-        let sql = "SELECT sum(allocated_size) FROM pg_shmem_allocations WHERE name IS NOT NULL";
-        self.cluster.sql(sql).parse().unwrap()
-    }
+/// Bytes of shared memory that pg_seats takes on a server with so many connections.
+fn shared_memory(max_connections: usize) -> usize {
+    let cluster = Cluster::builder()
+        .conf("max_connections", max_connections)
+        .start();
+    let sql = "SELECT sum(allocated_size) FROM pg_shmem_allocations WHERE name LIKE 'pg_seats%'";
+    cluster.sql(sql).parse().unwrap()
 }
 
 fn median(mut figures: Vec<f64>) -> f64 {
@@ -143,16 +150,7 @@ async fn compare(rounds: usize, what: &str, names: &[&str], held: usize, options
 
 #[tokio::main]
 async fn main() {
-    let (bare, seats) = (Server::new(BARE), Server::new(SEATS));
-    let major = bare.cluster.programs().major();
-    let max_seats: i64 = seats
-        .cluster
-        .sql("SHOW pg_seats.max_seats")
-        .parse()
-        .unwrap();
-    let bytes = (seats.shared_memory() - bare.shared_memory()) / max_seats;
-    drop((bare, seats));
-
+    let major = Server::new(BARE).cluster.programs().major();
     let mut names = vec![BARE, SEATS];
     if major >= 17 {
         names.push(RIVAL);
@@ -164,5 +162,10 @@ async fn main() {
     compare(LOGINS, "logins, 1,000 seats held", &names, 1_000, &login).await;
     let queries = ["-M", "prepared"];
     compare(QUERIES, "queries of one connection", &names, 0, &queries).await;
-    println!("\nShared memory: {bytes} bytes a seat.");
+    let (few, many) = (shared_memory(100), shared_memory(1_100));
+    println!(
+        "\nShared memory: {} bytes a seat with max_connections = 100, and {} a connection beyond.",
+        few / MAX_SEATS,
+        (many - few) / 1_000
+    );
 }

@@ -135,9 +135,9 @@ impl Holders {
             }
         }
         ledger.holds.each(|hold| {
-            if let Some(seated) = hold.seated().filter(|_| is_wanted(hold.tally)) {
+            if let Some(seat) = hold.seat().filter(|_| is_wanted(hold.tally)) {
                 self.holders.push(HolderEntry {
-                    seat: seated.number,
+                    seat,
                     kind: hold.kind(),
                     place: self.holds.len() as u32,
                 });

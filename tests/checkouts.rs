@@ -1146,7 +1146,7 @@ async fn users_of_an_old_encoding_are_told_apart_by_their_letters() {
             // What is no letter is not taken for another.
             anna.fails("SELECT license_checkout(client_user => E'\\xff')")
                 .await
-                .assert("22P05", "");
+                .assert("22023", "");
         }
     }
 }

@@ -40,3 +40,14 @@ fn the_sql_of_the_readme_runs_and_its_quickstart_denies_the_eleventh_user() {
     }
     assert_eq!(quickstarts, 1);
 }
+
+#[test]
+fn a_seat_takes_at_most_512_bytes_of_shared_memory() {
+    let cluster = Cluster::builder()
+        .conf("max_connections", 100)
+        .conf("pg_seats.max_seats", 10_000)
+        .start();
+    let per_seat = "SELECT sum(allocated_size) / 10000 <= 512 FROM pg_shmem_allocations
+                     WHERE name LIKE 'pg_seats%'";
+    assert_eq!(cluster.sql(per_seat), "t");
+}

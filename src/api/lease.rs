@@ -14,7 +14,7 @@ use crate::denial::Denied;
 use crate::lease::rows::{self, NewRow};
 use crate::lease::transaction;
 use crate::ledger::NewLease;
-use crate::ledger::hold::LeaseId;
+use crate::ledger::hold::{Hold, LeaseId};
 use crate::pg::encoding::TextArgument;
 use crate::pg::error::{PgSqlErrorCode, Report};
 use crate::pg::{backend, catalog};
@@ -135,11 +135,13 @@ fn load_leases() {
     }
 }
 
-/// True for a lease of this database that this session may see, and has not ended. Another role's is
-/// an error.
+/// True for a lease of this database that this session may see, and whose time is not up. Another
+/// role's is an error.
 fn is_ours(id: LeaseId) -> bool {
     let lease = memory::read(|ledger| ledger.lease(id).copied()).flatten();
-    let Some(lease) = lease.filter(|lease| lease.database == backend::database()) else {
+    let lasts =
+        |lease: &Hold| lease.database == backend::database() && !lease.is_due(backend::now());
+    let Some(lease) = lease.filter(lasts) else {
         return false;
     };
     if lease.who.role != backend::role() && !catalog::has_privileges_of(lease.who.role) {

@@ -211,6 +211,7 @@ impl<T: Tables> Ledger<'_, T> {
             },
             counted: session.exempt.is_none(),
             seated: None,
+            seat: 0,
             ended: false,
             ttl: 0,
             expires_at: now,
@@ -267,8 +268,8 @@ impl<T: Tables> Ledger<'_, T> {
         let tally = self.tallies.get(&hold.map_or(tally, |hold| hold.tally));
         Receipt {
             seat: hold
-                .and_then(Hold::seated)
-                .map(|seated| self.head.seat_ids.of(seated.number)),
+                .and_then(Hold::seat)
+                .map(|number| self.head.seat_ids.of(number)),
             in_use: tally.map_or(0, |tally| tally.in_use),
             expires_at: hold
                 .filter(|hold| hold.kind() == Kind::Lease)

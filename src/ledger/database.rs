@@ -22,7 +22,7 @@ pub struct Database {
     /// Visitors that came to read them.
     pub visitors: u32,
     /// Visitors in a row that could not even connect.
-    lost_visitors: u32,
+    pub(super) lost_visitors: u32,
     pub(super) watched: bool,
     /// The rules in force were read on a standby.
     pub in_recovery: bool,
@@ -164,13 +164,13 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Shows every database that a visitor should see: its last change has not been read, or its
     /// rules were read on a standby, which has been promoted, or where changes arrive unnoticed; or
-    /// it has rows of leases that have ended.
+    /// it has rows of leases that have ended, unless visitors can't connect.
     pub fn each_unread(&self, view: Viewpoint, mut see: impl FnMut(&Database)) {
         self.databases.each(|known| {
             let old = view.now.abs_diff(known.read_at) > STANDBY_POOLS_LAST;
             if !known.is_read(view.in_recovery)
                 || view.in_recovery && known.licenses > 0 && old
-                || known.ended > 0
+                || known.ended > 0 && known.lost_visitors < VISITORS_LOST
             {
                 see(known);
             }

@@ -32,15 +32,6 @@ impl HoldKey {
     }
 }
 
-/// The seat that a hold has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Seated {
-    /// The rule by which it has it.
-    pub(super) rule: CountedBy,
-    /// The seat's number: a look at all who hold seats is spared as many searches.
-    pub number: u64,
-}
-
 /// A hold on a seat that an application has taken.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -62,10 +53,12 @@ pub struct Hold {
     pub pending: bool,
     /// It takes a seat: its product is licensed, and the session is not exempt.
     pub counted: bool,
-    /// Its seat, if it has one.
-    pub(super) seated: Option<Seated>,
     /// The lease's time is up; its row is yet to be deleted.
     pub ended: bool,
+    /// The rule by which it has its seat, if it has one.
+    pub(super) seated: Option<CountedBy>,
+    /// The number of that seat: who looks at all holders need not search for as many seats.
+    pub(super) seat: u64,
     /// How long the lease lasts after each heartbeat, in microseconds; 0: it is a checkout.
     pub ttl: Timestamp,
     /// When the lease ends; of a checkout, when it was taken.
@@ -121,9 +114,9 @@ impl Hold {
         self.expires_at.saturating_sub(self.ttl)
     }
 
-    /// The seat that it has.
-    pub fn seated(&self) -> Option<Seated> {
-        self.seated
+    /// The number of the seat that it has.
+    pub fn seat(&self) -> Option<u64> {
+        self.seated.map(|_| self.seat)
     }
 
     /// A lease whose time is up at this moment, and that nobody can take back any more.

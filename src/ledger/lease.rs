@@ -105,7 +105,7 @@ impl<T: Tables> Ledger<'_, T> {
         let tally = license.tally;
         let lent = |id: &LeaseId| {
             self.lease(*id)
-                .is_some_and(|hold| hold.tally == tally && hold.seated().is_some())
+                .is_some_and(|hold| hold.tally == tally && hold.seat().is_some())
         };
         let shared = || {
             let claimant = Claimant {
@@ -119,7 +119,7 @@ impl<T: Tables> Ledger<'_, T> {
             || session.seat.is_some_and(|seat| seat.tally == tally)
             || self
                 .checkouts(session)
-                .any(|hold| hold.tally == tally && hold.seated().is_some())
+                .any(|hold| hold.tally == tally && hold.seat().is_some())
             || session.lent.iter().flatten().any(lent)
             || shared();
         if may { MayUse::Yes } else { MayUse::No }
@@ -164,6 +164,8 @@ impl<T: Tables> Ledger<'_, T> {
             self.change_hold(&key, |hold| hold.ended = true);
             if let Some(known) = self.databases.get_mut(&hold.database) {
                 known.ended += 1;
+                // Whoever took it could connect.
+                known.lost_visitors = 0;
             }
         }
         self.serve_all(now);

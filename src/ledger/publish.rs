@@ -270,6 +270,7 @@ impl<T: Tables> Ledger<'_, T> {
                 who: lease.who,
                 counted: false,
                 seated: None,
+                seat: 0,
                 ended: false,
                 ttl: lease.ttl,
                 expires_at: rules.read_at.saturating_add(lease.ttl),

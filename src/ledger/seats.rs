@@ -1,7 +1,7 @@
 //! Gives every holder the seat that it asks for: a session by its login, an application by its
 //! checkouts and leases.
 
-use super::hold::{Hold, HoldKey, Seated};
+use super::hold::{Hold, HoldKey};
 use super::identity::Identity;
 use super::license::{CountedBy, RowKey, Timestamp};
 use super::session::{Claimant, Kind, NO_TALLY, Seat, SeatKey, Session, Standing};
@@ -221,15 +221,15 @@ fn reseat_hold<T: Tables>(
 ) {
     let claimant = hold.claimant();
     let rule = tallies.get(&claimant.tally).map(|tally| tally.counted_by);
-    if rule == hold.seated.map(|seated| seated.rule) {
+    if rule == hold.seated {
         return;
     }
     unseat_hold::<T>(seats, tallies, hold);
-    hold.seated = rule.map(|rule| {
+    if let Some(rule) = rule {
         let key = key_under(rule, &claimant);
-        let number = take::<T>(head, seats, tallies, key, hold.kind(), hold.since());
-        Seated { rule, number }
-    });
+        hold.seat = take::<T>(head, seats, tallies, key, hold.kind(), hold.since());
+    }
+    hold.seated = rule;
 }
 
 pub(super) fn unseat_hold<T: Tables>(
@@ -237,7 +237,7 @@ pub(super) fn unseat_hold<T: Tables>(
     tallies: &mut T::Of<Tally>,
     hold: &mut Hold,
 ) {
-    if let Some(key) = hold.seat() {
+    if let Some(key) = hold.seat_key() {
         hold.seated = None;
         give_back::<T>(seats, tallies, &key, hold.kind());
     }
@@ -245,13 +245,13 @@ pub(super) fn unseat_hold<T: Tables>(
 
 impl Hold {
     /// The key of the seat that it has.
-    pub(super) fn seat(&self) -> Option<SeatKey> {
+    pub(super) fn seat_key(&self) -> Option<SeatKey> {
         let claimant = Claimant {
             tally: self.tally,
             who: self.whose(),
             number: self.number,
         };
-        self.seated.map(|seated| key_under(seated.rule, &claimant))
+        self.seated.map(|rule| key_under(rule, &claimant))
     }
 }
 

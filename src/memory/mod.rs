@@ -86,7 +86,7 @@ fn sizes() -> Sizes {
     // SAFETY: set before the hooks that call this.
     let places = usize::try_from(unsafe { pg_sys::MaxBackends }).unwrap_or(0);
     let max_seats = settings::max_seats();
-    let rows = (max_seats / 10).max(256);
+    let rows = (max_seats / 12).max(256);
     Sizes {
         places,
         databases: rows,

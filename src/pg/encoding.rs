@@ -227,7 +227,7 @@ impl FromDatum for TextArgument<'_> {
             unsafe { varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr())) };
         let Some(text) = decode(bytes) else {
             Report::new(
-                PgSqlErrorCode::ERRCODE_UNTRANSLATABLE_CHARACTER,
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 "text has no equivalent in UTF8",
             )
             .hint("Use letters that the database's encoding shares with UTF8.")

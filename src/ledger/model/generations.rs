@@ -208,27 +208,17 @@ fn rules_read_on_a_standby_last_one_second() {
     assert!(server.is_current(1));
 }
 
-/// The databases that a visitor should read.
-fn unread(server: &mut Server) -> Vec<u32> {
-    let view = server.view();
-    server.ledger.with(|l| {
-        let mut oids = vec![];
-        l.each_unread(view, |known| oids.push(known.oid));
-        oids
-    })
-}
-
 #[test]
 fn after_promotion_what_a_standby_read_is_read_again() {
     let mut server = Server::with_license(license("crm", 1));
     server.in_recovery = true;
     server.load(1);
-    assert!(unread(&mut server).is_empty());
+    assert!(server.unread().is_empty());
     server.in_recovery = false;
     assert!(!server.is_current(1));
-    assert_eq!(unread(&mut server), [1]);
+    assert_eq!(server.unread(), [1]);
     server.load(1);
-    assert!(unread(&mut server).is_empty());
+    assert!(server.unread().is_empty());
     assert!(server.is_current(1));
 }
 
@@ -239,15 +229,15 @@ fn on_a_standby_databases_with_licenses_are_read_again_after_ten_seconds() {
     server.load(1);
     server.load(2);
     server.now += 10_000_000;
-    assert!(unread(&mut server).is_empty());
+    assert!(server.unread().is_empty());
     server.now += 1;
-    assert_eq!(unread(&mut server), [1]);
+    assert_eq!(server.unread(), [1]);
     server.in_recovery = false;
     server.load(1);
     server.load(2);
     server.now += 60 * 10_000_000;
     assert!(
-        unread(&mut server).is_empty(),
+        server.unread().is_empty(),
         "a primary hears of every change"
     );
 }

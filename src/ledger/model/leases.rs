@@ -136,18 +136,10 @@ fn a_lease_ends_when_its_time_is_up_and_its_row_is_buried() {
     assert!(server.lease(id(1)).is_none());
     assert_eq!(server.heartbeat(at, id(1)), None);
     // Its row is there until a visitor comes, who is told.
-    let unread = |server: &mut Server| {
-        let view = server.view();
-        let mut unread = vec![];
-        server
-            .ledger
-            .with(|l| l.each_unread(view, |known| unread.push(known.oid)));
-        unread
-    };
-    assert_eq!(unread(&mut server), [1]);
+    assert_eq!(server.unread(), [1]);
     assert_eq!(server.bury(2), Vec::<[u8; 16]>::new());
     assert_eq!(server.bury(1), [id(1)]);
-    assert_eq!(unread(&mut server), Vec::<u32>::new());
+    assert_eq!(server.unread(), Vec::<u32>::new());
     assert_eq!(server.tables[&1].leases.len(), 1);
     // The next one is not forgotten.
     server.now += MINUTE;
@@ -155,6 +147,26 @@ fn a_lease_ends_when_its_time_is_up_and_its_row_is_buried() {
     server.bury(1);
     server.log_out(at);
     server.assert_empty();
+}
+
+#[test]
+fn where_no_visitor_can_connect_rows_stay_until_more_leases_end() {
+    let (mut server, at) = server(web(2));
+    leases(&mut server, at, 1, "ann");
+    server.now += MINUTE;
+    leases(&mut server, at, 2, "bob");
+    server.now += TTL - MINUTE;
+    server.end_due_leases();
+    for _ in 0..3 {
+        assert_eq!(server.unread(), [1]);
+        server.ledger.with(|l| l.visitor_lost(1));
+    }
+    assert_eq!(server.unread(), Vec::<u32>::new());
+    server.now += MINUTE;
+    server.end_due_leases();
+    assert_eq!(server.unread(), [1]);
+    assert_eq!(server.bury(1), [id(1), id(2)]);
+    assert_eq!(server.unread(), Vec::<u32>::new());
 }
 
 #[test]

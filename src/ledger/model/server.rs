@@ -79,6 +79,16 @@ impl Server {
         }
     }
 
+    /// The databases that a visitor should see.
+    pub fn unread(&mut self) -> Vec<u32> {
+        let view = self.view();
+        self.ledger.with(|l| {
+            let mut oids = vec![];
+            l.each_unread(view, |known| oids.push(known.oid));
+            oids
+        })
+    }
+
     pub fn is_current(&mut self, database: u32) -> bool {
         let view = self.view();
         self.ledger.with(|l| l.is_current(database, view))

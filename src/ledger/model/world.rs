@@ -873,7 +873,7 @@ impl World {
                 assert_eq!(found.pending, hold.pending, "{hold:?}");
                 assert_eq!(found.tally, numbers[&hold.claim.tally], "{hold:?}");
                 let seated = !hold.ended && naive.counted(&hold.claim).is_some();
-                assert_eq!(found.seated().is_some(), seated, "{hold:?}");
+                assert_eq!(found.seat().is_some(), seated, "{hold:?}");
                 if found.kind() == Kind::Lease {
                     assert_eq!(found.expires_at, timestamp(hold.expires), "{hold:?}");
                 }
@@ -898,9 +898,9 @@ impl World {
                     }
                 }
                 for (holder, hold) in holders.values() {
-                    if let Some(key) = hold.seat().filter(|key| key.tally == number) {
+                    if let Some(key) = hold.seat_key().filter(|key| key.tally == number) {
                         let seat = l.seats.get(&key).map(|seat| seat.number);
-                        assert_eq!(hold.seated().map(|seated| seated.number), seat);
+                        assert_eq!(hold.seat(), seat);
                         holds(key, *holder, hold.since());
                     }
                 }
