@@ -122,7 +122,7 @@ impl<T: Tables> Ledger<'_, T> {
                 }
             };
         }
-        self.register(at, session);
+        self.register(at, session, judged.now);
         Answer::Admitted(remark)
     }
 
@@ -166,17 +166,17 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Registers a session whose database's rules are not known: a superuser's, or one of a
     /// replication connection. It is judged when rules are published.
-    pub fn register(&mut self, at: usize, mut session: Session) {
-        self.release(at, session.since);
+    pub fn register(&mut self, at: usize, mut session: Session, now: Timestamp) {
+        self.release(at, now);
         self.number(&mut session);
         if let Some(place) = self.sessions.get_mut(at) {
             *place = session;
             self.reseat(at);
             if let Some(tally) = self.tallies.get_mut(&session.tally) {
-                tally.note_high_water(session.since);
+                tally.note_high_water(now);
             }
             // Somebody in line may work under the identity that has a seat now.
-            self.serve(session.tally, session.since);
+            self.serve(session.tally, now);
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::Ledger;
 use super::license::Timestamp;
+use super::rules::Rules;
 use super::table::{Table, Tables, entry};
 
 /// What is known of a database's tables.
@@ -46,6 +47,17 @@ impl Database {
     /// The rules in force are those of the last change.
     pub fn is_loaded(&self) -> bool {
         self.loaded == self.generation
+    }
+
+    /// These rules are in force already, and no change comes unnoticed.
+    pub(super) fn has(&self, rules: &Rules) -> bool {
+        self.loaded == rules.generation
+            && self.watched
+            && rules.watched
+            && !self.in_recovery
+            && !rules.in_recovery
+            && self.exempt_superusers == rules.exempt_superusers
+            && self.leases_of == rules.leases_of
     }
 
     fn is_read(&self, in_recovery: bool) -> bool {

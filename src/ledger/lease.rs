@@ -4,7 +4,7 @@ use super::Ledger;
 use super::database::Viewpoint;
 use super::hold::{Hold, HoldKey, LeaseId};
 use super::identity::Name;
-use super::license::{Enforcement, License, RowKey, Timestamp};
+use super::license::{Enforcement, Timestamp};
 use super::session::{Claimant, Kind};
 use super::table::{Table, Tables};
 
@@ -99,7 +99,10 @@ impl<T: Tables> Ledger<'_, T> {
         if session.exempt.is_some() {
             return MayUse::Yes;
         }
-        let Some(license) = self.license_named(session.database, product) else {
+        let license = self
+            .licenses_of(session.database)
+            .find(|license| license.product == *product);
+        let Some(license) = license else {
             return MayUse::Unlicensed;
         };
         let tally = license.tally;
@@ -123,13 +126,6 @@ impl<T: Tables> Ledger<'_, T> {
             || session.lent.iter().flatten().any(lent)
             || shared();
         if may { MayUse::Yes } else { MayUse::No }
-    }
-
-    fn license_named(&self, database: u32, product: &Name) -> Option<&License> {
-        let rows = self.databases.get(&database)?.licenses;
-        (0..rows)
-            .filter_map(|place| self.licenses.get(&RowKey { database, place }))
-            .find(|license| license.product == *product)
     }
 
     pub(super) fn note_due(&mut self, expires_at: Timestamp) {

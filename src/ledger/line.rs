@@ -5,7 +5,7 @@ use super::Ledger;
 use super::admission::Remark;
 use super::checkout::{Receipt, Want};
 use super::hold::Hold;
-use super::license::{Enforcement, License, RowKey, Timestamp};
+use super::license::{Enforcement, License, Timestamp};
 use super::session::Kind;
 use super::table::{Table, Tables, entry};
 
@@ -113,10 +113,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// The license that a hold counts under in its own database.
     pub(super) fn license_of(&self, hold: &Hold) -> Option<License> {
-        let database = hold.database;
-        let rows = self.databases.get(&database)?.licenses;
-        (0..rows)
-            .filter_map(|place| self.licenses.get(&RowKey { database, place }))
+        self.licenses_of(hold.database)
             .find(|license| license.tally == hold.tally)
             .copied()
     }
@@ -161,6 +158,12 @@ impl<T: Tables> Ledger<'_, T> {
     pub(super) fn step_out(&mut self, ticket: u64) -> Option<u64> {
         let wait = self.waits.get(&ticket).copied()?;
         self.leave_line(&wait);
+        let hold = if wait.called {
+            // It may count elsewhere by now.
+            self.holds.get(&wait.hold.key).copied()
+        } else {
+            None
+        };
         if wait.called {
             match wait.hold.kind() {
                 Kind::Lease => self.remove_hold(&wait.hold.key),
@@ -173,7 +176,7 @@ impl<T: Tables> Ledger<'_, T> {
                 tally.waiting -= 1;
             }
         }
-        Some(wait.hold.tally)
+        Some(hold.unwrap_or(wait.hold).tally)
     }
 
     fn leave_line(&mut self, wait: &Wait) {

@@ -4,7 +4,7 @@ use super::Ledger;
 use super::checkout::drop_long_name;
 use super::hold::{Hold, HoldKey};
 use super::identity::Name;
-use super::license::{CountedBy, Enforcement, License, RowKey};
+use super::license::{CountedBy, Enforcement, License, RowKey, Timestamp};
 use super::rules::{Exemption, Rules};
 use super::seats::{drop_user, unseat_hold};
 use super::session::{Kind, Session, Standing};
@@ -28,6 +28,15 @@ pub enum Published {
 }
 
 impl<T: Tables> Ledger<'_, T> {
+    /// The licenses in force in a database.
+    pub(super) fn licenses_of(&self, database: u32) -> impl Iterator<Item = &License> {
+        let rows = self
+            .databases
+            .get(&database)
+            .map_or(0, |known| known.licenses);
+        (0..rows).filter_map(move |place| self.licenses.get(&RowKey { database, place }))
+    }
+
     /// How many rows the database's rules have, to make room for a copy of them.
     pub fn rows(&self, database: u32) -> (usize, usize) {
         self.databases.get(&database).map_or((0, 0), |known| {
@@ -75,6 +84,7 @@ impl<T: Tables> Ledger<'_, T> {
         database: u32,
         rules: &mut Rules,
         standings: &[(u64, Standing)],
+        now: Timestamp,
     ) -> Published {
         let Some(known) = self.databases.get(&database).copied() else {
             return Published::Outdated;
@@ -96,6 +106,17 @@ impl<T: Tables> Ledger<'_, T> {
         }
         // What was held of products that are licensed no longer may have been given back since.
         self.drop_unused_tallies();
+        let differs = |(session, (_, standing)): (&Session, &(u64, Standing))| {
+            session.number != 0
+                && session.database == database
+                && (session.exempt != standing.exempt
+                    || session.tally != self.claimed_tally(database, *standing))
+        };
+        if known.has(rules) && !self.sessions.iter().zip(standings).any(differs) {
+            // Somebody else was quicker, as when many in line hear of one change.
+            let disagreement = self.disagreement(database);
+            return Published::InForce { disagreement };
+        }
         let fits = |len: usize, capacity: usize, former: u32, new: usize| {
             len.saturating_sub(former as usize) + new <= capacity
         };
@@ -117,8 +138,8 @@ impl<T: Tables> Ledger<'_, T> {
 
         for license in &mut rules.licenses {
             // What was counted stays with the product.
-            license.denied = (0..known.licenses)
-                .filter_map(|place| self.licenses.get(&RowKey { database, place }))
+            license.denied = self
+                .licenses_of(database)
                 .find(|former| former.product == license.product)
                 .map_or(0, |former| former.denied);
             license.tally = self.tally_for(database, license);
@@ -140,17 +161,11 @@ impl<T: Tables> Ledger<'_, T> {
             known.read_at = rules.read_at;
             known.licenses = rules.licenses.len() as u32;
             known.exemptions = rules.exemptions.len() as u32;
+            // Whoever read them could connect.
+            known.lost_visitors = 0;
         }
         self.recount_tallies();
-        let disagreement = rules
-            .licenses
-            .iter()
-            .find(|license| {
-                self.tallies
-                    .get(&license.tally)
-                    .is_some_and(|tally| tally.disagreed)
-            })
-            .map(|license| license.product);
+        let disagreement = self.disagreement(database);
         for at in 0..self.sessions.len() {
             let Some((_, standing)) = standings.get(at) else {
                 continue;
@@ -164,19 +179,29 @@ impl<T: Tables> Ledger<'_, T> {
                 session.tally = tally;
             }
         }
-        self.put_leases(database, rules);
-        self.judge_holds(database, rules);
+        self.put_leases(database, rules, now);
+        self.judge_holds(database, rules, now);
         self.reseat_all();
-        self.serve_all(rules.read_at);
+        self.serve_all(now);
         self.head.ring |= !self.waits.is_empty();
-        self.tallies
-            .each_mut(|tally| tally.note_high_water(rules.read_at));
+        self.tallies.each_mut(|tally| tally.note_high_water(now));
         self.drop_unused_tallies();
         Published::InForce { disagreement }
     }
 
+    /// A product of a database whose pool does not agree on `counted_by`, if there is one.
+    fn disagreement(&self, database: u32) -> Option<Name> {
+        self.licenses_of(database)
+            .find(|license| {
+                self.tallies
+                    .get(&license.tally)
+                    .is_some_and(|tally| tally.disagreed)
+            })
+            .map(|license| license.product)
+    }
+
     /// What applications hold and await in a database follows its product, wherever that counts now.
-    fn judge_holds(&mut self, database: u32, rules: &Rules) {
+    fn judge_holds(&mut self, database: u32, rules: &Rules, now: Timestamp) {
         let Ledger {
             sessions,
             tallies,
@@ -218,8 +243,7 @@ impl<T: Tables> Ledger<'_, T> {
             let license = now_in(tallies, wait.hold.tally);
             wait.in_vain = exempt && wait.hold.kind() != Kind::Lease
                 || license.is_none_or(|license| {
-                    license.enforcement != Enforcement::On
-                        || license.out_of_dates(rules.read_at).is_some()
+                    license.enforcement != Enforcement::On || license.out_of_dates(now).is_some()
                 });
             if let Some(tally) = license.map(|l| l.tally).filter(|&to| to != wait.hold.tally) {
                 move_user::<T>(tallies, wait.hold.tally, tally);
@@ -247,7 +271,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Takes in the leases that were read with the rules: each lasts its whole time from now.
-    fn put_leases(&mut self, database: u32, rules: &Rules) {
+    fn put_leases(&mut self, database: u32, rules: &Rules, now: Timestamp) {
         let known = self.databases.get_mut(&database);
         let Some(known) = known.filter(|known| known.leases_of != rules.leases_of) else {
             return;
@@ -273,7 +297,7 @@ impl<T: Tables> Ledger<'_, T> {
                 seat: 0,
                 ended: false,
                 ttl: lease.ttl,
-                expires_at: rules.read_at.saturating_add(lease.ttl),
+                expires_at: now.saturating_add(lease.ttl),
             };
             self.keep_long_name(&lease.who.client_user, lease.long_name);
             self.put_hold(hold);

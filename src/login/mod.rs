@@ -125,7 +125,7 @@ fn admit_uncounted(place: usize, session: Session, exempt: Option<Exempt>) {
     memory::write(|ledger| {
         let answer = judged.map(|judged| ledger.admit(place, session, judged));
         if !matches!(answer, Some(Answer::Admitted(_))) {
-            ledger.register(place, Session { exempt, ..session });
+            ledger.register(place, Session { exempt, ..session }, backend::now());
         }
     });
 }
@@ -136,7 +136,7 @@ fn admit_counted(place: usize, session: Session) {
         let (rules, judged) = match judge_in_time(&session, deadline) {
             Ok(judged) => judged,
             Err(_) if session.superuser => {
-                memory::write(|ledger| ledger.register(place, session));
+                memory::write(|ledger| ledger.register(place, session, backend::now()));
                 return;
             }
             Err(error) => Denied::Login.not_loaded(session.database, error).raise(),
@@ -144,7 +144,7 @@ fn admit_counted(place: usize, session: Session) {
         let answer = memory::write(|ledger| {
             if rules.generation == 0 {
                 // There is no room to note the database, which has no license.
-                ledger.register(place, session);
+                ledger.register(place, session, backend::now());
                 return Answer::Admitted(Remark::None);
             }
             ledger.admit(place, session, judged)
@@ -191,7 +191,7 @@ fn judge(rules: &Rules, session: &Session) -> Judged {
         exempt_superusers: rules.exempt_superusers,
         standing: rules.judge(session, &mut Catalog),
         enforcement: settings::enforcement(),
-        now: session.since,
+        now: backend::now(),
     }
 }
 

@@ -74,7 +74,14 @@ impl Session {
 
     /// All rows as psql would show them, or the refusal.
     pub async fn try_texts(&self, sql: &str) -> Result<Vec<String>, Denied> {
-        let messages = self.client.simple_query(sql).await?;
+        let messages = match self.client.simple_query(sql).await {
+            Ok(messages) => messages,
+            Err(error) => {
+                // The words of an error come before its transaction has ended.
+                let _ = self.client.simple_query("").await;
+                return Err(error.into());
+            }
+        };
         let rows = messages.iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,

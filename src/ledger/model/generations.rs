@@ -98,7 +98,10 @@ fn a_session_that_came_unjudged_hinders_publishing_until_it_is_judged() {
     let standings = server.judge_all(&rules);
     server.log_in_blindly(of_database(superuser(1, PC1), 2));
     let place = server.log_in_blindly(superuser(1, PC1));
-    let publish = server.ledger.with(|l| l.publish(1, &mut rules, &standings));
+    let now = server.now;
+    let publish = server
+        .ledger
+        .with(|l| l.publish(1, &mut rules, &standings, now));
     assert_eq!(publish, Published::Unjudged);
     assert!(!server.is_current(1));
     assert_eq!(server.publish(1, &mut rules), IN_FORCE);
@@ -111,7 +114,10 @@ fn a_session_that_came_unjudged_hinders_publishing_until_it_is_judged() {
     };
     server.log_out(place);
     assert_eq!(server.log_in_blindly(superuser(1, PC2)), place);
-    let publish = server.ledger.with(|l| l.publish(1, &mut rules, &standings));
+    let now = server.now;
+    let publish = server
+        .ledger
+        .with(|l| l.publish(1, &mut rules, &standings, now));
     assert_eq!(publish, Published::Unjudged);
 }
 
@@ -122,7 +128,10 @@ fn who_left_between_judging_and_publishing_is_no_hindrance() {
     let mut rules = server.read(1);
     let standings = server.judge_all(&rules);
     server.log_out(place);
-    let publish = server.ledger.with(|l| l.publish(1, &mut rules, &standings));
+    let now = server.now;
+    let publish = server
+        .ledger
+        .with(|l| l.publish(1, &mut rules, &standings, now));
     assert_eq!(publish, IN_FORCE);
     assert_eq!(server.seats_taken(), 0);
 }

@@ -132,7 +132,9 @@ impl Server {
 
     pub fn publish(&mut self, database: u32, rules: &mut Rules) -> Published {
         let standings = self.judge_all(rules);
-        self.ledger.with(|l| l.publish(database, rules, &standings))
+        let now = self.now;
+        self.ledger
+            .with(|l| l.publish(database, rules, &standings, now))
     }
 
     pub fn load(&mut self, database: u32) -> Published {
@@ -183,7 +185,8 @@ impl Server {
     pub fn log_in_blindly(&mut self, mut session: Session) -> usize {
         self.stamp(&mut session);
         let place = self.ledger.free_place().expect("a free place");
-        self.ledger.with(|l| l.register(place, session));
+        let now = self.now;
+        self.ledger.with(|l| l.register(place, session, now));
         place
     }
 
