@@ -80,7 +80,7 @@ fn ledger(seats: usize) -> (MapLedger, Judged) {
             ..Rules::default()
         };
         let standings = vec![(0, Standing::default()); seats + 1];
-        let published = ledger.publish(DATABASE, &mut rules, &standings);
+        let published = ledger.publish(DATABASE, &mut rules, &standings, 0);
         assert!(matches!(published, Published::InForce { .. }));
         let judged = Judged {
             generation: rules.generation,

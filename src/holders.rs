@@ -152,11 +152,15 @@ impl Holders {
 
     /// The seats, in the order in which they were taken.
     pub fn seats(&self) -> impl Iterator<Item = TakenSeat<'_>> {
-        // Each seat has holders, and those of each are together.
-        let holders = self.holders.chunk_by(|one, other| one.seat == other.seat);
-        self.seats
-            .iter()
-            .zip(holders)
+        let mut seats = self.seats.iter().peekable();
+        self.holders
+            .chunk_by(|one, other| one.seat == other.seat)
+            .filter_map(move |holders| {
+                // Both are in the order of the seats.
+                let number = holders.first()?.seat;
+                while seats.next_if(|seat| seat.number < number).is_some() {}
+                Some((seats.next_if(|seat| seat.number == number)?, holders))
+            })
             .filter_map(|(seat, holders)| {
                 Some(TakenSeat {
                     all: self,

@@ -56,7 +56,7 @@ pub fn define() {
     GucRegistry::define_int_guc(
         c"pg_seats.max_seats",
         c"Seats that can be in use on this server at once, of all licenses together.",
-        c"Sizes the shared memory of pg_seats: at most 512 bytes a seat.",
+        c"Sizes the shared memory of pg_seats: about 500 bytes a seat.",
         &MAX_SEATS,
         1,
         10_000_000,

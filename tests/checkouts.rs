@@ -52,6 +52,56 @@ async fn the_row_has_the_seats_id_and_the_applications_user() {
     assert!(row.ends_with("|Ms. Ång"), "{row}");
 }
 
+/// What it would read for itself may never be committed.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_changing_licenses_has_seats_by_what_is_committed() {
+    let desk = Desk::with_seats(9).await;
+    desk.admin
+        .run("GRANT INSERT, UPDATE, DELETE ON licenses TO anna")
+        .await;
+    let (anna, bert) = (desk.user("anna").await, desk.user("bert").await);
+    anna.checkout().await;
+    for _ in 0..10 {
+        // A change that nobody has read yet, and one that is taken back.
+        anna.run("UPDATE licenses SET seats = 1").await;
+        let more = format!("BEGIN; UPDATE licenses SET seats = 9; {}", for_user("zoe"));
+        anna.fails(&more).await.assert("53400", "license_full");
+        anna.run("ROLLBACK").await;
+        assert!(!bert.try_checkout().await);
+    }
+    anna.run("BEGIN; INSERT INTO licenses (product, claimed_at) VALUES ('New', 'checkout')")
+        .await;
+    let new = anna.fails("SELECT license_checkout('New')").await;
+    new.assert("42704", "");
+    anna.run("ROLLBACK; BEGIN; DELETE FROM licenses").await;
+    assert!(!bert.try_checkout().await);
+    anna.checkout().await;
+    anna.run("ROLLBACK").await;
+    assert_eq!(desk.in_use().await, 1);
+    // Nor where its change goes unnoticed.
+    desk.admin
+        .run("ALTER TABLE licenses DISABLE TRIGGER USER")
+        .await;
+    let more = format!("BEGIN; UPDATE licenses SET seats = 9; {}", for_user("zoe"));
+    anna.fails(&more).await.assert("53400", "license_full");
+}
+
+/// It needs no license any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkin_waits_for_no_lock() {
+    let builder = Cluster::builder().conf("pg_seats.load_timeout", "1min");
+    let desk = Desk::of(builder.licensed("claimed_at, seats", "'checkout', 1")).await;
+    let anna = desk.user("anna").await;
+    anna.checkout().await;
+    anna.run("SET statement_timeout = '30s'").await;
+    desk.admin
+        .run("UPDATE licenses SET seats = 2; BEGIN; LOCK TABLE licenses")
+        .await;
+    anna.run("SELECT license_checkin('TOM')").await;
+    desk.admin.run("COMMIT").await;
+    desk.in_use_becomes(0).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkout_of_the_logins_product_joins_the_logins_seat() {
     let desk = Desk::licensed("seats", "1").await;

@@ -334,6 +334,27 @@ async fn changes_are_seen_at_once() {
     assert!(holds(&anna).await);
 }
 
+/// A policy asks for every row.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_does_not_wait_for_a_lock_with_every_row() {
+    let desk = Desk::with_seats(1).await;
+    let anna = desk.user("anna").await;
+    anna.checkout().await;
+    anna.run("SET statement_timeout = '30s'").await;
+    let count = "SELECT count(*) FROM generate_series(1, 10000) n
+                  WHERE license_held(CASE WHEN n > 0 THEN 'TOM' END)";
+    desk.admin
+        .run("UPDATE licenses SET seats = 2; BEGIN; LOCK TABLE licenses")
+        .await;
+    assert_eq!(anna.text(count).await, "10000");
+    desk.admin.run("COMMIT").await;
+    // Where changes come unnoticed.
+    desk.admin
+        .run("ALTER TABLE licenses DISABLE TRIGGER USER")
+        .await;
+    assert_eq!(anna.text(count).await, "10000");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_is_held_in_the_transaction_of_its_heartbeat() {
     let desk = Desk::with_seats(1).await;

@@ -625,6 +625,36 @@ async fn after_a_promotion_leases_hold_from_the_first_login_on() {
     .await;
 }
 
+/// Nobody is told that a lease is gone, and no seat is given away, because it is not yet known.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_promotion_nothing_is_said_of_leases_that_cannot_be_read() {
+    let builder = Cluster::builder()
+        .conf("max_prepared_transactions", 1)
+        .conf("pg_seats.load_timeout", "300ms");
+    let primary = with_leases(builder, 2);
+    take_leases(&primary, "postgres", 2);
+    let id = one_id(&primary);
+    let standby = primary.standby();
+    // The standby has rules of its own in force.
+    assert!(admits(&standby).await);
+    primary.sql("BEGIN; LOCK TABLE licenses; PREPARE TRANSACTION 'lock'");
+    standby.catch_up(&primary);
+    primary.stop(Stop::Immediate);
+    standby.promote();
+    let app = app(&standby, "postgres").await;
+    for statement in [
+        format!("SELECT license_heartbeat('{id}')"),
+        format!("SELECT license_release('{id}')"),
+        "SELECT license_lease('new', '10.0.0.1')".to_owned(),
+    ] {
+        let error = app.fails(&statement).await;
+        error.assert("57P03", "license_not_loaded");
+    }
+    standby.sql("ROLLBACK PREPARED 'lock'");
+    assert!(beats(&app, &id).await);
+    assert_eq!(left(&standby), "2|2|2");
+}
+
 /// Also in databases where nobody was, and where nobody comes.
 #[tokio::test(flavor = "multi_thread")]
 async fn leases_end_after_a_promotion_with_nobody_there() {

@@ -312,6 +312,17 @@ async fn who_wakes_up_has_a_whole_row() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_wakes_up_is_told_of_the_seats_that_there_are_now() {
+    let desk = Desk::with_seats(1).await;
+    let anna = desk.user("anna").await;
+    anna.checkout().await;
+    let statement = "SELECT seats_in_use, seats FROM license_checkout(wait => '10min')";
+    let bert = desk.line_up_with(desk.user("bert").await, statement).await;
+    desk.admin.run("UPDATE licenses SET seats = 2").await;
+    assert_eq!(bert.answer().await.1.unwrap(), ["2|2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_free_seat_needs_no_waiting() {
     let desk = Desk::with_seats(1).await;
     let anna = desk.user("anna").await;

@@ -1,10 +1,13 @@
 //! `license_held`: for policies and CHECKs.
 
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
 use pgrx::prelude::*;
 
 use super::require_preloaded;
 use crate::ledger::MayUse;
 use crate::ledger::identity::Name;
+use crate::ledger::license::Timestamp;
 use crate::pg::backend;
 use crate::pg::encoding::TextArgument;
 use crate::{checkout, licenses, memory, settings};
@@ -25,10 +28,7 @@ fn license_held(product: Option<TextArgument>) -> Option<bool> {
         |view| memory::read(|ledger| ledger.may_use(at, &name, view, settings::enforcement()));
     let answer = match ask(Some(licenses::viewpoint()))? {
         MayUse::Outdated => {
-            // Nothing can be read in the midst of a parallel query: there the last rules answer.
-            if !backend::is_in_parallel_mode() {
-                licenses::refresh();
-            }
+            bring_up_to_date();
             ask(None)?
         }
         answer => answer,
@@ -36,5 +36,26 @@ fn license_held(product: Option<TextArgument>) -> Option<bool> {
     match answer {
         MayUse::Unlicensed => checkout::unlicensed(product),
         answer => Some(answer == MayUse::Yes),
+    }
+}
+
+/// When this process last read rules for a policy in vain.
+static READ_AT: AtomicI64 = AtomicI64::new(Timestamp::MIN);
+
+/// How long the last rules then answer where they can't be read, or their changes come unnoticed, in
+/// microseconds: a policy asks for every row.
+const RULES_LAST: Timestamp = 1_000_000;
+
+/// Reads the rules, unless that was in vain a moment ago. Nothing can be read in the midst of a
+/// parallel query.
+fn bring_up_to_date() {
+    let now = backend::now();
+    if !backend::is_in_parallel_mode()
+        && now.abs_diff(READ_AT.load(Relaxed)) > RULES_LAST.unsigned_abs()
+    {
+        licenses::refresh();
+        if !licenses::are_current(backend::database()) {
+            READ_AT.store(now, Relaxed);
+        }
     }
 }

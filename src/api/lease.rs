@@ -15,10 +15,11 @@ use crate::lease::rows::{self, NewRow};
 use crate::lease::transaction;
 use crate::ledger::NewLease;
 use crate::ledger::hold::{Hold, LeaseId};
+use crate::licenses::{self, LoadError};
 use crate::pg::encoding::TextArgument;
 use crate::pg::error::{PgSqlErrorCode, Report};
 use crate::pg::{backend, catalog};
-use crate::{licenses, memory, settings};
+use crate::{memory, settings};
 
 /// Takes a seat on behalf of an application's user, which lasts beyond the session until it is
 /// released or its time is up. Gone if the transaction rolls back. Raises what license_checkout
@@ -44,6 +45,7 @@ fn license_lease(
     let ttl = arguments::ttl(ttl);
     let wait = arguments::wait(wait);
     require_writable("license_lease()");
+    load_leases();
     if checkout::this_session().is_none() {
         Report::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -52,7 +54,14 @@ fn license_lease(
         .hint("Take it in a client's session.")
         .raise();
     }
-    let id = backend::random_uuid().to_be_bytes();
+    let Some(id) = backend::random_uuid().map(u128::to_be_bytes) else {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+            "could not generate a random lease id",
+        )
+        .hint("Try again; if it persists, the server's source of random numbers is out of order.")
+        .raise()
+    };
     let request = Request {
         product: product.map(TextArgument::into_string),
         client_user: Some(client_user.clone()),
@@ -69,7 +78,7 @@ fn license_lease(
     let taken =
         checkout::take(&request).unwrap_or_else(|denial| Denied::Call.report(&denial).raise());
     let row = NewRow {
-        product: taken.license.product.as_str(),
+        product: taken.product.as_str(),
         client_user: &client_user,
         client_host: &client_host,
         ttl,
@@ -125,14 +134,22 @@ fn license_release(lease_id: Option<Uuid>, fcinfo: pg_sys::FunctionCallInfo) -> 
     Some(true)
 }
 
-/// Right after a start the leases of the database may not have been read yet.
+/// Right after a start or promotion the leases of the database may not have been read yet, and what
+/// is not known can be neither counted nor extended.
 fn load_leases() {
     let database = backend::database();
-    if memory::read(|ledger| ledger.leases_of(database)) == Some(0)
-        && let Err(error) = licenses::in_force(settings::load_timeout())
-    {
-        Denied::Call.not_loaded(database, error).raise();
+    let lacking = || memory::read(|ledger| ledger.leases_of(database)) == Some(0);
+    if !lacking() {
+        return;
     }
+    let error = match licenses::in_force(settings::load_timeout()) {
+        Ok(_) if lacking() => LoadError::Unreadable(
+            "the leases have not been read since the server started".to_owned(),
+        ),
+        Ok(_) => return,
+        Err(error) => error,
+    };
+    Denied::Call.not_loaded(database, error).raise();
 }
 
 /// True for a lease of this database that this session may see, and whose time is not up. Another

@@ -69,18 +69,17 @@ fn columns() -> pg_sys::TupleDesc {
 impl SeatRow {
     fn values(self) -> [Option<pg_sys::Datum>; COLUMNS] {
         let receipt = self.taken.receipt;
-        let license = self.taken.license;
         let expires_at = self.lease_id.and_then(|_| timestamp(receipt.expires_at));
         [
             receipt.seat.map(Uuid::from_bytes).into_datum(),
             self.lease_id.map(Uuid::from_bytes).into_datum(),
-            text_datum(license.product.as_str()),
+            text_datum(self.taken.product.as_str()),
             name(&self.usename),
             self.client_user.as_deref().and_then(given_text),
             given_text(&self.client_host),
             given_text(&self.workstation),
             (receipt.in_use as i32).into_datum(),
-            license.seats.into_datum(),
+            receipt.seats.into_datum(),
             expires_at.into_datum(),
         ]
     }

@@ -25,6 +25,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// of which this session itself may not know yet.
 pub fn wait(ticket: u64, deadline: Instant) -> Result<Receipt, Enforcement> {
     let _in_line = InLine(ticket);
+    let mut read_again_at = Instant::now();
     loop {
         let now = backend::now();
         let (receipt, until) =
@@ -39,13 +40,16 @@ pub fn wait(ticket: u64, deadline: Instant) -> Result<Receipt, Enforcement> {
             return Err(Enforcement::On);
         }
         let mut pause = left.min(valid);
-        if licenses::current(backend::database()).is_none() {
-            // A change may give seats to those in line: who puts it in force has them called.
-            licenses::refresh();
-            if licenses::current(backend::database()).is_some() {
+        if !licenses::are_current(backend::database()) {
+            let wait = read_again_at.saturating_duration_since(Instant::now());
+            if wait.is_zero() {
+                // A change may give seats to those in line: who puts it in force has them called.
+                licenses::refresh();
+                read_again_at = Instant::now() + RETRY;
+                // Reading may have taken the wake-up.
                 continue;
             }
-            pause = pause.min(RETRY);
+            pause = pause.min(wait);
         }
         backend::wait_for_wake(pause.max(Duration::from_millis(1)));
     }

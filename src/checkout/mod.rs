@@ -47,8 +47,8 @@ pub struct Request {
 pub struct Taken {
     /// What the ledger says of it.
     pub receipt: Receipt,
-    /// The product's license.
-    pub license: License,
+    /// The product.
+    pub product: Name,
     /// The session that took it; `None` where it serves no client.
     pub session: Option<Session>,
 }
@@ -73,8 +73,11 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
         let Some(session) = session else {
             // A background worker is not counted, and has no place among the sessions.
             return Ok(Taken {
-                receipt: Receipt::default(),
-                license,
+                receipt: Receipt {
+                    seats: license.seats,
+                    ..Receipt::default()
+                },
+                product: license.product,
                 session: None,
             });
         };
@@ -117,7 +120,7 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
         log(&session, client_user, receipt);
         return Ok(Taken {
             receipt,
-            license,
+            product: license.product,
             session: Some(session),
         });
     }
@@ -133,21 +136,21 @@ fn log(session: &Session, client_user: &str, receipt: Receipt) {
 
 /// Gives back one checkout of this session. False when there is none.
 pub fn give_back(product: Option<&str>, client_user: &str) -> bool {
-    let rules =
-        licenses::in_force(settings::load_timeout()).unwrap_or_else(|error| not_loaded(error));
     let at = backend::place();
     let given_back = |product: &Name| {
         let label = Label::of(client_user);
         memory::write(|ledger| ledger.check_in(at, product, &label, backend::now())) == Some(true)
     };
-    // A checkout can outlive its product's license.
-    product
-        .and_then(Name::new)
-        .is_some_and(|product| given_back(&product))
-        || {
-            let (_, license) = licensed(&rules, this_session().as_ref(), product);
-            product.is_none() && given_back(&license.product)
-        }
+    // A checkout can outlive its product's license, and needs none to be given back.
+    if let Some(product) = product.and_then(Name::new)
+        && given_back(&product)
+    {
+        return true;
+    }
+    let rules =
+        licenses::in_force(settings::load_timeout()).unwrap_or_else(|error| not_loaded(error));
+    let (_, license) = licensed(&rules, this_session().as_ref(), product);
+    product.is_none() && given_back(&license.product)
 }
 
 /// This backend's session; `None` where it serves no client.

@@ -4,15 +4,12 @@ use std::time::Duration;
 
 use pgrx::bgworkers::BackgroundWorker;
 
-use crate::lease::rows;
+use super::{BATCH, rows};
 use crate::ledger::hold::LeaseId;
 use crate::ledger::license::Timestamp;
 use crate::ledger::table::Table;
 use crate::memory;
 use crate::pg::backend;
-
-/// So many leases are ended before the lock is released for others.
-const BATCH: usize = 256;
 
 /// So many rows are deleted in a transaction.
 const ROWS: usize = 1_000;
@@ -25,22 +22,19 @@ pub fn end_due_leases() {
     }
     let leases = memory::read(|ledger| ledger.holds.len()).unwrap_or(0);
     let mut due: Vec<LeaseId> = Vec::with_capacity(leases);
-    memory::write(|ledger| {
-        let mut all = true;
-        let next = ledger.each_due(now, |id| {
+    memory::read(|ledger| {
+        ledger.each_due(now, |id| {
             if due.len() < due.capacity() {
                 due.push(id);
-            } else {
-                all = false;
             }
         });
-        // In the same step, so that nobody ever sees an end noted that is too late, and what is
-        // granted from here on is noted by those who grant it.
-        ledger.head.next_due = if all { next } else { now };
     });
     for batch in due.chunks(BATCH) {
         memory::write(|ledger| ledger.expire(batch, now));
     }
+    // Only now, so that nobody is denied for what is yet to end; and by another look at all, since
+    // more may have been granted meanwhile.
+    memory::write(|ledger| ledger.note_next_due());
 }
 
 /// How long until the next lease's time may be up; `None` when there is no lease.

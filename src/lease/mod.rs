@@ -12,3 +12,6 @@
 pub mod expiry;
 pub mod rows;
 pub mod transaction;
+
+/// So many leases are changed before the lock is released for others.
+const BATCH: usize = 256;

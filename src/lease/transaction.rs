@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::BATCH;
 use crate::ledger::hold::LeaseId;
 use crate::memory;
 use crate::pg::backend;
@@ -79,20 +80,17 @@ pub fn at_end(committed: bool) {
     }
     let ended = std::mem::take(&mut *changes());
     let now = backend::now();
-    let sooner = memory::write(|ledger| {
-        ledger.take_back_lent(backend::place());
-        let before = ledger.head.next_due;
-        for change in &ended {
-            match (committed, change.released) {
-                (true, false) => ledger.commit_lease(change.id),
-                (true, true) | (false, false) => ledger.drop_lease(change.id, now),
-                (false, true) => {}
+    memory::write(|ledger| ledger.take_back_lent(backend::place()));
+    for batch in ended.chunks(BATCH) {
+        memory::write(|ledger| {
+            for change in batch {
+                match (committed, change.released) {
+                    (true, false) => ledger.commit_lease(change.id),
+                    (true, true) | (false, false) => ledger.drop_lease(change.id, now),
+                    (false, true) => {}
+                }
             }
-        }
-        ledger.head.next_due < before
-    });
-    if sooner == Some(true) {
-        memory::wake_launcher();
+        });
     }
 }
 
@@ -114,10 +112,10 @@ pub fn at_part_end(committed: bool, part: u32, around: u32) {
         committed
     });
     drop(changes);
-    if !undone.is_empty() {
-        let now = backend::now();
+    let now = backend::now();
+    for batch in undone.chunks(BATCH) {
         memory::write(|ledger| {
-            for id in &undone {
+            for id in batch {
                 ledger.drop_lease(*id, now);
             }
         });

@@ -54,6 +54,8 @@ pub struct Receipt {
     pub seat: Option<[u8; 16]>,
     /// Seats of the product that are taken now.
     pub in_use: i64,
+    /// Seats that the license has; none: any number.
+    pub seats: Option<i32>,
     /// When the lease ends.
     pub expires_at: Timestamp,
     /// What the server log should say of it.
@@ -118,7 +120,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
         // Somebody in line may work under the identity that has a seat now.
         self.serve(license.tally, judged.now);
-        Claimed::Held(self.receipt(&hold.key, license.tally, remark))
+        Claimed::Held(self.receipt(&hold, remark))
     }
 
     /// Gives back one of a session's checkouts of a product. False when there is none.
@@ -262,15 +264,17 @@ impl<T: Tables> Ledger<'_, T> {
         self.put_hold(hold);
     }
 
-    pub(super) fn receipt(&self, key: &HoldKey, tally: u64, remark: Remark) -> Receipt {
-        let hold = self.holds.get(key);
+    pub(super) fn receipt(&self, wanted: &Hold, remark: Remark) -> Receipt {
+        let hold = self.holds.get(&wanted.key);
         // What was called may count elsewhere by now.
-        let tally = self.tallies.get(&hold.map_or(tally, |hold| hold.tally));
+        let now = hold.unwrap_or(wanted);
+        let tally = self.tallies.get(&now.tally);
         Receipt {
             seat: hold
                 .and_then(Hold::seat)
                 .map(|number| self.head.seat_ids.of(number)),
             in_use: tally.map_or(0, |tally| tally.in_use),
+            seats: self.license_of(now).and_then(|license| license.seats),
             expires_at: hold
                 .filter(|hold| hold.kind() == Kind::Lease)
                 .map_or(0, |hold| hold.expires_at),

@@ -119,9 +119,14 @@ impl Hold {
         self.seated.map(|_| self.seat)
     }
 
-    /// A lease whose time is up at this moment, and that nobody can take back any more.
+    /// A lease that nobody can take back any more, and that has not ended.
+    pub fn will_end(&self) -> bool {
+        self.kind() == Kind::Lease && !self.ended && !self.pending
+    }
+
+    /// The same, whose time is up at this moment.
     pub fn is_due(&self, now: Timestamp) -> bool {
-        self.kind() == Kind::Lease && !self.ended && !self.pending && self.expires_at <= now
+        self.will_end() && self.expires_at <= now
     }
 }
 

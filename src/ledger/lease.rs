@@ -132,17 +132,24 @@ impl<T: Tables> Ledger<'_, T> {
         self.head.next_due = self.head.next_due.min(expires_at);
     }
 
-    /// Shows every lease whose time is up; returns when the next one's is.
-    pub fn each_due(&self, now: Timestamp, mut see: impl FnMut(LeaseId)) -> Timestamp {
+    /// Notes when the next lease's time is up.
+    pub fn note_next_due(&mut self) {
         let mut next = Timestamp::MAX;
         self.holds.each(|hold| {
-            if hold.is_due(now) {
-                see(hold.key.lease_id());
-            } else if hold.kind() == Kind::Lease && !hold.ended && !hold.pending {
+            if hold.will_end() {
                 next = next.min(hold.expires_at);
             }
         });
-        next
+        self.head.next_due = next;
+    }
+
+    /// Shows every lease whose time is up.
+    pub fn each_due(&self, now: Timestamp, mut see: impl FnMut(LeaseId)) {
+        self.holds.each(|hold| {
+            if hold.is_due(now) {
+                see(hold.key.lease_id());
+            }
+        });
     }
 
     /// Ends leases whose time is up: their seats are free, their rows are yet to be deleted.

@@ -144,7 +144,7 @@ impl<T: Tables> Ledger<'_, T> {
             .filter(|wait| wait.called)
             .copied()?;
         self.leave_line(&wait);
-        Some(self.receipt(&wait.hold.key, wait.hold.tally, wait.remark))
+        Some(self.receipt(&wait.hold, wait.remark))
     }
 
     /// A session goes out of line; what it was given meanwhile goes to the next.

@@ -48,6 +48,10 @@ pub fn load(database: u32, patience: Duration) -> Result<Rules, LoadError> {
             };
         };
         rules.generation = generation;
+        if !rules.watched && backend::has_written() {
+            let cause = "this transaction may have changed them, unnoticed by their triggers";
+            return Err(LoadError::Unreadable(cause.to_owned()));
+        }
         match publish(database, &mut rules) {
             Published::InForce { disagreement } => {
                 memory::announce_rules_read();
@@ -77,7 +81,8 @@ fn publish(database: u32, rules: &mut Rules) -> Published {
             }
         };
         let standings: Vec<_> = memory::sessions().iter().map(judge).collect();
-        let published = memory::write(|ledger| ledger.publish(database, rules, &standings))
+        let now = backend::now();
+        let published = memory::write(|ledger| ledger.publish(database, rules, &standings, now))
             .unwrap_or(Published::NoRoom);
         if published != Published::Unjudged {
             return published;

@@ -35,6 +35,12 @@ pub fn viewpoint() -> Viewpoint {
     }
 }
 
+/// True when the rules in force for a database are current.
+pub fn are_current(database: u32) -> bool {
+    let view = viewpoint();
+    memory::read(|ledger| ledger.is_current(database, view)) == Some(true)
+}
+
 /// The rules in force for a database, if they are current.
 pub fn current(database: u32) -> Option<Rules> {
     let view = viewpoint();
@@ -77,7 +83,12 @@ pub fn in_force(patience: Duration) -> Result<Rules, LoadError> {
     if let Some(rules) = current(database) {
         return Ok(rules);
     }
-    match load(database, patience) {
+    let loaded = if change::is_pending() {
+        read_by_visitor(database, patience)
+    } else {
+        load(database, patience)
+    };
+    match loaded {
         Err(LoadError::Unreadable(message)) => match last_in_force(database) {
             Some(rules) => {
                 error::log(format!(
@@ -92,11 +103,31 @@ pub fn in_force(patience: Duration) -> Result<Rules, LoadError> {
     }
 }
 
+/// The rules as a visitor reads them for this backend, whose own transaction has changed the tables:
+/// what it would read itself may never be committed.
+fn read_by_visitor(database: u32, patience: Duration) -> Result<Rules, LoadError> {
+    let deadline = Instant::now() + patience;
+    // Visitors come to what is noted.
+    memory::write(|ledger| ledger.generation(database));
+    loop {
+        let rules = current(database);
+        let left = deadline.saturating_duration_since(Instant::now());
+        if rules.is_some() || left.is_zero() {
+            memory::stop_awaiting();
+            return rules.ok_or_else(|| {
+                LoadError::Unreadable("this transaction has changed them".to_owned())
+            });
+        }
+        memory::wake_launcher();
+        memory::await_rules_read(left.min(Duration::from_millis(100)));
+    }
+}
+
 /// Brings the rules of this backend's database up to date before they are shown, unless its own
 /// transaction has changed them: then the ledger shows what is committed.
 pub fn refresh() {
     let database = backend::database();
-    if current(database).is_none() && !change::is_pending() {
+    if !are_current(database) && !change::is_pending() {
         // What can't be read now is shown as it was; the next login says why.
         let _ = load(database, SHOW_PATIENCE);
     }

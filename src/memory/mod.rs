@@ -143,7 +143,7 @@ pub fn create() {
         });
         (*control).head.max_seats = settings::max_seats();
         (*control).head.counted_since = backend::now();
-        (*control).head.seat_ids = SeatIds(backend::random_uuid());
+        (*control).head.seat_ids = SeatIds(backend::random_uuid().unwrap_or(0));
         pg_sys::ConditionVariableInit(&raw mut (*control).rules_read);
         Block::create(sizes.tables());
         let attached = Box::new(Attached {
@@ -193,6 +193,18 @@ impl Drop for Held {
 }
 
 impl Attached {
+    /// Wakes the launcher, if there is one. The caller holds the lock, so that it can't leave
+    /// meanwhile.
+    fn wake_launcher(&self) {
+        // SAFETY: the latch is in shared memory; setting one neither waits nor fails.
+        unsafe {
+            let latch = (*self.control).launcher;
+            if !latch.is_null() {
+                unguarded::SetLatch(latch);
+            }
+        }
+    }
+
     /// The ledger. The caller holds the lock, and through a shared one it only reads.
     unsafe fn ledger(&self) -> Ledger<'static, Shared> {
         // SAFETY: in shared memory for as long as the server runs, and lent to one caller at a
@@ -222,15 +234,19 @@ pub fn read<R>(look: impl FnOnce(&Ledger<'static, Shared>) -> R) -> Option<R> {
     Some(look(&unsafe { attached.ledger() }))
 }
 
-/// Changes the ledger. `None` when the library was not preloaded.
+/// Changes the ledger, and wakes whom the change concerns. `None` when the library was not preloaded.
 pub fn write<R>(change: impl FnOnce(&mut Ledger<'static, Shared>) -> R) -> Option<R> {
     let attached = attached()?;
     let _held = Held::acquire(attached.lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
     // SAFETY: the lock is held by this process alone.
     let mut ledger = unsafe { attached.ledger() };
+    let due = ledger.head.next_due;
     let result = change(&mut ledger);
     if std::mem::take(&mut ledger.head.ring) {
         ledger.each_to_wake(backend::wake);
+    }
+    if ledger.head.next_due < due {
+        attached.wake_launcher();
     }
     Some(result)
 }
@@ -295,13 +311,6 @@ pub fn set_launcher(present: bool) {
 pub fn wake_launcher() {
     if let Some(attached) = attached() {
         let _held = Held::acquire(attached.lock, pg_sys::LWLockMode::LW_SHARED);
-        // SAFETY: the lock is held, so the launcher can't leave meanwhile; setting a latch neither
-        // waits nor fails.
-        unsafe {
-            let latch = (*attached.control).launcher;
-            if !latch.is_null() {
-                unguarded::SetLatch(latch);
-            }
-        }
+        attached.wake_launcher();
     }
 }

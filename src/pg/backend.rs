@@ -116,6 +116,12 @@ pub fn is_in_parallel_mode() -> bool {
     unsafe { pg_sys::IsInParallelMode() }
 }
 
+/// True in a transaction that has written something.
+pub fn has_written() -> bool {
+    // SAFETY: reads this process's own state.
+    unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
+}
+
 /// True in a transaction that may not write.
 pub fn is_read_only() -> bool {
     // SAFETY: a plain global of this process.
@@ -152,18 +158,18 @@ pub fn in_recovery() -> bool {
     unsafe { unguarded::RecoveryInProgress() }
 }
 
-/// A random UUID (version 4).
-pub fn random_uuid() -> u128 {
+/// A random UUID (version 4); `None` where no random numbers are to be had.
+pub fn random_uuid() -> Option<u128> {
     let mut uuid = [0_u8; 16];
     // SAFETY: writes as many bytes as there are.
     let strong = unsafe { pg_sys::pg_strong_random(uuid.as_mut_ptr().cast(), uuid.len()) };
     if !strong {
-        super::error::log("pg_seats could not draw a random number for the ids of seats");
+        return None;
     }
     let [_, _, _, _, _, _, version, _, variant, ..] = &mut uuid;
     *version = *version & 0x0f | 0x40;
     *variant = *variant & 0x3f | 0x80;
-    u128::from_be_bytes(uuid)
+    Some(u128::from_be_bytes(uuid))
 }
 
 /// A workstation that could not be told from another one.

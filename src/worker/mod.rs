@@ -308,7 +308,7 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
     settle_defaults();
     memory::write(|ledger| ledger.visitor_arrived(database));
     let before = known(database);
-    let result = if licenses::current(database).is_some() {
+    let result = if licenses::are_current(database) {
         Ok(())
     } else {
         BackgroundWorker::transaction(|| licenses::load(database, VISITOR_PATIENCE).map(drop))

@@ -482,6 +482,20 @@ fn who_was_called_follows_its_product_as_a_holder() {
 }
 
 #[test]
+fn who_was_called_and_leaves_makes_way_where_the_product_counts_now() {
+    let (mut server, at) = server::<3>(module(1));
+    server.checks_out(at[0], "payroll", "");
+    let called = waits(&mut server, at[1]);
+    let next = waits(&mut server, at[2]);
+    server.log_out(at[0]);
+    server.change(1, |rows| rows.licenses[0].pool = name("group"));
+    server.load(1);
+    let now = server.now;
+    server.ledger.with(|l| l.leave(called, now));
+    assert!(server.collect(next).is_some());
+}
+
+#[test]
 fn everyone_in_line_finds_room_when_called() {
     let mut server = Server::new(Room {
         max_seats: 3,

@@ -378,10 +378,9 @@ impl Server {
         let mut due = vec![];
         self.ledger.with(|l| {
             if l.head.next_due <= now {
-                l.head.next_due = Timestamp::MAX;
-                let next = l.each_due(now, |id| due.push(id));
+                l.each_due(now, |id| due.push(id));
                 l.expire(&due, now);
-                l.head.next_due = l.head.next_due.min(next);
+                l.note_next_due();
             }
         });
         due
