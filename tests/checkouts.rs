@@ -93,12 +93,10 @@ async fn a_checkin_waits_for_no_lock() {
     let desk = Desk::of(builder.licensed("claimed_at, seats", "'checkout', 1")).await;
     let anna = desk.user("anna").await;
     anna.checkout().await;
-    anna.run("SET statement_timeout = '30s'").await;
-    desk.admin
-        .run("UPDATE licenses SET seats = 2; BEGIN; LOCK TABLE licenses")
-        .await;
+    anna.run("SET statement_timeout = '10s'").await;
+    let locker = desk.change_and_lock().await;
     anna.run("SELECT license_checkin('TOM')").await;
-    desk.admin.run("COMMIT").await;
+    locker.close().await;
     desk.in_use_becomes(0).await;
 }
 

@@ -44,6 +44,27 @@ impl Desk {
         self.login(user).open_ok()
     }
 
+    /// Makes it two seats, and holds a lock on the table from that moment on, so that nobody has
+    /// read of it.
+    pub async fn change_and_lock(&self) -> Session {
+        let locker = self.cluster.login("postgres").open_ok().await;
+        self.admin
+            .run("BEGIN; UPDATE licenses SET seats = 2 WHERE product = 'TOM'")
+            .await;
+        let locked = tokio::spawn(async move {
+            locker.run("BEGIN; LOCK TABLE licenses").await;
+            locker
+        });
+        eventually("the lock is next", PATIENCE, async || {
+            let next = "SELECT count(*) FROM pg_locks
+                         WHERE NOT granted AND relation = 'licenses'::regclass";
+            self.admin.val::<i64>(next).await == 1
+        })
+        .await;
+        self.admin.run("COMMIT").await;
+        locked.await.unwrap()
+    }
+
     pub async fn in_use(&self) -> i32 {
         let in_use = "SELECT in_use FROM license_usage WHERE product = 'TOM'";
         self.admin.val(in_use).await
