@@ -13,6 +13,12 @@ use crate::util::*;
 /// How long clients come and go at random.
 const BUSY: Duration = Duration::from_secs(4);
 
+/// True for that long, and until each of these has happened so often that it shows something.
+fn is_busy(since: Instant, counts: &[&AtomicI64], often: i64) -> bool {
+    let enough = counts.iter().all(|count| count.load(SeqCst) > often);
+    since.elapsed() < BUSY || !enough && since.elapsed() < 10 * BUSY
+}
+
 /// Room for every racer, so that the core itself denies none.
 fn roomy() -> Builder {
     Cluster::builder().conf("max_connections", 500)
@@ -126,44 +132,41 @@ async fn the_first_two_hundred_after_a_start_race_for_ten_seats() {
 async fn never_more_than_ten_are_held_at_any_instant() {
     let cluster = roomy().licensed("seats", "10");
     let admin = administrator(&cluster).await;
-    let held = Arc::new(AtomicI64::new(0));
-    let end = Instant::now() + BUSY;
+    let [held, admitted, denied] = [0; 3].map(|none| Arc::new(AtomicI64::new(none)));
+    let start = Instant::now();
     let clients: Vec<_> = (0..40)
         .map(|i| {
-            let (login, held) = (cluster.login("anna").from(&host(i)), Arc::clone(&held));
+            let login = cluster.login("anna").from(&host(i));
+            let [held, admitted, denied] = [&held, &admitted, &denied].map(Arc::clone);
             tokio::spawn(async move {
                 let mut dice = Dice::new(i);
-                let (mut admitted, mut denied) = (0, 0);
-                while Instant::now() < end {
+                // Only a race with both outcomes shows anything.
+                while is_busy(start, &[&admitted, &denied], 40) {
                     match login.open().await {
                         Ok(session) => {
-                            admitted += 1;
+                            admitted.fetch_add(1, SeqCst);
                             let now = held.fetch_add(1, SeqCst) + 1;
                             assert!(now <= 10, "{now} clients are in at once");
                             let leaving = || _ = held.fetch_sub(1, SeqCst);
                             dice.work_and_leave(session, leaving).await;
                         }
                         Err(refusal) => {
-                            denied += 1;
+                            denied.fetch_add(1, SeqCst);
                             is_full(&refusal);
                         }
                     }
                 }
-                (admitted, denied)
             })
         })
         .collect();
-    while Instant::now() < end {
+    while is_busy(start, &[&admitted, &denied], 40) {
         let seen: i64 = admin.val("SELECT count(*) FROM license_active_seats").await;
         assert!(seen <= 10 && in_use(&admin).await <= 10, "{seen} seats");
     }
-    let (mut admitted, mut denied) = (0, 0);
     for client in clients {
-        let counts = client.await.unwrap();
-        admitted += counts.0;
-        denied += counts.1;
+        client.await.unwrap();
     }
-    // Only a race with both outcomes shows anything.
+    let [admitted, denied] = [admitted, denied].map(|count| count.load(SeqCst));
     assert!(
         admitted > 40 && denied > 40,
         "{admitted} admitted, {denied} denied"
@@ -182,36 +185,36 @@ async fn nobody_is_denied_while_a_seat_is_free() {
     let cluster = roomy().licensed("seats", "10");
     let admin = Arc::new(administrator(&cluster).await);
     let permits = Arc::new(Semaphore::new(10));
-    let end = Instant::now() + BUSY;
+    let visits = Arc::new(AtomicI64::new(0));
+    let start = Instant::now();
     let clients: Vec<_> = (0..30)
         .map(|i| {
             let login = cluster.login("anna").from(&host(i));
             let (admin, permits) = (Arc::clone(&admin), Arc::clone(&permits));
+            let visits = Arc::clone(&visits);
             let seats = format!(
                 "SELECT count(*) FROM license_active_seats WHERE client_host = '{}'",
                 host(i)
             );
             tokio::spawn(async move {
                 let mut dice = Dice::new(i);
-                let mut visits = 0;
-                while Instant::now() < end {
+                while is_busy(start, &[&visits], 100) {
                     let permit = permits.acquire().await.unwrap();
                     let session = login.open_ok().await;
-                    visits += 1;
+                    visits.fetch_add(1, SeqCst);
                     dice.work_and_leave(session, || ()).await;
                     let seen_gone = async { while admin.val::<i64>(&seats).await != 0 {} };
                     let seen_gone = timeout(PATIENCE, seen_gone).await;
                     seen_gone.expect("the seat is given back");
                     drop(permit);
                 }
-                visits
             })
         })
         .collect();
-    let mut visits = 0;
     for client in clients {
-        visits += client.await.unwrap();
+        client.await.unwrap();
     }
+    let visits = visits.load(SeqCst);
     let usage = admin
         .text("SELECT in_use, high_water, denied FROM license_usage")
         .await;
