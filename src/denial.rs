@@ -1,6 +1,7 @@
 //! What a denied user, and the server log, are told: at login and when an application asks.
 
 use crate::holders::Holders;
+use crate::ledger::identity::LABEL_MAX;
 use crate::ledger::license::OutOfDates;
 use crate::ledger::{Cause, Denial, Remark};
 use crate::licenses::LoadError;
@@ -71,6 +72,18 @@ impl Denied {
             .hint("Come back when the license is valid, or ask an administrator for another one.")
             .reason(c"license_not_yet_valid"),
             Cause::TableFull => self.table_full(),
+            Cause::NamesFull { room } => Report::new(
+                self.code(ERRCODE_TOO_MANY_CONNECTIONS),
+                "the server has no room for more long names of users",
+            )
+            .detail(format!(
+                "Names of more than {LABEL_MAX} bytes have a table of their own, with room for {room} at once."
+            ))
+            .hint(
+                "Use shorter names, or have an administrator set pg_seats.max_seats to more than \
+                 a hundred times as many and restart the server.",
+            )
+            .reason(c"license_table_full"),
         }
     }
 
@@ -151,6 +164,7 @@ fn figures(cause: Cause) -> String {
             format!("it is not valid before {}", catalog::timestamp_text(from))
         }
         Cause::TableFull => "the server has no room for more seats".to_owned(),
+        Cause::NamesFull { .. } => "the server has no room for more long names".to_owned(),
     }
 }
 

@@ -323,6 +323,26 @@ async fn many_long_names_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_long_name_too_many_is_refused_with_a_hint() {
+    let desk = Desk::with_seats(1000).await;
+    let anna = desk.user("anna").await;
+    let users = "SELECT count(license_checkout(client_user => repeat('x', 48) || n)) FROM generate_series(1, 256) n";
+    anna.run(users).await;
+    let name = "y".repeat(48);
+    let error = anna.fails(&for_user(&name)).await;
+    error.assert("53400", "license_table_full");
+    assert!(error.detail.contains("room for 256"), "{error:?}");
+    assert!(error.hint.contains("pg_seats.max_seats"), "{error:?}");
+    anna.run(&for_user(&"y".repeat(47))).await;
+    anna.run(&format!(
+        "SELECT license_checkin(client_user => repeat('x', 48) || 1); {}",
+        for_user(&name)
+    ))
+    .await;
+    assert_eq!(desk.in_use().await, 257);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_name_of_a_user_is_refused() {
     let desk = Desk::with_seats(9).await;
     let anna = desk.user("anna").await;

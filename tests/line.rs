@@ -322,6 +322,50 @@ async fn who_wakes_up_is_told_of_the_seats_that_there_are_now() {
     assert_eq!(bert.answer().await.1.unwrap(), ["2|2"]);
 }
 
+/// A report to a client looks for interrupts when it has been made.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_cancelled_in_the_midst_of_a_warning_has_left_the_line() {
+    let desk = Desk::licensed("claimed_at, seats, pool", "'checkout', 1, 'firm'").await;
+    desk.cluster.sql("CREATE DATABASE second");
+    desk.cluster.license(
+        "second",
+        "claimed_at, seats, pool, counted_by",
+        "'checkout', 1, 'firm', 'user'",
+    );
+    let anna = desk.user("anna").await;
+    anna.checkout().await;
+    let done = Arc::new(AtomicBool::new(false));
+    let changer = desk.cluster.login("postgres").db("second").open_ok().await;
+    let changes = tokio::spawn({
+        let done = Arc::clone(&done);
+        async move {
+            for rule in ["session", "user"].iter().cycle() {
+                changer
+                    .run(&format!("UPDATE licenses SET counted_by = '{rule}'"))
+                    .await;
+                if done.load(SeqCst) {
+                    break;
+                }
+            }
+        }
+    });
+    let bert = desk.login("bert").db("second").open_ok().await;
+    for n in 0..200 {
+        let wait = format!(
+            "SET statement_timeout = {};
+             SELECT license_checkout(wait => '10min', client_user => '{n}')",
+            2 + n % 23
+        );
+        bert.fails(&wait).await.assert("57014", "");
+    }
+    done.store(true, SeqCst);
+    changes.await.unwrap();
+    bert.close().await;
+    desk.waiting_becomes(0).await;
+    anna.checkin().await;
+    desk.in_use_becomes(0).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_free_seat_needs_no_waiting() {
     let desk = Desk::with_seats(1).await;

@@ -340,3 +340,51 @@ async fn no_backtrace_reaches_a_client() {
     let nothing = latecomer(&cluster).options("-c pg_seats.workstation=a\x07b");
     bare(&nothing.denied().await);
 }
+
+/// Every utility statement passes by pg_seats, and so do its errors.
+#[test]
+fn errors_of_other_statements_stay_as_they_are() {
+    let script = r"
+        \set VERBOSITY verbose
+        CREATE TABLE k (a int PRIMARY KEY);
+        INSERT INTO k VALUES (1);
+        PREPARE twice AS INSERT INTO k VALUES (1);
+        EXECUTE twice;
+        EXPLAIN ANALYZE INSERT INTO k VALUES (1);
+        DO $$ BEGIN
+            RAISE 'mine' USING ERRCODE = 'ZZ001', DETAIL = 'd', HINT = 'h', CONSTRAINT = 'c', TABLE = 't';
+        END $$;
+        DO $$ BEGIN PERFORM nosuch FROM k; END $$;
+        CREATE TABLE bad (a int, b nosuch);
+        ALTER TABLE k ADD CHECK (a > 5);
+        COPY k (a) FROM PROGRAM 'echo x';
+        DROP TABLE nosuch;
+    ";
+    let errors = |preload| {
+        let cluster = Cluster::builder().preload(preload).start();
+        let psql = ["-Xq", "-d", "postgres"];
+        cluster.program_with("psql", &psql, &[], script).stderr
+    };
+    let (with, without) = (errors(true), errors(false));
+    assert_eq!(with.matches("ERROR:").count(), 8, "{with}");
+    assert_eq!(with, without);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reason_arrives_from_within_other_statements() {
+    let desk = Desk::with_seats(0).await;
+    let anna = desk.user("anna").await;
+    anna.run("PREPARE takes AS SELECT license_checkout()").await;
+    for statement in [
+        "EXECUTE takes",
+        "DO $$ BEGIN PERFORM license_checkout(); END $$",
+        "EXPLAIN ANALYZE SELECT license_checkout()",
+    ] {
+        let error = anna.fails(statement).await;
+        error.assert("53400", "license_full");
+        assert!(
+            !error.hint.is_empty() && !error.detail.is_empty(),
+            "{error:?}"
+        );
+    }
+}

@@ -24,7 +24,21 @@ pub fn install() {
     }
 }
 
-#[pg_guard]
+unsafe extern "C-unwind" {
+    fn standard_ProcessUtility(
+        statement: *mut pg_sys::PlannedStmt,
+        text: *const c_char,
+        read_only: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        parameters: pg_sys::ParamListInfo,
+        environment: *mut pg_sys::QueryEnvironment,
+        destination: *mut pg_sys::DestReceiver,
+        completion: *mut pg_sys::QueryCompletion,
+    );
+}
+
+/// Every utility statement of the server comes by here. Nothing guards the call: an error of the
+/// statement passes through this frame, which holds nothing, and arrives whole.
 #[allow(clippy::too_many_arguments, reason = "PostgreSQL's hook has as many")]
 unsafe extern "C-unwind" fn on_utility(
     statement: *mut pg_sys::PlannedStmt,
@@ -39,38 +53,30 @@ unsafe extern "C-unwind" fn on_utility(
     // SAFETY: a utility statement, as PostgreSQL parsed it.
     let discards_all = unsafe {
         let node = (*statement).utilityStmt;
-        pgrx::is_a(node, pg_sys::NodeTag::T_DiscardStmt)
+        (*node).type_ == pg_sys::NodeTag::T_DiscardStmt
             && (*node.cast::<pg_sys::DiscardStmt>()).target == pg_sys::DiscardMode::DISCARD_ALL
     };
+    let process = PREVIOUS_HOOK.get().unwrap_or(standard_ProcessUtility);
     // SAFETY: the hook that was there before, or PostgreSQL's own function, with the arguments that
     // we were given.
     unsafe {
-        match PREVIOUS_HOOK.get() {
-            Some(previous) => pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| {
-                previous(
-                    statement,
-                    text,
-                    read_only,
-                    context,
-                    parameters,
-                    environment,
-                    destination,
-                    completion,
-                );
-            }),
-            None => pg_sys::standard_ProcessUtility(
-                statement,
-                text,
-                read_only,
-                context,
-                parameters,
-                environment,
-                destination,
-                completion,
-            ),
-        }
+        process(
+            statement,
+            text,
+            read_only,
+            context,
+            parameters,
+            environment,
+            destination,
+            completion,
+        );
     }
     if discards_all {
-        memory::write(|ledger| ledger.check_in_all(backend::place(), backend::now()));
+        give_all_back();
     }
+}
+
+#[pg_guard]
+extern "C-unwind" fn give_all_back() {
+    memory::write(|ledger| ledger.check_in_all(backend::place(), backend::now()));
 }

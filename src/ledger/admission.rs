@@ -66,6 +66,11 @@ pub enum Cause {
     OutOfDates(OutOfDates),
     /// The ledger itself has no room for one more seat.
     TableFull,
+    /// It has none for one more user whose name is too long for a label.
+    NamesFull {
+        /// How many there can be at once.
+        room: usize,
+    },
 }
 
 /// How a session was judged.

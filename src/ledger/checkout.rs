@@ -66,6 +66,12 @@ impl<T: Tables> Ledger<'_, T> {
     /// Answers an application that asks for a seat of the license of this standing: its session
     /// is at this place. `patient`: it waits in line where no seat is free.
     pub fn claim(&mut self, at: usize, judged: &Judged, want: &Want, patient: bool) -> Claimed {
+        if let Some(session) = self.sessions.get(at)
+            && session.ticket != 0
+        {
+            // Who asks waits no longer, and has left the line without a word.
+            self.leave(session.ticket, judged.now);
+        }
         let Some(session) = self.sessions.get(at).copied() else {
             return Claimed::Outdated;
         };
@@ -113,7 +119,7 @@ impl<T: Tables> Ledger<'_, T> {
             self.take(at, hold);
         } else if want.lease.is_some() {
             // A lease that the ledger does not know could neither be extended nor end.
-            return Claimed::Denied(Denial::of(&license, Cause::TableFull));
+            return Claimed::Denied(self.no_room_for(&license, want));
         }
         if let Some(tally) = self.tallies.get_mut(&license.tally) {
             tally.note_high_water(judged.now);
@@ -250,7 +256,7 @@ impl<T: Tables> Ledger<'_, T> {
         if again || self.has_room_for(want) {
             Ok(remark)
         } else {
-            Err(Denial::of(license, Cause::TableFull))
+            Err(self.no_room_for(license, want))
         }
     }
 
@@ -300,11 +306,24 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     fn has_room_for(&self, want: &Want) -> bool {
-        let name = want.long_name.is_none()
-            || self.long_names.get(&want.client_user).is_some()
-            || self.long_names.len() < self.long_names.capacity();
         // Everyone in line finds room when called.
-        name && self.holds.len() + self.waits.len() < self.holds.capacity()
+        self.has_room_for_name(want) && self.holds.len() + self.waits.len() < self.holds.capacity()
+    }
+
+    fn has_room_for_name(&self, want: &Want) -> bool {
+        want.long_name.is_none()
+            || self.long_names.get(&want.client_user).is_some()
+            || self.long_names.len() < self.long_names.capacity()
+    }
+
+    fn no_room_for(&self, license: &License, want: &Want) -> Denial {
+        let cause = if self.has_room_for_name(want) {
+            Cause::TableFull
+        } else {
+            let room = self.long_names.capacity();
+            Cause::NamesFull { room }
+        };
+        Denial::of(license, cause)
     }
 
     /// Keeps the name of a new hold's or wait's user. False when there is no room for the hold.

@@ -77,7 +77,7 @@ pub struct Label([u8; LABEL_MAX + 1]);
 
 /// The bytes of a text that is its own label at most: enough for a UUID, a computer's name and nearly
 /// every address. More would cost every seat.
-const LABEL_MAX: usize = 47;
+pub const LABEL_MAX: usize = 47;
 
 /// Begins a label that is a digest: no text in UTF-8 has this byte.
 const DIGEST: u8 = 0xff;

@@ -58,7 +58,6 @@ pub fn install() {
     }
 }
 
-#[pg_guard]
 unsafe extern "C-unwind" fn on_object_access(
     access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
@@ -67,13 +66,19 @@ unsafe extern "C-unwind" fn on_object_access(
     argument: *mut c_void,
 ) {
     if let Some(previous) = PREVIOUS_HOOK.get() {
-        // SAFETY: the hook that was there before, with the arguments that we were given.
-        unsafe {
-            pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| {
-                previous(access, class, object, sub, argument);
-            });
-        }
+        // SAFETY: the hook that was there before, with the arguments that we were given. Its error
+        // passes through this frame, which holds nothing, and arrives whole.
+        unsafe { previous(access, class, object, sub, argument) };
     }
+    note_access(access, class, object);
+}
+
+#[pg_guard]
+extern "C-unwind" fn note_access(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+) {
     use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER, OAT_POST_CREATE, OAT_TRUNCATE};
     if !matches!(
         access,

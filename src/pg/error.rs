@@ -67,6 +67,9 @@ impl Report {
 
     /// Writes to the server log, and at WARNING or NOTICE to the client too.
     pub fn log(self, level: PgLogLevel) {
+        // A report that returns ends by looking for interrupts, and a cancel would leave without
+        // dropping what our callers hold.
+        let _held = InterruptsHeld::new();
         let missing = self.missing();
         if missing.is_none() {
             return self.report(level);
@@ -110,6 +113,24 @@ impl Report {
             report = report.set_hint(hint);
         }
         report.report(level);
+    }
+}
+
+/// No cancel or termination is acted upon until it is dropped.
+struct InterruptsHeld;
+
+impl InterruptsHeld {
+    fn new() -> InterruptsHeld {
+        // SAFETY: as PostgreSQL's HOLD_INTERRUPTS does; this process has one thread.
+        unsafe { pg_sys::InterruptHoldoffCount += 1 };
+        InterruptsHeld
+    }
+}
+
+impl Drop for InterruptsHeld {
+    fn drop(&mut self) {
+        // SAFETY: as RESUME_INTERRUPTS. An error meanwhile would have set it to 0.
+        unsafe { pg_sys::InterruptHoldoffCount = pg_sys::InterruptHoldoffCount.saturating_sub(1) };
     }
 }
 

@@ -395,7 +395,7 @@ fn a_long_name_without_room_is_denied_and_a_known_or_short_one_is_not() {
     server.checks_out(at, "payroll", &long(3));
     assert_eq!(
         denied(&mut server, at, "payroll", &long(4)),
-        Cause::TableFull
+        Cause::NamesFull { room: 3 }
     );
     server.checks_out(at, "payroll", "short");
     server.checks_out(at, "payroll", &long(1));

@@ -467,6 +467,25 @@ fn a_line_moves_with_its_product_into_a_pool_and_back() {
 }
 
 #[test]
+fn who_asks_again_has_left_the_line() {
+    let (mut server, at) = server::<3>(module(1));
+    server.checks_out(at[0], "payroll", "");
+    waits(&mut server, at[1]);
+    let again = waits(&mut server, at[1]);
+    assert_eq!(server.tally("payroll").waiting, 1);
+    // Also where it was called meanwhile.
+    let next = waits(&mut server, at[2]);
+    server.log_out(at[0]);
+    let last = waits(&mut server, at[1]);
+    assert!(server.collect(again).is_none());
+    assert!(server.collect(next).is_some());
+    server.log_out(at[2]);
+    assert!(server.collect(last).is_some());
+    server.log_out(at[1]);
+    server.assert_empty();
+}
+
+#[test]
 fn who_was_called_follows_its_product_as_a_holder() {
     let (mut server, at) = server::<2>(module(1));
     server.checks_out(at[0], "payroll", "");
