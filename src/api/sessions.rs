@@ -9,6 +9,7 @@ use super::require_preloaded;
 use super::usage::timestamp;
 use crate::holders::{Holder, Holders, TakenSeat};
 use crate::ledger::rules::Rules;
+use crate::ledger::session::Kind;
 use crate::pg::encoding::{ServerText, given_text, text_datum};
 use crate::pg::rows::Rows;
 use crate::pg::status;
@@ -25,33 +26,50 @@ fn license_active_seats(fcinfo: pg_sys::FunctionCallInfo) {
     let activities = status::activities();
     let now = backend::now();
     let Rules { licenses, .. } = licenses::last_in_force(backend::database()).unwrap_or_default();
-    let license_of = |tally| licenses.iter().find(|license| license.tally == tally);
-    let holders = Holders::of(|tally| license_of(tally).is_some());
+    // There may be a hundred thousand rows: what many have in common is made once.
+    let products: Vec<_> = licenses
+        .iter()
+        .map(|license| (license.tally, text_datum(license.product.as_str())))
+        .collect();
+    let product_of = |tally| products.iter().find(|(number, _)| *number == tally);
+    let kinds = [Kind::Login, Kind::Checkout, Kind::Lease].map(|kind| text_datum(kind.word()));
+    let no_pids = Vec::<i32>::new().into_datum();
+    let seen_at = timestamp(now).into_datum();
+    let holders = Holders::of(|tally| product_of(tally).is_some());
     let sees_all = catalog::sees_all_sessions();
     let mut names = Names::default();
-    let seen_at = timestamp(now).into_datum();
     let mut rows = Rows::of(fcinfo);
     for seat in holders.seats() {
         let mut roles = seat.holders().map(Holder::role);
-        let Some(license) =
-            license_of(seat.tally).filter(|_| sees_all || roles.any(|role| names.is_ours(role)))
+        let Some((_, product)) =
+            product_of(seat.tally).filter(|_| sees_all || roles.any(|role| names.is_ours(role)))
         else {
             continue;
         };
+        let datname = shared(seat, Holder::database).and_then(|it| names.database(it));
+        let role = shared(seat, Holder::role);
+        let name_at_login = seat.holders().find_map(Holder::name_at_login);
+        let name_now = role
+            .filter(|_| name_at_login.is_none())
+            .and_then(|role| names.role(role));
         rows.put(|| {
             let pids = seat.pids();
             [
                 Uuid::from_bytes(seat.id).into_datum(),
-                text_datum(license.product.as_str()),
-                shared(seat, Holder::database).and_then(|it| given_text(names.database(it))),
-                shared(seat, Holder::role).and_then(|role| given_text(names.role(seat, role))),
+                *product,
+                datname,
+                role.and(name_at_login).map_or(name_now, given_text),
                 shared(seat, Holder::client_user).and_then(given_text),
                 shared(seat, Holder::client_host).and_then(|host| given_text(&host)),
                 shared(seat, Holder::workstation).and_then(given_text),
                 shared(seat, Holder::application_name).and_then(given_text),
-                text_datum(seat.kind.word()),
+                kinds.get(seat.kind as usize).copied().flatten(),
                 (pids.len() as i32).into_datum(),
-                pids.into_datum(),
+                if pids.is_empty() {
+                    no_pids
+                } else {
+                    pids.into_datum()
+                },
                 timestamp(seat.opened_at).into_datum(),
                 timestamp(seat.last_active(&activities, now)).into_datum(),
                 seat.expires_at().and_then(timestamp).into_datum(),
@@ -65,8 +83,8 @@ fn license_active_seats(fcinfo: pg_sys::FunctionCallInfo) {
 #[derive(Default)]
 struct Names {
     ours: HashMap<u32, bool>,
-    roles: HashMap<u32, String>,
-    databases: HashMap<u32, String>,
+    roles: HashMap<u32, Option<pg_sys::Datum>>,
+    databases: HashMap<u32, Option<pg_sys::Datum>>,
 }
 
 impl Names {
@@ -76,20 +94,14 @@ impl Names {
         *ours.or_insert_with(|| catalog::has_privileges_of(role))
     }
 
-    /// The name of the role that holds a seat: as it was at login, or now.
-    fn role<'a>(&'a mut self, seat: TakenSeat<'a>, role: u32) -> &'a str {
-        match seat.holders().find_map(Holder::name_at_login) {
-            Some(name) => name,
-            None => {
-                let name = self.roles.entry(role);
-                name.or_insert_with(|| catalog::role_name(role))
-            }
-        }
+    fn role(&mut self, role: u32) -> Option<pg_sys::Datum> {
+        let name = self.roles.entry(role);
+        *name.or_insert_with(|| given_text(&catalog::role_name(role)))
     }
 
-    fn database(&mut self, database: u32) -> &str {
+    fn database(&mut self, database: u32) -> Option<pg_sys::Datum> {
         let name = self.databases.entry(database);
-        name.or_insert_with(|| catalog::database_name(database))
+        *name.or_insert_with(|| given_text(&catalog::database_name(database)))
     }
 }
 
