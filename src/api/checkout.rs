@@ -47,7 +47,8 @@ fn license_try_checkout(
 }
 
 /// Gives back one checkout of this session; false if there was none. Raises 42704 for an unknown
-/// product, 22023 for a bad argument, 55000 where pg_seats is not preloaded.
+/// product, 22023 for a bad argument, 57P03 when the product must be looked up and licenses can't be
+/// read, 55000 where pg_seats is not preloaded.
 #[pg_extern(sql = false)]
 fn license_checkin(product: Option<TextArgument>, client_user: Option<TextArgument>) -> bool {
     require_preloaded();

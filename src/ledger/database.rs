@@ -52,12 +52,14 @@ impl Database {
     /// These rules are in force already, and no change comes unnoticed.
     pub(super) fn has(&self, rules: &Rules) -> bool {
         self.loaded == rules.generation
+            && self.changing == 0
             && self.watched
             && rules.watched
             && !self.in_recovery
             && !rules.in_recovery
             && self.exempt_superusers == rules.exempt_superusers
             && self.leases_of == rules.leases_of
+            && self.licenses as usize == rules.licenses.len()
     }
 
     fn is_read(&self, in_recovery: bool) -> bool {

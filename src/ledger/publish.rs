@@ -114,6 +114,11 @@ impl<T: Tables> Ledger<'_, T> {
         };
         if known.has(rules) && !self.sessions.iter().zip(standings).any(differs) {
             // Somebody else was quicker, as when many in line hear of one change.
+            for (place, license) in (0..).zip(&mut rules.licenses) {
+                if let Some(in_force) = self.licenses.get(&RowKey { database, place }) {
+                    *license = *in_force;
+                }
+            }
             let disagreement = self.disagreement(database);
             return Published::InForce { disagreement };
         }

@@ -46,6 +46,16 @@ fn a_change_between_read_and_publish_outdates_what_was_read() {
 }
 
 #[test]
+fn who_reads_what_is_in_force_already_has_it_as_it_is() {
+    let mut server = Server::with_license(license("crm", 1));
+    let (mut first, mut second) = (server.read(1), server.read(1));
+    assert_eq!(server.publish(1, &mut first), IN_FORCE);
+    assert_eq!(server.publish(1, &mut second), IN_FORCE);
+    assert_ne!(second.licenses[0].tally, 0);
+    assert_eq!(second.licenses[0].tally, first.licenses[0].tally);
+}
+
+#[test]
 fn nobody_relies_on_rules_while_a_change_commits() {
     let mut server = Server::with_license(license("crm", 1));
     server.load(1);
