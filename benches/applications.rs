@@ -10,12 +10,14 @@
     reason = "a benchmark that can't go on says so by panicking"
 )]
 
+mod pgbench;
 #[path = "../tests/util/mod.rs"]
 mod util;
 
 use std::fs;
 use std::time::{Duration, Instant};
 
+use pgbench::{median, rate};
 use util::{Cluster, Session, eventually_blocking, race};
 
 /// Rounds in which the pairs are measured by turns.
@@ -23,6 +25,8 @@ const ROUNDS: usize = 15;
 
 /// Length of one measurement, in seconds.
 const SECONDS: &str = "2";
+
+const PREPARED: [&str; 2] = ["-M", "prepared"];
 
 /// How many wait in line.
 const WAITING: usize = 200;
@@ -61,37 +65,15 @@ fn server() -> Cluster {
     cluster
 }
 
-/// Transactions per second of this script.
-fn rate(cluster: &Cluster, script: &str) -> f64 {
-    cluster.write("script.sql", script);
-    let file = cluster.data_dir().join("script.sql");
-    let file = file.to_string_lossy();
-    let args = [
-        "-U", "bench", "-n", "-M", "prepared", "-T", SECONDS, "-f", &file, "postgres",
-    ];
-    let output = cluster.program("pgbench", &args).ok();
-    let tps = output
-        .lines()
-        .find_map(|line| line.strip_prefix("tps = "))
-        .and_then(|figures| figures.split(' ').next())
-        .and_then(|tps| tps.parse().ok());
-    tps.expect("pgbench prints tps")
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
 /// Measures two scripts by turns, and prints their rates and the median of the ratios.
 fn compare(cluster: &Cluster, what: &str, against: &str, [script, other]: [&str; 2]) {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         for turn in 0..2 {
             if (round + turn) % 2 == 0 {
-                ours.push(rate(cluster, script));
+                ours.push(rate(cluster, script, SECONDS, &PREPARED));
             } else {
-                theirs.push(rate(cluster, other));
+                theirs.push(rate(cluster, other, SECONDS, &PREPARED));
             }
         }
     }

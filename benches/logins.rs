@@ -14,9 +14,11 @@
     reason = "a benchmark that can't go on says so by panicking"
 )]
 
+mod pgbench;
 #[path = "../tests/util/mod.rs"]
 mod util;
 
+use pgbench::{median, rate};
 use util::{Cluster, Session, race};
 
 /// Rounds in which logins are measured.
@@ -83,32 +85,12 @@ impl Server {
         self.held = logins.await.into_iter().map(Result::unwrap).collect();
     }
 
-    /// Transactions per second of pgbench.
+    /// Transactions per second of pgbench over TCP.
     fn measure(&self, options: &[&str]) -> f64 {
-        self.cluster.write("one.sql", "SELECT 1;\n");
-        let script = self.cluster.data_dir().join("one.sql");
         let port = self.cluster.port().to_string();
-        let mut args = vec![
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &port,
-            "-U",
-            "bench",
-            "-n",
-            "-T",
-            SECONDS,
-        ];
-        args.extend(options);
-        let script = script.to_string_lossy();
-        args.extend(["-f", &script, "postgres"]);
-        let output = self.cluster.program("pgbench", &args).ok();
-        let tps = output
-            .lines()
-            .find_map(|line| line.strip_prefix("tps = "))
-            .and_then(|figures| figures.split(' ').next())
-            .and_then(|tps| tps.parse().ok());
-        tps.expect("pgbench prints tps")
+        let mut all = vec!["-h", "127.0.0.1", "-p", &port];
+        all.extend(options);
+        rate(&self.cluster, "SELECT 1;\n", SECONDS, &all)
     }
 }
 
@@ -119,11 +101,6 @@ fn shared_memory(max_connections: usize) -> usize {
         .start();
     let sql = "SELECT sum(allocated_size) FROM pg_shmem_allocations WHERE name LIKE 'pg_seats%'";
     cluster.sql(sql).parse().unwrap()
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
 }
 
 /// Measures every server in turn and prints a line for each: its median, and the median of its

@@ -158,25 +158,22 @@ impl<T: Tables> Ledger<'_, T> {
     pub(super) fn step_out(&mut self, ticket: u64) -> Option<u64> {
         let wait = self.waits.get(&ticket).copied()?;
         self.leave_line(&wait);
-        let hold = if wait.called {
-            // It may count elsewhere by now.
-            self.holds.get(&wait.hold.key).copied()
-        } else {
-            None
-        };
-        if wait.called {
-            match wait.hold.kind() {
-                Kind::Lease => self.remove_hold(&wait.hold.key),
-                _ => self.remove_checkout(wait.at, &wait.hold.key),
-            }
-        } else {
-            self.drop_name(&wait.hold.who.client_user);
-            if let Some(tally) = self.tallies.get_mut(&wait.hold.tally) {
+        let Wait { hold, .. } = wait;
+        if !wait.called {
+            self.drop_name(&hold.who.client_user);
+            if let Some(tally) = self.tallies.get_mut(&hold.tally) {
                 tally.users -= 1;
                 tally.waiting -= 1;
             }
+            return Some(hold.tally);
         }
-        Some(hold.unwrap_or(wait.hold).tally)
+        // It may count elsewhere by now.
+        let tally = self.holds.get(&hold.key).unwrap_or(&hold).tally;
+        match hold.kind() {
+            Kind::Lease => self.remove_hold(&hold.key),
+            _ => self.remove_checkout(wait.at, &hold.key),
+        }
+        Some(tally)
     }
 
     fn leave_line(&mut self, wait: &Wait) {

@@ -113,43 +113,10 @@ fn concerns_us(
             access != pg_sys::ObjectAccessType::OAT_POST_CREATE
                 && is_ours(pg_sys::RelationRelationId, object)
         }
-        pg_sys::TriggerRelationId => is_ours(pg_sys::ProcedureRelationId, function_of(object)),
+        pg_sys::TriggerRelationId => catalog::function_of_trigger(object)
+            .is_some_and(|function| is_ours(pg_sys::ProcedureRelationId, function)),
         pg_sys::ExtensionRelationId => catalog::extension() == Some(object.to_u32()),
         _ => false,
-    }
-}
-
-/// The function that a trigger calls, also where the trigger was created a moment ago.
-fn function_of(trigger: pg_sys::Oid) -> pg_sys::Oid {
-    // SAFETY: scans a catalog in a transaction, by its index on the trigger's number.
-    unsafe {
-        let lock = pg_sys::AccessShareLock as i32;
-        let triggers = pg_sys::table_open(pg_sys::TriggerRelationId, lock);
-        let mut key = pg_sys::ScanKeyData::default();
-        pg_sys::ScanKeyInit(
-            &raw mut key,
-            pg_sys::Anum_pg_trigger_oid as i16,
-            pg_sys::BTEqualStrategyNumber as u16,
-            pg_sys::Oid::from(pg_sys::F_OIDEQ),
-            pg_sys::Datum::from(trigger),
-        );
-        let scan = pg_sys::systable_beginscan(
-            triggers,
-            pg_sys::Oid::from(pg_sys::TriggerOidIndexId),
-            true,
-            &raw mut pg_sys::SnapshotSelfData,
-            1,
-            &raw mut key,
-        );
-        let row = pg_sys::systable_getnext(scan);
-        let function = if row.is_null() {
-            pg_sys::InvalidOid
-        } else {
-            (*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_trigger>()).tgfoid
-        };
-        pg_sys::systable_endscan(scan);
-        pg_sys::table_close(triggers, lock);
-        function
     }
 }
 

@@ -106,17 +106,22 @@ pub fn in_force(patience: Duration) -> Result<Rules, LoadError> {
 /// The rules as a visitor reads them for this backend, whose own transaction has changed the tables:
 /// what it would read itself may never be committed.
 fn read_by_visitor(database: u32, patience: Duration) -> Result<Rules, LoadError> {
-    let deadline = Instant::now() + patience;
     // Visitors come to what is noted.
     memory::write(|ledger| ledger.generation(database));
+    await_visitors(patience, || current(database))
+        .ok_or_else(|| LoadError::Unreadable("this transaction has changed them".to_owned()))
+}
+
+/// Has visitors read until `look` finds what they were sent for, at most `patience`; `None` when it
+/// did not.
+fn await_visitors<R>(patience: Duration, look: impl Fn() -> Option<R>) -> Option<R> {
+    let deadline = Instant::now() + patience;
     loop {
-        let rules = current(database);
+        let found = look();
         let left = deadline.saturating_duration_since(Instant::now());
-        if rules.is_some() || left.is_zero() {
+        if found.is_some() || left.is_zero() {
             memory::stop_awaiting();
-            return rules.ok_or_else(|| {
-                LoadError::Unreadable("this transaction has changed them".to_owned())
-            });
+            return found;
         }
         memory::wake_launcher();
         memory::await_rules_read(left.min(Duration::from_millis(100)));
@@ -136,36 +141,28 @@ pub fn refresh() {
 /// Waits until what other databases add to a pool is known, at most `patience`.
 pub fn await_pool(patience: Duration) -> Result<(), LoadError> {
     let database = backend::database();
-    let deadline = Instant::now() + patience;
-    loop {
+    let awaited = || {
         let in_recovery = backend::in_recovery();
-        let Some((visited, awaited)) =
-            memory::read(|ledger| (ledger.head.visited, ledger.awaited(database, in_recovery)))
-        else {
-            return Ok(());
-        };
-        if visited && awaited.is_none() {
-            memory::stop_awaiting();
-            return Ok(());
+        memory::read(|ledger| (ledger.head.visited, ledger.awaited(database, in_recovery)))
+    };
+    let all_read = || match awaited() {
+        None | Some((true, None)) => Some(()),
+        Some(_) => None,
+    };
+    if await_visitors(patience, all_read).is_some() {
+        return Ok(());
+    }
+    match awaited() {
+        None | Some((true, None)) => Ok(()),
+        Some((true, Some(other))) if other.loaded != 0 => {
+            let name = crate::pg::catalog::database_name(other.oid);
+            error::log(format!(
+                "licenses of database \"{name}\" have not been read since they changed; the last ones stay in force"
+            ));
+            Ok(())
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            memory::stop_awaiting();
-            return match awaited {
-                Some(other) if visited && other.loaded != 0 => {
-                    let name = crate::pg::catalog::database_name(other.oid);
-                    error::log(format!(
-                        "licenses of database \"{name}\" have not been read since they changed; the last ones stay in force"
-                    ));
-                    Ok(())
-                }
-                _ => Err(LoadError::Unreadable(
-                    "not every database of the pool has been read since the server started"
-                        .to_owned(),
-                )),
-            };
-        }
-        memory::wake_launcher();
-        memory::await_rules_read(left.min(Duration::from_millis(100)));
+        Some(_) => Err(LoadError::Unreadable(
+            "not every database of the pool has been read since the server started".to_owned(),
+        )),
     }
 }

@@ -96,35 +96,63 @@ pub fn extension() -> Option<u32> {
 
 /// The OID of the schema that our extension is in, if this database has it.
 pub fn extension_schema() -> Option<u32> {
-    let extension = extension()?;
-    // SAFETY: scans a catalog in a transaction, by its index on the extension's number.
+    let extension = pg_sys::Oid::from(extension()?);
+    // SAFETY: a row of pg_extension, by its index on OIDs.
     unsafe {
-        let lock = pg_sys::AccessShareLock as i32;
-        let extensions = pg_sys::table_open(pg_sys::ExtensionRelationId, lock);
+        row_by_oid(
+            pg_sys::ExtensionRelationId,
+            pg_sys::Oid::from(pg_sys::ExtensionOidIndexId),
+            pg_sys::Anum_pg_extension_oid,
+            extension,
+            std::ptr::null_mut(),
+            |row: &pg_sys::FormData_pg_extension| row.extnamespace.to_u32(),
+        )
+    }
+}
+
+/// The function that a trigger calls, also where the trigger was created a moment ago.
+pub fn function_of_trigger(trigger: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: a row of pg_trigger, by its index on OIDs.
+    unsafe {
+        row_by_oid(
+            pg_sys::TriggerRelationId,
+            pg_sys::Oid::from(pg_sys::TriggerOidIndexId),
+            pg_sys::Anum_pg_trigger_oid,
+            trigger,
+            &raw mut pg_sys::SnapshotSelfData,
+            |row: &pg_sys::FormData_pg_trigger| row.tgfoid,
+        )
+    }
+}
+
+/// What `read` makes of the row of a catalog that has this OID. The caller names the catalog's index
+/// on its column of OIDs, a snapshot or null for the present one, and the type of its rows.
+unsafe fn row_by_oid<Form, R>(
+    catalog: pg_sys::Oid,
+    index: pg_sys::Oid,
+    column: u32,
+    oid: pg_sys::Oid,
+    snapshot: pg_sys::Snapshot,
+    read: impl FnOnce(&Form) -> R,
+) -> Option<R> {
+    let lock = pg_sys::AccessShareLock as i32;
+    // SAFETY: scans the catalog in a transaction; the row is read before the scan ends.
+    unsafe {
+        let table = pg_sys::table_open(catalog, lock);
         let mut key = pg_sys::ScanKeyData::default();
         pg_sys::ScanKeyInit(
             &raw mut key,
-            pg_sys::Anum_pg_extension_oid as i16,
+            column as i16,
             pg_sys::BTEqualStrategyNumber as u16,
             pg_sys::Oid::from(pg_sys::F_OIDEQ),
-            pg_sys::Datum::from(pg_sys::Oid::from(extension)),
+            pg_sys::Datum::from(oid),
         );
-        let scan = pg_sys::systable_beginscan(
-            extensions,
-            pg_sys::Oid::from(pg_sys::ExtensionOidIndexId),
-            true,
-            std::ptr::null_mut(),
-            1,
-            &raw mut key,
-        );
+        let scan = pg_sys::systable_beginscan(table, index, true, snapshot, 1, &raw mut key);
         let row = pg_sys::systable_getnext(scan);
-        let schema = (!row.is_null()).then(|| {
-            let extension = pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_extension>();
-            (*extension).extnamespace.to_u32()
-        });
+        let found = (!row.is_null()).then(|| read(&*pg_sys::GETSTRUCT(row).cast::<Form>()));
         pg_sys::systable_endscan(scan);
-        pg_sys::table_close(extensions, lock);
-        schema
+        pg_sys::table_close(table, lock);
+        found
     }
 }
 
