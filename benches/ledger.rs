@@ -42,7 +42,12 @@ fn license() -> License {
         valid_from: None,
         valid_until: None,
         admits_until: None,
+        linger: 0,
+        idle_timeout: None,
+        reclaim_idle_after: None,
         denied: 0,
+        counted_since: 0,
+        level: Level::Normal,
     }
 }
 

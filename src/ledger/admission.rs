@@ -1,6 +1,7 @@
 //! Answers logins.
 
 use super::Ledger;
+use super::event::{Event, Happened, Leaving};
 use super::identity::Name;
 use super::license::{Enforcement, License, OutOfDates, RowKey, Timestamp};
 use super::session::{Claimant, Session, Standing};
@@ -15,8 +16,8 @@ pub enum Answer {
     Denied(Denial),
     /// The rules that it was judged by are no longer in force: judge it again.
     Outdated,
-    /// No seat is free, but there are leases whose time is up: end them, and ask again.
-    LeasesDue,
+    /// No seat is free, but the time of some is up: end them, and ask again.
+    TimesUp,
 }
 
 /// What the server log should say of somebody who got a seat.
@@ -103,36 +104,60 @@ impl<T: Tables> Ledger<'_, T> {
         });
         let license = key.and_then(|key| self.licenses.get(&key).copied());
         let mut session = Session {
+            judged: true,
             exempt: judged.standing.exempt,
             tally: license.map_or(0, |license| license.tally),
             ..session
         };
+        let Some(license) = license else {
+            self.register(at, session, judged.now);
+            return Answer::Admitted(Remark::None);
+        };
+        self.number(&mut session);
+        let event = |happened| Event::of_login(happened, &session, license.product);
         let mut remark = Remark::None;
-        if let Some(license) = license
-            && session.exempt.is_none()
-        {
-            self.number(&mut session);
+        if session.exempt.is_none() {
             let claimant = session.claimant();
             self.settle_rival(session.tally, Some(claimant));
             remark = match self.refusal(&license, &claimant, judged.now) {
                 Ok(remark) => remark,
-                Err(denial) if self.leases_are_due(&denial, judged.now) => {
-                    return Answer::LeasesDue;
+                Err(denial) if self.times_are_up(&denial, judged.now) => {
+                    return Answer::TimesUp;
                 }
                 Err(denial) => {
-                    match self.soften(&license, denial, session.superuser, judged.enforcement) {
+                    let event = event(Happened::Denied(denial.cause));
+                    match self.soften(&license, denial, session.superuser, &judged, event) {
                         Ok(remark) => remark,
                         Err(denial) => return Answer::Denied(denial),
                     }
                 }
             };
         }
+        let joins = self.holds_seat(&session.claimant());
         self.register(at, session, judged.now);
+        if session.exempt.is_some() {
+            self.note(event(Happened::ExemptLogin), judged.now);
+        } else if !joins {
+            let seat = self.sessions.get(at).and_then(|session| session.seat);
+            let seat = seat.and_then(|key| self.seats.get(&key));
+            let event = Event {
+                seat: seat.map_or(0, |seat| seat.number),
+                ..event(Happened::Taken)
+            };
+            self.note_taken(event, license.tally, remark, judged.now);
+        }
         Answer::Admitted(remark)
     }
 
-    /// True when a denial may be untrue: seats are taken by leases whose time is up.
-    pub(super) fn leases_are_due(&self, denial: &Denial, now: Timestamp) -> bool {
+    /// True where a claimant joins a seat that is held, or lingers.
+    pub(super) fn holds_seat(&self, claimant: &Claimant) -> bool {
+        self.seat_key(claimant)
+            .is_some_and(|key| self.seats.get(&key).is_some())
+    }
+
+    /// True when a denial may be untrue: seats are taken by leases whose time is up, or have lingered
+    /// as long as they may.
+    pub(super) fn times_are_up(&self, denial: &Denial, now: Timestamp) -> bool {
         matches!(denial.cause, Cause::Full { .. } | Cause::TableFull) && self.head.next_due <= now
     }
 
@@ -151,20 +176,32 @@ impl<T: Tables> Ledger<'_, T> {
         license: &License,
         denial: Denial,
         superuser: bool,
-        server: Enforcement,
+        judged: &Judged,
+        event: Event,
     ) -> Result<Remark, Denial> {
         if superuser {
             return Ok(Remark::None);
         }
-        let enforcement = license.enforcement.max(server);
+        let enforcement = license.enforcement.max(judged.enforcement);
         if enforcement != Enforcement::Off
             && let Some(license) = self.licenses.get_mut(&license.key)
         {
             license.denied += 1;
         }
+        let event = Event {
+            in_use: self.in_use(license.tally),
+            ..event
+        };
         match enforcement {
-            Enforcement::On => Err(denial),
-            Enforcement::Warn => Ok(Remark::WouldBeDenied(denial)),
+            Enforcement::On => {
+                self.note(event, judged.now);
+                Err(denial)
+            }
+            Enforcement::Warn => {
+                let happened = Happened::WouldBeDenied(denial.cause);
+                self.note(Event { happened, ..event }, judged.now);
+                Ok(Remark::WouldBeDenied(denial))
+            }
             Enforcement::Off => Ok(Remark::None),
         }
     }
@@ -172,14 +209,11 @@ impl<T: Tables> Ledger<'_, T> {
     /// Registers a session whose database's rules are not known: a superuser's, or one of a
     /// replication connection. It is judged when rules are published.
     pub fn register(&mut self, at: usize, mut session: Session, now: Timestamp) {
-        self.release(at, now);
+        self.release(at, Leaving::Logout, now);
         self.number(&mut session);
         if let Some(place) = self.sessions.get_mut(at) {
             *place = session;
             self.reseat(at);
-            if let Some(tally) = self.tallies.get_mut(&session.tally) {
-                tally.note_high_water(now);
-            }
             // Somebody in line may work under the identity that has a seat now.
             self.serve(session.tally, now);
         }
@@ -187,13 +221,17 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Takes a session out, with all that it holds and awaits; its seats are free where it was the
     /// last to hold them.
-    pub fn release(&mut self, at: usize, now: Timestamp) {
-        let Some(session) = self.sessions.get(at).copied() else {
+    pub fn release(&mut self, at: usize, leaving: Leaving, now: Timestamp) {
+        let Some(session) = self.sessions.get(at).filter(|s| s.number != 0).copied() else {
             return;
         };
-        self.step_out(session.ticket);
-        self.remove_checkouts(at);
-        self.unseat(at);
+        self.step_out(session.ticket, now);
+        self.remove_checkouts(at, leaving, now);
+        let linger = self.linger_after(leaving, session.database, session.tally, now);
+        if let Some(left) = self.unseat(at, linger) {
+            let event = Event::of_login(Happened::Left(leaving), &session, Name::EMPTY);
+            self.note_left(event, &left, now);
+        }
         if let Some(place) = self.sessions.get_mut(at) {
             *place = Session::FREE;
         }

@@ -2,9 +2,11 @@
 
 use super::Ledger;
 use super::admission::{Cause, Denial, Judged, Remark};
+use super::event::{Event, Happened, Leaving};
 use super::hold::{Hold, HoldKey, LeaseId, LongName};
 use super::identity::{Host, Label, Name, Text, Who};
 use super::license::{Enforcement, License, RowKey, Timestamp};
+use super::seats::Linger;
 use super::session::{Kind, Session};
 use super::table::{Table, Tables};
 
@@ -43,8 +45,8 @@ pub enum Claimed {
     Denied(Denial),
     /// The rules that it was judged by are no longer in force: judge it again.
     Outdated,
-    /// No seat is free, but there are leases whose time is up: end them, and ask again.
-    LeasesDue,
+    /// No seat is free, but the time of some is up: end them, and ask again.
+    TimesUp,
 }
 
 /// What an application is told of its seat.
@@ -92,11 +94,14 @@ impl<T: Tables> Ledger<'_, T> {
             None => self.find_checkout(&session, license.tally, &want.client_user),
             Some(_) => None,
         };
+        let usename = session.usename;
+        let asked = hold;
+        let event = |happened| Event::of_hold(happened, &asked, usename, license.product);
         // Leases are for an application's users, whoever asks.
         let spared = session.superuser && want.lease.is_none();
         let remark = match self.may_hold(&license, &hold, former.is_some(), want, judged.now) {
             Ok(remark) => remark,
-            Err(denial) if self.leases_are_due(&denial, judged.now) => return Claimed::LeasesDue,
+            Err(denial) if self.times_are_up(&denial, judged.now) => return Claimed::TimesUp,
             Err(Denial {
                 cause: Cause::Full { .. },
                 ..
@@ -107,11 +112,19 @@ impl<T: Tables> Ledger<'_, T> {
             {
                 return Claimed::Waits(self.line_up(at, hold, want));
             }
-            Err(denial) => match self.soften(&license, denial, spared, judged.enforcement) {
-                Ok(remark) => remark,
-                Err(denial) => return Claimed::Denied(denial),
-            },
+            Err(denial) => {
+                let event = event(Happened::Denied(denial.cause));
+                // Nobody who has a seat may have the name.
+                self.keep_text(&want.client_user, want.long_name);
+                let softened = self.soften(&license, denial, spared, judged, event);
+                drop_long_name::<T>(&mut self.texts, &want.client_user);
+                match softened {
+                    Ok(remark) => remark,
+                    Err(denial) => return Claimed::Denied(denial),
+                }
+            }
         };
+        let joins = !hold.counted || self.holds_seat(&hold.claimant());
         if let Some(key) = former {
             self.change_hold(&key, |hold| hold.times += 1);
             hold.key = key;
@@ -121,8 +134,14 @@ impl<T: Tables> Ledger<'_, T> {
             // A lease that the ledger does not know could neither be extended nor end.
             return Claimed::Denied(self.no_room_for(&license, want));
         }
-        if let Some(tally) = self.tallies.get_mut(&license.tally) {
-            tally.note_high_water(judged.now);
+        if let Some(seat) = self.holds.get(&hold.key).and_then(Hold::seat)
+            && !joins
+        {
+            let event = Event {
+                seat,
+                ..event(Happened::Taken)
+            };
+            self.note_taken(event, license.tally, remark, judged.now);
         }
         // Somebody in line may work under the identity that has a seat now.
         self.serve(license.tally, judged.now);
@@ -153,7 +172,7 @@ impl<T: Tables> Ledger<'_, T> {
         if hold.times > 1 {
             self.change_hold(&hold.key, |hold| hold.times -= 1);
         } else {
-            self.remove_checkout(at, &hold.key);
+            self.remove_checkout(at, &hold.key, Leaving::GivenBack, now);
             self.serve(hold.tally, now);
         }
         true
@@ -161,19 +180,24 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Gives back all of a session's checkouts.
     pub fn check_in_all(&mut self, at: usize, now: Timestamp) {
-        if self.remove_checkouts(at) {
+        if self.remove_checkouts(at, Leaving::GivenBack, now) {
             self.serve_all(now);
         }
     }
 
     /// Takes a session's checkouts out; the line is yet to be served. False when there is none.
-    pub(super) fn remove_checkouts(&mut self, at: usize) -> bool {
+    pub(super) fn remove_checkouts(
+        &mut self,
+        at: usize,
+        leaving: Leaving,
+        now: Timestamp,
+    ) -> bool {
         let mut some = false;
         while let Some(session) = self.sessions.get(at)
             && let Some(last) = session.checkouts.checked_sub(1)
         {
             let key = HoldKey::checkout(session.number, last);
-            self.remove_checkout(at, &key);
+            self.remove_checkout(at, &key, leaving, now);
             some = true;
         }
         some
@@ -289,19 +313,49 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Takes a checkout out; the session's last one moves into its place.
-    pub(super) fn remove_checkout(&mut self, at: usize, key: &HoldKey) {
+    pub(super) fn remove_checkout(
+        &mut self,
+        at: usize,
+        key: &HoldKey,
+        leaving: Leaving,
+        now: Timestamp,
+    ) {
         let Some(session) = self.sessions.get_mut(at) else {
             return;
         };
         session.checkouts -= 1;
         let last = HoldKey::checkout(session.number, session.checkouts);
-        self.remove_hold(key);
+        let usename = session.usename;
+        self.end_hold(key, usename, leaving, now);
         if last != *key
             && let Some(moved) = self.holds.get(&last).copied()
         {
             // Its seat, and what counts it, stay as they are.
             self.holds.remove(&last);
             self.holds.put(Hold { key: *key, ..moved });
+        }
+    }
+
+    /// Takes a hold out, and notes it where its seat is left. The session at this name took it.
+    pub(super) fn end_hold(
+        &mut self,
+        key: &HoldKey,
+        usename: Name,
+        leaving: Leaving,
+        now: Timestamp,
+    ) {
+        let Some(hold) = self.holds.get(key).copied() else {
+            return;
+        };
+        let linger = if hold.pending {
+            // As if it had never been.
+            Linger::as_before(now)
+        } else {
+            self.linger_after(leaving, hold.database, hold.tally, now)
+        };
+        if let Some(left) = self.remove_hold(key, linger) {
+            let event = Event::of_hold(Happened::Left(leaving), &hold, usename, Name::EMPTY);
+            self.note_left(event, &left, now);
         }
     }
 

@@ -36,6 +36,16 @@ pub struct Database {
     pub(super) leases_of: u32,
     /// Leases that have ended and whose rows are yet to be deleted.
     pub ended: u32,
+    /// What was counted before the server's start has been added.
+    pub(super) counted: bool,
+    /// Events that its audit trail is yet to be told.
+    pub events: u32,
+    /// Those for which there was no room.
+    pub events_lost: u64,
+    /// Its audit trail could not be written.
+    pub(super) unwritable: bool,
+    /// When it is to be written next.
+    pub write_at: Timestamp,
 }
 
 impl Database {
@@ -114,6 +124,11 @@ impl<T: Tables> Ledger<'_, T> {
             exemptions: 0,
             leases_of: 0,
             ended: 0,
+            counted: false,
+            events: 0,
+            events_lost: 0,
+            unwritable: false,
+            write_at: Timestamp::MAX,
         })?;
         Some(generation)
     }
@@ -142,9 +157,11 @@ impl<T: Tables> Ledger<'_, T> {
     pub fn forget(&mut self, database: u32, now: Timestamp) {
         self.remove_rows(database);
         self.drop_leases(database);
+        self.drop_events(database);
         self.databases.remove(&database);
         self.recount_tallies();
         self.reseat_all();
+        self.end_lingering(now);
         self.serve_all(now);
         self.drop_unused_tallies();
     }
@@ -178,13 +195,16 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Shows every database that a visitor should see: its last change has not been read, or its
     /// rules were read on a standby, which has been promoted, or where changes arrive unnoticed; or
-    /// it has rows of leases that have ended, unless visitors can't connect.
+    /// it has rows of leases that have ended, or an audit trail to be written, unless visitors can't
+    /// connect.
     pub fn each_unread(&self, view: Viewpoint, mut see: impl FnMut(&Database)) {
         self.databases.each(|known| {
             let old = view.now.abs_diff(known.read_at) > STANDBY_POOLS_LAST;
             if !known.is_read(view.in_recovery)
                 || view.in_recovery && known.licenses > 0 && old
-                || known.ended > 0 && known.lost_visitors < VISITORS_LOST
+                || (known.ended > 0 || known.write_at <= view.now)
+                    && known.lost_visitors < VISITORS_LOST
+                    && !view.in_recovery
             {
                 see(known);
             }

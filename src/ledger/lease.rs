@@ -2,9 +2,11 @@
 
 use super::Ledger;
 use super::database::Viewpoint;
+use super::event::{Event, Happened, Leaving};
 use super::hold::{Hold, HoldKey, LeaseId};
 use super::identity::Name;
 use super::license::{Enforcement, Timestamp};
+use super::seats::{Linger, unseat_hold};
 use super::session::{Claimant, Kind};
 use super::table::{Table, Tables};
 
@@ -36,7 +38,7 @@ impl<T: Tables> Ledger<'_, T> {
     pub fn drop_lease(&mut self, id: LeaseId, now: Timestamp) {
         let key = HoldKey::lease(id);
         if let Some(hold) = self.holds.get(&key).copied() {
-            self.remove_hold(&key);
+            self.end_hold(&key, Name::EMPTY, Leaving::GivenBack, now);
             self.serve(hold.tally, now);
         }
     }
@@ -132,9 +134,18 @@ impl<T: Tables> Ledger<'_, T> {
         self.head.next_due = self.head.next_due.min(expires_at);
     }
 
-    /// Notes when the next lease's time is up.
+    /// Notes when the next time of a lease, or of a seat that lingers, is up.
     pub fn note_next_due(&mut self) {
         let mut next = Timestamp::MAX;
+        let mut lingering = 0;
+        self.tallies.each(|tally| lingering += tally.lingering);
+        if lingering > 0 {
+            self.seats.each(|seat| {
+                if !seat.is_held() {
+                    next = next.min(seat.lingers_until);
+                }
+            });
+        }
         self.holds.each(|hold| {
             if hold.will_end() {
                 next = next.min(hold.expires_at);
@@ -152,7 +163,8 @@ impl<T: Tables> Ledger<'_, T> {
         });
     }
 
-    /// Ends leases whose time is up: their seats are free, their rows are yet to be deleted.
+    /// Ends what its time is up of: these leases, whose rows are yet to be deleted, and the seats that
+    /// have lingered as long as they may.
     pub fn expire(&mut self, due: &[LeaseId], now: Timestamp) {
         for &id in due {
             let key = HoldKey::lease(id);
@@ -164,14 +176,44 @@ impl<T: Tables> Ledger<'_, T> {
             else {
                 continue;
             };
-            self.change_hold(&key, |hold| hold.ended = true);
-            if let Some(known) = self.databases.get_mut(&hold.database) {
-                known.ended += 1;
-                // Whoever took it could connect.
-                known.lost_visitors = 0;
-            }
+            self.end_lease(&hold, Leaving::Expiry, now);
         }
+        self.end_lingering(now);
         self.serve_all(now);
+    }
+
+    /// Ends a lease: its seat is left, its row is yet to be deleted.
+    fn end_lease(&mut self, lease: &Hold, leaving: Leaving, now: Timestamp) {
+        let linger = self.linger_after(leaving, lease.database, lease.tally, now);
+        let Ledger {
+            head,
+            tallies,
+            seats,
+            holds,
+            databases,
+            ..
+        } = self;
+        let Some(hold) = holds.get_mut(&lease.key) else {
+            return;
+        };
+        hold.ended = true;
+        let left = unseat_hold::<T>(head, seats, tallies, hold, linger);
+        if let Some(known) = databases.get_mut(&lease.database) {
+            known.ended += 1;
+            // Whoever took it could connect.
+            known.lost_visitors = 0;
+        }
+        let product = tallies.get(&lease.tally).map(|tally| tally.product);
+        let of_lease = |happened| {
+            let product = product.unwrap_or(Name::EMPTY);
+            Event::of_hold(happened, lease, Name::EMPTY, product)
+        };
+        if leaving == Leaving::Expiry {
+            self.note(of_lease(Happened::LeaseExpired), now);
+        }
+        if let Some(left) = left {
+            self.note_left(of_lease(Happened::Left(leaving)), &left, now);
+        }
     }
 
     /// Shows the ended leases of a database whose rows are yet to be deleted.
@@ -188,7 +230,7 @@ impl<T: Tables> Ledger<'_, T> {
         for &id in ids {
             let key = HoldKey::lease(id);
             if self.holds.get(&key).is_some_and(|hold| hold.ended) {
-                self.remove_hold(&key);
+                self.remove_hold(&key, Linger::NOT);
             }
         }
     }

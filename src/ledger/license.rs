@@ -1,6 +1,7 @@
 //! A license: how many seats of a product a database may use at once, and the rules. One row of the
 //! table `licenses` as the ledger keeps it.
 
+use super::event::Level;
 use super::identity::{Name, Text};
 use super::table::entry;
 
@@ -96,8 +97,18 @@ pub struct License {
     pub valid_until: Option<Timestamp>,
     /// `valid_until` and the grace after it: from here on it is expired.
     pub admits_until: Option<Timestamp>,
+    /// How long a seat stays taken after its last holder left, in microseconds.
+    pub linger: Timestamp,
+    /// Inactivity after which a seat is logged off, in microseconds; `None`: never.
+    pub idle_timeout: Option<Timestamp>,
+    /// Inactivity after which a seat gives way to somebody who would be denied; `None`: never.
+    pub reclaim_idle_after: Option<Timestamp>,
     /// Logins that were denied, or would have been under 'warn'.
     pub denied: u64,
+    /// Since when that is counted.
+    pub counted_since: Timestamp,
+    /// How much of it was in use when that was last noted.
+    pub level: Level,
 }
 
 /// A row of a database: the database's OID, and the row's place.
@@ -127,6 +138,26 @@ impl License {
     pub fn limit(&self) -> Option<i64> {
         self.seats
             .map(|seats| i64::from(seats) + i64::from(self.overdraft))
+    }
+
+    /// How much of it is in use. Where nobody is in, and where it is not enforced, that worries nobody.
+    pub(super) fn level_of(&self, in_use: i64) -> Level {
+        let Some(seats) = self.seats.map(i64::from) else {
+            return Level::Normal;
+        };
+        if in_use == 0 || self.enforcement == Enforcement::Off {
+            Level::Normal
+        } else if self.limit().is_some_and(|limit| in_use > limit) {
+            Level::Over
+        } else if in_use > seats {
+            Level::Overdraft
+        } else if in_use == seats {
+            Level::Full
+        } else if in_use * 100 >= seats * i64::from(self.warn_at_percent) {
+            Level::Warning
+        } else {
+            Level::Normal
+        }
     }
 
     /// The word for its state in `license_usage`: the first that holds.

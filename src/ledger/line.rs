@@ -4,7 +4,9 @@
 use super::Ledger;
 use super::admission::Remark;
 use super::checkout::{Receipt, Want};
+use super::event::{Event, Happened, Leaving};
 use super::hold::Hold;
+use super::identity::Name;
 use super::license::{Enforcement, License, Timestamp};
 use super::session::Kind;
 use super::table::{Table, Tables, entry};
@@ -58,6 +60,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Gives free seats of a tally to those who wait for them, the first first.
     pub(super) fn serve(&mut self, tally: u64, now: Timestamp) {
         self.settle_rival(tally, None);
+        self.note_usage(tally, now);
         if self.seats.len() + 1 >= self.head.max_seats {
             // Where the ledger itself was full, this made room for a seat of any product.
             self.serve_line(None, now);
@@ -69,6 +72,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Gives free seats of all tallies to those who wait for them, the first first.
     pub(super) fn serve_all(&mut self, now: Timestamp) {
         self.settle_rivals();
+        self.note_levels(now);
         self.serve_line(None, now);
     }
 
@@ -123,6 +127,7 @@ impl<T: Tables> Ledger<'_, T> {
             expires_at: now.saturating_add(wait.hold.ttl),
             ..wait.hold
         };
+        let joins = self.holds_seat(&hold.claimant());
         self.take(wait.at, hold);
         if let Some(wait) = self.waits.get_mut(&wait.ticket) {
             wait.called = true;
@@ -131,8 +136,16 @@ impl<T: Tables> Ledger<'_, T> {
         if let Some(tally) = self.tallies.get_mut(&hold.tally) {
             tally.users -= 1;
             tally.waiting -= 1;
-            tally.note_high_water(now);
+            let product = tally.product;
+            let session = self.sessions.get(wait.at);
+            let usename = session.map_or(Name::EMPTY, |session| session.usename);
+            let seat = self.holds.get(&hold.key).and_then(Hold::seat);
+            if let Some(seat) = seat.filter(|_| !joins) {
+                let taken = Event::of_hold(Happened::Taken, &hold, usename, product);
+                self.note_taken(Event { seat, ..taken }, hold.tally, remark, now);
+            }
         }
+        self.note_usage(hold.tally, now);
         self.head.ring = true;
     }
 
@@ -149,13 +162,13 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// A session goes out of line; what it was given meanwhile goes to the next.
     pub fn leave(&mut self, ticket: u64, now: Timestamp) {
-        if let Some(tally) = self.step_out(ticket) {
+        if let Some(tally) = self.step_out(ticket, now) {
             self.serve(tally, now);
         }
     }
 
     /// Takes a session out of line with what it was given meanwhile; the tally to be served.
-    pub(super) fn step_out(&mut self, ticket: u64) -> Option<u64> {
+    pub(super) fn step_out(&mut self, ticket: u64, now: Timestamp) -> Option<u64> {
         let wait = self.waits.get(&ticket).copied()?;
         self.leave_line(&wait);
         let Wait { hold, .. } = wait;
@@ -170,8 +183,8 @@ impl<T: Tables> Ledger<'_, T> {
         // It may count elsewhere by now.
         let tally = self.holds.get(&hold.key).unwrap_or(&hold).tally;
         match hold.kind() {
-            Kind::Lease => self.remove_hold(&hold.key),
-            _ => self.remove_checkout(wait.at, &hold.key),
+            Kind::Lease => self.end_hold(&hold.key, Name::EMPTY, Leaving::GivenBack, now),
+            _ => self.remove_checkout(wait.at, &hold.key, Leaving::GivenBack, now),
         }
         Some(tally)
     }

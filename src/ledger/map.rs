@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map;
 
+use super::event::Event;
 use super::hold::{Hold, LongName};
 use super::license::License;
 use super::line::Wait;
@@ -96,6 +97,8 @@ pub struct Room {
     pub licenses: usize,
     /// Exemptions of all databases.
     pub exemptions: usize,
+    /// Events that are yet to be written.
+    pub events: usize,
 }
 
 /// All that a server keeps in shared memory, owned. [`MapLedger::with`] lends it as a [`Ledger`].
@@ -113,6 +116,8 @@ pub struct MapLedger {
     holds: MapTable<Hold>,
     waits: MapTable<Wait>,
     long_names: MapTable<LongName>,
+    events: MapTable<Event>,
+    texts: MapTable<LongName>,
 }
 
 impl MapLedger {
@@ -133,6 +138,8 @@ impl MapLedger {
             holds: MapTable::new(room.max_seats),
             waits: MapTable::new(room.sessions),
             long_names: MapTable::new(room.max_seats),
+            events: MapTable::new(room.events),
+            texts: MapTable::new(room.events),
         }
     }
 
@@ -150,6 +157,8 @@ impl MapLedger {
             holds: take(&mut self.holds),
             waits: take(&mut self.waits),
             long_names: take(&mut self.long_names),
+            events: take(&mut self.events),
+            texts: take(&mut self.texts),
         };
         let result = act(&mut ledger);
         self.databases = ledger.databases;
@@ -160,6 +169,8 @@ impl MapLedger {
         self.holds = ledger.holds;
         self.waits = ledger.waits;
         self.long_names = ledger.long_names;
+        self.events = ledger.events;
+        self.texts = ledger.texts;
         result
     }
 

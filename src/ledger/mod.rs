@@ -8,6 +8,7 @@
 //! * [`admission`]: answers logins
 //! * [`checkout`]: answers applications
 //! * [`database`]: the changes of a database's tables
+//! * [`event`]: what the audit trail tells
 //! * [`hold`]: what applications hold
 //! * [`identity`]: what makes two connections the same user
 //! * [`lease`]: how leases last, and end
@@ -32,6 +33,7 @@
 pub mod admission;
 pub mod checkout;
 pub mod database;
+pub mod event;
 pub mod hold;
 pub mod identity;
 pub mod lease;
@@ -47,6 +49,7 @@ pub mod session;
 pub mod table;
 pub mod tally;
 
+use event::Event;
 use hold::{Hold, LongName};
 use license::{License, Timestamp};
 use line::Wait;
@@ -74,12 +77,12 @@ pub struct Head {
     /// many and two more for each session: those already in always find theirs, and once more while
     /// two rules of counting are compared.
     pub max_seats: usize,
-    /// When counting began.
-    pub counted_since: Timestamp,
     /// Every database of the server has been visited once.
     pub visited: bool,
-    /// No lease's time is up before this.
+    /// No time of a lease, or of a seat that lingers, is up before this.
     pub next_due: Timestamp,
+    /// No database's audit trail is to be written before this.
+    pub next_write: Timestamp,
     /// Somebody in line should look.
     pub ring: bool,
 }
@@ -91,9 +94,9 @@ impl Default for Head {
             numbers: 0,
             seat_ids: SeatIds(0),
             max_seats: 0,
-            counted_since: 0,
             visited: false,
             next_due: Timestamp::MAX,
+            next_write: Timestamp::MAX,
             ring: false,
         }
     }
@@ -121,4 +124,8 @@ pub struct Ledger<'a, T: Tables> {
     pub waits: T::Of<Wait>,
     /// The names of applications' users that are too long for a label.
     pub long_names: T::Of<LongName>,
+    /// What the audit trails are yet to be told.
+    pub events: T::Of<Event>,
+    /// The texts of events that are too long for a label.
+    pub texts: T::Of<LongName>,
 }

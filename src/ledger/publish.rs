@@ -2,11 +2,12 @@
 
 use super::Ledger;
 use super::checkout::drop_long_name;
+use super::event::{Event, Happened, Level};
 use super::hold::{Hold, HoldKey};
 use super::identity::Name;
 use super::license::{CountedBy, Enforcement, License, RowKey, Timestamp};
 use super::rules::{Exemption, Rules};
-use super::seats::{drop_user, unseat_hold};
+use super::seats::{Linger, drop_user, unseat_hold};
 use super::session::{Kind, Session, Standing};
 use super::table::{Table, Tables};
 use super::tally::Tally;
@@ -142,12 +143,27 @@ impl<T: Tables> Ledger<'_, T> {
         }
 
         for license in &mut rules.licenses {
-            // What was counted stays with the product.
-            license.denied = self
+            let former = self
                 .licenses_of(database)
-                .find(|former| former.product == license.product)
-                .map_or(0, |former| former.denied);
+                .find(|former| former.product == license.product);
+            // What was counted stays with the product.
+            license.denied = former.map_or(0, |former| former.denied);
+            license.counted_since = former.map_or(now, |former| former.counted_since);
+            license.level = former.map_or(Level::Normal, |former| former.level);
+            let is_new = former.is_none();
             license.tally = self.tally_for(database, license);
+            if (is_new || !known.counted)
+                && let Some(counts) = rules.counts.iter().find(|c| c.product == license.product)
+            {
+                license.denied += counts.denied;
+                license.counted_since = license.counted_since.min(counts.counted_since);
+                if let Some(tally) = self.tallies.get_mut(&license.tally)
+                    && counts.high_water >= tally.high_water
+                {
+                    tally.high_water = counts.high_water;
+                    tally.high_water_at = counts.high_water_at;
+                }
+            }
         }
         self.remove_rows(database);
         for (place, license) in (0..).zip(&rules.licenses) {
@@ -168,6 +184,8 @@ impl<T: Tables> Ledger<'_, T> {
             known.exemptions = rules.exemptions.len() as u32;
             // Whoever read them could connect.
             known.lost_visitors = 0;
+            // On a standby none were: what is counted there is its own.
+            known.counted = !rules.in_recovery;
         }
         self.recount_tallies();
         let disagreement = self.disagreement(database);
@@ -176,20 +194,30 @@ impl<T: Tables> Ledger<'_, T> {
                 continue;
             };
             let tally = self.claimed_tally(database, *standing);
-            if let Some(session) = self.sessions.get_mut(at)
-                && session.number != 0
-                && session.database == database
+            let Some(session) = self.sessions.get_mut(at) else {
+                continue;
+            };
+            if session.number == 0 || session.database != database {
+                continue;
+            }
+            session.exempt = standing.exempt;
+            session.tally = tally;
+            let was_judged = std::mem::replace(&mut session.judged, true);
+            if let (false, Some(_), Some(tally)) =
+                (was_judged, session.exempt, self.tallies.get(&tally))
             {
-                session.exempt = standing.exempt;
-                session.tally = tally;
+                let event = Event::of_login(Happened::ExemptLogin, session, tally.product);
+                self.note(event, now);
             }
         }
         self.put_leases(database, rules, now);
         self.judge_holds(database, rules, now);
         self.reseat_all();
+        self.end_lingering(now);
         self.serve_all(now);
         self.head.ring |= !self.waits.is_empty();
         self.tallies.each_mut(|tally| tally.note_high_water(now));
+        self.write_soon(database, now);
         self.drop_unused_tallies();
         Published::InForce { disagreement }
     }
@@ -208,6 +236,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// What applications hold and await in a database follows its product, wherever that counts now.
     fn judge_holds(&mut self, database: u32, rules: &Rules, now: Timestamp) {
         let Ledger {
+            head,
             sessions,
             tallies,
             seats,
@@ -228,7 +257,7 @@ impl<T: Tables> Ledger<'_, T> {
             let license = now_in(tallies, hold.tally);
             hold.counted = license.is_some();
             if let Some(tally) = license.map(|l| l.tally).filter(|&to| to != hold.tally) {
-                unseat_hold::<T>(seats, tallies, hold);
+                unseat_hold::<T>(head, seats, tallies, hold, Linger::NOT);
                 move_user::<T>(tallies, hold.tally, tally);
                 hold.tally = tally;
             }
@@ -313,6 +342,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Takes all leases of a database out.
     pub(super) fn drop_leases(&mut self, database: u32) {
         let Ledger {
+            head,
             tallies,
             seats,
             holds,
@@ -323,7 +353,7 @@ impl<T: Tables> Ledger<'_, T> {
         holds.retain(|hold| {
             let gone = hold.database == database && hold.kind() == Kind::Lease;
             if gone {
-                unseat_hold::<T>(seats, tallies, hold);
+                unseat_hold::<T>(head, seats, tallies, hold, Linger::NOT);
                 drop_user::<T>(tallies, hold.tally);
                 drop_long_name::<T>(long_names, &hold.who.client_user);
             }
@@ -383,8 +413,9 @@ impl<T: Tables> Ledger<'_, T> {
                 ruled: counted_by,
                 disagreed: false,
                 in_use: 0,
+                lingering: 0,
                 high_water: 0,
-                high_water_at: self.head.counted_since,
+                high_water_at: 0,
             });
             number
         })

@@ -27,6 +27,8 @@ pub struct Rules {
     pub licenses: Vec<License>,
     /// The database's exemptions.
     pub exemptions: Vec<Exemption>,
+    /// What was counted of its licenses before the server's start.
+    pub counts: Vec<Counts>,
     /// The OID of the table of the database's leases; 0 where none count.
     pub leases_of: u32,
     /// The leases that were read from it, those of one product together, unless the ledger has them
@@ -34,6 +36,21 @@ pub struct Rules {
     pub leases: Vec<StoredLease>,
     /// How many different users of theirs have names that are too long for a label.
     pub long_names: usize,
+}
+
+/// A row of `license_counts`.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// The product.
+    pub product: Name,
+    /// The most seats that were ever taken.
+    pub high_water: i64,
+    /// When they were.
+    pub high_water_at: Timestamp,
+    /// Logins that were denied, or would have been under 'warn'.
+    pub denied: u64,
+    /// Since when that is counted.
+    pub counted_since: Timestamp,
 }
 
 /// A row of `license_leases`.

@@ -1,6 +1,7 @@
 //! Gives every holder the seat that it asks for: a session by its login, an application by its
 //! checkouts and leases.
 
+use super::event::Leaving;
 use super::hold::{Hold, HoldKey};
 use super::identity::Identity;
 use super::license::{CountedBy, RowKey, Timestamp};
@@ -56,7 +57,7 @@ impl<T: Tables> Ledger<'_, T> {
         if key == session.seat {
             return;
         }
-        self.unseat(at);
+        self.unseat(at, Linger::NOT);
         if let Some(key) = key {
             take::<T>(
                 self.head,
@@ -72,11 +73,37 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Takes its seat from a session's login.
-    pub(super) fn unseat(&mut self, at: usize) {
-        let session: Option<&mut Session> = self.sessions.get_mut(at);
-        if let Some(key) = session.and_then(|session| session.seat.take()) {
-            give_back::<T>(&mut self.seats, &mut self.tallies, &key, Kind::Login);
+    /// Takes its seat from a session's login; the seat, if nobody holds it any more.
+    pub(super) fn unseat(&mut self, at: usize, linger: Linger) -> Option<Seat> {
+        let key = self.sessions.get_mut(at)?.seat.take()?;
+        let Ledger {
+            head,
+            tallies,
+            seats,
+            ..
+        } = self;
+        give_back::<T>(head, seats, tallies, &key, Kind::Login, linger)
+    }
+
+    /// How long a seat lingers that is left now, for this reason, by a holder from this database.
+    pub(super) fn linger_after(
+        &self,
+        leaving: Leaving,
+        database: u32,
+        tally: u64,
+        now: Timestamp,
+    ) -> Linger {
+        use Leaving::{IdleLogOff, Reclaim, Termination};
+        if matches!(leaving, IdleLogOff | Reclaim | Termination) {
+            // It was taken away from its holder.
+            return Linger::NOT;
+        }
+        let license = self
+            .licenses_of(database)
+            .find(|license| license.tally == tally);
+        Linger {
+            now,
+            until: license.map_or(0, |license| now.saturating_add(license.linger)),
         }
     }
 
@@ -97,13 +124,18 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Takes a hold out, and gives back its seat.
-    pub(super) fn remove_hold(&mut self, key: &HoldKey) {
-        let Some(hold) = self.holds.get_mut(key) else {
-            return;
-        };
-        unseat_hold::<T>(&mut self.seats, &mut self.tallies, hold);
-        drop_user::<T>(&mut self.tallies, hold.tally);
+    /// Takes a hold out, and gives back its seat: what is left of it, if nobody holds it any more.
+    pub(super) fn remove_hold(&mut self, key: &HoldKey, linger: Linger) -> Option<Seat> {
+        let Ledger {
+            head,
+            tallies,
+            seats,
+            holds,
+            ..
+        } = self;
+        let hold = holds.get_mut(key)?;
+        let left = unseat_hold::<T>(head, seats, tallies, hold, linger);
+        drop_user::<T>(tallies, hold.tally);
         let Hold {
             ended,
             database,
@@ -115,6 +147,7 @@ impl<T: Tables> Ledger<'_, T> {
         if ended && let Some(known) = self.databases.get_mut(&database) {
             known.ended -= 1;
         }
+        left
     }
 
     /// Gives a hold the seat that it should have after this change of it.
@@ -132,6 +165,29 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
+    /// Frees the seats that have lingered as long as they may, or whose product is licensed no longer.
+    pub(super) fn end_lingering(&mut self, now: Timestamp) {
+        let Ledger { tallies, seats, .. } = self;
+        let mut lingering = 0;
+        tallies.each(|tally| lingering += tally.lingering);
+        if lingering == 0 {
+            return;
+        }
+        seats.retain(|seat| {
+            if seat.is_held() {
+                return true;
+            }
+            let tally = tallies.get_mut(&seat.key.tally);
+            let tally = tally.filter(|tally| tally.licenses == 0 || seat.lingers_until <= now);
+            let ends = tally.is_some();
+            if let Some(tally) = tally {
+                tally.in_use -= 1;
+                tally.lingering -= 1;
+            }
+            !ends
+        });
+    }
+
     /// Where two rules of counting rival and neither always gives more seats, the one that gives
     /// more to those who are in, and to a newcomer, rules. Rare: it costs a pass over all holders.
     pub(super) fn settle_rival(&mut self, number: u64, newcomer: Option<Claimant>) {
@@ -141,8 +197,9 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(rival) = tally.rival else { return };
         let new = newcomer
             .and_then(|claimant| self.seat_key(&claimant))
-            .is_some_and(|key| self.seats.get(&key).is_none());
-        if self.seats_given(number, rival, newcomer) > tally.in_use + i64::from(new) {
+            .is_some_and(|key| self.seats.get(&key).is_none_or(|seat| !seat.is_held()));
+        let held = tally.in_use - tally.lingering;
+        if self.seats_given(number, rival, newcomer) > held + i64::from(new) {
             if let Some(tally) = self.tallies.get_mut(&number) {
                 tally.swap_rival();
             }
@@ -224,7 +281,7 @@ fn reseat_hold<T: Tables>(
     if rule == hold.seated {
         return;
     }
-    unseat_hold::<T>(seats, tallies, hold);
+    unseat_hold::<T>(head, seats, tallies, hold, Linger::NOT);
     if let Some(rule) = rule {
         let key = key_under(rule, &claimant);
         hold.seat = take::<T>(head, seats, tallies, key, hold.kind(), hold.since());
@@ -233,13 +290,36 @@ fn reseat_hold<T: Tables>(
 }
 
 pub(super) fn unseat_hold<T: Tables>(
+    head: &mut Head,
     seats: &mut T::Of<Seat>,
     tallies: &mut T::Of<Tally>,
     hold: &mut Hold,
-) {
-    if let Some(key) = hold.seat_key() {
-        hold.seated = None;
-        give_back::<T>(seats, tallies, &key, hold.kind());
+    linger: Linger,
+) -> Option<Seat> {
+    let key = hold.seat_key()?;
+    hold.seated = None;
+    give_back::<T>(head, seats, tallies, &key, hold.kind(), linger)
+}
+
+/// Whether a seat stays taken that its last holder leaves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Linger {
+    /// The moment at which it is left.
+    now: Timestamp,
+    /// The end of that, unless it lingers longer already.
+    until: Timestamp,
+}
+
+impl Linger {
+    /// It is free at once, also where it would have lingered before somebody joined it.
+    pub(super) const NOT: Linger = Linger {
+        now: Timestamp::MAX,
+        until: 0,
+    };
+
+    /// It lingers as it would have without the one who leaves.
+    pub(super) fn as_before(now: Timestamp) -> Linger {
+        Linger { now, until: 0 }
     }
 }
 
@@ -272,6 +352,11 @@ fn take<T: Tables>(
     since: Timestamp,
 ) -> u64 {
     if let Some(seat) = seats.get_mut(&key) {
+        if !seat.is_held()
+            && let Some(tally) = tallies.get_mut(&key.tally)
+        {
+            tally.lingering -= 1;
+        }
         *seat.holders(kind) += 1;
         seat.opened_at = seat.opened_at.min(since);
         return seat.number;
@@ -287,21 +372,35 @@ fn take<T: Tables>(
     number
 }
 
-/// One holder less has a seat, which is free if that was the last.
+/// One holder less has a seat. If that was the last, what is left of it is returned: it is free, or
+/// lingers, as long as there is room for that.
 fn give_back<T: Tables>(
+    head: &mut Head,
     seats: &mut T::Of<Seat>,
     tallies: &mut T::Of<Tally>,
     key: &SeatKey,
     kind: Kind,
-) {
-    let Some(seat) = seats.get_mut(key) else {
-        return;
-    };
+    linger: Linger,
+) -> Option<Seat> {
+    let has_room = seats.len() <= head.max_seats;
+    let seat = seats.get_mut(key)?;
     *seat.holders(kind) -= 1;
-    if seat.is_free() {
-        seats.remove(key);
-        if let Some(tally) = tallies.get_mut(&key.tally) {
-            tally.in_use -= 1;
-        }
+    if seat.is_held() {
+        return None;
     }
+    seat.lingers_until = seat.lingers_until.max(linger.until);
+    let lingers = seat.lingers_until > linger.now && has_room;
+    if !lingers {
+        seat.lingers_until = 0;
+    }
+    let left = *seat;
+    let tally = tallies.get_mut(&key.tally);
+    if lingers {
+        head.next_due = head.next_due.min(left.lingers_until);
+        tally.into_iter().for_each(|tally| tally.lingering += 1);
+    } else {
+        seats.remove(key);
+        tally.into_iter().for_each(|tally| tally.in_use -= 1);
+    }
+    Some(left)
 }

@@ -29,6 +29,8 @@ pub struct Session {
     pub superuser: bool,
     /// A replication connection, or a role with REPLICATION.
     pub replication: bool,
+    /// The rules of its database have judged it.
+    pub judged: bool,
     /// Why it takes no seat, if it is exempt.
     pub exempt: Option<Exempt>,
     /// The tally of the license that it claims, or would claim were it not exempt; 0: none.
@@ -64,6 +66,7 @@ impl Session {
         since: 0,
         superuser: false,
         replication: false,
+        judged: false,
         exempt: None,
         tally: 0,
         seat: None,
@@ -169,6 +172,8 @@ pub struct Seat {
     pub checkouts: u32,
     /// How many leases hold it.
     pub leases: u32,
+    /// Until when it stays taken though nobody holds it.
+    pub lingers_until: Timestamp,
 }
 
 /// What holds a seat, from the strongest to the weakest.
@@ -202,6 +207,7 @@ impl Seat {
             logins: 0,
             checkouts: 0,
             leases: 0,
+            lingers_until: 0,
         }
     }
 
@@ -213,8 +219,9 @@ impl Seat {
         }
     }
 
-    pub(super) fn is_free(&self) -> bool {
-        self.logins == 0 && self.checkouts == 0 && self.leases == 0
+    /// Somebody holds it; else it lingers.
+    pub fn is_held(&self) -> bool {
+        self.logins != 0 || self.checkouts != 0 || self.leases != 0
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Tally {
     pub(super) disagreed: bool,
     /// Seats taken.
     pub in_use: i64,
+    /// Those of them that linger.
+    pub lingering: i64,
     /// The most seats that were ever taken.
     pub high_water: i64,
     /// When they were.

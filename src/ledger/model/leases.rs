@@ -299,7 +299,7 @@ fn nobody_is_denied_for_leases_whose_time_is_up() {
         leases(&mut server, at, 1, "ann");
         server.now += TTL;
         let asks = |server: &mut Server| server.claim(at, "web", lease(2, "bob", PC1), patient);
-        assert_eq!(asks(&mut server), Claimed::LeasesDue);
+        assert_eq!(asks(&mut server), Claimed::TimesUp);
         assert_eq!(server.end_due_leases(), [id(1)]);
         assert!(matches!(asks(&mut server), Claimed::Held(_)));
         assert_eq!(server.in_use("web"), 1);
@@ -310,7 +310,7 @@ fn nobody_is_denied_for_leases_whose_time_is_up() {
     });
     leases(&mut server, at, 1, "ann");
     server.now += TTL;
-    assert_eq!(server.log_in(session(3, PC2)).1, Answer::LeasesDue);
+    assert_eq!(server.log_in(session(3, PC2)).1, Answer::TimesUp);
     server.end_due_leases();
     server.enters(session(3, PC2));
 }
@@ -325,7 +325,7 @@ fn nobody_is_denied_while_leases_whose_time_is_up_are_being_ended() {
     server.ledger.with(|l| l.expire(&[id(1)], now));
     leases(&mut server, at, 3, "cid");
     let last = server.claim(at, "web", lease(4, "dan", PC1), false);
-    assert_eq!(last, Claimed::LeasesDue);
+    assert_eq!(last, Claimed::TimesUp);
     server.end_due_leases();
     leases(&mut server, at, 4, "dan");
 }

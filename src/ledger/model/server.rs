@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::ledger::event::{Event, Leaving, Level};
 use crate::ledger::hold::{Hold, LeaseId};
 use crate::ledger::identity::{Host, Label, Name, Text, Who};
 use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey, Timestamp};
@@ -48,6 +49,7 @@ pub const ROOM: Room = Room {
     databases: 8,
     licenses: 30,
     exemptions: 30,
+    events: 100,
 };
 
 impl Server {
@@ -81,6 +83,7 @@ impl Server {
 
     /// The databases that a visitor should see.
     pub fn unread(&mut self) -> Vec<u32> {
+        self.tell_all();
         let view = self.view();
         self.ledger.with(|l| {
             let mut oids = vec![];
@@ -118,6 +121,7 @@ impl Server {
             read_at: self.now,
             licenses: placed(database, rows.licenses, |row, key| row.key = key),
             exemptions: placed(database, rows.exemptions, |row, key| row.key = key),
+            counts: vec![],
             leases_of: rows.leases_of,
             long_names: rows.leases.iter().filter(|l| l.long_name.is_some()).count(),
             leases: rows.leases,
@@ -199,7 +203,7 @@ impl Server {
 
     pub fn log_out(&mut self, place: usize) {
         let now = self.now;
-        self.ledger.with(|l| l.release(place, now));
+        self.ledger.with(|l| l.release(place, Leaving::Logout, now));
     }
 
     fn stamp(&mut self, session: &mut Session) {
@@ -407,8 +411,29 @@ impl Server {
         answer == MayUse::Yes
     }
 
+    /// Takes what the audit trail of every database is to be told, in the order in which it happened.
+    pub fn tell_all(&mut self) -> Vec<Event> {
+        let now = self.now;
+        self.ledger.with(|l| {
+            let mut events = vec![];
+            l.events.each(|event| events.push(*event));
+            let mut lost = vec![];
+            l.databases.each(|d| lost.push((d.oid, d.events_lost)));
+            for (database, lost) in lost {
+                let of_database = |event: &&Event| event.database == database;
+                let told: Vec<_> = events.iter().filter(of_database).copied().collect();
+                l.told(database, &told, lost, now);
+            }
+            assert_eq!((l.events.len(), l.texts.len()), (0, 0), "events");
+            assert_eq!(l.head.next_write.min(now), now);
+            events.sort_by_key(|event| event.number);
+            events
+        })
+    }
+
     /// That nothing is left of anybody: neither seats, nor holds, nor waits, nor names, nor counts.
     pub fn assert_empty(&mut self) {
+        self.tell_all();
         self.ledger.with(|l| {
             assert_eq!(l.seats.len(), 0, "seats");
             assert_eq!(l.holds.len(), 0, "holds");
@@ -526,7 +551,12 @@ pub fn license(product: &str, seats: impl Into<Option<i32>>) -> License {
         valid_from: None,
         valid_until: None,
         admits_until: None,
+        linger: 0,
+        idle_timeout: None,
+        reclaim_idle_after: None,
         denied: 0,
+        counted_since: 0,
+        level: Level::Normal,
     }
 }
 

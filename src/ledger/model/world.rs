@@ -393,7 +393,7 @@ impl World {
             Claimed::Held(receipt) => Expected::Held(receipt.remark),
             Claimed::Waits(_) => Expected::Waits,
             Claimed::Denied(denial) => Expected::Denied(denial),
-            Claimed::LeasesDue => {
+            Claimed::TimesUp => {
                 self.end_due_leases();
                 return self.claim(claim, patient);
             }
@@ -740,7 +740,7 @@ impl World {
             .collect();
 
         let (place, answer) = self.server.log_in(session_of(person));
-        if answer == Answer::LeasesDue {
+        if answer == Answer::TimesUp {
             self.end_due_leases();
             return self.log_in(person);
         }
@@ -1052,6 +1052,7 @@ fn room(max_seats: usize) -> Room {
         databases: 3,
         licenses: 9,
         exemptions: 9,
+        events: 50,
     }
 }
 

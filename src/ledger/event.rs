@@ -1,0 +1,414 @@
+//! What the audit trail tells: noted here by whoever changes the ledger, written into the database's
+//! table by a worker soon afterwards. Nobody waits for that: where there is no room, what is lost is
+//! counted.
+
+use super::Ledger;
+use super::admission::{Cause, Denial, Remark};
+use super::checkout::drop_long_name;
+use super::hold::{Hold, LongName};
+use super::identity::{Host, Label, Name, Text, Who};
+use super::license::{RowKey, Timestamp};
+use super::session::{Kind, Seat, Session};
+use super::table::{Table, Tables, entry};
+
+/// How long events come together before they are written, in microseconds: a crash loses at most the
+/// last second.
+const WRITTEN_AFTER: Timestamp = 700_000;
+
+/// How soon a database that could not be written is tried again, in microseconds.
+const WRITTEN_AGAIN_AFTER: Timestamp = 1_000_000;
+
+/// How soon a database is visited where nothing happens, in microseconds: rows grow old, and licenses
+/// come to their end.
+const VISITED_AGAIN_AFTER: Timestamp = 3_600_000_000;
+
+/// A database that can't be written keeps one place in so many, so that there is room for others.
+const SHARE_OF_UNWRITABLE: usize = 4;
+
+/// What happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Happened {
+    /// A seat was taken that was free.
+    Taken,
+    /// A seat was left by its last holder.
+    Left(Leaving),
+    /// No seat was to be had.
+    Denied(Cause),
+    /// No seat was to be had, and 'warn' admitted.
+    WouldBeDenied(Cause),
+    /// A seat beyond `seats` was taken.
+    Overdraft(Cause),
+    /// A session logged in that is exempt.
+    ExemptLogin,
+    /// The time of a lease was up.
+    LeaseExpired,
+    /// An administrator stopped who held the seat.
+    Terminated,
+    /// Whoever held the seat was logged off for inactivity.
+    LoggedOff,
+    /// The seat was idle, and gave way to somebody else.
+    Reclaimed,
+    /// So many seats are in use that somebody should know.
+    Reached {
+        /// How many.
+        level: Level,
+        /// The seats that the license has.
+        seats: i32,
+    },
+}
+
+/// Why a seat was left by its last holder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Leaving {
+    /// The session ended.
+    Logout,
+    /// The application gave it back.
+    GivenBack,
+    /// The lease's time was up.
+    Expiry,
+    /// An administrator stopped it.
+    Termination,
+    /// It was inactive for too long.
+    IdleLogOff,
+    /// It was inactive, and gave way to somebody else.
+    Reclaim,
+}
+
+impl Leaving {
+    /// The word for it in the audit trail.
+    pub fn word(self) -> &'static str {
+        match self {
+            Leaving::Logout => "logout",
+            Leaving::GivenBack => "given back",
+            Leaving::Expiry => "lease expiry",
+            Leaving::Termination => "termination",
+            Leaving::IdleLogOff => "idle log-off",
+            Leaving::Reclaim => "reclaim",
+        }
+    }
+}
+
+/// How much of a license is in use, from the least to the most.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Level {
+    /// Less than would worry anybody.
+    #[default]
+    Normal,
+    /// `warn_at_percent` or more.
+    Warning,
+    /// Every seat.
+    Full,
+    /// More than that, as `overdraft` allows.
+    Overdraft,
+    /// More than is allowed, after a reduction.
+    Over,
+}
+
+impl Level {
+    /// The word for it in the audit trail.
+    pub fn word(self) -> &'static str {
+        match self {
+            Level::Normal => "ok",
+            Level::Warning => "warning",
+            Level::Full => "full",
+            Level::Overdraft => "overdraft",
+            Level::Over => "over",
+        }
+    }
+}
+
+/// An event, until it is written.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    /// Its own number: events are in the order of their numbers.
+    pub number: u64,
+    /// When it happened.
+    pub at: Timestamp,
+    /// The OID of the database in whose trail it belongs.
+    pub database: u32,
+    /// What happened.
+    pub happened: Happened,
+    /// The product.
+    pub product: Name,
+    /// What held the seat, or asked for it; none where nobody did.
+    pub kind: Option<Kind>,
+    /// Who; the name of a lease's host that is no address stands in the place of a workstation.
+    pub who: Who,
+    /// The role's name at its login; empty where only the OID is known.
+    pub usename: Name,
+    /// The number of the seat; 0 for none.
+    pub seat: u64,
+    /// Seats in use then.
+    pub in_use: i64,
+    /// Until when the seat lingers; 0: it does not.
+    pub until: Timestamp,
+    /// The OID of the role that did it, where that is another one; 0: none.
+    pub by: u32,
+    /// Why that role did it, or empty.
+    pub reason: Label,
+}
+
+entry!(Event, number: u64);
+
+/// Nobody in particular.
+const NOBODY: Who = Who {
+    role: 0,
+    host: Host::NONE,
+    workstation: Name::EMPTY,
+    client_user: Label::EMPTY,
+};
+
+impl Event {
+    /// What happened to a product.
+    pub(super) fn of_product(happened: Happened, database: u32, product: Name) -> Event {
+        Event {
+            number: 0,
+            at: 0,
+            database,
+            happened,
+            product,
+            kind: None,
+            who: NOBODY,
+            usename: Name::EMPTY,
+            seat: 0,
+            in_use: 0,
+            until: 0,
+            by: 0,
+            reason: Label::EMPTY,
+        }
+    }
+
+    /// What happened to a session's login.
+    pub(super) fn of_login(happened: Happened, session: &Session, product: Name) -> Event {
+        Event {
+            kind: Some(Kind::Login),
+            who: session.who,
+            usename: session.usename,
+            ..Event::of_product(happened, session.database, product)
+        }
+    }
+
+    /// What happened to a hold, which the session at this name took.
+    pub(super) fn of_hold(happened: Happened, hold: &Hold, usename: Name, product: Name) -> Event {
+        Event {
+            kind: Some(hold.kind()),
+            who: hold.who,
+            usename,
+            ..Event::of_product(happened, hold.database, product)
+        }
+    }
+}
+
+impl<T: Tables> Ledger<'_, T> {
+    /// Notes an event for the audit trail of its database.
+    pub(super) fn note(&mut self, event: Event, now: Timestamp) {
+        let (capacity, waiting) = (self.events.capacity(), self.events.len());
+        let Some(known) = self.databases.get_mut(&event.database) else {
+            return;
+        };
+        let (soon, share) = if known.unwritable {
+            (known.write_at, capacity / SHARE_OF_UNWRITABLE)
+        } else if waiting * 2 >= capacity {
+            // Half full is soon full.
+            (now, capacity)
+        } else {
+            (now.saturating_add(WRITTEN_AFTER), capacity)
+        };
+        known.write_at = known.write_at.min(soon);
+        self.head.next_write = self.head.next_write.min(known.write_at);
+        if waiting >= capacity || known.events as usize >= share {
+            known.events_lost += 1;
+            return;
+        }
+        known.events += 1;
+        self.head.numbers += 1;
+        let number = self.head.numbers;
+        self.events.put(Event {
+            number,
+            at: now,
+            ..event
+        });
+        self.keep_text(&event.who.client_user, None);
+        self.keep_text(&event.reason, None);
+    }
+
+    /// One more event needs this text, where it is too long for a label. Without one it is that of
+    /// somebody who holds or awaits a seat. Where there is no room for it, the event goes without.
+    pub(super) fn keep_text(&mut self, label: &Label, text: Option<Text<512>>) {
+        if !label.is_digest() {
+            return;
+        }
+        if let Some(kept) = self.texts.get_mut(label) {
+            kept.users += 1;
+        } else if let Some(text) =
+            text.or_else(|| self.long_names.get(label).map(|name| name.text))
+        {
+            self.texts.put(LongName {
+                label: *label,
+                text,
+                users: 1,
+            });
+        }
+    }
+
+    /// Shows every event of a database that is yet to be written, in no order.
+    pub fn each_event(&self, database: u32, mut see: impl FnMut(&Event)) {
+        self.events.each(|event| {
+            if event.database == database {
+                see(event);
+            }
+        });
+    }
+
+    /// These events, and so many lost ones, are told: written, or in the server log.
+    pub fn told(&mut self, database: u32, events: &[Event], lost: u64, now: Timestamp) {
+        for event in events {
+            self.events.remove(&event.number);
+            drop_long_name::<T>(&mut self.texts, &event.who.client_user);
+            drop_long_name::<T>(&mut self.texts, &event.reason);
+        }
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.events = known.events.saturating_sub(events.len() as u32);
+            known.events_lost = known.events_lost.saturating_sub(lost);
+            known.unwritable = false;
+            known.write_at = if known.events > 0 || known.events_lost > 0 {
+                now.saturating_add(WRITTEN_AFTER)
+            } else if known.licenses > 0 {
+                now.saturating_add(VISITED_AGAIN_AFTER)
+            } else {
+                Timestamp::MAX
+            };
+        }
+        self.note_next_write();
+    }
+
+    /// A database's events could not be written. True when that is news.
+    pub fn could_not_write(&mut self, database: u32, now: Timestamp) -> bool {
+        let mut news = false;
+        if let Some(known) = self.databases.get_mut(&database) {
+            news = !std::mem::replace(&mut known.unwritable, true);
+            known.write_at = now.saturating_add(WRITTEN_AGAIN_AFTER);
+        }
+        self.note_next_write();
+        news
+    }
+
+    /// Forgets the events of a database that is gone.
+    pub(super) fn drop_events(&mut self, database: u32) {
+        let Ledger {
+            events, texts, ..
+        } = self;
+        events.retain(|event| {
+            let gone = event.database == database;
+            if gone {
+                drop_long_name::<T>(texts, &event.who.client_user);
+                drop_long_name::<T>(texts, &event.reason);
+            }
+            !gone
+        });
+    }
+
+    fn note_next_write(&mut self) {
+        let mut next = Timestamp::MAX;
+        self.databases
+            .each(|known| next = next.min(known.write_at));
+        self.head.next_write = next;
+    }
+
+    /// What lasts of a database's counts is to be written, whether anything is to be told or not.
+    pub(super) fn write_soon(&mut self, database: u32, now: Timestamp) {
+        if let Some(known) = self.databases.get_mut(&database).filter(|d| !d.unwritable) {
+            known.write_at = known.write_at.min(now.saturating_add(WRITTEN_AFTER));
+            self.head.next_write = self.head.next_write.min(known.write_at);
+        }
+    }
+
+    /// Notes that somebody has taken a seat that was free, and what the server log says of it.
+    pub(super) fn note_taken(&mut self, event: Event, tally: u64, remark: Remark, now: Timestamp) {
+        let in_use = self.in_use(tally);
+        let event = Event { in_use, ..event };
+        self.note(event, now);
+        if let Remark::Overdraft(Denial { cause, .. }) = remark {
+            let happened = Happened::Overdraft(cause);
+            self.note(Event { happened, ..event }, now);
+        }
+    }
+
+    /// Notes that a seat was left by its last holder.
+    pub(super) fn note_left(&mut self, event: Event, left: &Seat, now: Timestamp) {
+        let Some(tally) = self.tallies.get(&left.key.tally) else {
+            return;
+        };
+        let event = Event {
+            product: tally.product,
+            seat: left.number,
+            in_use: tally.in_use,
+            until: left.lingers_until,
+            ..event
+        };
+        self.note(event, now);
+        let happened = match event.happened {
+            Happened::Left(Leaving::IdleLogOff) => Happened::LoggedOff,
+            Happened::Left(Leaving::Reclaim) => Happened::Reclaimed,
+            _ => return,
+        };
+        self.note(Event { happened, ..event }, now);
+    }
+
+    pub(super) fn in_use(&self, tally: u64) -> i64 {
+        self.tallies.get(&tally).map_or(0, |tally| tally.in_use)
+    }
+
+    /// A tally's seats are settled: notes the most that were taken, and the licenses that have
+    /// reached another level of use.
+    pub(super) fn note_usage(&mut self, number: u64, now: Timestamp) {
+        let Some(tally) = self.tallies.get_mut(&number) else {
+            return;
+        };
+        tally.note_high_water(now);
+        let (in_use, owner) = (tally.in_use, tally.database);
+        if owner == 0 {
+            self.note_levels(now);
+            return;
+        }
+        let mut licenses = self.licenses_of(owner);
+        let license = licenses.find(|license| license.tally == number);
+        let level = license.map(|license| (license.key, license.level_of(in_use)));
+        drop(licenses);
+        if let Some((key, level)) = level {
+            self.note_level(key, level, in_use, now);
+        }
+    }
+
+    /// The same for the levels of all licenses.
+    pub(super) fn note_levels(&mut self, now: Timestamp) {
+        loop {
+            let tallies = &self.tallies;
+            let mut changed = None;
+            self.licenses.each(|license| {
+                let in_use = tallies.get(&license.tally).map_or(0, |tally| tally.in_use);
+                let level = license.level_of(in_use);
+                if level != license.level {
+                    changed = Some((license.key, level, in_use));
+                }
+            });
+            let Some((key, level, in_use)) = changed else {
+                return;
+            };
+            self.note_level(key, level, in_use, now);
+        }
+    }
+
+    fn note_level(&mut self, key: RowKey, level: Level, in_use: i64, now: Timestamp) {
+        let Some(license) = self.licenses.get_mut(&key) else {
+            return;
+        };
+        let former = std::mem::replace(&mut license.level, level);
+        if let Some(seats) = license.seats.filter(|_| level > former) {
+            let happened = Happened::Reached { level, seats };
+            let event = Event::of_product(happened, key.database, license.product);
+            self.note(Event { in_use, ..event }, now);
+        }
+    }
+}
