@@ -43,10 +43,10 @@ CREATE TABLE @extschema@.licenses (
     -- Raises 22008 where the sum is no date.
     CONSTRAINT licenses_grace_ends_in_time CHECK (grace < '0' OR valid_until + grace >= valid_until),
     CONSTRAINT licenses_valid_from_before_until CHECK (valid_from < valid_until),
-    -- What this version can't do it refuses, rather than ignore it.
-    CONSTRAINT licenses_linger_not_supported_yet CHECK (linger = '0'),
-    CONSTRAINT licenses_idle_timeout_not_supported_yet CHECK (idle_timeout IS NULL),
-    CONSTRAINT licenses_reclaim_idle_after_not_supported_yet CHECK (reclaim_idle_after IS NULL)
+    CONSTRAINT licenses_linger_in_range CHECK (linger BETWEEN '0' AND '1 year'),
+    CONSTRAINT licenses_idle_timeout_in_range CHECK (idle_timeout BETWEEN '1 second' AND '1 year'),
+    CONSTRAINT licenses_reclaim_idle_after_in_range
+        CHECK (reclaim_idle_after BETWEEN '0' AND '1 year')
 );
 
 -- A login must know which license it claims: no two may have the same pattern, or none.
@@ -70,11 +70,11 @@ COMMENT ON COLUMN @extschema@.licenses.enforcement IS
     'on; warn: admits, logs and counts what would have been denied; off: admits';
 COMMENT ON COLUMN @extschema@.licenses.overdraft IS 'Seats admitted beyond seats, and logged';
 COMMENT ON COLUMN @extschema@.licenses.linger IS
-    'How long a seat stays taken after its last holder left; this version knows 0 alone';
+    'How long a seat stays taken for its identity after its last holder left';
 COMMENT ON COLUMN @extschema@.licenses.idle_timeout IS
-    'Inactivity after which a seat is logged off; this version knows null (never) alone';
+    'Inactivity of all its sessions after which a seat is logged off; null: never';
 COMMENT ON COLUMN @extschema@.licenses.reclaim_idle_after IS
-    'Inactivity after which a seat gives way to a newcomer; this version knows null (never) alone';
+    'Inactivity after which a seat gives way to somebody who would be denied; null: never';
 COMMENT ON COLUMN @extschema@.licenses.warn_at_percent IS
     'Percent of seats in use from which license_usage.status is warning';
 COMMENT ON COLUMN @extschema@.licenses.valid_from IS 'Nobody is admitted before';

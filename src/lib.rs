@@ -9,6 +9,7 @@
 //! * [`ledger`]: who holds which seat, and who may have one: every decision, without PostgreSQL
 //! * `checkout`: seats that applications take themselves, and the line for them
 //! * `denial`: what a denied user is told
+//! * `events`: the audit trail, and what lasts of the counts
 //! * `holders`: who holds which seat
 //! * `lease`: holds that outlive a session
 //! * `login`: the hook, and admission at the end of the startup transaction
@@ -30,6 +31,8 @@ mod api;
 mod checkout;
 #[cfg(feature = "pgrx")]
 mod denial;
+#[cfg(feature = "pgrx")]
+mod events;
 #[cfg(feature = "pgrx")]
 mod holders;
 #[cfg(feature = "pgrx")]

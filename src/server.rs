@@ -21,10 +21,11 @@ extension_sql_file!(
     name = "functions",
     requires = ["leases"]
 );
+extension_sql_file!("../sql/events.sql", name = "events", requires = ["tables"]);
 extension_sql_file!(
     "../sql/views.sql",
     name = "views",
-    requires = ["functions"],
+    requires = ["functions", "events"],
     finalize
 );
 

@@ -39,6 +39,7 @@ static ENFORCEMENT: GucSetting<Enforcement> = GucSetting::<Enforcement>::new(Enf
 static MAX_SEATS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static EXEMPT_SUPERUSERS: GucSetting<bool> = GucSetting::<bool>::new(true);
 static LOAD_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
+static EVENT_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(400 * 24 * 60);
 static DENIAL_DETAIL: GucSetting<DenialDetail> =
     GucSetting::<DenialDetail>::new(DenialDetail::Holders);
 static WORKSTATION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
@@ -80,6 +81,16 @@ pub fn define() {
         3_600_000,
         GucContext::Sighup,
         GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"pg_seats.event_retention",
+        c"How long the rows of license_events are kept.",
+        c"-1 keeps them for ever.",
+        &EVENT_RETENTION,
+        -1,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_MIN,
     );
     GucRegistry::define_enum_guc(
         c"pg_seats.denial_detail",
@@ -128,6 +139,11 @@ pub fn exempt_superusers() -> bool {
 /// How long a login waits for licenses to be readable.
 pub fn load_timeout() -> Duration {
     Duration::from_millis(u64::try_from(LOAD_TIMEOUT.get()).unwrap_or(0))
+}
+
+/// How long events are kept, in minutes; `None`: for ever.
+pub fn event_retention() -> Option<i32> {
+    Some(EVENT_RETENTION.get()).filter(|&minutes| minutes >= 0)
 }
 
 /// A denied user is told who has been idle longest.

@@ -6,7 +6,7 @@ use super::require_preloaded;
 use crate::ledger::license::{License, Timestamp};
 use crate::ledger::rules::Rules;
 use crate::ledger::table::Table;
-use crate::ledger::{Head, Tally};
+use crate::ledger::Tally;
 use crate::pg::backend;
 use crate::pg::encoding::ServerText;
 use crate::{licenses, memory, settings};
@@ -57,7 +57,7 @@ fn license_usage() -> TableIterator<
                 .then(|| timestamp(count.tally.high_water_at))
                 .flatten(),
             count.license.denied as i64,
-            timestamp(count.counted_since),
+            timestamp(count.license.counted_since),
             valid_until.and_then(timestamp),
             valid_until.filter(|&until| is_finite(until)).map(|until| {
                 i32::try_from(until.saturating_sub(now).div_euclid(DAY).max(0)).unwrap_or(i32::MAX)
@@ -74,7 +74,6 @@ struct Count {
     license: License,
     tally: Tally,
     exempt: i32,
-    counted_since: Timestamp,
 }
 
 fn counts() -> Vec<Count> {
@@ -83,7 +82,6 @@ fn counts() -> Vec<Count> {
     };
     let mut counts = Vec::with_capacity(licenses.len());
     memory::read(|ledger| {
-        let Head { counted_since, .. } = *ledger.head;
         for license in licenses {
             // The license may have gone since: then it is no longer counted.
             let Some(tally) = ledger.tallies.get(&license.tally).copied() else {
@@ -98,7 +96,6 @@ fn counts() -> Vec<Count> {
                 license,
                 tally,
                 exempt,
-                counted_since,
             });
         }
     });

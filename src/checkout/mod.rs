@@ -101,7 +101,7 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
         let claimed = memory::write(|ledger| ledger.claim(at, &judged, &want, patient));
         let receipt = match claimed {
             None | Some(Claimed::Outdated) => continue,
-            Some(Claimed::LeasesDue) => {
+            Some(Claimed::TimesUp) => {
                 expiry::end_due_leases();
                 continue;
             }

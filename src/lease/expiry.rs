@@ -14,7 +14,8 @@ use crate::pg::backend;
 /// So many rows are deleted in a transaction.
 const ROWS: usize = 1_000;
 
-/// Ends every lease whose time is up: their seats are free, or somebody's who waited.
+/// Ends every lease whose time is up, and every seat that has lingered as long as it may: their seats
+/// are free, or somebody's who waited.
 pub fn end_due_leases() {
     let now = backend::now();
     if memory::read(|ledger| ledger.head.next_due > now) != Some(false) {
@@ -29,6 +30,9 @@ pub fn end_due_leases() {
             }
         });
     });
+    if due.is_empty() {
+        memory::write(|ledger| ledger.expire(&[], now));
+    }
     for batch in due.chunks(BATCH) {
         memory::write(|ledger| ledger.expire(batch, now));
     }

@@ -135,8 +135,8 @@ impl<T: Tables> Ledger<'_, T> {
         }
         let joins = self.holds_seat(&session.claimant());
         self.register(at, session, judged.now);
-        if session.exempt.is_some() {
-            self.note(event(Happened::ExemptLogin), judged.now);
+        if let Some(exempt) = session.exempt {
+            self.note(event(Happened::ExemptLogin(exempt)), judged.now);
         } else if !joins {
             let seat = self.sessions.get(at).and_then(|session| session.seat);
             let seat = seat.and_then(|key| self.seats.get(&key));

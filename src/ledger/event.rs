@@ -8,7 +8,7 @@ use super::checkout::drop_long_name;
 use super::hold::{Hold, LongName};
 use super::identity::{Host, Label, Name, Text, Who};
 use super::license::{RowKey, Timestamp};
-use super::session::{Kind, Seat, Session};
+use super::session::{Exempt, Kind, Seat, Session};
 use super::table::{Table, Tables, entry};
 
 /// How long events come together before they are written, in microseconds: a crash loses at most the
@@ -39,7 +39,7 @@ pub enum Happened {
     /// A seat beyond `seats` was taken.
     Overdraft(Cause),
     /// A session logged in that is exempt.
-    ExemptLogin,
+    ExemptLogin(Exempt),
     /// The time of a lease was up.
     LeaseExpired,
     /// An administrator stopped who held the seat.
@@ -233,6 +233,14 @@ impl<T: Tables> Ledger<'_, T> {
         self.keep_text(&event.reason, None);
     }
 
+    /// An event of a database is lost that was to be told otherwise.
+    pub fn lose_event(&mut self, database: u32, now: Timestamp) {
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.events_lost += 1;
+        }
+        self.write_soon(database, now);
+    }
+
     /// One more event needs this text, where it is too long for a label. Without one it is that of
     /// somebody who holds or awaits a seat. Where there is no room for it, the event goes without.
     pub(super) fn keep_text(&mut self, label: &Label, text: Option<Text<512>>) {
@@ -316,8 +324,8 @@ impl<T: Tables> Ledger<'_, T> {
         self.head.next_write = next;
     }
 
-    /// What lasts of a database's counts is to be written, whether anything is to be told or not.
-    pub(super) fn write_soon(&mut self, database: u32, now: Timestamp) {
+    /// A database's trail, and what lasts of its counts, is to be written even if nothing happens.
+    pub fn write_soon(&mut self, database: u32, now: Timestamp) {
         if let Some(known) = self.databases.get_mut(&database).filter(|d| !d.unwritable) {
             known.write_at = known.write_at.min(now.saturating_add(WRITTEN_AFTER));
             self.head.next_write = self.head.next_write.min(known.write_at);

@@ -203,11 +203,13 @@ impl<T: Tables> Ledger<'_, T> {
             session.exempt = standing.exempt;
             session.tally = tally;
             let was_judged = std::mem::replace(&mut session.judged, true);
-            if let (false, Some(_), Some(tally)) =
+            if let (false, Some(exempt), Some(tally)) =
                 (was_judged, session.exempt, self.tallies.get(&tally))
             {
-                let event = Event::of_login(Happened::ExemptLogin, session, tally.product);
-                self.note(event, now);
+                let happened = Happened::ExemptLogin(exempt);
+                let event = Event::of_login(happened, session, tally.product);
+                let since = session.since;
+                self.note(event, since);
             }
         }
         self.put_leases(database, rules, now);

@@ -18,7 +18,7 @@ use pgrx::{pg_sys, prelude::*};
 use crate::lease::transaction as lease;
 use crate::pg::error::Report;
 use crate::pg::{backend, catalog};
-use crate::{login, memory};
+use crate::{events, login, memory};
 
 /// This transaction has changed the tables, or created or dropped databases.
 static PENDING: AtomicBool = AtomicBool::new(false);
@@ -36,13 +36,14 @@ pub fn is_pending() -> bool {
     PENDING.load(Relaxed)
 }
 
-/// Called for every changed row of the license tables, and for TRUNCATE. Does nothing but take
-/// note, so that it never refuses a row.
+/// Called for every changed row of the license tables, and for TRUNCATE. Takes note, also in the audit
+/// trail, and never refuses a row.
 #[pg_trigger]
 pub fn license_tables_changed<'a>(
     trigger: &'a PgTrigger<'a>,
 ) -> Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, PgTriggerError> {
     PENDING.store(true, Relaxed);
+    events::change::tell(trigger);
     // The result of an AFTER trigger is ignored; TRUNCATE has no row.
     Ok(trigger.new().or_else(|| trigger.old()))
 }

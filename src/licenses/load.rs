@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use crate::events::counts;
 use crate::lease::rows;
 use crate::ledger::Published;
+use crate::ledger::event::Level;
 use crate::ledger::identity::{Name, Text};
 use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
 use crate::ledger::rules::{Exemption, Hosts, Rules};
@@ -134,7 +136,10 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
             "SELECT product, seats::int, purchased::int, counted_by, claimed_at, application_name,
                     pool, enforcement, overdraft::int, warn_at_percent::int,
                     valid_from::timestamptz, valid_until::timestamptz,
-                    (valid_until + grace)::timestamptz
+                    (valid_until + grace)::timestamptz,
+                    (extract(epoch FROM linger) * 1000000)::bigint,
+                    (extract(epoch FROM idle_timeout) * 1000000)::bigint,
+                    (extract(epoch FROM reclaim_idle_after) * 1000000)::bigint
                FROM ONLY {schema}.licenses"
         ),
         license,
@@ -152,6 +157,7 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
         license.key.place = place;
     }
     if !rules.in_recovery {
+        rules.counts = counts::read(reader, &schema)?;
         // Another server's leases are no business of a standby.
         rules.leases_of = leases_table(reader, &schema)?;
         let known = memory::read(|ledger| ledger.leases_of(backend::database()));
@@ -210,7 +216,12 @@ fn license(row: &Row) -> Result<License, ReadError> {
         valid_from: row.number(11),
         valid_until: row.number(12),
         admits_until: row.number(13),
+        linger: row.number(14).unwrap_or(0),
+        idle_timeout: row.number(15),
+        reclaim_idle_after: row.number(16),
         denied: 0,
+        counted_since: 0,
+        level: Level::Normal,
     })
 }
 

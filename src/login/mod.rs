@@ -39,6 +39,7 @@ use pgrx::prelude::*;
 
 use crate::denial::{self, Denied};
 use crate::lease::expiry;
+use crate::ledger::event::Leaving;
 use crate::ledger::rules::Rules;
 use crate::ledger::session::{Exempt, Session, Standing};
 use crate::ledger::{Answer, Judged, Remark};
@@ -149,7 +150,7 @@ fn admit_counted(place: usize, session: Session) {
         });
         match answer {
             Some(Answer::Outdated) => {}
-            Some(Answer::LeasesDue) => {
+            Some(Answer::TimesUp) => {
                 expiry::end_due_leases();
             }
             Some(Answer::Denied(denial)) => Denied::Login.report(&denial).raise(),
@@ -203,5 +204,5 @@ fn claims_from_pool(rules: &Rules, standing: Standing) -> bool {
 /// Gives back what this backend holds, whatever its end is.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(_code: c_int, _argument: pg_sys::Datum) {
-    memory::write(|ledger| ledger.release(backend::place(), backend::now()));
+    memory::write(|ledger| ledger.release(backend::place(), Leaving::Logout, backend::now()));
 }

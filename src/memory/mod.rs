@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use pgrx::pg_sys;
 
+use crate::ledger::event::Event;
 use crate::ledger::hold::{Hold, LongName};
 use crate::ledger::license::License;
 use crate::ledger::line::Wait;
@@ -52,11 +53,19 @@ struct Attached {
     holds: SharedTable<Hold>,
     waits: SharedTable<Wait>,
     long_names: SharedTable<LongName>,
+    events: SharedTable<Event>,
+    texts: SharedTable<LongName>,
 }
 
 static ATTACHED: AtomicPtr<Attached> = AtomicPtr::new(ptr::null_mut());
 
 const NAME: &std::ffi::CStr = c"pg_seats";
+
+/// How many events can wait to be written: those of a second of a busy server.
+const EVENTS: usize = 1_000;
+
+/// How many different texts of theirs can be too long for a label.
+const TEXTS: usize = 64;
 
 /// How many entries each table has room for.
 struct Sizes {
@@ -79,6 +88,8 @@ impl Sizes {
             + SharedTable::<Hold>::bytes(self.holds)
             + SharedTable::<Wait>::bytes(self.places)
             + SharedTable::<LongName>::bytes(self.long_names)
+            + SharedTable::<Event>::bytes(EVENTS)
+            + SharedTable::<LongName>::bytes(TEXTS)
     }
 }
 
@@ -142,7 +153,6 @@ pub fn create() {
             rules_read: std::mem::zeroed(),
         });
         (*control).head.max_seats = settings::max_seats();
-        (*control).head.counted_since = backend::now();
         (*control).head.seat_ids = SeatIds(backend::random_uuid().unwrap_or(0));
         pg_sys::ConditionVariableInit(&raw mut (*control).rules_read);
         Block::create(sizes.tables());
@@ -159,6 +169,8 @@ pub fn create() {
             holds: SharedTable::create(c"pg_seats holds", sizes.holds),
             waits: SharedTable::create(c"pg_seats waits", sizes.places),
             long_names: SharedTable::create(c"pg_seats long names", sizes.long_names),
+            events: SharedTable::create(c"pg_seats events", EVENTS),
+            texts: SharedTable::create(c"pg_seats texts", TEXTS),
         });
         ATTACHED.store(Box::into_raw(attached), Ordering::Relaxed);
     }
@@ -221,6 +233,8 @@ impl Attached {
                 holds: self.holds,
                 waits: self.waits,
                 long_names: self.long_names,
+                events: self.events,
+                texts: self.texts,
             }
         }
     }
@@ -240,12 +254,12 @@ pub fn write<R>(change: impl FnOnce(&mut Ledger<'static, Shared>) -> R) -> Optio
     let _held = Held::acquire(attached.lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
     // SAFETY: the lock is held by this process alone.
     let mut ledger = unsafe { attached.ledger() };
-    let due = ledger.head.next_due;
+    let due = (ledger.head.next_due, ledger.head.next_write);
     let result = change(&mut ledger);
     if std::mem::take(&mut ledger.head.ring) {
         ledger.each_to_wake(backend::wake);
     }
-    if ledger.head.next_due < due {
+    if ledger.head.next_due < due.0 || ledger.head.next_write < due.1 {
         attached.wake_launcher();
     }
     Some(result)

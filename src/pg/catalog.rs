@@ -1,7 +1,7 @@
 //! Roles, databases and privileges, as the system catalogs have them.
 #![allow(unsafe_code, reason = "looks things up in PostgreSQL's catalog caches")]
 
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 
 use pgrx::pg_sys;
 
@@ -175,6 +175,21 @@ pub fn has_privileges_of(role: u32) -> bool {
 pub fn timestamp_text(at: i64) -> String {
     // SAFETY: returns a static buffer, copied at once.
     text(unsafe { pg_sys::timestamptz_to_str(at) })
+}
+
+/// A moment in ISO 8601 and UTC, as PostgreSQL writes it in JSON.
+pub fn timestamp_iso(at: i64) -> String {
+    let mut buffer: [c_char; pg_sys::MAXDATELEN as usize + 1] = [0; _];
+    let utc = 0;
+    // SAFETY: the buffer is as large as PostgreSQL's own for this.
+    text(unsafe {
+        pg_sys::JsonEncodeDateTime(
+            buffer.as_mut_ptr(),
+            pg_sys::Datum::from(at),
+            pg_sys::TIMESTAMPTZOID,
+            &raw const utc,
+        )
+    })
 }
 
 fn text(cstring: *const std::ffi::c_char) -> String {

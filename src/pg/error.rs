@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char, c_int};
+use std::fmt::Display;
 use std::ptr;
 
 use pgrx::pg_sys;
@@ -132,6 +133,12 @@ impl Drop for InterruptsHeld {
         // SAFETY: as RESUME_INTERRUPTS. An error meanwhile would have set it to 0.
         unsafe { pg_sys::InterruptHoldoffCount = pg_sys::InterruptHoldoffCount.saturating_sub(1) };
     }
+}
+
+/// A name as part of a line or sentence: in double quotes, with what could break out of them escaped as
+/// in JSON.
+pub fn quoted(name: impl Display) -> String {
+    serde_json::Value::String(name.to_string()).to_string()
 }
 
 /// Writes a line to the server log, never to a client.

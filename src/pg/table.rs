@@ -1,13 +1,13 @@
 //! Reading tables in the midst of another transaction, without harm to it whatever happens.
 #![allow(unsafe_code, reason = "runs a subtransaction and SPI by hand")]
 
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use pgrx::{PgTryBuilder, pg_sys};
 
-use super::encoding::{decode, encode};
+use super::encoding::{decode, encode, text_datum};
 use super::error::{PgSqlErrorCode, Report};
 
 /// Why tables could not be read.
@@ -27,12 +27,30 @@ pub fn read_committed<R>(
     patience: Duration,
     read: impl FnOnce(&Reader) -> Result<R, ReadError>,
 ) -> Result<R, ReadError> {
+    in_subtransaction(patience, false, read)
+}
+
+/// The same for what is to be written: it is part of the transaction, unless it fails.
+pub fn write_as_part<R>(
+    patience: Duration,
+    write: impl FnOnce(&Reader) -> Result<R, ReadError>,
+) -> Result<R, ReadError> {
+    in_subtransaction(patience, true, write)
+}
+
+fn in_subtransaction<R>(
+    patience: Duration,
+    keeps: bool,
+    act: impl FnOnce(&Reader) -> Result<R, ReadError>,
+) -> Result<R, ReadError> {
     // SAFETY: PL languages' own way of trapping errors: an internal subtransaction, with memory
-    // context and resource owner put back as they were. The rollback also restores the user, the
-    // settings, the snapshot stack and SPI's stack.
+    // context and resource owner put back as they were. Its end also restores the settings, and the
+    // rollback the user, the snapshot stack and SPI's stack.
     unsafe {
         let memory = pg_sys::CurrentMemoryContext;
         let owner = pg_sys::CurrentResourceOwner;
+        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+        pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context);
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
         let result = PgTryBuilder::new(AssertUnwindSafe(|| {
             pg_sys::SetUserIdAndSecContext(
@@ -43,8 +61,9 @@ pub fn read_committed<R>(
             set_locally(c"search_path", c"pg_catalog, pg_temp");
             pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
             pg_sys::SPI_connect();
-            let result = read(&Reader {
+            let result = act(&Reader {
                 deadline: Instant::now() + patience,
+                writes: keeps,
             });
             pg_sys::SPI_finish();
             pg_sys::PopActiveSnapshot();
@@ -63,7 +82,12 @@ pub fn read_committed<R>(
             })
         })
         .execute();
-        pg_sys::RollbackAndReleaseCurrentSubTransaction();
+        if keeps && result.is_ok() {
+            pg_sys::SetUserIdAndSecContext(user, context);
+            pg_sys::ReleaseCurrentSubTransaction();
+        } else {
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+        }
         pg_sys::CurrentMemoryContext = memory;
         pg_sys::CurrentResourceOwner = owner;
         match result {
@@ -91,9 +115,38 @@ unsafe fn set_locally(name: &CStr, value: &CStr) {
     }
 }
 
-/// Reads tables; only [`read_committed`] makes one.
+/// Reads and writes tables; only [`read_committed`] and [`write_as_part`] make one.
 pub struct Reader {
     deadline: Instant,
+    writes: bool,
+}
+
+/// What a statement is told, as `$1`, `$2`, …
+pub enum Argument<'a> {
+    /// A text; none for null.
+    Text(Option<&'a str>),
+    /// A row of a table, as a value of the table's type; null for none.
+    Row(pg_sys::HeapTuple, pg_sys::TupleDesc),
+}
+
+impl Argument<'_> {
+    fn type_oid(&self) -> pg_sys::Oid {
+        match self {
+            Argument::Text(_) => pg_sys::TEXTOID,
+            // SAFETY: the description of a table's row.
+            Argument::Row(_, columns) => unsafe { (**columns).tdtypeid },
+        }
+    }
+
+    fn datum(&self) -> Option<pg_sys::Datum> {
+        match self {
+            Argument::Text(text) => text.and_then(text_datum),
+            // SAFETY: the row and its description belong together.
+            Argument::Row(row, columns) => unsafe {
+                (!row.is_null()).then(|| pg_sys::heap_copy_tuple_as_datum(*row, *columns))
+            },
+        }
+    }
 }
 
 impl Reader {
@@ -103,20 +156,14 @@ impl Reader {
         query: &str,
         mut each: impl FnMut(&Row) -> Result<R, ReadError>,
     ) -> Result<Vec<R>, ReadError> {
-        let query =
-            CString::new(encode(query)).map_err(|_| damaged("a query holds a zero byte"))?;
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let left = CString::new(left.as_millis().max(1).to_string())
-            .map_err(|_| damaged("a timeout holds a zero byte"))?;
+        self.run(query, &[])?;
         // SAFETY: SPI is connected as long as there is a Reader; the tuple table lives until
         // SPI_finish.
         unsafe {
-            set_locally(c"lock_timeout", &left);
-            let status = pg_sys::SPI_execute(query.as_ptr(), true, 0);
-            if status != pg_sys::SPI_OK_SELECT as c_int {
+            let table = pg_sys::SPI_tuptable;
+            if table.is_null() {
                 return Err(damaged("a query returned no rows"));
             }
-            let table = pg_sys::SPI_tuptable;
             (0..pg_sys::SPI_processed as usize)
                 .map(|at| {
                     each(&Row {
@@ -126,6 +173,48 @@ impl Reader {
                 })
                 .collect()
         }
+    }
+
+    /// Executes a statement; how many rows it concerned.
+    pub fn execute(&self, statement: &str, arguments: &[Argument]) -> Result<u64, ReadError> {
+        self.run(statement, arguments)?;
+        // SAFETY: a plain global of this process.
+        Ok(unsafe { pg_sys::SPI_processed })
+    }
+
+    fn run(&self, statement: &str, arguments: &[Argument]) -> Result<(), ReadError> {
+        let statement = CString::new(encode(statement))
+            .map_err(|_| damaged("a statement holds a zero byte"))?;
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = CString::new(left.as_millis().max(1).to_string())
+            .map_err(|_| damaged("a timeout holds a zero byte"))?;
+        let mut types: Vec<_> = arguments.iter().map(Argument::type_oid).collect();
+        let values: Vec<_> = arguments.iter().map(Argument::datum).collect();
+        let nulls: Vec<_> = values
+            .iter()
+            .map(|value| if value.is_some() { b' ' } else { b'n' } as c_char)
+            .collect();
+        let mut values: Vec<_> = values
+            .into_iter()
+            .map(|value| value.unwrap_or(pg_sys::Datum::from(0)))
+            .collect();
+        // SAFETY: SPI is connected; as many types, values and nulls as arguments.
+        let status = unsafe {
+            set_locally(c"lock_timeout", &left);
+            pg_sys::SPI_execute_with_args(
+                statement.as_ptr(),
+                arguments.len() as c_int,
+                types.as_mut_ptr(),
+                values.as_mut_ptr(),
+                nulls.as_ptr(),
+                !self.writes,
+                0,
+            )
+        };
+        if status < 0 {
+            return Err(damaged("a statement can't be executed"));
+        }
+        Ok(())
     }
 
     /// The schema of an extension, quoted as SQL needs it.

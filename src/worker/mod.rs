@@ -1,5 +1,5 @@
-//! The launcher, which ends leases whose time is up and has databases' tables read that share a pool,
-//! and its visitors.
+//! The launcher, which ends leases whose time is up and has databases' tables read that share a pool
+//! and audit trails written, and its visitors.
 //!
 //! No login needs them unless its license is pooled: what other databases add to a pool must have
 //! been read once since the start, and again after each change. The launcher is connected to no
@@ -22,11 +22,11 @@ use pgrx::{IntoDatum, pg_sys};
 
 use crate::lease::expiry;
 use crate::ledger::table::Table;
-use crate::ledger::{Database, Ledger};
+use crate::ledger::{Database, Ledger, Viewpoint};
 use crate::licenses::{self, LoadError};
 use crate::memory::{self, Shared};
 use crate::pg::{backend, catalog, error, unguarded};
-use crate::settings;
+use crate::{events, settings};
 
 /// How soon the launcher tries again what did not work.
 const RETRY: Duration = Duration::from_secs(1);
@@ -103,7 +103,14 @@ impl Launcher {
             }
             let all_read = self.visit_unread();
             let retry = (!all_read || self.lacks_room || in_recovery).then_some(RETRY);
-            let pause = retry.into_iter().chain(next_expiry()).min();
+            if in_recovery {
+                BackgroundWorker::transaction(events::log_all);
+            }
+            let pause = retry
+                .into_iter()
+                .chain(next_expiry())
+                .chain(events::next_write_in())
+                .min();
             if !BackgroundWorker::wait_latch(pause) {
                 return;
             }
@@ -192,8 +199,13 @@ impl Launcher {
             return false;
         };
         self.lacks_workers = false;
+        let sent_at = backend::now();
         if !wait_for(&visitor) {
             return false;
+        }
+        if known(database).is_some_and(|known| known.write_at <= sent_at) {
+            // It ended before it could say why.
+            memory::write(|ledger| ledger.could_not_write(database, backend::now()));
         }
         let lost = known(database).is_some_and(|known| known.visitors == before.visitors);
         if lost {
@@ -235,7 +247,10 @@ fn unless_changed_since(before: Database, note: impl FnOnce(&mut Ledger<'static,
 }
 
 fn unread_databases() -> Vec<u32> {
-    let view = licenses::viewpoint();
+    let view = Viewpoint {
+        now: backend::now(),
+        ..licenses::viewpoint()
+    };
     let known = memory::read(|ledger| ledger.databases.len()).unwrap_or(0);
     let mut unread = Vec::with_capacity(known);
     memory::read(|ledger| {
@@ -291,7 +306,8 @@ fn settle_defaults() {
     }
 }
 
-/// The main function of a visitor: reads the tables of one database.
+/// The main function of a visitor: reads the tables of one database, and writes what is to be written
+/// there.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
@@ -315,6 +331,11 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
     };
     if known(database).is_some_and(|known| known.ended > 0) {
         expiry::bury(database, VISITOR_PATIENCE);
+    }
+    if known(database).is_some_and(|known| known.write_at <= backend::now())
+        && !backend::in_recovery()
+    {
+        events::write(database, VISITOR_PATIENCE);
     }
     if let Err(error) = result {
         if let Some(before) = before {

@@ -1,0 +1,56 @@
+-- The audit trail, and what lasts of the counts. Written by a worker; see src/events.
+
+CREATE TABLE @extschema@.license_events (
+    at          timestamptz NOT NULL,
+    event       text NOT NULL,
+    product     text,
+    usename     name,
+    client_user text,
+    client_host text,
+    workstation text,
+    datname     name,
+    detail      jsonb NOT NULL DEFAULT '{}'
+);
+
+CREATE INDEX license_events_at ON @extschema@.license_events (at);
+-- Each warning of a license's end is given once.
+CREATE INDEX license_events_ending ON @extschema@.license_events (product)
+    WHERE event = 'warning' AND detail ->> 'level' = 'ending';
+
+COMMENT ON TABLE @extschema@.license_events IS
+    'The audit trail: who took and left seats, who was denied, and what administrators did. Written within a second, kept for pg_seats.event_retention.';
+COMMENT ON COLUMN @extschema@.license_events.at IS 'When it happened';
+COMMENT ON COLUMN @extschema@.license_events.event IS
+    'login, checkout, lease (a seat was taken), release, denial, exempt login, overdraft, lease expiry, termination, idle log-off, reclaim, warning, raise, reduction, license added, changed, removed or truncated, the same of exemption, reservation and bar, events lost';
+COMMENT ON COLUMN @extschema@.license_events.product IS 'The product';
+COMMENT ON COLUMN @extschema@.license_events.usename IS 'The authenticated role';
+COMMENT ON COLUMN @extschema@.license_events.client_user IS 'The application''s own user';
+COMMENT ON COLUMN @extschema@.license_events.client_host IS 'The client''s host';
+COMMENT ON COLUMN @extschema@.license_events.workstation IS 'The client''s workstation';
+COMMENT ON COLUMN @extschema@.license_events.datname IS 'The database';
+COMMENT ON COLUMN @extschema@.license_events.detail IS
+    'What else is known, among it seat_id, cause, in_use, limit, and from and to of changed columns';
+COMMENT ON INDEX @extschema@.license_events_at IS 'Finds the rows of a time, and those that are old';
+COMMENT ON INDEX @extschema@.license_events_ending IS 'Finds the warnings that were given of a license''s end';
+
+CREATE TABLE @extschema@.license_counts (
+    product       text NOT NULL,
+    high_water    bigint NOT NULL,
+    high_water_at timestamptz NOT NULL,
+    denied        bigint NOT NULL,
+    counted_since timestamptz NOT NULL,
+    PRIMARY KEY (product)
+);
+
+COMMENT ON TABLE @extschema@.license_counts IS
+    'What license_usage counts, to be found again after a restart. Written by a worker alone.';
+COMMENT ON COLUMN @extschema@.license_counts.product IS 'The product';
+COMMENT ON COLUMN @extschema@.license_counts.high_water IS 'The most seats that were in use at once';
+COMMENT ON COLUMN @extschema@.license_counts.high_water_at IS 'When they were';
+COMMENT ON COLUMN @extschema@.license_counts.denied IS 'How many were denied, or would have been under warn';
+COMMENT ON COLUMN @extschema@.license_counts.counted_since IS 'Since when that is counted';
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.license_events', '');
+
+REVOKE ALL ON @extschema@.license_events, @extschema@.license_counts FROM PUBLIC;
+GRANT SELECT ON @extschema@.license_events TO pg_monitor;

@@ -1,0 +1,213 @@
+//! The audit trail: what happened, from the ledger into the table `license_events` of its database.
+//!
+//! Nobody waits for it. The ledger notes events in a bounded table in shared memory; within a second
+//! a visitor (see [`crate::worker`]) writes them, warns whoever listens, deletes what is older than
+//! `pg_seats.event_retention`, and keeps what lasts of the counts. Where the table can't be written the
+//! events wait for the next try, as long as there is room; those that are lost are counted, and the
+//! trail says how many. On a standby they go to the server log instead.
+//!
+//! * [`change`]: changes of the license tables, told by their own transaction
+//! * [`counts`]: what lasts of the counts
+//! * [`told`]: an event as the trail has it
+//! * [`warning`]: what somebody should know before anybody is denied
+
+pub mod change;
+pub mod counts;
+mod told;
+mod warning;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use pgrx::bgworkers::BackgroundWorker;
+use serde_json::Value;
+
+use crate::ledger::event::Event;
+use crate::ledger::identity::{Label, Text};
+use crate::ledger::session::SeatIds;
+use crate::ledger::table::Table;
+use crate::pg::error::{self, quoted};
+use crate::pg::table::{Argument, ReadError, Reader, write_as_part};
+use crate::pg::{backend, catalog};
+use crate::{memory, settings};
+
+/// So many old rows are deleted at a time.
+const OLD_ROWS: u64 = 1_000;
+
+/// What is yet to be told of a database, copied out of the ledger.
+struct Untold {
+    /// In the order in which it happened.
+    events: Vec<Event>,
+    /// How many were lost.
+    lost: u64,
+    texts: HashMap<Label, Text<512>>,
+    ids: SeatIds,
+}
+
+impl Untold {
+    fn of(database: u32) -> Untold {
+        let (events, texts) = memory::read(|ledger| (ledger.events.len(), ledger.texts.len()))
+            .unwrap_or_default();
+        let mut untold = Untold {
+            events: Vec::with_capacity(events),
+            lost: 0,
+            texts: HashMap::with_capacity(texts),
+            ids: SeatIds(0),
+        };
+        memory::read(|ledger| {
+            untold.ids = ledger.head.seat_ids;
+            untold.lost = ledger.databases.get(&database).map_or(0, |d| d.events_lost);
+            // What comes meanwhile is for the next time: under the lock nothing is allocated.
+            ledger.each_event(database, |event| {
+                if untold.events.len() < untold.events.capacity() {
+                    untold.events.push(*event);
+                }
+            });
+            ledger.texts.each(|text| {
+                if untold.texts.len() < untold.texts.capacity() {
+                    untold.texts.insert(text.label, text.text);
+                }
+            });
+        });
+        untold.events.sort_unstable_by_key(|event| event.number);
+        untold
+    }
+
+    /// The text that a label stands for; `None` for no text, and where there was no room for it.
+    fn text(&self, label: &Label) -> Option<String> {
+        if label.is_digest() {
+            return self.texts.get(label).map(Text::to_string);
+        }
+        label.text().filter(|text| !text.is_empty()).map(str::to_owned)
+    }
+}
+
+/// Writes what is to be told of this visitor's database, waiting for locks at most `patience`.
+/// Outside a transaction.
+pub fn write(database: u32, patience: Duration) {
+    let untold = Untold::of(database);
+    let written =
+        BackgroundWorker::transaction(|| write_as_part(patience, |writer| tell(writer, &untold)));
+    let now = backend::now();
+    match written {
+        // Between the commit and this nothing looks for interrupts: no event is written twice.
+        Ok(()) => {
+            memory::write(|ledger| ledger.told(database, &untold.events, untold.lost, now));
+        }
+        Err(error) => {
+            let is_news = memory::write(|ledger| ledger.could_not_write(database, now));
+            if is_news == Some(true) {
+                let name = BackgroundWorker::transaction(|| catalog::database_name(database));
+                error::log(format!(
+                    "could not write license_events of database {}: {}; trying again every second",
+                    quoted(&name),
+                    error.message
+                ));
+            }
+        }
+    }
+}
+
+fn tell(writer: &Reader, untold: &Untold) -> Result<(), ReadError> {
+    let Some(extension) = catalog::extension() else {
+        // Its trail went with it.
+        return Ok(());
+    };
+    let schema = writer.schema_of(extension)?;
+    let mut rows: Vec<Value> = untold
+        .events
+        .iter()
+        .map(|event| told::row(event, untold))
+        .collect();
+    if untold.lost > 0 {
+        rows.push(told::lost(untold.lost));
+        error::log(format!(
+            "{} events of license_events are lost: they came faster than they could be written",
+            untold.lost
+        ));
+    }
+    insert(writer, &schema, rows)?;
+    for event in &untold.events {
+        warning::of_use(writer, event)?;
+    }
+    warning::of_end(writer, &schema)?;
+    counts::write(writer, &schema)?;
+    delete_old(writer, &schema)
+}
+
+fn insert(writer: &Reader, schema: &str, rows: Vec<Value>) -> Result<(), ReadError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let statement = format!(
+        "INSERT INTO {schema}.license_events
+                (at, event, product, usename, client_user, client_host, workstation, datname, detail)
+         SELECT at, event, product, usename, client_user, client_host, workstation,
+                current_database(), detail
+           FROM jsonb_to_recordset($1::jsonb)
+                AS (at timestamptz, event text, product text, usename name, client_user text,
+                    client_host text, workstation text, detail jsonb)"
+    );
+    let rows = Value::Array(rows).to_string();
+    writer.execute(&statement, &[Argument::Text(Some(&rows))])?;
+    Ok(())
+}
+
+fn delete_old(writer: &Reader, schema: &str) -> Result<(), ReadError> {
+    let Some(minutes) = settings::event_retention() else {
+        return Ok(());
+    };
+    let statement = format!(
+        "DELETE FROM {schema}.license_events WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM {schema}.license_events
+             WHERE at < now() - $1::int * interval '1 minute' ORDER BY at LIMIT {OLD_ROWS}))"
+    );
+    let minutes = minutes.to_string();
+    let deleted = writer.execute(&statement, &[Argument::Text(Some(&minutes))])?;
+    if deleted == OLD_ROWS {
+        // There may be more.
+        let (database, now) = (backend::database(), backend::now());
+        memory::write(|ledger| ledger.write_soon(database, now));
+    }
+    Ok(())
+}
+
+/// Writes what is to be told of all databases to the server log, as a standby does.
+pub fn log_all() {
+    for database in databases() {
+        let untold = Untold::of(database);
+        for event in &untold.events {
+            error::log(format!(
+                "license event of database {}: {}",
+                quoted(catalog::database_name(database)),
+                told::row(event, &untold)
+            ));
+        }
+        if untold.lost > 0 {
+            error::log(format!("{} license events are lost", untold.lost));
+        }
+        let now = backend::now();
+        memory::write(|ledger| ledger.told(database, &untold.events, untold.lost, now));
+    }
+}
+
+fn databases() -> Vec<u32> {
+    let known = memory::read(|ledger| ledger.databases.len()).unwrap_or(0);
+    let mut databases = Vec::with_capacity(known);
+    memory::read(|ledger| {
+        ledger.databases.each(|known| {
+            let untold = known.events > 0 || known.events_lost > 0;
+            if untold && databases.len() < databases.capacity() {
+                databases.push(known.oid);
+            }
+        });
+    });
+    databases
+}
+
+/// How long until an audit trail is to be written.
+pub fn next_write_in() -> Option<Duration> {
+    let next = memory::read(|ledger| ledger.head.next_write)?;
+    let left = next.saturating_sub(backend::now()).max(0);
+    (next != i64::MAX).then(|| Duration::from_micros(left.unsigned_abs()))
+}

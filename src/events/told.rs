@@ -1,0 +1,133 @@
+//! An event as the audit trail has it: a row of `license_events`, as JSON.
+
+use pgrx::Uuid;
+use serde_json::{Map, Value, json};
+
+use super::Untold;
+use crate::ledger::Cause;
+use crate::ledger::event::{Event, Happened};
+use crate::ledger::license::{OutOfDates, Timestamp};
+use crate::ledger::session::Kind;
+use crate::pg::{backend, catalog};
+
+/// The row of an event. Within a transaction.
+pub fn row(event: &Event, untold: &Untold) -> Value {
+    let named = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+    let usename = match event.usename.as_str() {
+        "" if event.who.role != 0 => catalog::role_name(event.who.role),
+        name => name.to_owned(),
+    };
+    // What a lease's host is called stands in the place of a workstation.
+    let (client_host, workstation) = match event.who.workstation.as_str() {
+        name if event.kind == Some(Kind::Lease) && !name.is_empty() => (name.to_owned(), ""),
+        name => (event.who.host.to_string(), name),
+    };
+    json!({
+        "at": catalog::timestamp_iso(event.at),
+        "event": word(event),
+        "product": named(event.product.as_str()),
+        "usename": named(&usename),
+        "client_user": untold.text(&event.who.client_user),
+        "client_host": named(&client_host),
+        "workstation": named(workstation),
+        "detail": detail(event, untold),
+    })
+}
+
+/// The row that says how many events were lost.
+pub fn lost(events: u64) -> Value {
+    json!({
+        "at": catalog::timestamp_iso(backend::now()),
+        "event": "events lost",
+        "detail": { "events": events },
+    })
+}
+
+fn word(event: &Event) -> &'static str {
+    match event.happened {
+        Happened::Taken => event.kind.unwrap_or(Kind::Login).word(),
+        Happened::Left(_) => "release",
+        Happened::Denied(_) | Happened::WouldBeDenied(_) => "denial",
+        Happened::Overdraft(_) => "overdraft",
+        Happened::ExemptLogin(_) => "exempt login",
+        Happened::LeaseExpired => "lease expiry",
+        Happened::Terminated => "termination",
+        Happened::LoggedOff => "idle log-off",
+        Happened::Reclaimed => "reclaim",
+        Happened::Reached { .. } => "warning",
+    }
+}
+
+fn detail(event: &Event, untold: &Untold) -> Value {
+    let mut detail = Map::new();
+    let mut put = |name: &str, value: Value| {
+        detail.insert(name.to_owned(), value);
+    };
+    if event.seat != 0 {
+        let id = Uuid::from_bytes(untold.ids.of(event.seat));
+        put("seat_id", json!(id.to_string()));
+    }
+    if let Some(kind) = event.kind {
+        put("kind", json!(kind.word()));
+    }
+    match event.happened {
+        Happened::Left(leaving) => put("cause", json!(leaving.word())),
+        Happened::Denied(cause) => put_cause(cause, &mut put),
+        Happened::WouldBeDenied(cause) => {
+            put("enforcement", json!("warn"));
+            put_cause(cause, &mut put);
+        }
+        Happened::Overdraft(cause) => put_cause(cause, &mut put),
+        Happened::ExemptLogin(exempt) => put("reason", json!(exempt.reason())),
+        Happened::Reached { level, seats } => {
+            put("level", json!(level.word()));
+            put("seats", json!(seats));
+        }
+        Happened::Taken
+        | Happened::LeaseExpired
+        | Happened::Terminated
+        | Happened::LoggedOff
+        | Happened::Reclaimed => {}
+    }
+    if !matches!(event.happened, Happened::ExemptLogin(_) | Happened::LeaseExpired) {
+        put("in_use", json!(event.in_use));
+    }
+    if event.until != 0 {
+        put(until_of(event), json!(catalog::timestamp_iso(event.until)));
+    }
+    if event.by != 0 {
+        put("by", json!(catalog::role_name(event.by)));
+    }
+    if let Some(reason) = untold.text(&event.reason) {
+        put("reason", json!(reason));
+    }
+    Value::Object(detail)
+}
+
+fn until_of(event: &Event) -> &'static str {
+    match event.happened {
+        Happened::Terminated => "barred_until",
+        _ => "lingers_until",
+    }
+}
+
+fn put_cause(cause: Cause, put: &mut impl FnMut(&str, Value)) {
+    let at = |at: Timestamp| json!(catalog::timestamp_iso(at));
+    match cause {
+        Cause::Full { limit, .. } => {
+            put("reason", json!("license_full"));
+            put("limit", json!(limit));
+        }
+        Cause::OutOfDates(OutOfDates::Expired(until)) => {
+            put("reason", json!("license_expired"));
+            put("valid_until", at(until));
+        }
+        Cause::OutOfDates(OutOfDates::NotYetValid(from)) => {
+            put("reason", json!("license_not_yet_valid"));
+            put("valid_from", at(from));
+        }
+        Cause::TableFull | Cause::NamesFull { .. } => {
+            put("reason", json!("license_table_full"));
+        }
+    }
+}
