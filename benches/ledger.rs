@@ -97,6 +97,7 @@ fn ledger(seats: usize) -> (MapLedger, Judged) {
             },
             enforcement: Enforcement::On,
             now: 0,
+            asked: false,
         };
         for n in 0..seats {
             let answer = ledger.admit(n, session(n), judged);

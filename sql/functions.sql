@@ -58,3 +58,28 @@ COMMENT ON FUNCTION @extschema@.license_release(uuid) IS
 REVOKE ALL ON FUNCTION @extschema@.license_lease(text, text, text, interval, interval),
                        @extschema@.license_heartbeat(uuid),
                        @extschema@.license_release(uuid) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.license_raise_seats(product text, seats int)
+RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_raise_seats_wrapper';
+
+CREATE FUNCTION @extschema@.license_reduce_seats(product text, seats int)
+RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_reduce_seats_wrapper';
+
+CREATE FUNCTION @extschema@.license_terminate(
+    seat_id uuid, reason text DEFAULT NULL, bar_for interval DEFAULT '0')
+RETURNS int
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_terminate_wrapper';
+
+COMMENT ON FUNCTION @extschema@.license_raise_seats(text, int) IS
+    'Raises the seats of a product, at most to what is purchased; for e.g. accountants';
+COMMENT ON FUNCTION @extschema@.license_reduce_seats(text, int) IS
+    'Reduces the seats of a product, and throws nobody out; for support';
+COMMENT ON FUNCTION @extschema@.license_terminate(uuid, text, interval) IS
+    'Stops a session: ends all that hold a seat, bars its user for a time if asked to, and returns how many ended';
+
+-- Each is granted by itself: who may raise need not be who may reduce.
+REVOKE ALL ON FUNCTION @extschema@.license_raise_seats(text, int),
+                       @extschema@.license_reduce_seats(text, int),
+                       @extschema@.license_terminate(uuid, text, interval) FROM PUBLIC;

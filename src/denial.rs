@@ -71,6 +71,21 @@ impl Denied {
             )
             .hint("Come back when the license is valid, or ask an administrator for another one.")
             .reason(c"license_not_yet_valid"),
+            Cause::Barred { until } => Report::new(
+                self.code(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+                match until {
+                    Some(until) => format!(
+                        "an administrator has barred you from \"{product}\" until {}",
+                        catalog::timestamp_text(until)
+                    ),
+                    None => format!("an administrator is stopping your sessions of \"{product}\""),
+                },
+            )
+            .hint(match until {
+                Some(_) => "Ask the administrator, or come back then.",
+                None => "Try again in a moment.",
+            })
+            .reason(c"license_barred"),
             Cause::TableFull => self.table_full(),
             Cause::NamesFull { room } => Report::new(
                 self.code(ERRCODE_TOO_MANY_CONNECTIONS),
@@ -163,6 +178,7 @@ fn figures(cause: Cause) -> String {
         Cause::OutOfDates(OutOfDates::NotYetValid(from)) => {
             format!("it is not valid before {}", catalog::timestamp_text(from))
         }
+        Cause::Barred { .. } => "an administrator has barred them".to_owned(),
         Cause::TableFull => "the server has no room for more seats".to_owned(),
         Cause::NamesFull { .. } => "the server has no room for more long names".to_owned(),
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::ledger::hold::Hold;
+use crate::ledger::hold::{Hold, LeaseId};
 use crate::ledger::identity::{Label, Text};
 use crate::ledger::license::Timestamp;
 use crate::ledger::session::{Kind, SeatIds, Session};
@@ -48,6 +48,8 @@ pub struct TakenSeat<'a> {
     holders: &'a [HolderEntry],
     /// Its id.
     pub id: [u8; 16],
+    /// Its number.
+    pub number: u64,
     /// The number of the tally that it counts in.
     pub tally: u64,
     /// When it was taken.
@@ -61,6 +63,8 @@ pub struct TakenSeat<'a> {
 pub struct Holder<'a> {
     /// The session, unless it is a lease.
     pub session: Option<&'a Session>,
+    /// The session's place, if there is one.
+    place: usize,
     /// The checkout or lease, unless it is a login.
     pub hold: Option<&'a Hold>,
     long_name: Option<&'a Text<512>>,
@@ -166,6 +170,7 @@ impl Holders {
                     all: self,
                     holders,
                     id: self.ids.of(seat.number),
+                    number: seat.number,
                     tally: seat.tally,
                     opened_at: seat.opened_at,
                     kind: holders.first()?.kind,
@@ -173,23 +178,32 @@ impl Holders {
             })
     }
 
+    /// The leases that are lent to transactions.
+    pub fn lent(&self) -> impl Iterator<Item = LeaseId> {
+        let lent = self.sessions.iter().map(|session| session.lent);
+        lent.flatten().flatten()
+    }
+
     fn holder(&self, entry: &HolderEntry) -> Option<Holder<'_>> {
         let place = entry.place as usize;
         if entry.kind == Kind::Login {
             return Some(Holder {
                 session: self.sessions.get(place),
+                place,
                 hold: None,
                 long_name: None,
             });
         }
         let hold = self.holds.get(place)?;
+        let place = self.places.get(&hold.number).copied();
         let session = match entry.kind {
             Kind::Lease => None,
-            _ => self.sessions.get(*self.places.get(&hold.number)?),
+            _ => self.sessions.get(place?),
         };
         let label = &hold.who.client_user;
         Some(Holder {
             session,
+            place: place.unwrap_or_default(),
             hold: Some(hold),
             long_name: label.is_digest().then(|| self.names.get(label)).flatten(),
         })
@@ -244,6 +258,11 @@ impl<'a> TakenSeat<'a> {
 }
 
 impl<'a> Holder<'a> {
+    /// The session and its place, unless it is a lease.
+    pub fn placed_session(self) -> Option<(usize, &'a Session)> {
+        self.session.map(|session| (self.place, session))
+    }
+
     /// The role that holds it.
     pub fn role(self) -> u32 {
         match (self.session, self.hold) {

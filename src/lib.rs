@@ -9,6 +9,7 @@
 //! * [`ledger`]: who holds which seat, and who may have one: every decision, without PostgreSQL
 //! * `checkout`: seats that applications take themselves, and the line for them
 //! * `denial`: what a denied user is told
+//! * `ending`: ending those who hold a seat: stopped, idle, or to give way
 //! * `events`: the audit trail, and what lasts of the counts
 //! * `holders`: who holds which seat
 //! * `lease`: holds that outlive a session
@@ -31,6 +32,8 @@ mod api;
 mod checkout;
 #[cfg(feature = "pgrx")]
 mod denial;
+#[cfg(feature = "pgrx")]
+mod ending;
 #[cfg(feature = "pgrx")]
 mod events;
 #[cfg(feature = "pgrx")]

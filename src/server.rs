@@ -6,7 +6,7 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::{checkout, licenses, login, memory, settings, worker};
+use crate::{checkout, ending, licenses, login, memory, settings, worker};
 
 pgrx::pg_module_magic!();
 
@@ -22,10 +22,11 @@ extension_sql_file!(
     requires = ["leases"]
 );
 extension_sql_file!("../sql/events.sql", name = "events", requires = ["tables"]);
+extension_sql_file!("../sql/bars.sql", name = "bars", requires = ["events"]);
 extension_sql_file!(
     "../sql/views.sql",
     name = "views",
-    requires = ["functions", "events"],
+    requires = ["functions", "bars"],
     finalize
 );
 
@@ -53,6 +54,7 @@ pub unsafe extern "C-unwind" fn _PG_init() {
     login::install();
     licenses::change::install();
     checkout::discard::install();
+    ending::session::install();
     worker::register();
     install_memory_hooks();
 }

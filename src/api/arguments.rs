@@ -53,6 +53,9 @@ const WAIT_MAX: i128 = DAY;
 /// The longest time to live: any year.
 const TTL_MAX: i128 = 366 * DAY;
 
+/// The longest bar: any year.
+const BAR_MAX: i128 = 366 * DAY;
+
 /// How long a caller waits.
 pub fn wait(value: Option<Interval>) -> Duration {
     let micros = value.as_ref().map(microseconds);
@@ -70,6 +73,18 @@ pub fn ttl(value: Option<Interval>) -> i64 {
         None => refuse(
             "ttl is out of range",
             "A lease lives more than 0, and at most a year after each heartbeat.",
+        ),
+    }
+}
+
+/// How long somebody is barred, in microseconds.
+pub fn bar_for(value: Option<Interval>) -> i64 {
+    let micros = value.as_ref().map(microseconds);
+    match micros.filter(|micros| (0..=BAR_MAX).contains(micros)) {
+        Some(micros) => micros as i64,
+        None => refuse(
+            "bar_for is out of range",
+            "Bar for 0, or for at most a year.",
         ),
     }
 }

@@ -2,6 +2,7 @@
 //! as it is, for the current database and the pools that it belongs to. Without preloading they raise
 //! 55000. Those that applications call are declared in sql/functions.sql.
 
+mod administration;
 mod arguments;
 mod checkout;
 mod held;

@@ -3,10 +3,10 @@
 use pgrx::prelude::*;
 
 use super::require_preloaded;
+use crate::ledger::Tally;
 use crate::ledger::license::{License, Timestamp};
 use crate::ledger::rules::Rules;
 use crate::ledger::table::Table;
-use crate::ledger::Tally;
 use crate::pg::backend;
 use crate::pg::encoding::ServerText;
 use crate::{licenses, memory, settings};

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::ending::reclaim;
 use crate::ledger::Receipt;
 use crate::ledger::license::Enforcement;
 use crate::pg::backend;
@@ -17,7 +18,8 @@ impl Drop for InLine {
     }
 }
 
-/// How soon a session in line tries again to read rules that it could not read.
+/// How soon a session in line tries again to read rules that it could not read, or asks idle seats to give
+/// way.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Waits until it is this session's turn, and returns its seat. An error at the deadline, or when it
@@ -26,11 +28,17 @@ const RETRY: Duration = Duration::from_secs(1);
 pub fn wait(ticket: u64, deadline: Instant) -> Result<Receipt, Enforcement> {
     let _in_line = InLine(ticket);
     let mut read_again_at = Instant::now();
+    let mut ask_again_at = Instant::now() + RETRY;
     loop {
         let now = backend::now();
-        let (receipt, until) =
-            memory::write(|ledger| (ledger.collect(ticket), ledger.may_wait_until(ticket, now)))
-                .ok_or(Enforcement::On)?;
+        let (receipt, until, reclaim) = memory::write(|ledger| {
+            (
+                ledger.collect(ticket),
+                ledger.may_wait_until(ticket, now),
+                ledger.may_reclaim_in_line(ticket),
+            )
+        })
+        .ok_or(Enforcement::On)?;
         if let Some(receipt) = receipt {
             return Ok(receipt);
         }
@@ -40,6 +48,16 @@ pub fn wait(ticket: u64, deadline: Instant) -> Result<Receipt, Enforcement> {
             return Err(Enforcement::On);
         }
         let mut pause = left.min(valid);
+        if let Some(reclaim) = reclaim {
+            let wait = ask_again_at.saturating_duration_since(Instant::now());
+            if wait.is_zero() {
+                reclaim::ask(reclaim);
+                ask_again_at = Instant::now() + RETRY;
+                // Asking may have taken the wake-up.
+                continue;
+            }
+            pause = pause.min(wait);
+        }
         if !licenses::are_current(backend::database()) {
             let wait = read_again_at.saturating_duration_since(Instant::now());
             if wait.is_zero() {

@@ -10,7 +10,9 @@
 //! | license not yet valid, or expired beyond its grace | 53400, softened by enforcement |
 //! | identity holds a seat | held, joins the seat |
 //! | a seat is free | held, takes it |
-//! | no seat is free, patient | waits in line |
+//! | barred by an administrator | 53400 license_barred, never softened |
+//! | no seat is free, one is idle for `reclaim_idle_after` | waits for it to give way |
+//! | no seat is free, patient | waits in line, and has idle seats give way every second |
 //! | no seat is free | 53400 license_full, softened by enforcement |
 //! | `max_seats` are in use | 53400 license_table_full, softened by enforcement |
 
@@ -20,6 +22,7 @@ mod line;
 use std::time::{Duration, Instant};
 
 use crate::denial::{self, Denied};
+use crate::ending::reclaim;
 use crate::lease::expiry;
 use crate::ledger::identity::{Label, Name, Text};
 use crate::ledger::license::{Enforcement, License};
@@ -58,6 +61,8 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
     let deadline = Instant::now() + request.wait;
     let mut loaded_by = Instant::now() + settings::load_timeout();
     let mut server = Enforcement::On;
+    let mut asked = false;
+    let _promise = PromiseHeld;
     let client_user = request.client_user.as_deref().unwrap_or_default();
     let label = Label::of(client_user);
     let want = Want {
@@ -95,6 +100,7 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
             },
             enforcement: settings::enforcement().max(server),
             now: backend::now(),
+            asked,
         };
         let patient = Instant::now() < deadline;
         let at = backend::place();
@@ -105,6 +111,12 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
                 expiry::end_due_leases();
                 continue;
             }
+            Some(Claimed::MayReclaim(may)) => {
+                reclaim::ask(may);
+                asked = true;
+                loaded_by = Instant::now() + settings::load_timeout();
+                continue;
+            }
             Some(Claimed::Denied(denial)) => return Err(denial),
             Some(Claimed::Held(receipt)) => receipt,
             Some(Claimed::Waits(ticket)) => match line::wait(ticket, deadline) {
@@ -112,6 +124,7 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
                 // It waited in vain: what it is told is what is true now.
                 Err(softer) => {
                     server = softer;
+                    asked = false;
                     loaded_by = Instant::now() + settings::load_timeout();
                     continue;
                 }
@@ -123,6 +136,19 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
             product: license.product,
             session: Some(session),
         });
+    }
+}
+
+/// What was kept for this session is kept no longer once this is dropped: also by an error.
+struct PromiseHeld;
+
+impl Drop for PromiseHeld {
+    fn drop(&mut self) {
+        let at = backend::place();
+        let session = memory::read(|ledger| ledger.sessions.get(at).copied()).flatten();
+        if session.is_some_and(|session| session.promise.is_some()) {
+            memory::write(|ledger| ledger.drop_promise(at, backend::now()));
+        }
     }
 }
 

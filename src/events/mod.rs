@@ -46,8 +46,8 @@ struct Untold {
 
 impl Untold {
     fn of(database: u32) -> Untold {
-        let (events, texts) = memory::read(|ledger| (ledger.events.len(), ledger.texts.len()))
-            .unwrap_or_default();
+        let (events, texts) =
+            memory::read(|ledger| (ledger.events.len(), ledger.texts.len())).unwrap_or_default();
         let mut untold = Untold {
             events: Vec::with_capacity(events),
             lost: 0,
@@ -78,7 +78,10 @@ impl Untold {
         if label.is_digest() {
             return self.texts.get(label).map(Text::to_string);
         }
-        label.text().filter(|text| !text.is_empty()).map(str::to_owned)
+        label
+            .text()
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
     }
 }
 

@@ -89,7 +89,10 @@ fn detail(event: &Event, untold: &Untold) -> Value {
         | Happened::LoggedOff
         | Happened::Reclaimed => {}
     }
-    if !matches!(event.happened, Happened::ExemptLogin(_) | Happened::LeaseExpired) {
+    if !matches!(
+        event.happened,
+        Happened::ExemptLogin(_) | Happened::LeaseExpired
+    ) {
         put("in_use", json!(event.in_use));
     }
     if event.until != 0 {
@@ -125,6 +128,12 @@ fn put_cause(cause: Cause, put: &mut impl FnMut(&str, Value)) {
         Cause::OutOfDates(OutOfDates::NotYetValid(from)) => {
             put("reason", json!("license_not_yet_valid"));
             put("valid_from", at(from));
+        }
+        Cause::Barred { until } => {
+            put("reason", json!("license_barred"));
+            if let Some(until) = until {
+                put("barred_until", at(until));
+            }
         }
         Cause::TableFull | Cause::NamesFull { .. } => {
             put("reason", json!("license_table_full"));

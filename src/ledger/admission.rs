@@ -18,6 +18,17 @@ pub enum Answer {
     Outdated,
     /// No seat is free, but the time of some is up: end them, and ask again.
     TimesUp,
+    /// No seat is free, but idle ones may give way: ask them, and then again.
+    MayReclaim(Reclaim),
+}
+
+/// What may give way to somebody who would be denied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reclaim {
+    /// The tally of the seats.
+    pub tally: u64,
+    /// How long they must have been inactive, in microseconds.
+    pub idle_after: Timestamp,
 }
 
 /// What the server log should say of somebody who got a seat.
@@ -63,6 +74,11 @@ pub enum Cause {
         /// Seats that may be taken.
         limit: i64,
     },
+    /// An administrator has barred it.
+    Barred {
+        /// Until when; `None`: until its former sessions have ended.
+        until: Option<Timestamp>,
+    },
     /// The license's dates admit nobody.
     OutOfDates(OutOfDates),
     /// The ledger itself has no room for one more seat.
@@ -89,6 +105,8 @@ pub struct Judged {
     pub enforcement: Enforcement,
     /// The moment of the login.
     pub now: Timestamp,
+    /// Idle seats were asked to give way.
+    pub asked: bool,
 }
 
 impl<T: Tables> Ledger<'_, T> {
@@ -119,10 +137,17 @@ impl<T: Tables> Ledger<'_, T> {
         if session.exempt.is_none() {
             let claimant = session.claimant();
             self.settle_rival(session.tally, Some(claimant));
-            remark = match self.refusal(&license, &claimant, judged.now) {
+            remark = match self.refusal(&license, &claimant, at, judged.now) {
                 Ok(remark) => remark,
                 Err(denial) if self.times_are_up(&denial, judged.now) => {
                     return Answer::TimesUp;
+                }
+                Err(denial)
+                    if let Some(reclaim) = self.may_reclaim(&license, &denial, &judged)
+                        && !session.superuser =>
+                {
+                    self.promise(at, reclaim.tally);
+                    return Answer::MayReclaim(reclaim);
                 }
                 Err(denial) => {
                     let event = event(Happened::Denied(denial.cause));
@@ -161,6 +186,23 @@ impl<T: Tables> Ledger<'_, T> {
         matches!(denial.cause, Cause::Full { .. } | Cause::TableFull) && self.head.next_due <= now
     }
 
+    /// What may give way to somebody who would be denied.
+    pub(super) fn may_reclaim(
+        &self,
+        license: &License,
+        denial: &Denial,
+        judged: &Judged,
+    ) -> Option<Reclaim> {
+        let may = !judged.asked
+            && matches!(denial.cause, Cause::Full { .. })
+            && license.enforcement.max(judged.enforcement) == Enforcement::On;
+        let idle_after = license.reclaim_idle_after.filter(|_| may)?;
+        Some(Reclaim {
+            tally: license.tally,
+            idle_after,
+        })
+    }
+
     /// True when the rules that judged are no longer those in force in the database.
     pub(super) fn is_outdated(&self, database: u32, judged: &Judged) -> bool {
         self.databases.get(&database).is_none_or(|known| {
@@ -182,7 +224,11 @@ impl<T: Tables> Ledger<'_, T> {
         if superuser {
             return Ok(Remark::None);
         }
-        let enforcement = license.enforcement.max(judged.enforcement);
+        let enforcement = match denial.cause {
+            // However softly seats are counted, an administrator has said no.
+            Cause::Barred { .. } => Enforcement::On,
+            _ => license.enforcement.max(judged.enforcement),
+        };
         if enforcement != Enforcement::Off
             && let Some(license) = self.licenses.get_mut(&license.key)
         {
@@ -209,11 +255,15 @@ impl<T: Tables> Ledger<'_, T> {
     /// Registers a session whose database's rules are not known: a superuser's, or one of a
     /// replication connection. It is judged when rules are published.
     pub fn register(&mut self, at: usize, mut session: Session, now: Timestamp) {
+        // What was kept for it is taken before anybody else can have it.
+        let promise = self.sessions.get_mut(at).and_then(|s| s.promise.take());
         self.release(at, Leaving::Logout, now);
+        session.promise = promise;
         self.number(&mut session);
         if let Some(place) = self.sessions.get_mut(at) {
             *place = session;
             self.reseat(at);
+            self.take_promise(at);
             // Somebody in line may work under the identity that has a seat now.
             self.serve(session.tally, now);
         }
@@ -222,6 +272,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Takes a session out, with all that it holds and awaits; its seats are free where it was the
     /// last to hold them.
     pub fn release(&mut self, at: usize, leaving: Leaving, now: Timestamp) {
+        self.drop_promise(at, now);
         let Some(session) = self.sessions.get(at).filter(|s| s.number != 0).copied() else {
             return;
         };
@@ -249,27 +300,34 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Whether a claimant that is counted may have a seat of the license.
+    /// Whether a claimant that is counted, and is or will be at this place, may have a seat of the
+    /// license.
     pub(super) fn refusal(
         &self,
         license: &License,
         claimant: &Claimant,
+        at: usize,
         now: Timestamp,
     ) -> Result<Remark, Denial> {
         let denial = |cause| Denial::of(license, cause);
+        if let Some(until) = self.barred_until(claimant, now) {
+            let until = Some(until);
+            return Err(denial(Cause::Barred { until }));
+        }
         if let Some(dates) = license.out_of_dates(now) {
             return Err(denial(Cause::OutOfDates(dates)));
         }
         let Some(key) = self.seat_key(claimant) else {
             return Ok(Remark::None);
         };
-        if self.seats.get(&key).is_some() {
-            return Ok(Remark::None);
+        if let Some(seat) = self.seats.get(&key) {
+            return if seat.ending {
+                Err(denial(Cause::Barred { until: None }))
+            } else {
+                Ok(Remark::None)
+            };
         }
-        let in_use = self
-            .tallies
-            .get(&license.tally)
-            .map_or(0, |tally| tally.in_use);
+        let in_use = self.in_use(license.tally) + self.promised_to_others(license.tally, at);
         if let Some(limit) = license.limit().filter(|&limit| in_use >= limit) {
             return Err(denial(Cause::Full { in_use, limit }));
         }

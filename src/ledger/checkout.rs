@@ -1,7 +1,7 @@
 //! Answers applications: a seat for a session, or for a user whose connection is shared.
 
 use super::Ledger;
-use super::admission::{Cause, Denial, Judged, Remark};
+use super::admission::{Cause, Denial, Judged, Reclaim, Remark};
 use super::event::{Event, Happened, Leaving};
 use super::hold::{Hold, HoldKey, LeaseId, LongName};
 use super::identity::{Host, Label, Name, Text, Who};
@@ -47,6 +47,8 @@ pub enum Claimed {
     Outdated,
     /// No seat is free, but the time of some is up: end them, and ask again.
     TimesUp,
+    /// No seat is free, but idle ones may give way: ask them, and then again.
+    MayReclaim(Reclaim),
 }
 
 /// What an application is told of its seat.
@@ -99,9 +101,16 @@ impl<T: Tables> Ledger<'_, T> {
         let event = |happened| Event::of_hold(happened, &asked, usename, license.product);
         // Leases are for an application's users, whoever asks.
         let spared = session.superuser && want.lease.is_none();
-        let remark = match self.may_hold(&license, &hold, former.is_some(), want, judged.now) {
+        let remark = match self.may_hold(&license, &hold, at, former.is_some(), want, judged.now) {
             Ok(remark) => remark,
             Err(denial) if self.times_are_up(&denial, judged.now) => return Claimed::TimesUp,
+            Err(denial)
+                if let Some(reclaim) = self.may_reclaim(&license, &denial, judged)
+                    && !spared =>
+            {
+                self.promise(at, reclaim.tally);
+                return Claimed::MayReclaim(reclaim);
+            }
             Err(Denial {
                 cause: Cause::Full { .. },
                 ..
@@ -134,6 +143,7 @@ impl<T: Tables> Ledger<'_, T> {
             // A lease that the ledger does not know could neither be extended nor end.
             return Claimed::Denied(self.no_room_for(&license, want));
         }
+        self.take_promise(at);
         if let Some(seat) = self.holds.get(&hold.key).and_then(Hold::seat)
             && !joins
         {
@@ -186,12 +196,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Takes a session's checkouts out; the line is yet to be served. False when there is none.
-    pub(super) fn remove_checkouts(
-        &mut self,
-        at: usize,
-        leaving: Leaving,
-        now: Timestamp,
-    ) -> bool {
+    pub(super) fn remove_checkouts(&mut self, at: usize, leaving: Leaving, now: Timestamp) -> bool {
         let mut some = false;
         while let Some(session) = self.sessions.get(at)
             && let Some(last) = session.checkouts.checked_sub(1)
@@ -267,6 +272,7 @@ impl<T: Tables> Ledger<'_, T> {
         &mut self,
         license: &License,
         hold: &Hold,
+        at: usize,
         again: bool,
         want: &Want,
         now: Timestamp,
@@ -276,7 +282,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
         let claimant = hold.claimant();
         self.settle_rival(claimant.tally, Some(claimant));
-        let remark = self.refusal(license, &claimant, now)?;
+        let remark = self.refusal(license, &claimant, at, now)?;
         if again || self.has_room_for(want) {
             Ok(remark)
         } else {

@@ -233,6 +233,14 @@ impl<T: Tables> Ledger<'_, T> {
         self.keep_text(&event.reason, None);
     }
 
+    /// Somebody waits for what is to be written in a database.
+    pub(super) fn write_now(&mut self, database: u32, now: Timestamp) {
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.write_at = now;
+            self.head.next_write = self.head.next_write.min(now);
+        }
+    }
+
     /// An event of a database is lost that was to be told otherwise.
     pub fn lose_event(&mut self, database: u32, now: Timestamp) {
         if let Some(known) = self.databases.get_mut(&database) {
@@ -249,8 +257,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
         if let Some(kept) = self.texts.get_mut(label) {
             kept.users += 1;
-        } else if let Some(text) =
-            text.or_else(|| self.long_names.get(label).map(|name| name.text))
+        } else if let Some(text) = text.or_else(|| self.long_names.get(label).map(|name| name.text))
         {
             self.texts.put(LongName {
                 label: *label,
@@ -304,9 +311,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Forgets the events of a database that is gone.
     pub(super) fn drop_events(&mut self, database: u32) {
-        let Ledger {
-            events, texts, ..
-        } = self;
+        let Ledger { events, texts, .. } = self;
         events.retain(|event| {
             let gone = event.database == database;
             if gone {
@@ -319,8 +324,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     fn note_next_write(&mut self) {
         let mut next = Timestamp::MAX;
-        self.databases
-            .each(|known| next = next.min(known.write_at));
+        self.databases.each(|known| next = next.min(known.write_at));
         self.head.next_write = next;
     }
 
@@ -343,8 +347,11 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Notes that a seat was left by its last holder.
+    /// Notes that a seat was left by its last holder; if it gives way to somebody, it is kept for them.
     pub(super) fn note_left(&mut self, event: Event, left: &Seat, now: Timestamp) {
+        if let Some(at) = left.gives_way_to.filter(|_| left.lingers_until == 0) {
+            self.keep_promise(left.key.tally, at as usize);
+        }
         let Some(tally) = self.tallies.get(&left.key.tally) else {
             return;
         };

@@ -183,7 +183,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Ends a lease: its seat is left, its row is yet to be deleted.
-    fn end_lease(&mut self, lease: &Hold, leaving: Leaving, now: Timestamp) {
+    pub(super) fn end_lease(&mut self, lease: &Hold, leaving: Leaving, now: Timestamp) {
         let linger = self.linger_after(leaving, lease.database, lease.tally, now);
         let Ledger {
             head,
@@ -219,7 +219,8 @@ impl<T: Tables> Ledger<'_, T> {
     /// Shows the ended leases of a database whose rows are yet to be deleted.
     pub fn each_ended(&self, database: u32, mut see: impl FnMut(LeaseId)) {
         self.holds.each(|hold| {
-            if hold.ended && hold.database == database {
+            // The row of one that is pending is not there yet, and may never be.
+            if hold.ended && !hold.pending && hold.database == database {
                 see(hold.key.lease_id());
             }
         });

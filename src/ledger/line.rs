@@ -2,7 +2,7 @@
 //! so that nobody overtakes, and there is never both a free seat and somebody who waits for it.
 
 use super::Ledger;
-use super::admission::Remark;
+use super::admission::{Reclaim, Remark};
 use super::checkout::{Receipt, Want};
 use super::event::{Event, Happened, Leaving};
 use super::hold::Hold;
@@ -112,7 +112,8 @@ impl<T: Tables> Ledger<'_, T> {
             return None;
         }
         let license = self.license_of(&wait.hold)?;
-        self.refusal(&license, &wait.hold.claimant(), now).ok()
+        self.refusal(&license, &wait.hold.claimant(), wait.at, now)
+            .ok()
     }
 
     /// The license that a hold counts under in its own database.
@@ -129,6 +130,7 @@ impl<T: Tables> Ledger<'_, T> {
         };
         let joins = self.holds_seat(&hold.claimant());
         self.take(wait.at, hold);
+        self.take_promise(wait.at);
         if let Some(wait) = self.waits.get_mut(&wait.ticket) {
             wait.called = true;
             wait.remark = remark;
@@ -208,6 +210,21 @@ impl<T: Tables> Ledger<'_, T> {
             .filter(|_| !wait.in_vain && wait.server == Enforcement::On)
             .map(|license| license.admits_until.unwrap_or(Timestamp::MAX))
             .ok_or(wait.server)
+    }
+
+    /// What may give way to a session in line, which may ask for that now.
+    pub fn may_reclaim_in_line(&mut self, ticket: u64) -> Option<Reclaim> {
+        let wait = self
+            .waits
+            .get(&ticket)
+            .filter(|wait| !wait.called)
+            .copied()?;
+        let reclaim = Reclaim {
+            tally: wait.hold.tally,
+            idle_after: self.license_of(&wait.hold)?.reclaim_idle_after?,
+        };
+        self.promise(wait.at, reclaim.tally);
+        Some(reclaim)
     }
 
     /// The server's own enforcement has changed: those in line may no longer have to wait.

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map;
 
+use super::bar::Bar;
 use super::event::Event;
 use super::hold::{Hold, LongName};
 use super::license::License;
@@ -116,6 +117,7 @@ pub struct MapLedger {
     holds: MapTable<Hold>,
     waits: MapTable<Wait>,
     long_names: MapTable<LongName>,
+    bars: MapTable<Bar>,
     events: MapTable<Event>,
     texts: MapTable<LongName>,
 }
@@ -138,6 +140,7 @@ impl MapLedger {
             holds: MapTable::new(room.max_seats),
             waits: MapTable::new(room.sessions),
             long_names: MapTable::new(room.max_seats),
+            bars: MapTable::new(room.events),
             events: MapTable::new(room.events),
             texts: MapTable::new(room.events),
         }
@@ -157,6 +160,7 @@ impl MapLedger {
             holds: take(&mut self.holds),
             waits: take(&mut self.waits),
             long_names: take(&mut self.long_names),
+            bars: take(&mut self.bars),
             events: take(&mut self.events),
             texts: take(&mut self.texts),
         };
@@ -169,6 +173,7 @@ impl MapLedger {
         self.holds = ledger.holds;
         self.waits = ledger.waits;
         self.long_names = ledger.long_names;
+        self.bars = ledger.bars;
         self.events = ledger.events;
         self.texts = ledger.texts;
         result

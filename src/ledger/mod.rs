@@ -6,8 +6,10 @@
 //! anything is written.
 //!
 //! * [`admission`]: answers logins
+//! * [`bar`]: who can't come back for a time
 //! * [`checkout`]: answers applications
 //! * [`database`]: the changes of a database's tables
+//! * [`ending`]: seats that are taken away from their holders
 //! * [`event`]: what the audit trail tells
 //! * [`hold`]: what applications hold
 //! * [`identity`]: what makes two connections the same user
@@ -31,8 +33,10 @@
 //! noted before they were read, and are current only while it is: a change in between is never lost.
 
 pub mod admission;
+pub mod bar;
 pub mod checkout;
 pub mod database;
+pub mod ending;
 pub mod event;
 pub mod hold;
 pub mod identity;
@@ -49,6 +53,7 @@ pub mod session;
 pub mod table;
 pub mod tally;
 
+use bar::Bar;
 use event::Event;
 use hold::{Hold, LongName};
 use license::{License, Timestamp};
@@ -57,7 +62,7 @@ use rules::Exemption;
 use session::{Seat, SeatIds, Session};
 use table::Tables;
 
-pub use admission::{Answer, Cause, Denial, Judged, Remark};
+pub use admission::{Answer, Cause, Denial, Judged, Reclaim, Remark};
 pub use checkout::{Claimed, NewLease, Receipt, Want};
 pub use database::{Database, Viewpoint};
 pub use lease::MayUse;
@@ -77,6 +82,8 @@ pub struct Head {
     /// many and two more for each session: those already in always find theirs, and once more while
     /// two rules of counting are compared.
     pub max_seats: usize,
+    /// How often rules were put in force.
+    pub published: u64,
     /// Every database of the server has been visited once.
     pub visited: bool,
     /// No time of a lease, or of a seat that lingers, is up before this.
@@ -94,6 +101,7 @@ impl Default for Head {
             numbers: 0,
             seat_ids: SeatIds(0),
             max_seats: 0,
+            published: 0,
             visited: false,
             next_due: Timestamp::MAX,
             next_write: Timestamp::MAX,
@@ -124,6 +132,8 @@ pub struct Ledger<'a, T: Tables> {
     pub waits: T::Of<Wait>,
     /// The names of applications' users that are too long for a label.
     pub long_names: T::Of<LongName>,
+    /// Who can't come back for a time.
+    pub bars: T::Of<Bar>,
     /// What the audit trails are yet to be told.
     pub events: T::Of<Event>,
     /// The texts of events that are too long for a label.

@@ -212,6 +212,12 @@ impl<T: Tables> Ledger<'_, T> {
                 self.note(event, since);
             }
         }
+        let tally_of = |product: &Name| {
+            let mut licenses = rules.licenses.iter();
+            let license = licenses.find(|license| license.product == *product);
+            license.map(|license| license.tally)
+        };
+        self.put_bars(database, &rules.bars, tally_of, now);
         self.put_leases(database, rules, now);
         self.judge_holds(database, rules, now);
         self.reseat_all();
@@ -220,6 +226,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.head.ring |= !self.waits.is_empty();
         self.tallies.each_mut(|tally| tally.note_high_water(now));
         self.write_soon(database, now);
+        self.head.published += 1;
         self.drop_unused_tallies();
         Published::InForce { disagreement }
     }
@@ -416,6 +423,7 @@ impl<T: Tables> Ledger<'_, T> {
                 disagreed: false,
                 in_use: 0,
                 lingering: 0,
+                promised: 0,
                 high_water: 0,
                 high_water_at: 0,
             });

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::bar::StoredBar;
 use super::hold::LeaseId;
 use super::identity::{Host, Name, Text, Who};
 use super::license::{ClaimedAt, License, RowKey, Timestamp};
@@ -27,6 +28,8 @@ pub struct Rules {
     pub licenses: Vec<License>,
     /// The database's exemptions.
     pub exemptions: Vec<Exemption>,
+    /// Who is barred.
+    pub bars: Vec<StoredBar>,
     /// What was counted of its licenses before the server's start.
     pub counts: Vec<Counts>,
     /// The OID of the table of the database's leases; 0 where none count.

@@ -43,6 +43,17 @@ pub struct Session {
     pub ticket: u64,
     /// The leases that are lent to its transaction.
     pub lent: [Option<LeaseId>; LENT_MAX],
+    /// Idle seats may give way to it: set also before it is registered.
+    pub promise: Option<Promise>,
+}
+
+/// That an idle seat gives way to somebody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Promise {
+    /// The tally of the seat.
+    pub tally: u64,
+    /// One has, and is kept.
+    pub kept: bool,
 }
 
 /// How many leases can be lent to one transaction: more are extended alone.
@@ -73,6 +84,7 @@ impl Session {
         checkouts: 0,
         ticket: 0,
         lent: [None; LENT_MAX],
+        promise: None,
     };
 
     /// Whose seat its login asks for, and of what.
@@ -150,6 +162,11 @@ pub struct SeatKey {
 pub struct SeatIds(pub u128);
 
 impl SeatIds {
+    /// The number of the seat with this name, which may be gone, or never have been.
+    pub fn number_of(self, id: [u8; 16]) -> Option<u64> {
+        u64::try_from(u128::from_be_bytes(id).wrapping_sub(self.0)).ok()
+    }
+
     /// A seat's name to people and programs.
     pub fn of(self, number: u64) -> [u8; 16] {
         self.0.wrapping_add(number.into()).to_be_bytes()
@@ -174,6 +191,10 @@ pub struct Seat {
     pub leases: u32,
     /// Until when it stays taken though nobody holds it.
     pub lingers_until: Timestamp,
+    /// Its holders are being ended, and nobody joins them.
+    pub ending: bool,
+    /// The place of somebody who would be denied, and to whom it gives way.
+    pub gives_way_to: Option<u32>,
 }
 
 /// What holds a seat, from the strongest to the weakest.
@@ -208,6 +229,8 @@ impl Seat {
             checkouts: 0,
             leases: 0,
             lingers_until: 0,
+            ending: false,
+            gives_way_to: None,
         }
     }
 

@@ -34,6 +34,8 @@ pub struct Tally {
     pub in_use: i64,
     /// Those of them that linger.
     pub lingering: i64,
+    /// Seats that are free, and kept for those to whom they gave way.
+    pub promised: i64,
     /// The most seats that were ever taken.
     pub high_water: i64,
     /// When they were.
@@ -43,6 +45,11 @@ pub struct Tally {
 entry!(Tally, number: u64);
 
 impl Tally {
+    /// The product.
+    pub fn product(&self) -> Name {
+        self.product
+    }
+
     pub(super) fn swap_rival(&mut self) {
         if let Some(rival) = self.rival.replace(self.counted_by) {
             self.counted_by = rival;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use crate::ending::bars;
 use crate::events::counts;
 use crate::lease::rows;
 use crate::ledger::Published;
@@ -103,7 +104,7 @@ fn warn_of_disagreement(product: Name) {
 }
 
 /// The triggers that notice every change, as sql/tables.sql makes them.
-const TRIGGERS: i64 = 4;
+const TRIGGERS: i64 = 6;
 
 fn read(reader: &Reader) -> Result<Rules, ReadError> {
     let mut rules = Rules {
@@ -123,7 +124,8 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
         &format!(
             "SELECT count(*) FROM pg_trigger WHERE tgenabled = 'A'
                 AND tgname IN ('license_change', 'license_truncate')
-                AND tgrelid IN ('{0}.licenses'::regclass, '{0}.license_exemptions'::regclass)",
+                AND tgrelid IN ('{0}.licenses'::regclass, '{0}.license_exemptions'::regclass,
+                                '{0}.license_bars'::regclass)",
             schema.replace('\'', "''")
         ),
         count,
@@ -156,6 +158,7 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
     for (place, license) in (0..).zip(&mut rules.licenses) {
         license.key.place = place;
     }
+    rules.bars = bars::read(reader, &schema)?;
     if !rules.in_recovery {
         rules.counts = counts::read(reader, &schema)?;
         // Another server's leases are no business of a standby.

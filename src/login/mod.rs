@@ -18,10 +18,12 @@
 //! | exempt role or host | current | in, exempt |
 //! | claims no license | current | in |
 //! | claims a pooled license, pool not yet known | current | waits, then 57P03 |
+//! | barred by an administrator | current | 28000 license_barred, never softened |
 //! | license not yet valid, or expired beyond its grace | current | 28000, softened by enforcement |
 //! | identity holds a seat | current | in, joins the seat |
 //! | a seat is free | current | in, takes it |
 //! | a seat within `overdraft` is free | current | in, takes it, logged |
+//! | no seat is free, one is idle for `reclaim_idle_after` | current | waits for it to give way |
 //! | no seat is free | current | 53300 license_full, softened by enforcement |
 //! | `max_seats` are in use | current | 53300 license_table_full, softened by enforcement |
 #![allow(
@@ -38,8 +40,8 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::denial::{self, Denied};
+use crate::ending::{reclaim, session};
 use crate::lease::expiry;
-use crate::ledger::event::Leaving;
 use crate::ledger::rules::Rules;
 use crate::ledger::session::{Exempt, Session, Standing};
 use crate::ledger::{Answer, Judged, Remark};
@@ -94,6 +96,9 @@ pub fn at_pre_commit() {
 fn admit() {
     // SAFETY: registered before a seat is taken, so that there is no way out without it.
     unsafe { unguarded::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0)) };
+    if !backend::is_walsender() {
+        session::listen();
+    }
     let place = backend::place();
     let (workstation, bad) = match backend::workstation() {
         Ok(name) => (name, None),
@@ -130,7 +135,8 @@ fn admit_uncounted(place: usize, session: Session, exempt: Option<Exempt>) {
 }
 
 fn admit_counted(place: usize, session: Session) {
-    let deadline = Instant::now() + settings::load_timeout();
+    let mut deadline = Instant::now() + settings::load_timeout();
+    let mut asked = false;
     loop {
         let (rules, judged) = match judge_in_time(&session, deadline) {
             Ok(judged) => judged,
@@ -140,6 +146,7 @@ fn admit_counted(place: usize, session: Session) {
             }
             Err(error) => Denied::Login.not_loaded(session.database, error).raise(),
         };
+        let judged = Judged { asked, ..judged };
         let answer = memory::write(|ledger| {
             if rules.generation == 0 {
                 // There is no room to note the database, which has no license.
@@ -152,6 +159,11 @@ fn admit_counted(place: usize, session: Session) {
             Some(Answer::Outdated) => {}
             Some(Answer::TimesUp) => {
                 expiry::end_due_leases();
+            }
+            Some(Answer::MayReclaim(reclaim)) => {
+                reclaim::ask(reclaim);
+                asked = true;
+                deadline = Instant::now() + settings::load_timeout();
             }
             Some(Answer::Denied(denial)) => Denied::Login.report(&denial).raise(),
             Some(Answer::Admitted(remark)) => return log(&session, remark),
@@ -191,6 +203,7 @@ fn judge(rules: &Rules, session: &Session) -> Judged {
         standing: rules.judge(session, &mut Catalog),
         enforcement: settings::enforcement(),
         now: backend::now(),
+        asked: false,
     }
 }
 
@@ -204,5 +217,5 @@ fn claims_from_pool(rules: &Rules, standing: Standing) -> bool {
 /// Gives back what this backend holds, whatever its end is.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_exit(_code: c_int, _argument: pg_sys::Datum) {
-    memory::write(|ledger| ledger.release(backend::place(), Leaving::Logout, backend::now()));
+    memory::write(|ledger| ledger.release(backend::place(), session::leaving(), backend::now()));
 }

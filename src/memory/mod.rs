@@ -8,6 +8,7 @@
 //! session is gone too.
 #![allow(unsafe_code, reason = "shared memory is raw memory")]
 
+pub mod farewell;
 mod shared;
 
 use std::ffi::c_long;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use pgrx::pg_sys;
 
+use crate::ledger::bar::Bar;
 use crate::ledger::event::Event;
 use crate::ledger::hold::{Hold, LongName};
 use crate::ledger::license::License;
@@ -26,6 +28,7 @@ use crate::ledger::session::{Seat, SeatIds, Session};
 use crate::ledger::{Database, Head, Ledger, Tally};
 use crate::pg::{backend, unguarded};
 use crate::settings;
+use farewell::Farewell;
 pub use shared::Shared;
 use shared::{Block, SharedTable};
 
@@ -44,6 +47,7 @@ struct Attached {
     lock: *mut pg_sys::LWLock,
     control: *mut Control,
     sessions: *mut Session,
+    farewells: *const Farewell,
     places: usize,
     databases: SharedTable<Database>,
     licenses: SharedTable<License>,
@@ -53,6 +57,7 @@ struct Attached {
     holds: SharedTable<Hold>,
     waits: SharedTable<Wait>,
     long_names: SharedTable<LongName>,
+    bars: SharedTable<Bar>,
     events: SharedTable<Event>,
     texts: SharedTable<LongName>,
 }
@@ -63,6 +68,9 @@ const NAME: &std::ffi::CStr = c"pg_seats";
 
 /// How many events can wait to be written: those of a second of a busy server.
 const EVENTS: usize = 1_000;
+
+/// How many can be barred at once.
+const BARS: usize = 128;
 
 /// How many different texts of theirs can be too long for a label.
 const TEXTS: usize = 64;
@@ -88,6 +96,7 @@ impl Sizes {
             + SharedTable::<Hold>::bytes(self.holds)
             + SharedTable::<Wait>::bytes(self.places)
             + SharedTable::<LongName>::bytes(self.long_names)
+            + SharedTable::<Bar>::bytes(BARS)
             + SharedTable::<Event>::bytes(EVENTS)
             + SharedTable::<LongName>::bytes(TEXTS)
     }
@@ -118,7 +127,7 @@ pub fn request() {
     // SAFETY: called in the shmem_request hook.
     unsafe {
         let bytes = size_of::<Control>()
-            + sizes.places * size_of::<Session>()
+            + sizes.places * (size_of::<Session>() + size_of::<Farewell>())
             + Block::bytes(sizes.tables());
         pg_sys::RequestAddinShmemSpace(bytes);
         pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), 1);
@@ -141,6 +150,15 @@ pub fn create() {
         for place in 0..sizes.places {
             sessions.add(place).write(Session::FREE);
         }
+        let farewells = pg_sys::ShmemInitStruct(
+            c"pg_seats farewells".as_ptr(),
+            sizes.places * size_of::<Farewell>(),
+            &raw mut found,
+        )
+        .cast::<Farewell>();
+        for place in 0..sizes.places {
+            farewells.add(place).write(Farewell::none());
+        }
         let control = pg_sys::ShmemInitStruct(
             c"pg_seats control".as_ptr(),
             size_of::<Control>(),
@@ -160,6 +178,7 @@ pub fn create() {
             lock: &raw mut (*pg_sys::GetNamedLWLockTranche(NAME.as_ptr())).lock,
             control,
             sessions,
+            farewells,
             places: sizes.places,
             databases: SharedTable::create(c"pg_seats databases", sizes.databases),
             licenses: SharedTable::create(c"pg_seats licenses", sizes.rows),
@@ -169,6 +188,7 @@ pub fn create() {
             holds: SharedTable::create(c"pg_seats holds", sizes.holds),
             waits: SharedTable::create(c"pg_seats waits", sizes.places),
             long_names: SharedTable::create(c"pg_seats long names", sizes.long_names),
+            bars: SharedTable::create(c"pg_seats bars", BARS),
             events: SharedTable::create(c"pg_seats events", EVENTS),
             texts: SharedTable::create(c"pg_seats texts", TEXTS),
         });
@@ -233,6 +253,7 @@ impl Attached {
                 holds: self.holds,
                 waits: self.waits,
                 long_names: self.long_names,
+                bars: self.bars,
                 events: self.events,
                 texts: self.texts,
             }

@@ -69,6 +69,22 @@ pub fn wake(place: usize) {
     }
 }
 
+/// Tells a backend to look at its farewell, and to end if it is not to decide that itself. A process that is
+/// gone is no error.
+pub fn signal_farewell(pid: i32, must_end: bool) {
+    // SAFETY: sends signals that backends expect, to one that is there as long as the ledger's lock is held.
+    unsafe {
+        kill(pid, pg_sys::SIGUSR2 as c_int);
+        if must_end {
+            kill(pid, pg_sys::SIGTERM as c_int);
+        }
+    }
+}
+
+unsafe extern "C" {
+    fn kill(pid: c_int, signal: c_int) -> c_int;
+}
+
 /// Waits until somebody wakes this backend, at most this long. Raises an error when the query is
 /// cancelled or times out; ends the process with the server.
 pub fn wait_for_wake(patience: Duration) {
@@ -110,6 +126,12 @@ pub fn leader_place() -> usize {
     }
 }
 
+/// True where this backend replicates.
+pub fn is_walsender() -> bool {
+    // SAFETY: a plain global of this process.
+    unsafe { pg_sys::am_walsender }
+}
+
 /// True within a parallel query, in its leader or a worker.
 pub fn is_in_parallel_mode() -> bool {
     // SAFETY: reads this process's own state.
@@ -126,6 +148,16 @@ pub fn has_written() -> bool {
 pub fn is_read_only() -> bool {
     // SAFETY: a plain global of this process.
     unsafe { pg_sys::XactReadOnly }
+}
+
+/// How long this session waits for a lock.
+pub fn lock_timeout() -> Duration {
+    // SAFETY: a plain global of this process.
+    let milliseconds = unsafe { pg_sys::LockTimeout };
+    match u64::try_from(milliseconds) {
+        Ok(milliseconds @ 1..) => Duration::from_millis(milliseconds),
+        _ => Duration::from_secs(3_600),
+    }
 }
 
 /// The OID of the authenticated role.

@@ -156,12 +156,46 @@ unsafe fn row_by_oid<Form, R>(
     }
 }
 
-/// The current user may see everybody's sessions, as for PostgreSQL's own statistics.
+/// The current user may see everybody's sessions: as for PostgreSQL's own statistics, or because it may
+/// stop them.
 pub fn sees_all_sessions() -> bool {
     // SAFETY: a catalog look-up within a transaction.
-    unsafe {
+    let monitors = unsafe {
         let monitor = pg_sys::Oid::from(pg_sys::ROLE_PG_MONITOR);
         pg_sys::has_privs_of_role(pg_sys::GetUserId(), monitor)
+    };
+    monitors || may_terminate()
+}
+
+fn may_terminate() -> bool {
+    let Some(schema) = extension_schema() else {
+        return false;
+    };
+    let types = [pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::INTERVALOID];
+    // SAFETY: catalog look-ups within a transaction; a function that does not exist is no error.
+    unsafe {
+        let arguments = pg_sys::buildoidvector(types.as_ptr(), types.len() as c_int);
+        let function = pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as c_int,
+            pg_sys::Anum_pg_proc_oid as i16,
+            pg_sys::Datum::from(c"license_terminate".as_ptr()),
+            pg_sys::Datum::from(arguments),
+            pg_sys::Datum::from(schema),
+            pg_sys::Datum::from(0),
+        );
+        if function == pg_sys::InvalidOid {
+            return false;
+        }
+        let has_privilege = pg_sys::Oid::from(pg_sys::F_HAS_FUNCTION_PRIVILEGE_OID_TEXT);
+        let privilege = pg_sys::cstring_to_text(c"EXECUTE".as_ptr());
+        pg_sys::OidFunctionCall2Coll(
+            has_privilege,
+            pg_sys::InvalidOid,
+            pg_sys::Datum::from(function),
+            pg_sys::Datum::from(privilege),
+        )
+        .value()
+            != 0
     }
 }
 

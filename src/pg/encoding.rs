@@ -77,7 +77,7 @@ fn encoding() -> c_int {
 }
 
 /// All encodings of databases contain ASCII.
-fn is_the_same_in_utf8(bytes: &[u8]) -> bool {
+pub fn is_the_same_in_utf8(bytes: &[u8]) -> bool {
     bytes.is_ascii() || matches!(encoding(), UTF8 | SQL_ASCII)
 }
 

@@ -14,6 +14,8 @@ use crate::ledger::license::Timestamp;
 pub struct Activity {
     /// Since when it is inactive; `None` while it runs a query.
     pub inactive_since: Option<Timestamp>,
+    /// It is in a transaction.
+    pub in_transaction: bool,
     /// It serves no client: a background or parallel worker.
     pub background_worker: bool,
     /// The database's OID.
@@ -32,7 +34,14 @@ pub fn inactive_since(activities: &HashMap<i32, Activity>, pid: i32, now: Timest
         .unwrap_or(now)
 }
 
-/// What every backend is doing, by process id.
+/// What every backend is doing at this moment, even if the transaction has looked before.
+pub fn activities_now() -> HashMap<i32, Activity> {
+    // SAFETY: drops this process's own copy of the entries.
+    unsafe { pg_sys::pgstat_clear_backend_activity_snapshot() };
+    activities()
+}
+
+/// What every backend is doing, by process id, as it was when the transaction first looked.
 pub fn activities() -> HashMap<i32, Activity> {
     let mut activities = HashMap::new();
     // SAFETY: PostgreSQL copies the entries for this transaction; the pointers are into that copy.
@@ -57,6 +66,7 @@ pub fn activities() -> HashMap<i32, Activity> {
                 entry.st_procpid,
                 Activity {
                     inactive_since: inactive.then_some(entry.st_state_start_timestamp),
+                    in_transaction: entry.st_state != pg_sys::BackendState::STATE_IDLE,
                     background_worker: entry.st_backendType == pg_sys::BackendType::B_BG_WORKER,
                     database: entry.st_databaseid.to_u32(),
                     role: entry.st_userid.to_u32(),

@@ -154,9 +154,19 @@ impl Reader {
     pub fn query<R>(
         &self,
         query: &str,
+        each: impl FnMut(&Row) -> Result<R, ReadError>,
+    ) -> Result<Vec<R>, ReadError> {
+        self.query_with(query, &[], each)
+    }
+
+    /// The rows of a query that is told something.
+    pub fn query_with<R>(
+        &self,
+        query: &str,
+        arguments: &[Argument],
         mut each: impl FnMut(&Row) -> Result<R, ReadError>,
     ) -> Result<Vec<R>, ReadError> {
-        self.run(query, &[])?;
+        self.run(query, arguments)?;
         // SAFETY: SPI is connected as long as there is a Reader; the tuple table lives until
         // SPI_finish.
         unsafe {

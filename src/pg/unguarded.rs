@@ -45,4 +45,16 @@ unsafe extern "C-unwind" {
     pub fn GetDatabaseEncoding() -> c_int;
     pub fn RecoveryInProgress() -> bool;
     pub fn SetLatch(latch: *mut Latch);
+
+    #[cfg_attr(feature = "pg18", link_name = "pqsignal_be")]
+    fn pqsignal(signal: c_int, handler: SignalHandler) -> *mut c_void;
+}
+
+/// What runs when a signal arrives.
+pub type SignalHandler = unsafe extern "C-unwind" fn(c_int);
+
+/// Sets the handler of a signal.
+pub unsafe fn set_signal_handler(signal: c_int, handler: SignalHandler) {
+    // SAFETY: as the caller promises; raises no error.
+    unsafe { pqsignal(signal, handler) };
 }

@@ -20,7 +20,9 @@ use pgrx::bgworkers::{
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
 
+use crate::ending::{bars, idle};
 use crate::lease::expiry;
+use crate::ledger::license::Timestamp;
 use crate::ledger::table::Table;
 use crate::ledger::{Database, Ledger, Viewpoint};
 use crate::licenses::{self, LoadError};
@@ -83,6 +85,10 @@ struct Launcher {
     was_in_recovery: bool,
     lacks_room: bool,
     lacks_workers: bool,
+    /// When a seat may be inactive for too long; `None`: there is no limit.
+    idle_at: Option<Timestamp>,
+    /// The rules for which that holds.
+    idle_by: u64,
 }
 
 impl Launcher {
@@ -106,10 +112,12 @@ impl Launcher {
             if in_recovery {
                 BackgroundWorker::transaction(events::log_all);
             }
+            self.log_off_idle();
             let pause = retry
                 .into_iter()
                 .chain(next_expiry())
                 .chain(events::next_write_in())
+                .chain(self.idle_at.map(idle::until))
                 .min();
             if !BackgroundWorker::wait_latch(pause) {
                 return;
@@ -129,6 +137,16 @@ impl Launcher {
             memory::write(|ledger| ledger.revisit_all());
         }
         memory::write(|ledger| ledger.enforce_line(settings::enforcement()));
+    }
+
+    /// Has seats logged off that are inactive for too long, when one may be, or the rules have changed.
+    fn log_off_idle(&mut self) {
+        let rules = memory::read(|ledger| ledger.head.published).unwrap_or(0);
+        let is_due = self.idle_at.is_some_and(|at| at <= backend::now());
+        if is_due || rules != self.idle_by {
+            self.idle_by = rules;
+            self.idle_at = BackgroundWorker::transaction(idle::log_off);
+        }
     }
 
     /// Notes every database that can be connected to, so that it is visited.
@@ -331,6 +349,9 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
     };
     if known(database).is_some_and(|known| known.ended > 0) {
         expiry::bury(database, VISITOR_PATIENCE);
+    }
+    if bars::are_unstored(database) && !backend::in_recovery() {
+        bars::store(database, VISITOR_PATIENCE);
     }
     if known(database).is_some_and(|known| known.write_at <= backend::now())
         && !backend::in_recovery()

@@ -122,6 +122,7 @@ impl Server {
             licenses: placed(database, rows.licenses, |row, key| row.key = key),
             exemptions: placed(database, rows.exemptions, |row, key| row.key = key),
             counts: vec![],
+            bars: vec![],
             leases_of: rows.leases_of,
             long_names: rows.leases.iter().filter(|l| l.long_name.is_some()).count(),
             leases: rows.leases,
@@ -170,6 +171,7 @@ impl Server {
             standing: rules.judge(session, &mut Catalog),
             enforcement: self.enforcement,
             now: self.now,
+            asked: false,
         }
     }
 

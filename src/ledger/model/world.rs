@@ -393,6 +393,7 @@ impl World {
             Claimed::Held(receipt) => Expected::Held(receipt.remark),
             Claimed::Waits(_) => Expected::Waits,
             Claimed::Denied(denial) => Expected::Denied(denial),
+            Claimed::MayReclaim(_) => panic!("no license of these histories says so"),
             Claimed::TimesUp => {
                 self.end_due_leases();
                 return self.claim(claim, patient);

@@ -1,0 +1,147 @@
+//! Who can't come back for a time: the table `license_bars`, so that it outlasts a crash. Rows are
+//! written by a visitor, since stopping a session is not undone by ROLLBACK; whoever deletes one lifts
+//! the bar.
+
+use std::time::{Duration, Instant};
+
+use pgrx::bgworkers::BackgroundWorker;
+use serde_json::{Value, json};
+
+use crate::lease::rows::host_of;
+use crate::ledger::bar::{Bar, StoredBar};
+use crate::ledger::identity::{Label, Name, Who};
+use crate::ledger::table::Table;
+use crate::memory;
+use crate::pg::error::{self, quoted};
+use crate::pg::table::{Argument, ReadError, Reader, damaged, write_as_part};
+use crate::pg::{backend, catalog};
+
+/// The bars of this database that are in force.
+pub fn read(reader: &Reader, schema: &str) -> Result<Vec<StoredBar>, ReadError> {
+    reader.query(
+        &format!(
+            "SELECT product, usesysid::oid::bigint, client_host, workstation, client_user,
+                    barred_until::timestamptz
+               FROM ONLY {schema}.license_bars WHERE barred_until > now()"
+        ),
+        |row| {
+            let text = |column| Ok(row.text(column)?.unwrap_or_default());
+            let name = |column| {
+                Name::new(text(column)?)
+                    .ok_or_else(|| damaged("a name of license_bars is too long"))
+            };
+            let (host, _) =
+                host_of(&text(3)?).ok_or_else(|| damaged("a host of license_bars is too long"))?;
+            Ok(StoredBar {
+                product: name(1)?,
+                who: Who {
+                    role: row.number(2).unwrap_or(0) as u32,
+                    host,
+                    workstation: name(4)?,
+                    client_user: Label::of(&text(5)?),
+                },
+                until: row.number(6).unwrap_or(0),
+            })
+        },
+    )
+}
+
+/// True where some are to be written for a database.
+pub fn are_unstored(database: u32) -> bool {
+    memory::read(|ledger| ledger.bars_are_stored(database)) == Some(false)
+}
+
+/// Writes what is to be written for this visitor's database, and deletes what is over. Outside a
+/// transaction.
+pub fn store(database: u32, patience: Duration) {
+    let mut bars: Vec<Bar> =
+        Vec::with_capacity(memory::read(|ledger| ledger.bars.len()).unwrap_or(0));
+    memory::read(|ledger| {
+        ledger.each_unstored_bar(database, |bar| {
+            if bars.len() < bars.capacity() {
+                bars.push(*bar);
+            }
+        });
+    });
+    let written =
+        BackgroundWorker::transaction(|| write_as_part(patience, |writer| write(writer, &bars)));
+    match written {
+        Ok(()) => {
+            let numbers: Vec<u64> = bars.iter().map(|bar| bar.number).collect();
+            memory::write(|ledger| ledger.bars_stored(&numbers));
+        }
+        Err(error) => {
+            let name = BackgroundWorker::transaction(|| catalog::database_name(database));
+            error::log(format!(
+                "could not write license_bars of database {}: {}",
+                quoted(&name),
+                error.message
+            ));
+        }
+    }
+}
+
+fn write(writer: &Reader, bars: &[Bar]) -> Result<(), ReadError> {
+    let Some(extension) = catalog::extension() else {
+        return Ok(());
+    };
+    let schema = writer.schema_of(extension)?;
+    let rows: Vec<Value> = bars
+        .iter()
+        .filter_map(|bar| {
+            let product = memory::read(|ledger| {
+                let tally = ledger.tallies.get(&bar.tally);
+                tally.map(|tally| tally.product())
+            })??;
+            let host = match bar.host_name.as_str() {
+                "" => bar.who.host.to_string(),
+                name => name.to_owned(),
+            };
+            Some(json!({
+                "product": product.as_str(),
+                "usesysid": bar.who.role,
+                "client_host": host,
+                "workstation": bar.who.workstation.as_str(),
+                "client_user": text_of(&bar.who.client_user),
+                "barred_until": catalog::timestamp_iso(bar.until),
+                "barred_by": catalog::role_name(bar.by),
+                "reason": text_of(&bar.reason),
+            }))
+        })
+        .collect();
+    let rows = Value::Array(rows).to_string();
+    writer.execute(
+        &format!(
+            "INSERT INTO {schema}.license_bars (product, usesysid, client_host, workstation,
+                    client_user, barred_until, barred_by, reason)
+             SELECT product, usesysid, client_host, workstation, client_user, barred_until,
+                    barred_by, reason
+               FROM jsonb_to_recordset($1::jsonb)
+                    AS (product text, usesysid oid, client_host text, workstation text,
+                        client_user text, barred_until timestamptz, barred_by name, reason text)"
+        ),
+        &[Argument::Text(Some(&rows))],
+    )?;
+    writer.execute(
+        &format!("DELETE FROM {schema}.license_bars WHERE barred_until <= now()"),
+        &[],
+    )?;
+    Ok(())
+}
+
+fn text_of(label: &Label) -> Option<String> {
+    label.text().map(str::to_owned)
+}
+
+/// Waits until every bar of a database is a row; false at the deadline. On a standby none can be.
+pub fn await_stored(database: u32, deadline: Instant) -> bool {
+    loop {
+        if !are_unstored(database) {
+            return true;
+        }
+        if Instant::now() >= deadline || backend::in_recovery() {
+            return false;
+        }
+        backend::wait_for_wake(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,123 @@
+//! Logs off seats that are inactive for longer than their license's `idle_timeout`. The launcher looks,
+//! no oftener than anybody can be due.
+
+use std::time::Duration;
+
+use super::{Ender, Inactivity, bid, leases_of};
+use crate::holders::TakenSeat;
+use crate::ledger::event::Leaving;
+use crate::ledger::license::Timestamp;
+use crate::ledger::table::Table;
+use crate::memory;
+use crate::memory::farewell::Why;
+use crate::pg::backend;
+use crate::pg::error::quoted;
+use crate::pg::status;
+
+/// A license with an idle timeout.
+struct Limited {
+    database: u32,
+    tally: u64,
+    product: String,
+    timeout: Timestamp,
+}
+
+/// How soon a seat is looked at again that should have ended, in microseconds.
+const AGAIN_AFTER: Timestamp = 1_000_000;
+
+/// Has the seats logged off that are inactive for too long. When the next one may be; `None` where no
+/// license says so. Within a transaction.
+pub fn log_off() -> Option<Timestamp> {
+    let limited = limited();
+    if limited.is_empty() {
+        return None;
+    }
+    let is_wanted = |tally| limited.iter().any(|license| license.tally == tally);
+    let look = Inactivity::of(is_wanted, status::activities());
+    let mut next = Timestamp::MAX;
+    for seat in look.holders.seats() {
+        let Some((license, timeout)) = timeout_of(&limited, seat) else {
+            continue;
+        };
+        let inactive = look.of_seat(seat);
+        let due = inactive.as_ref().map_or(look.now, |seat| seat.since);
+        let due = due.saturating_add(timeout);
+        if due > look.now {
+            next = next.min(due);
+            continue;
+        }
+        next = next.min(look.now.saturating_add(AGAIN_AFTER));
+        let sessions = Ender::all_of(seat, &look.activities);
+        if sessions.is_empty() {
+            let leases = leases_of(seat);
+            let since = inactive.map_or(0, |seat| seat.since);
+            memory::write(|ledger| {
+                ledger.end_leases(&leases, Leaving::IdleLogOff, since, backend::now())
+            });
+        } else {
+            let text = format!(
+                "Nobody was active at this seat of {} for {}.",
+                quoted(&license.product),
+                spoken(timeout)
+            );
+            bid(&sessions, Why::Idle, &text);
+        }
+    }
+    // Who comes from now on is due no sooner than this.
+    let shortest = limited.iter().map(|license| license.timeout).min()?;
+    Some(next.min(look.now.saturating_add(shortest)))
+}
+
+fn limited() -> Vec<Limited> {
+    let licenses = memory::read(|ledger| ledger.licenses.len()).unwrap_or(0);
+    let mut rows = Vec::with_capacity(licenses);
+    memory::read(|ledger| {
+        ledger.licenses.each(|license| {
+            if license.idle_timeout.is_some() && rows.len() < rows.capacity() {
+                rows.push(*license);
+            }
+        });
+    });
+    rows.iter()
+        .filter_map(|license| {
+            Some(Limited {
+                database: license.key.database,
+                tally: license.tally,
+                product: license.product.to_string(),
+                timeout: license.idle_timeout?,
+            })
+        })
+        .collect()
+}
+
+/// The longest timeout of all databases in which a seat is held; `None` where one of them has none.
+fn timeout_of<'a>(limited: &'a [Limited], seat: TakenSeat) -> Option<(&'a Limited, Timestamp)> {
+    let mut longest: Option<&Limited> = None;
+    for holder in seat.holders() {
+        let license = limited
+            .iter()
+            .find(|license| license.tally == seat.tally && license.database == holder.database())?;
+        if longest.is_none_or(|longest| license.timeout > longest.timeout) {
+            longest = Some(license);
+        }
+    }
+    longest.map(|license| (license, license.timeout))
+}
+
+/// A time in words: in whole units, the largest that fits.
+pub(super) fn spoken(time: Timestamp) -> String {
+    let seconds = time / 1_000_000;
+    let (count, unit) = match seconds {
+        s if s >= 3_600 && s % 3_600 == 0 => (s / 3_600, "hour"),
+        s if s >= 60 && s % 60 == 0 => (s / 60, "minute"),
+        s => (s, "second"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {unit}{plural}")
+}
+
+/// How long until a moment.
+pub fn until(at: Timestamp) -> Duration {
+    let left = at.saturating_sub(backend::now()).max(0);
+    Duration::from_micros(left.unsigned_abs())
+}

@@ -1,0 +1,129 @@
+//! Ending those who hold a seat: stopped by an administrator, logged off for inactivity, or to give way
+//! to somebody who would be denied.
+//!
+//! * [`bars`]: who can't come back for a time, in the table `license_bars`
+//! * [`idle`]: logs off seats that are inactive for too long
+//! * [`reclaim`]: has idle seats give way
+//! * [`session`]: how a session ends, decided by itself
+//! * [`stop`]: "stop session"
+
+pub mod bars;
+pub mod idle;
+pub mod reclaim;
+pub mod session;
+pub mod stop;
+
+use std::collections::{HashMap, HashSet};
+
+use crate::holders::{Holders, TakenSeat};
+use crate::ledger::hold::LeaseId;
+use crate::ledger::license::Timestamp;
+use crate::ledger::session::Kind;
+use crate::memory;
+use crate::memory::farewell::{self, Why};
+use crate::pg::backend;
+use crate::pg::status::Activity;
+
+/// A session that is to end.
+#[derive(Clone, Copy)]
+struct Ender {
+    place: usize,
+    number: u64,
+    pid: i32,
+    inactive_since: Timestamp,
+}
+
+impl Ender {
+    /// The sessions that hold a seat, each once.
+    fn all_of(seat: TakenSeat, activities: &HashMap<i32, Activity>) -> Vec<Ender> {
+        let mut all: Vec<Ender> = Vec::new();
+        for (place, session) in seat.holders().filter_map(|holder| holder.placed_session()) {
+            if all.iter().all(|ender| ender.number != session.number) {
+                let activity = activities.get(&session.pid);
+                all.push(Ender {
+                    place,
+                    number: session.number,
+                    pid: session.pid,
+                    inactive_since: activity.and_then(|a| a.inactive_since).unwrap_or(0),
+                });
+            }
+        }
+        all
+    }
+}
+
+/// Tells sessions to end, and why. Those that have ended meanwhile are left alone: under the ledger's
+/// lock none can go away, so that no signal goes to a process that is somebody else's by now.
+fn bid(sessions: &[Ender], why: Why, text: &str) {
+    memory::write(|ledger| {
+        for ender in sessions {
+            let there = ledger.sessions.get(ender.place);
+            if there.is_some_and(|session| session.number == ender.number) {
+                farewell::bid(ender.place, ender.pid, why, ender.inactive_since, text);
+                backend::signal_farewell(ender.pid, why == Why::Stopped);
+            }
+        }
+    });
+}
+
+/// The leases among those who hold a seat.
+fn leases_of(seat: TakenSeat) -> Vec<LeaseId> {
+    seat.holders()
+        .filter_map(|holder| holder.hold)
+        .filter(|hold| hold.kind() == Kind::Lease)
+        .map(|hold| hold.key.lease_id())
+        .collect()
+}
+
+/// Who is inactive, as it was at one moment.
+struct Inactivity {
+    holders: Holders,
+    activities: HashMap<i32, Activity>,
+    /// The leases that are lent to transactions.
+    lent: HashSet<LeaseId>,
+    now: Timestamp,
+}
+
+/// Since when a seat is inactive, and whether any of its sessions is in a transaction.
+struct Inactive {
+    since: Timestamp,
+    in_transaction: bool,
+}
+
+impl Inactivity {
+    /// Looks at the seats of these tallies.
+    fn of(is_wanted: impl Fn(u64) -> bool, activities: HashMap<i32, Activity>) -> Inactivity {
+        let now = backend::now();
+        let holders = Holders::of(is_wanted);
+        let lent = holders.lent().collect();
+        Inactivity {
+            holders,
+            activities,
+            lent,
+            now,
+        }
+    }
+
+    /// `None` for a seat that nobody may take away: somebody is active there, or a superuser.
+    fn of_seat(&self, seat: TakenSeat) -> Option<Inactive> {
+        let mut inactive = Inactive {
+            since: Timestamp::MIN,
+            in_transaction: false,
+        };
+        for holder in seat.holders() {
+            let since = match (holder.session, holder.hold) {
+                (Some(session), _) if session.superuser => return None,
+                (Some(session), _) => {
+                    let activity = self.activities.get(&session.pid)?;
+                    inactive.in_transaction |= activity.in_transaction;
+                    activity.inactive_since?
+                }
+                (None, Some(lease)) if lease.pending => return None,
+                (None, Some(lease)) if self.lent.contains(&lease.key.lease_id()) => return None,
+                (None, lease) => lease?.since(),
+            };
+            inactive.since = inactive.since.max(since);
+        }
+        (inactive.since != Timestamp::MIN).then_some(inactive)
+    }
+}

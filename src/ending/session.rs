@@ -1,0 +1,185 @@
+//! How a session ends that holds a seat: it decides itself.
+//!
+//! Whoever wants it to end writes why into its farewell (see [`crate::memory::farewell`]) and sends
+//! SIGUSR2, which PostgreSQL ignores in client backends. The handler of that signal ends a session that
+//! an administrator stops as SIGTERM does. For inactivity it ends the session only when its own status
+//! says that it has been inactive since it was looked at: a query that has begun is never ended, and one
+//! that arrives in that instant is refused before it starts, as with PostgreSQL's own idle timeouts.
+//!
+//! What the client reads is put in while PostgreSQL makes its last report: as well as can be, since no
+//! other way is open to an extension. SQLSTATEs are PostgreSQL's own.
+#![allow(
+    unsafe_code,
+    reason = "a signal handler and a hook of PostgreSQL's reports"
+)]
+
+use std::cell::Cell;
+use std::ffi::{CString, c_int};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use crate::ledger::event::Leaving;
+use crate::memory::farewell::{self, Farewell, Why};
+use crate::pg::backend;
+use crate::pg::encoding::is_the_same_in_utf8;
+use crate::pg::unguarded;
+
+/// Why this session ends, if one of us has ended it.
+static ENDS: AtomicU8 = AtomicU8::new(0);
+
+thread_local! {
+    static PREVIOUS_HOOK: Cell<pg_sys::emit_log_hook_type> = const { Cell::new(None) };
+}
+
+/// Installs the hook, in the postmaster.
+pub fn install() {
+    // SAFETY: called once from _PG_init, while the library is preloaded.
+    unsafe {
+        PREVIOUS_HOOK.set(pg_sys::emit_log_hook);
+        pg_sys::emit_log_hook = Some(on_report);
+    }
+}
+
+/// From now on this backend listens to who wants it to end.
+pub fn listen() {
+    // SAFETY: client backends ignore this signal; the handler does what handlers may.
+    unsafe { unguarded::set_signal_handler(pg_sys::SIGUSR2 as c_int, on_signal) };
+}
+
+/// Why this session leaves its seats.
+pub fn leaving() -> Leaving {
+    match ENDS.load(Relaxed) {
+        ends if ends == Why::Stopped as u8 => Leaving::Termination,
+        ends if ends == Why::Idle as u8 => Leaving::IdleLogOff,
+        ends if ends == Why::Reclaimed as u8 => Leaving::Reclaim,
+        _ => Leaving::Logout,
+    }
+}
+
+fn own_farewell() -> Option<(&'static Farewell, Why)> {
+    let farewell = farewell::at(backend::place())?;
+    // SAFETY: a plain global of this process.
+    let why = farewell.why(unsafe { pg_sys::MyProcPid })?;
+    Some((farewell, why))
+}
+
+unsafe extern "C-unwind" {
+    /// PostgreSQL's handler that ends a process at its next safe moment.
+    fn die(signal: c_int);
+}
+
+/// Runs at any moment: only atomics, this process's own status, and what PostgreSQL's own handlers do.
+unsafe extern "C-unwind" fn on_signal(_signal: c_int) {
+    let Some((farewell, why)) = own_farewell() else {
+        return;
+    };
+    if why == Why::Stopped {
+        ENDS.store(why as u8, Relaxed);
+        // SAFETY: as the handler of SIGTERM.
+        unsafe { die(pg_sys::SIGTERM as c_int) };
+        return;
+    }
+    if !is_inactive_since(farewell.inactive_since(), why == Why::Idle) {
+        farewell.refuse();
+        return;
+    }
+    ENDS.store(why as u8, Relaxed);
+    // SAFETY: as PostgreSQL's handler of its own idle timeout, which is in force from now on.
+    unsafe {
+        pg_sys::IdleSessionTimeout = pg_sys::IdleSessionTimeout.max(1);
+        pg_sys::IdleSessionTimeoutPending = 1;
+        pg_sys::InterruptPending = 1;
+        unguarded::SetLatch(pg_sys::MyLatch);
+    }
+}
+
+/// Whether this session has been inactive ever since, as its own status says.
+fn is_inactive_since(since: i64, also_in_transaction: bool) -> bool {
+    use pg_sys::BackendState::{
+        STATE_IDLE, STATE_IDLEINTRANSACTION, STATE_IDLEINTRANSACTION_ABORTED,
+    };
+    // SAFETY: this process's own status, which it may be just changing: then the count is odd.
+    unsafe {
+        let Some(status) = pg_sys::MyBEEntry.as_ref() else {
+            return false;
+        };
+        let state = status.st_state;
+        status.st_changecount % 2 == 0
+            && status.st_state_start_timestamp == since
+            && (state == STATE_IDLE
+                || also_in_transaction
+                    && (state == STATE_IDLEINTRANSACTION
+                        || state == STATE_IDLEINTRANSACTION_ABORTED))
+    }
+}
+
+/// Called for every report that goes to the server log.
+unsafe extern "C-unwind" fn on_report(report: *mut pg_sys::ErrorData) {
+    // SAFETY: the report that is being made.
+    unsafe { put_in_why(&mut *report) };
+    if let Some(previous) = PREVIOUS_HOOK.get() {
+        // SAFETY: the hook that was there before, with the argument that we were given.
+        unsafe { previous(report) };
+    }
+}
+
+/// An SQLSTATE as PostgreSQL packs it.
+fn sqlstate(code: [u8; 5]) -> c_int {
+    let packed =
+        |sum: c_int, letter: &u8| (sum << 6) + c_int::from(letter.wrapping_sub(b'0') & 0x3f);
+    code.iter().rev().fold(0, packed)
+}
+
+/// Tells a session that one of us ends why it ends. All else is left as it is.
+unsafe fn put_in_why(report: &mut pg_sys::ErrorData) {
+    if report.elevel != PgLogLevel::FATAL as c_int {
+        return;
+    }
+    let Some((farewell, why)) = own_farewell() else {
+        return;
+    };
+    let code = match why {
+        Why::Stopped => sqlstate(*b"57P01"),
+        Why::Idle | Why::Reclaimed => sqlstate(*b"57P05"),
+    };
+    if report.sqlerrcode != code {
+        return;
+    }
+    let (message, hint, reason) = match why {
+        Why::Stopped => (
+            c"session was stopped by an administrator",
+            c"Ask the administrator; log in again when you may.",
+            c"license_stopped",
+        ),
+        Why::Idle => (
+            c"logged off for inactivity",
+            c"Log in again to go on.",
+            c"license_idle",
+        ),
+        Why::Reclaimed => (
+            c"logged off for inactivity",
+            c"Log in again as soon as a seat is free.",
+            c"license_reclaimed",
+        ),
+    };
+    // Outside a transaction no encoding can be converted.
+    let mut detail = farewell.text();
+    if !is_the_same_in_utf8(detail.as_bytes()) {
+        detail = detail.replace(|letter: char| !letter.is_ascii(), "?");
+    }
+    let detail = CString::new(detail).unwrap_or_default();
+    // SAFETY: copies in the report's own memory, which lasts as long as it.
+    unsafe {
+        let copy = |text: &std::ffi::CStr| {
+            pg_sys::MemoryContextStrdup(report.assoc_context, text.as_ptr())
+        };
+        report.message = copy(message);
+        if !detail.is_empty() {
+            report.detail = copy(&detail);
+        }
+        report.hint = copy(hint);
+        report.constraint_name = copy(reason);
+    }
+}

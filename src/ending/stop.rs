@@ -1,0 +1,135 @@
+//! "Stop session": ends every session and lease of a seat as one act.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::{Ender, bars, bid, leases_of};
+use crate::holders::Holders;
+use crate::ledger::ending::{Stop, Stopping};
+use crate::ledger::event::Leaving;
+use crate::ledger::license::Timestamp;
+use crate::ledger::session::SeatKey;
+use crate::memory;
+use crate::memory::farewell::Why;
+use crate::pg::backend;
+
+/// How long an administrator waits for those who are stopped.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often is looked whether they have ended.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// The outcome of a stop.
+pub struct Outcome {
+    /// How many sessions and leases have ended.
+    pub ended: usize,
+    /// Some have not, and keep the seat.
+    pub left: bool,
+    /// The bar is not a row of its table yet.
+    pub bar_unstored: bool,
+}
+
+/// Why a seat can't be stopped.
+pub enum Refusal {
+    /// The session that asks holds it.
+    Own,
+    /// There is no room to note one more who is barred.
+    NoRoom,
+}
+
+/// Ends those who hold a seat of these tallies, and waits for them. `text` is what they are told.
+pub fn stop(stop: &Stop, text: &str, is_wanted: impl Fn(u64) -> bool) -> Result<Outcome, Refusal> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut outcome = Outcome {
+        ended: 0,
+        left: false,
+        bar_unstored: false,
+    };
+    let known = memory::read(|ledger| ledger.key_of_seat(stop.seat)).flatten();
+    if !known.is_some_and(|key| is_wanted(key.tally)) {
+        return Ok(outcome);
+    }
+    if sessions_of(stop.seat, &is_wanted)
+        .iter()
+        .any(|ender| ender.place == backend::place())
+    {
+        return Err(Refusal::Own);
+    }
+    let begun = memory::write(|ledger| ledger.begin_to_end(stop, backend::now()));
+    match begun {
+        Some(Stopping::Begun(key)) => {
+            let ending = Ending {
+                key,
+                number: stop.seat,
+            };
+            outcome.ended = end_holders(stop.seat, text, &is_wanted);
+            outcome.left = !is_free(&key, stop.seat, deadline);
+            drop(ending);
+        }
+        Some(Stopping::NoRoom) => return Err(Refusal::NoRoom),
+        Some(Stopping::Gone) | None => {}
+    }
+    if outcome.left {
+        let left = sessions_of(stop.seat, &is_wanted).len();
+        outcome.ended = outcome.ended.saturating_sub(left);
+    }
+    if stop.barred_until > Timestamp::MIN && begun.is_some() {
+        outcome.bar_unstored = !bars::await_stored(stop.database, deadline);
+    }
+    Ok(outcome)
+}
+
+/// A seat is being ended, until this is dropped: also by a cancel.
+struct Ending {
+    key: SeatKey,
+    number: u64,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        memory::write(|ledger| ledger.stop_ending(&self.key, self.number));
+    }
+}
+
+/// Tells those who hold the seat to end; how many they are. Nobody joins them meanwhile. Superusers are
+/// never ended.
+fn end_holders(number: u64, text: &str, is_wanted: &impl Fn(u64) -> bool) -> usize {
+    let holders = Holders::of(is_wanted);
+    let Some(seat) = holders.seats().find(|seat| seat.number == number) else {
+        return 0;
+    };
+    let superusers: Vec<u64> = seat
+        .holders()
+        .filter_map(|holder| holder.session)
+        .filter(|session| session.superuser)
+        .map(|session| session.number)
+        .collect();
+    let mut sessions = Ender::all_of(seat, &HashMap::new());
+    sessions.retain(|ender| !superusers.contains(&ender.number));
+    bid(&sessions, Why::Stopped, text);
+    let leases = leases_of(seat);
+    let ended = memory::write(|ledger| {
+        ledger.end_leases(
+            &leases,
+            Leaving::Termination,
+            Timestamp::MAX,
+            backend::now(),
+        )
+    });
+    sessions.len() + ended.unwrap_or(0)
+}
+
+fn sessions_of(number: u64, is_wanted: &impl Fn(u64) -> bool) -> Vec<Ender> {
+    let holders = Holders::of(is_wanted);
+    let seat = holders.seats().find(|seat| seat.number == number);
+    seat.map_or(Vec::new(), |seat| Ender::all_of(seat, &HashMap::new()))
+}
+
+fn is_free(key: &SeatKey, number: u64, deadline: Instant) -> bool {
+    loop {
+        match memory::read(|ledger| ledger.is_held(key, number)) {
+            Some(true) if Instant::now() < deadline => backend::wait_for_wake(LOOK),
+            held => return held != Some(true),
+        }
+    }
+}

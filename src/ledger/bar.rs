@@ -1,0 +1,131 @@
+//! Identities that an administrator has barred for a time.
+
+use super::Ledger;
+use super::identity::{Identity, Label, Name, Who};
+use super::license::{CountedBy, Timestamp};
+use super::session::Claimant;
+use super::table::{Table, Tables, entry};
+
+/// Somebody who can't have a seat for a time.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Bar {
+    /// Its own number.
+    pub number: u64,
+    /// The OID of the database that keeps it.
+    pub database: u32,
+    /// The tally of the product.
+    pub tally: u64,
+    /// Who: compared as the tally counts.
+    pub who: Who,
+    /// The name of a lease's host that is no address, or empty.
+    pub host_name: Name,
+    /// The OID of the role that wished it.
+    pub by: u32,
+    /// Why, or empty.
+    pub reason: Label,
+    /// Until when.
+    pub until: Timestamp,
+    /// It is a row of the database's table, and lasts.
+    pub stored: bool,
+}
+
+entry!(Bar, number: u64);
+
+/// A row of `license_bars`.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredBar {
+    /// The product.
+    pub product: Name,
+    /// Who.
+    pub who: Who,
+    /// Until when.
+    pub until: Timestamp,
+}
+
+impl<T: Tables> Ledger<'_, T> {
+    /// Bars somebody. False when there is no room for it.
+    pub(super) fn bar(&mut self, bar: Bar, now: Timestamp) -> bool {
+        self.bars.retain(|bar| bar.until > now);
+        self.head.numbers += 1;
+        let number = self.head.numbers;
+        self.bars.put(Bar { number, ..bar }).is_some()
+    }
+
+    /// Until when a claimant is barred, if it is.
+    pub(super) fn barred_until(&self, claimant: &Claimant, now: Timestamp) -> Option<Timestamp> {
+        if self.bars.is_empty() {
+            return None;
+        }
+        let rule = match self.tallies.get(&claimant.tally)?.counted_by {
+            // A connection does not come back: its user does.
+            CountedBy::Session => CountedBy::UserHost,
+            rule => rule,
+        };
+        let identity = Identity::of(rule, &claimant.who, 0);
+        let mut until: Option<Timestamp> = None;
+        self.bars.each(|bar| {
+            if bar.tally == claimant.tally
+                && bar.until > now
+                && Identity::of(rule, &bar.who, 0) == identity
+            {
+                until = until.max(Some(bar.until));
+            }
+        });
+        until
+    }
+
+    /// Shows the bars of a database that are not yet rows of its table.
+    pub fn each_unstored_bar(&self, database: u32, mut see: impl FnMut(&Bar)) {
+        self.bars.each(|bar| {
+            if bar.database == database && !bar.stored {
+                see(bar);
+            }
+        });
+    }
+
+    /// A database has no bar that is not a row of its table.
+    pub fn bars_are_stored(&self, database: u32) -> bool {
+        let mut all = true;
+        self.each_unstored_bar(database, |_| all = false);
+        all
+    }
+
+    /// These bars are rows now.
+    pub fn bars_stored(&mut self, numbers: &[u64]) {
+        for number in numbers {
+            if let Some(bar) = self.bars.get_mut(number) {
+                bar.stored = true;
+            }
+        }
+    }
+
+    /// Puts a database's rows in force, in the place of the former ones.
+    pub(super) fn put_bars(
+        &mut self,
+        database: u32,
+        rows: &[StoredBar],
+        tally_of: impl Fn(&Name) -> Option<u64>,
+        now: Timestamp,
+    ) {
+        self.bars
+            .retain(|bar| bar.database != database || !bar.stored);
+        for row in rows {
+            let Some(tally) = tally_of(&row.product) else {
+                continue;
+            };
+            let bar = Bar {
+                number: 0,
+                database,
+                tally,
+                who: row.who,
+                host_name: Name::EMPTY,
+                by: 0,
+                reason: Label::EMPTY,
+                until: row.until,
+                stored: true,
+            };
+            self.bar(bar, now);
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Seats that are taken away from their holders: an administrator stops them, they are inactive for too
+//! long, or they give way to somebody who would be denied.
+//!
+//! The ledger says who is to end, and what becomes of the seat. Whether a session really ends it
+//! decides itself; a lease ends here.
+
+use super::Ledger;
+use super::bar::Bar;
+use super::event::{Event, Happened, Leaving};
+use super::hold::LeaseId;
+use super::identity::{Label, Name, Text, Who};
+use super::license::Timestamp;
+use super::session::{Kind, Promise, SeatKey};
+use super::table::{Table, Tables};
+
+/// An administrator's wish to end all that holds a seat.
+#[derive(Clone, Copy, Debug)]
+pub struct Stop {
+    /// The seat's number.
+    pub seat: u64,
+    /// The database in which it was wished.
+    pub database: u32,
+    /// The OID of the role that wished it.
+    pub by: u32,
+    /// Why, or empty.
+    pub reason: Label,
+    /// The reason, where the label has no room for it.
+    pub long_reason: Option<Text<512>>,
+    /// Until when whoever has the seat can't come back; 0: they can at once.
+    pub barred_until: Timestamp,
+}
+
+/// What became of a wish to stop a seat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stopping {
+    /// From now on nobody joins it.
+    Begun(SeatKey),
+    /// It is free.
+    Gone,
+    /// There is no room to note for how long its holder is barred.
+    NoRoom,
+}
+
+/// What a newcomer may hope of a seat that was asked to give way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hope {
+    /// There is a seat for the newcomer.
+    Fulfilled,
+    /// Its holders have not left yet.
+    Open,
+    /// It will not be free.
+    Gone,
+}
+
+impl<T: Tables> Ledger<'_, T> {
+    /// The key of the seat with this number; a pass over all seats.
+    pub fn key_of_seat(&self, number: u64) -> Option<SeatKey> {
+        let mut found = None;
+        self.seats.each(|seat| {
+            if seat.number == number {
+                found = Some(seat.key);
+            }
+        });
+        found
+    }
+
+    /// Begins to end a seat: nobody joins it until it is free, or [`Ledger::stop_ending`].
+    pub fn begin_to_end(&mut self, stop: &Stop, now: Timestamp) -> Stopping {
+        let key = self.key_of_seat(stop.seat);
+        let Some(seat) = key.and_then(|key| self.seats.get(&key).copied()) else {
+            return Stopping::Gone;
+        };
+        let holder = self.event_of_holder(&seat.key, seat.number, stop.database);
+        if stop.barred_until > now {
+            let of_lease = holder.kind == Some(Kind::Lease);
+            let workstation = holder.who.workstation;
+            let (workstation, host_name) = if of_lease {
+                (Name::EMPTY, workstation)
+            } else {
+                (workstation, Name::EMPTY)
+            };
+            let bar = Bar {
+                number: 0,
+                database: stop.database,
+                tally: seat.key.tally,
+                who: Who {
+                    workstation,
+                    ..holder.who
+                },
+                host_name,
+                by: stop.by,
+                reason: stop.reason,
+                until: stop.barred_until,
+                stored: false,
+            };
+            if !self.bar(bar, now) {
+                return Stopping::NoRoom;
+            }
+            self.write_now(stop.database, now);
+        }
+        if !seat.is_held() {
+            // It lingered, which ends with it.
+            self.seats.remove(&seat.key);
+            if let Some(tally) = self.tallies.get_mut(&seat.key.tally) {
+                tally.in_use -= 1;
+                tally.lingering -= 1;
+            }
+        } else if let Some(seat) = self.seats.get_mut(&seat.key) {
+            seat.ending = true;
+        }
+        self.keep_text(&stop.reason, stop.long_reason);
+        let event = Event {
+            happened: Happened::Terminated,
+            database: stop.database,
+            in_use: self.in_use(seat.key.tally),
+            until: stop.barred_until,
+            by: stop.by,
+            reason: stop.reason,
+            ..holder
+        };
+        self.note(event, now);
+        super::checkout::drop_long_name::<T>(&mut self.texts, &stop.reason);
+        if seat.is_held() {
+            return Stopping::Begun(seat.key);
+        }
+        self.serve(seat.key.tally, now);
+        Stopping::Gone
+    }
+
+    /// What has not ended by now keeps the seat.
+    pub fn stop_ending(&mut self, key: &SeatKey, number: u64) {
+        if let Some(seat) = self.seats.get_mut(key).filter(|s| s.number == number) {
+            seat.ending = false;
+        }
+    }
+
+    /// True while somebody holds this seat.
+    pub fn is_held(&self, key: &SeatKey, number: u64) -> bool {
+        let seat = self.seats.get(key).filter(|seat| seat.number == number);
+        seat.is_some_and(|seat| seat.is_held())
+    }
+
+    /// An event that tells of one of those who hold a seat, or of its identity where nobody does.
+    fn event_of_holder(&self, key: &SeatKey, number: u64, database: u32) -> Event {
+        let product = self.tallies.get(&key.tally).map(|tally| tally.product);
+        let product = product.unwrap_or(Name::EMPTY);
+        let mut event = Event::of_product(Happened::Terminated, database, product);
+        event.seat = number;
+        event.who.role = key.identity.role;
+        event.who.host = key.identity.host;
+        self.holds.each(|hold| {
+            if hold.seat() == Some(number) {
+                event.who = hold.who;
+                event.kind = Some(hold.kind());
+            }
+        });
+        let mut logins = self.sessions.iter();
+        if let Some(login) = logins.find(|session| session.seat == Some(*key)) {
+            event = Event::of_login(Happened::Terminated, login, product);
+            event.seat = number;
+        }
+        event
+    }
+
+    /// Ends leases whose seat is taken away, but only those that were last extended then, or before.
+    pub fn end_leases(
+        &mut self,
+        leases: &[LeaseId],
+        leaving: Leaving,
+        extended_by: Timestamp,
+        now: Timestamp,
+    ) -> usize {
+        let mut ended = 0;
+        for &id in leases {
+            let lease = self.lease(id).copied();
+            if let Some(lease) = lease.filter(|lease| lease.since() <= extended_by) {
+                self.end_lease(&lease, leaving, now);
+                ended += 1;
+            }
+        }
+        self.serve_all(now);
+        ended
+    }
+
+    /// Asks a seat to give way to whoever is at this place, who was told that idle seats may. False
+    /// when it is somebody else's already, or free.
+    pub fn ask_to_give_way(&mut self, key: &SeatKey, number: u64, at: usize) -> bool {
+        let Some(seat) = self.seats.get_mut(key).filter(|s| s.number == number) else {
+            return false;
+        };
+        if seat.ending || seat.gives_way_to.is_some() || !seat.is_held() {
+            return false;
+        }
+        seat.gives_way_to = Some(at as u32);
+        true
+    }
+
+    /// What whoever is at this place may hope of the seat that was asked to give way.
+    pub fn hope(&self, key: &SeatKey, number: u64, at: usize) -> Hope {
+        let promise = self.sessions.get(at).and_then(|session| session.promise);
+        if promise.is_none_or(|promise| promise.kept) {
+            return Hope::Fulfilled;
+        }
+        let seat = self.seats.get(key).filter(|seat| seat.number == number);
+        if seat.is_some_and(|seat| seat.is_held() && seat.gives_way_to == Some(at as u32)) {
+            Hope::Open
+        } else {
+            Hope::Gone
+        }
+    }
+
+    /// A seat need no longer give way to whoever is at this place.
+    pub fn ask_no_longer(&mut self, key: &SeatKey, number: u64, at: usize) {
+        if let Some(seat) = self.seats.get_mut(key).filter(|s| s.number == number)
+            && seat.gives_way_to == Some(at as u32)
+        {
+            seat.gives_way_to = None;
+        }
+    }
+
+    /// Whoever is at this place may have idle seats give way to it, for a seat of this tally.
+    pub(super) fn promise(&mut self, at: usize, tally: u64) {
+        if let Some(session) = self.sessions.get_mut(at)
+            && session.promise.is_none()
+        {
+            session.promise = Some(Promise { tally, kept: false });
+        }
+    }
+
+    /// A seat was left that gives way to somebody: it is kept for them.
+    pub(super) fn keep_promise(&mut self, tally: u64, at: usize) {
+        if let Some(session) = self.sessions.get_mut(at)
+            && let Some(promise) = &mut session.promise
+            && promise.tally == tally
+            && !promise.kept
+            && let Some(tally) = self.tallies.get_mut(&tally)
+        {
+            promise.kept = true;
+            tally.promised += 1;
+            self.head.ring = true;
+        }
+    }
+
+    /// Whoever is at this place has a seat, or needs none any more. The tally in which one is free
+    /// now that was kept.
+    pub(super) fn take_promise(&mut self, at: usize) -> Option<u64> {
+        let promise = self.sessions.get_mut(at)?.promise.take()?;
+        if !promise.kept {
+            return None;
+        }
+        let tally = self.tallies.get_mut(&promise.tally)?;
+        tally.promised -= 1;
+        Some(promise.tally)
+    }
+
+    /// The same; a seat that was kept goes to somebody else.
+    pub fn drop_promise(&mut self, at: usize, now: Timestamp) {
+        if let Some(tally) = self.take_promise(at) {
+            self.serve(tally, now);
+        }
+    }
+
+    /// How many seats of a tally are kept for others than whoever is at this place.
+    pub(super) fn promised_to_others(&self, tally: u64, at: usize) -> i64 {
+        let Some(all) = self.tallies.get(&tally).map(|tally| tally.promised) else {
+            return 0;
+        };
+        let promise = self.sessions.get(at).and_then(|session| session.promise);
+        let own = promise.is_some_and(|promise| promise.kept && promise.tally == tally);
+        all - i64::from(own)
+    }
+}

@@ -1,0 +1,110 @@
+//! What sessions are told that are to end: a place for each, beside the ledger.
+//!
+//! Written under the ledger's exclusive lock, before the session is sent a signal; read by that
+//! session alone, in a signal handler and while it writes its last report, where nothing can be
+//! waited for: so all of it is atomic. It says whose it is, because a place is used again.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8};
+
+use super::attached;
+use crate::ledger::license::Timestamp;
+
+/// Why a session is to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Why {
+    /// An administrator stopped it.
+    Stopped = 1,
+    /// It has been inactive for too long.
+    Idle = 2,
+    /// It is inactive, and its seat gives way to somebody else.
+    Reclaimed = 3,
+}
+
+/// The longest text, in bytes.
+const TEXT_MAX: usize = 320;
+
+/// What a session is told.
+pub struct Farewell {
+    /// The session's process; 0: nobody's.
+    pid: AtomicI32,
+    why: AtomicU8,
+    /// It has looked, and won't end.
+    refused: AtomicU8,
+    /// Since when it was seen to be inactive.
+    inactive_since: AtomicI64,
+    text: [AtomicU8; TEXT_MAX],
+}
+
+impl Farewell {
+    /// Nobody is told anything.
+    pub(super) const fn none() -> Farewell {
+        Farewell {
+            pid: AtomicI32::new(0),
+            why: AtomicU8::new(0),
+            refused: AtomicU8::new(0),
+            inactive_since: AtomicI64::new(0),
+            text: [const { AtomicU8::new(0) }; TEXT_MAX],
+        }
+    }
+
+    /// Why the process with this id is to end, if it is.
+    pub fn why(&self, pid: i32) -> Option<Why> {
+        if self.pid.load(Acquire) != pid {
+            return None;
+        }
+        [Why::Stopped, Why::Idle, Why::Reclaimed]
+            .into_iter()
+            .find(|why| *why as u8 == self.why.load(Relaxed))
+    }
+
+    /// Since when it was seen to be inactive.
+    pub fn inactive_since(&self) -> Timestamp {
+        self.inactive_since.load(Relaxed)
+    }
+
+    /// It won't end.
+    pub fn refuse(&self) {
+        self.refused.store(1, Release);
+    }
+
+    /// What it is told, in UTF-8.
+    pub fn text(&self) -> String {
+        let bytes = self.text.iter().map(|byte| byte.load(Relaxed));
+        let bytes: Vec<u8> = bytes.take_while(|&byte| byte != 0).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// The farewell of the backend at a place.
+pub fn at(place: usize) -> Option<&'static Farewell> {
+    let attached = attached().filter(|attached| place < attached.places)?;
+    // SAFETY: as many as there are places, made with the ledger and there as long as it is.
+    Some(unsafe { &*attached.farewells.add(place) })
+}
+
+/// Notes why the session at a place is to end, unless it was told before that it is stopped. Only
+/// under the ledger's exclusive lock.
+pub fn bid(place: usize, pid: i32, why: Why, inactive_since: Timestamp, text: &str) {
+    let Some(farewell) = at(place) else { return };
+    if farewell.why(pid) == Some(Why::Stopped) {
+        return;
+    }
+    farewell.pid.store(0, Release);
+    farewell.why.store(why as u8, Relaxed);
+    farewell.refused.store(0, Relaxed);
+    farewell.inactive_since.store(inactive_since, Relaxed);
+    let end = text.floor_char_boundary(TEXT_MAX - 1);
+    let bytes = text.bytes().take(end).chain(std::iter::repeat(0));
+    for (to, from) in farewell.text.iter().zip(bytes) {
+        to.store(from, Relaxed);
+    }
+    farewell.pid.store(pid, Release);
+}
+
+/// True when the session with this process at a place was asked, and won't end.
+pub fn has_refused(place: usize, pid: i32) -> bool {
+    at(place)
+        .is_some_and(|farewell| farewell.why(pid).is_some() && farewell.refused.load(Acquire) != 0)
+}
