@@ -7,6 +7,7 @@
 //! # Layout
 //!
 //! * [`ledger`]: who holds which seat, and who may have one: every decision, without PostgreSQL
+//! * [`silence`]: how soon a client that is cut off is given up, without PostgreSQL
 //! * `checkout`: seats that applications take themselves, and the line for them
 //! * `denial`: what a denied user is told
 //! * `ending`: ending those who hold a seat: stopped, idle, or to give way
@@ -21,10 +22,11 @@
 //! * `pg`: what we need of PostgreSQL, as safe calls
 //! * `settings`: `pg_seats.*`
 //!
-//! The tables, views and privileges are in `sql/`. Without a `pgNN` feature the crate is the ledger
-//! alone.
+//! The tables, views and privileges are in `sql/`. Without a `pgNN` feature the crate is what needs
+//! no PostgreSQL alone.
 
 pub mod ledger;
+pub mod silence;
 
 #[cfg(feature = "pgrx")]
 mod api;

@@ -5,6 +5,7 @@
 )]
 
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::io::Write;
 use std::time::Duration;
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
@@ -13,7 +14,8 @@ use pgrx::pg_sys;
 use crate::ledger::identity::NAME_MAX;
 use crate::ledger::license;
 use crate::pg::encoding::is_proper_text;
-use crate::pg::unguarded;
+use crate::pg::{backend, unguarded};
+use crate::silence::{CHECK_INTERVAL, Keepalives};
 
 /// `pg_seats.enforcement`.
 #[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
@@ -42,6 +44,7 @@ static LOAD_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static EVENT_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(400 * 24 * 60);
 static DENIAL_DETAIL: GucSetting<DenialDetail> =
     GucSetting::<DenialDetail>::new(DenialDetail::Holders);
+static DEAD_CLIENT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 static WORKSTATION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
 /// Defines the settings, while the library is preloaded.
@@ -99,6 +102,16 @@ pub fn define() {
         &DENIAL_DETAIL,
         GucContext::Sighup,
         GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_seats.dead_client_timeout",
+        c"How long a client that is cut off keeps its seat.",
+        c"Logins from then on get keepalive settings by it. 0 leaves them the system's own.",
+        &DEAD_CLIENT_TIMEOUT,
+        0,
+        3_600_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
     );
     // SAFETY: the hook is guarded and matches the type of the setting.
     unsafe {
@@ -190,14 +203,37 @@ unsafe extern "C-unwind" fn check_workstation(
     false
 }
 
-/// Gives a session's connection the settings by which the server notices soon that its client is
-/// gone, at the lowest precedence: a value of the client or administrator wins.
-pub fn notice_dead_client() {
+/// Has the server notice soon that a session's client is gone also in the middle of a query.
+pub fn notice_killed_client() {
+    set_default(c"client_connection_check_interval", CHECK_INTERVAL);
+}
+
+/// Has the server notice within `pg_seats.dead_client_timeout` that a session's client is cut off.
+/// Only for a session over TCP.
+pub fn notice_silent_client() {
+    let timeout = DEAD_CLIENT_TIMEOUT.get();
+    if timeout == 0 {
+        return;
+    }
+    let ours = Keepalives::within(timeout);
+    set_default(c"tcp_keepalives_idle", ours.idle);
+    set_default(c"tcp_keepalives_interval", ours.interval);
+    set_default(c"tcp_keepalives_count", ours.count);
+    let user_timeout = ours.user_timeout(backend::keepalives());
+    set_default(c"tcp_user_timeout", user_timeout);
+}
+
+/// Sets a setting of this session at the lowest precedence: a value of the client or administrator
+/// wins.
+fn set_default(name: &CStr, value: i32) {
+    // As many bytes as the longest number and the zero byte at its end.
+    let mut text = [0_u8; 12];
+    let _ = write!(text.as_mut_slice(), "{value}\0");
     // SAFETY: names and values are valid settings of every supported version.
     unsafe {
         unguarded::SetConfigOption(
-            c"client_connection_check_interval".as_ptr(),
-            c"500ms".as_ptr(),
+            name.as_ptr(),
+            text.as_ptr().cast(),
             pg_sys::GucContext::PGC_USERSET,
             pg_sys::GucSource::PGC_S_DYNAMIC_DEFAULT,
         );

@@ -17,6 +17,7 @@ mod connection_facts;
 mod counting;
 mod crash;
 mod databases;
+mod dead_clients;
 mod encodings;
 mod exemptions;
 mod harness;

@@ -42,6 +42,7 @@ use pgrx::prelude::*;
 use crate::denial::{self, Denied};
 use crate::ending::{reclaim, session};
 use crate::lease::expiry;
+use crate::ledger::identity::Host;
 use crate::ledger::rules::Rules;
 use crate::ledger::session::{Exempt, Session, Standing};
 use crate::ledger::{Answer, Judged, Remark};
@@ -118,8 +119,11 @@ fn admit() {
         if let Some(bad) = bad.filter(|_| !session.superuser) {
             denial::bad_workstation(&bad).raise();
         }
-        admit_counted(place, session);
-        settings::notice_dead_client();
+        let counted = admit_counted(place, session);
+        settings::notice_killed_client();
+        if counted && session.address != Host::NONE {
+            settings::notice_silent_client();
+        }
     }
 }
 
@@ -134,7 +138,8 @@ fn admit_uncounted(place: usize, session: Session, exempt: Option<Exempt>) {
     });
 }
 
-fn admit_counted(place: usize, session: Session) {
+/// Admits a session by the rules; false if they exempt it.
+fn admit_counted(place: usize, session: Session) -> bool {
     let mut deadline = Instant::now() + settings::load_timeout();
     let mut asked = false;
     loop {
@@ -142,7 +147,7 @@ fn admit_counted(place: usize, session: Session) {
             Ok(judged) => judged,
             Err(_) if session.superuser => {
                 memory::write(|ledger| ledger.register(place, session, backend::now()));
-                return;
+                return true;
             }
             Err(error) => Denied::Login.not_loaded(session.database, error).raise(),
         };
@@ -166,8 +171,11 @@ fn admit_counted(place: usize, session: Session) {
                 deadline = Instant::now() + settings::load_timeout();
             }
             Some(Answer::Denied(denial)) => Denied::Login.report(&denial).raise(),
-            Some(Answer::Admitted(remark)) => return log(&session, remark),
-            None => return,
+            Some(Answer::Admitted(remark)) => {
+                log(&session, remark);
+                return judged.standing.exempt.is_none();
+            }
+            None => return true,
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::ledger::identity::{Host, Label, NAME_MAX, Name, Who};
 use crate::ledger::license::Timestamp;
 use crate::ledger::session::Session;
 use crate::settings;
+use crate::silence::Keepalives;
 
 /// The head of PostgreSQL's `Port`, up to the last field that we need. pgrx's own binding does not
 /// fit every version. A test compares what is read here with what clients sent.
@@ -272,6 +273,19 @@ pub fn session(workstation: Name) -> Session {
             replication: pg_sys::am_walsender
                 || known && !superuser && pg_sys::has_rolreplication(role),
             ..Session::FREE
+        }
+    }
+}
+
+/// The probes that this backend's connection over TCP is asked by.
+pub fn keepalives() -> Keepalives {
+    // SAFETY: set in every client backend; reads it, and asks the kernel for what it lacks.
+    unsafe {
+        let port = pg_sys::MyProcPort;
+        Keepalives {
+            idle: unguarded::pq_getkeepalivesidle(port),
+            interval: unguarded::pq_getkeepalivesinterval(port),
+            count: unguarded::pq_getkeepalivescount(port),
         }
     }
 }

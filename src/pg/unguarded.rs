@@ -7,7 +7,7 @@ use std::ffi::{c_char, c_int, c_long, c_void};
 
 use pgrx::pg_sys::{
     Datum, GucContext, GucSource, HASH_SEQ_STATUS, HASHACTION, HTAB, LWLock, LWLockMode, Latch,
-    Oid, TimestampTz,
+    Oid, Port, TimestampTz,
 };
 
 unsafe extern "C-unwind" {
@@ -39,6 +39,11 @@ unsafe extern "C-unwind" {
         context: GucContext::Type,
         source: GucSource::Type,
     );
+
+    // Report to the log that the kernel doesn't answer.
+    pub fn pq_getkeepalivesidle(port: *mut Port) -> c_int;
+    pub fn pq_getkeepalivesinterval(port: *mut Port) -> c_int;
+    pub fn pq_getkeepalivescount(port: *mut Port) -> c_int;
 
     pub fn GetAuthenticatedUserId() -> Oid;
     pub fn GetCurrentTimestamp() -> TimestampTz;

@@ -16,13 +16,14 @@ pub struct ClientProcess {
 }
 
 impl ClientProcess {
-    /// psql can't choose its address: from the Unix socket, 127.0.0.1 or ::1.
+    /// psql can't choose its address: from the Unix socket, 127.0.0.1 or ::1, or from the only one
+    /// that a computer of its own has.
     #[track_caller]
     pub(super) fn start(login: &Login) -> Self {
         let config = &login.config;
         let host = match login.addresses {
             None => OsString::from(&login.socket_dir),
-            Some((from, to)) if from == to => to.to_string().into(),
+            Some((from, to)) if from == to || !login.programs.are_local() => to.to_string().into(),
             Some((from, _)) => panic!("a client program can't choose to come from {from}"),
         };
         let mut command = login.programs.client("psql");

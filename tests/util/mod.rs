@@ -4,6 +4,7 @@
 //! - [`Login`] describes one connection and opens it as a [`Session`], or returns the server's refusal as [`Denied`].
 //! - [`Desk`] is a server whose product applications claim; [`Waiter`] stands in line for it.
 //! - [`race`] opens many at once; [`ClientProcess`] is a client program that can be killed.
+//! - [`Lan`] is a network of two computers, with a cable that can be pulled.
 //! - [`Library`] is a client library of another language; [`Pooler`] a PgBouncer before a cluster.
 //! - [`eventually`] is the one way to wait: poll with a deadline.
 //!
@@ -20,6 +21,7 @@ mod cluster;
 mod denied;
 mod desk;
 mod folder;
+mod lan;
 mod library;
 mod licensed;
 mod login;
@@ -38,6 +40,7 @@ pub use client_process::ClientProcess;
 pub use cluster::{Cluster, Stop};
 pub use denied::Denied;
 pub use desk::{Desk, Waiter};
+pub use lan::Lan;
 pub use library::Library;
 pub use licensed::STAFF;
 pub use login::Login;

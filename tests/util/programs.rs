@@ -1,6 +1,7 @@
 //! PostgreSQL's programs: where they are, as whom they run, what came of it.
 
 use std::env;
+use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -17,6 +18,8 @@ const SERVER_USER: &str = "postgres";
 #[derive(Clone, Debug)]
 pub struct Programs {
     bindir: PathBuf,
+    /// The network namespace that they run in, if not this process's own.
+    namespace: Option<String>,
 }
 
 impl Programs {
@@ -29,7 +32,19 @@ impl Programs {
     pub fn in_folder(bindir: impl Into<PathBuf>) -> Self {
         Self {
             bindir: bindir.into(),
+            namespace: None,
         }
+    }
+
+    /// The same programs, run in this network namespace.
+    pub(super) fn inside(mut self, namespace: &str) -> Self {
+        self.namespace = Some(namespace.to_owned());
+        self
+    }
+
+    /// Whether they run in this process's own network.
+    pub(super) fn are_local(&self) -> bool {
+        self.namespace.is_none()
     }
 
     /// The `bin` folder.
@@ -39,7 +54,7 @@ impl Programs {
 
     /// A program run as the user who runs the tests.
     pub fn client(&self, name: &str) -> Command {
-        scrubbed(Command::new(self.bindir.join(name)))
+        self.command(&[], name)
     }
 
     /// A program run as the server's user, who isn't root.
@@ -47,10 +62,22 @@ impl Programs {
         if !geteuid().is_root() {
             return self.client(name);
         }
-        let mut command = Command::new("runuser");
-        command
-            .args(["-u", SERVER_USER, "--"])
-            .arg(self.bindir.join(name));
+        self.command(&["runuser", "-u", SERVER_USER, "--"], name)
+    }
+
+    /// A program that others start: each becomes the next.
+    fn command(&self, starters: &[&str], name: &str) -> Command {
+        let program = self.bindir.join(name);
+        let mut words = starters.to_vec();
+        if let Some(namespace) = &self.namespace {
+            words.splice(..0, ["ip", "netns", "exec", namespace]);
+        }
+        let mut words = words
+            .into_iter()
+            .map(OsStr::new)
+            .chain([program.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
         scrubbed(command)
     }
 
