@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::ledger::hold::{Hold, LeaseId};
 use crate::ledger::identity::{Label, Text};
 use crate::ledger::license::Timestamp;
-use crate::ledger::session::{Kind, SeatIds, Session};
+use crate::ledger::session::{Kind, Seat, SeatIds, Session};
 use crate::ledger::table::Table;
 use crate::memory;
 use crate::pg::catalog;
@@ -23,6 +23,8 @@ pub struct Holders {
     seats: Vec<SeatEntry>,
     /// Those of one seat together, in the order of the seats; the strongest first.
     holders: Vec<HolderEntry>,
+    /// Those that nobody holds.
+    lingering: Vec<Seat>,
 }
 
 /// A seat. There may be a hundred thousand, so what is copied of it is small.
@@ -54,8 +56,9 @@ pub struct TakenSeat<'a> {
     pub tally: u64,
     /// When it was taken.
     pub opened_at: Timestamp,
-    /// The strongest of its holders.
-    pub kind: Kind,
+    /// The strongest of its holders; `None` where it lingers, and nobody holds it.
+    pub kind: Option<Kind>,
+    lingering: Option<&'a Seat>,
 }
 
 /// Who holds a seat.
@@ -81,12 +84,15 @@ impl Holders {
             ids: SeatIds(0),
             seats: Vec::new(),
             holders: Vec::new(),
+            lingering: Vec::new(),
         };
         // Under the lock nothing is allocated: room is made before, until it is enough.
-        while let Some((seats, holds, names)) = memory::read(|ledger| {
+        while let Some((seats, holds, names, lingering)) = memory::read(|ledger| {
             let names = ledger.long_names.len();
-            (ledger.seats.len(), ledger.holds.len(), names)
+            let lingering = ledger.lingering();
+            (ledger.seats.len(), ledger.holds.len(), names, lingering)
         }) {
+            all.lingering.reserve(lingering);
             all.seats.reserve(seats);
             all.holds.reserve(holds);
             all.names.reserve(names);
@@ -112,6 +118,7 @@ impl Holders {
         if self.seats.capacity() < ledger.seats.len()
             || self.holds.capacity() < ledger.holds.len()
             || self.names.capacity() < ledger.long_names.len()
+            || self.lingering.capacity() < ledger.lingering()
             || self.holders.capacity() < ledger.holds.len() + ledger.sessions.len()
         {
             return false;
@@ -119,7 +126,9 @@ impl Holders {
         self.ids = ledger.head.seat_ids;
         self.sessions.extend_from_slice(ledger.sessions);
         ledger.seats.each(|seat| {
-            if is_wanted(seat.key.tally) {
+            if is_wanted(seat.key.tally) && !seat.is_held() {
+                self.lingering.push(*seat);
+            } else if is_wanted(seat.key.tally) {
                 self.seats.push(SeatEntry {
                     number: seat.number,
                     tally: seat.key.tally,
@@ -173,9 +182,24 @@ impl Holders {
                     number: seat.number,
                     tally: seat.tally,
                     opened_at: seat.opened_at,
-                    kind: holders.first()?.kind,
+                    kind: Some(holders.first()?.kind),
+                    lingering: None,
                 })
             })
+    }
+
+    /// The seats that nobody holds any more, and that are taken still.
+    pub fn lingering(&self) -> impl Iterator<Item = TakenSeat<'_>> {
+        self.lingering.iter().map(|seat| TakenSeat {
+            all: self,
+            holders: &[],
+            id: self.ids.of(seat.number),
+            number: seat.number,
+            tally: seat.key.tally,
+            opened_at: seat.opened_at,
+            kind: None,
+            lingering: Some(seat),
+        })
     }
 
     /// The leases that are lent to transactions.
@@ -224,13 +248,22 @@ impl<'a> TakenSeat<'a> {
         self.holders().map(active).max().unwrap_or(now)
     }
 
-    /// When its last lease ends, if no session holds it.
+    /// When its last lease ends, if no session holds it; when it will be free, if nobody does.
     pub fn expires_at(self) -> Option<Timestamp> {
-        if self.kind != Kind::Lease {
+        if let Some(seat) = self.lingering {
+            return Some(seat.lingers_until);
+        }
+        if self.kind != Some(Kind::Lease) {
             return None;
         }
         let ends = self.holders().filter_map(|holder| holder.hold);
         ends.map(|hold| hold.expires_at).max()
+    }
+
+    /// The role and host of whoever may come back to it, where nobody holds it.
+    pub fn lingers_for(self) -> Option<(u32, String)> {
+        let identity = self.lingering?.key.identity;
+        Some((identity.role, identity.host.to_string()))
     }
 
     /// The process ids of the sessions that hold it, each once.

@@ -39,15 +39,16 @@ fn license_active_seats(fcinfo: pg_sys::FunctionCallInfo) {
     let sees_all = catalog::sees_all_sessions();
     let mut names = Names::default();
     let mut rows = Rows::of(fcinfo);
-    for seat in holders.seats() {
-        let mut roles = seat.holders().map(Holder::role);
+    for seat in holders.seats().chain(holders.lingering()) {
+        let (former_role, former_host) = seat.lingers_for().unzip();
+        let mut roles = seat.holders().map(Holder::role).chain(former_role);
         let Some((_, product)) =
             product_of(seat.tally).filter(|_| sees_all || roles.any(|role| names.is_ours(role)))
         else {
             continue;
         };
         let datname = shared(seat, Holder::database).and_then(|it| names.database(it));
-        let role = shared(seat, Holder::role);
+        let role = shared(seat, Holder::role).or(former_role);
         let name_at_login = seat.holders().find_map(Holder::name_at_login);
         let name_now = role
             .filter(|_| name_at_login.is_none())
@@ -60,10 +61,14 @@ fn license_active_seats(fcinfo: pg_sys::FunctionCallInfo) {
                 datname,
                 role.and(name_at_login).map_or(name_now, given_text),
                 shared(seat, Holder::client_user).and_then(given_text),
-                shared(seat, Holder::client_host).and_then(|host| given_text(&host)),
+                shared(seat, Holder::client_host)
+                    .or(former_host)
+                    .and_then(|host| given_text(&host)),
                 shared(seat, Holder::workstation).and_then(given_text),
                 shared(seat, Holder::application_name).and_then(given_text),
-                kinds.get(seat.kind as usize).copied().flatten(),
+                seat.kind
+                    .and_then(|kind| kinds.get(kind as usize).copied())
+                    .flatten(),
                 (pids.len() as i32).into_datum(),
                 if pids.is_empty() {
                     no_pids

@@ -59,7 +59,7 @@ pub fn leaving() -> Leaving {
 }
 
 fn own_farewell() -> Option<(&'static Farewell, Why)> {
-    let farewell = farewell::at(backend::place())?;
+    let farewell = farewell::at(backend::place_if_any()?)?;
     // SAFETY: a plain global of this process.
     let why = farewell.why(unsafe { pg_sys::MyProcPid })?;
     Some((farewell, why))

@@ -137,9 +137,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Notes when the next time of a lease, or of a seat that lingers, is up.
     pub fn note_next_due(&mut self) {
         let mut next = Timestamp::MAX;
-        let mut lingering = 0;
-        self.tallies.each(|tally| lingering += tally.lingering);
-        if lingering > 0 {
+        if self.lingering() > 0 {
             self.seats.each(|seat| {
                 if !seat.is_held() {
                     next = next.min(seat.lingers_until);

@@ -165,14 +165,19 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
+    /// How many seats nobody holds any more that are taken still.
+    pub fn lingering(&self) -> usize {
+        let mut lingering = 0;
+        self.tallies.each(|tally| lingering += tally.lingering);
+        usize::try_from(lingering).unwrap_or(0)
+    }
+
     /// Frees the seats that have lingered as long as they may, or whose product is licensed no longer.
     pub(super) fn end_lingering(&mut self, now: Timestamp) {
-        let Ledger { tallies, seats, .. } = self;
-        let mut lingering = 0;
-        tallies.each(|tally| lingering += tally.lingering);
-        if lingering == 0 {
+        if self.lingering() == 0 {
             return;
         }
+        let Ledger { tallies, seats, .. } = self;
         seats.retain(|seat| {
             if seat.is_held() {
                 return true;

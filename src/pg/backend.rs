@@ -43,6 +43,13 @@ pub struct Port {
     application_name: *mut c_char,
 }
 
+/// This process's place among all backends; `None` in the postmaster, and before there is one.
+pub fn place_if_any() -> Option<usize> {
+    // SAFETY: a plain global of this process.
+    let has_place = unsafe { !pg_sys::MyProc.is_null() };
+    has_place.then(place)
+}
+
 /// This backend's place among all that the server can have, from 0.
 pub fn place() -> usize {
     // SAFETY: only called in backends, which have a PGPROC.
