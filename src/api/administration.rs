@@ -178,6 +178,7 @@ fn license_terminate(
         reason: label,
         long_reason: reason.as_deref().and_then(Text::new),
         barred_until,
+        patient_until: backend::now().saturating_add(stop::PATIENCE.as_micros() as i64),
     };
     let told = match &reason {
         Some(reason) => format!("The reason: {reason}"),

@@ -75,7 +75,7 @@ fn has_given_way(candidate: &Candidate, deadline: Instant) -> bool {
     let Some(key) = key_of(number) else {
         return false;
     };
-    let asks = memory::write(|ledger| ledger.ask_to_give_way(&key, number, at));
+    let asks = memory::write(|ledger| ledger.ask_to_give_way(&key, number, at, backend::now()));
     if asks != Some(true) {
         return false;
     }

@@ -14,7 +14,7 @@ use crate::memory::farewell::Why;
 use crate::pg::backend;
 
 /// How long an administrator waits for those who are stopped.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often is looked whether they have ended.
 const LOOK: Duration = Duration::from_millis(2);

@@ -321,7 +321,7 @@ impl<T: Tables> Ledger<'_, T> {
             return Ok(Remark::None);
         };
         if let Some(seat) = self.seats.get(&key) {
-            return if seat.ending {
+            return if seat.ending_until > now {
                 Err(denial(Cause::Barred { until: None }))
             } else {
                 Ok(Remark::None)

@@ -28,6 +28,9 @@ pub struct Stop {
     pub long_reason: Option<Text<512>>,
     /// Until when whoever has the seat can't come back; 0: they can at once.
     pub barred_until: Timestamp,
+    /// Until when it is waited for, if nobody says before that it is not: whoever stops the seat may be
+    /// ended itself.
+    pub patient_until: Timestamp,
 }
 
 /// What became of a wish to stop a seat.
@@ -106,7 +109,7 @@ impl<T: Tables> Ledger<'_, T> {
                 tally.lingering -= 1;
             }
         } else if let Some(seat) = self.seats.get_mut(&seat.key) {
-            seat.ending = true;
+            seat.ending_until = stop.patient_until;
         }
         self.keep_text(&stop.reason, stop.long_reason);
         let event = Event {
@@ -130,7 +133,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// What has not ended by now keeps the seat.
     pub fn stop_ending(&mut self, key: &SeatKey, number: u64) {
         if let Some(seat) = self.seats.get_mut(key).filter(|s| s.number == number) {
-            seat.ending = false;
+            seat.ending_until = 0;
         }
     }
 
@@ -184,11 +187,22 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Asks a seat to give way to whoever is at this place, who was told that idle seats may. False
     /// when it is somebody else's already, or free.
-    pub fn ask_to_give_way(&mut self, key: &SeatKey, number: u64, at: usize) -> bool {
+    pub fn ask_to_give_way(
+        &mut self,
+        key: &SeatKey,
+        number: u64,
+        at: usize,
+        now: Timestamp,
+    ) -> bool {
         let Some(seat) = self.seats.get_mut(key).filter(|s| s.number == number) else {
             return false;
         };
-        if seat.ending || seat.gives_way_to.is_some() || !seat.is_held() {
+        // Whoever asked before may be gone without a word.
+        let asker = seat
+            .gives_way_to
+            .and_then(|at| self.sessions.get(at as usize));
+        let asked = asker.is_some_and(|asker| asker.promise.is_some_and(|promise| !promise.kept));
+        if asked || seat.ending_until > now || !seat.is_held() {
             return false;
         }
         seat.gives_way_to = Some(at as u32);

@@ -191,8 +191,8 @@ pub struct Seat {
     pub leases: u32,
     /// Until when it stays taken though nobody holds it.
     pub lingers_until: Timestamp,
-    /// Its holders are being ended, and nobody joins them.
-    pub ending: bool,
+    /// Until then its holders are being ended, and nobody joins them; 0: they are not.
+    pub ending_until: Timestamp,
     /// The place of somebody who would be denied, and to whom it gives way.
     pub gives_way_to: Option<u32>,
 }
@@ -229,7 +229,7 @@ impl Seat {
             checkouts: 0,
             leases: 0,
             lingers_until: 0,
-            ending: false,
+            ending_until: 0,
             gives_way_to: None,
         }
     }
