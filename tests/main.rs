@@ -32,6 +32,7 @@ mod pooler;
 mod pools;
 mod races;
 mod readme;
+mod recovery;
 mod release;
 mod restore;
 mod standby;

@@ -10,7 +10,7 @@ use crate::ledger::event::Leaving;
 use crate::ledger::license::Timestamp;
 use crate::ledger::session::SeatKey;
 use crate::memory;
-use crate::memory::farewell::{self, Why};
+use crate::memory::farewell::{self, Answer, Why};
 use crate::pg::{backend, status};
 
 /// How long somebody who would be denied waits for those who are asked, in all.
@@ -42,10 +42,22 @@ pub fn ask(reclaim: Reclaim) {
             return;
         };
         asked.push(candidate.number);
-        if has_given_way(candidate, deadline) {
-            return;
+        match ask_one(candidate, deadline) {
+            Outcome::Stays => {}
+            Outcome::GaveWay | Outcome::StillEnding => return,
         }
     }
+}
+
+/// What became of a seat that was asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It is kept for who asked.
+    GaveWay,
+    /// Its holders keep it.
+    Stays,
+    /// Some of them end, but have not yet: another seat must not be asked.
+    StillEnding,
 }
 
 /// The idle seats, the one that has been so longest first.
@@ -70,16 +82,21 @@ fn candidates(reclaim: Reclaim) -> Vec<Candidate> {
     candidates
 }
 
-fn has_given_way(candidate: &Candidate, deadline: Instant) -> bool {
+fn ask_one(candidate: &Candidate, deadline: Instant) -> Outcome {
     let (at, number) = (backend::place(), candidate.number);
     let Some(key) = key_of(number) else {
-        return false;
+        return Outcome::Stays;
     };
     let asks = memory::write(|ledger| ledger.ask_to_give_way(&key, number, at, backend::now()));
     if asks != Some(true) {
-        return false;
+        return Outcome::Stays;
     }
-    let asking = Asking { key, number, at };
+    let asking = Asking {
+        key,
+        number,
+        at,
+        sessions: &candidate.sessions,
+    };
     bid(
         &candidate.sessions,
         Why::Reclaimed,
@@ -89,33 +106,55 @@ fn has_given_way(candidate: &Candidate, deadline: Instant) -> bool {
         let now = backend::now();
         ledger.end_leases(&candidate.leases, Leaving::Reclaim, candidate.since, now);
     });
-    let deadline = deadline.min(Instant::now() + TO_LEAVE);
+    let to_leave = deadline.min(Instant::now() + TO_LEAVE);
+    let mut must_leave = false;
     loop {
         match memory::read(|ledger| ledger.hope(&key, number, at)) {
-            Some(Hope::Fulfilled) => return true,
-            Some(Hope::Open) if Instant::now() < deadline => {}
-            _ => break,
+            Some(Hope::Fulfilled) => return Outcome::GaveWay,
+            Some(Hope::Open) => {}
+            Some(Hope::Gone) | None => return Outcome::Stays,
         }
-        let refused = |ender: &Ender| farewell::has_refused(ender.place, ender.pid);
-        if candidate.sessions.iter().any(refused) {
-            break;
+        if asking.hears(Answer::Stays, farewell::answer_of) {
+            return Outcome::Stays;
+        }
+        let now = Instant::now();
+        if now >= deadline {
+            return Outcome::StillEnding;
+        }
+        if now >= to_leave && !must_leave {
+            // One that has begun to end can't be called back.
+            if !asking.hears(Answer::Ends, farewell::withdraw) {
+                return Outcome::Stays;
+            }
+            must_leave = true;
         }
         backend::wait_for_wake(LOOK);
     }
-    drop(asking);
-    // It may have been left in the last moment.
-    memory::read(|ledger| ledger.hope(&key, number, at)) == Some(Hope::Fulfilled)
 }
 
 /// A seat is asked to give way, until this is dropped: also by a cancel.
-struct Asking {
+struct Asking<'a> {
     key: SeatKey,
     number: u64,
     at: usize,
+    sessions: &'a [Ender],
 }
 
-impl Drop for Asking {
+impl Asking<'_> {
+    /// Whether one of the sessions says this.
+    fn hears(&self, answer: Answer, ask: fn(usize, i32) -> Option<Answer>) -> bool {
+        let mut heard = false;
+        for ender in self.sessions {
+            heard |= ask(ender.place, ender.pid) == Some(answer);
+        }
+        heard
+    }
+}
+
+impl Drop for Asking<'_> {
     fn drop(&mut self) {
+        // Who has not yet begun to end need not.
+        self.hears(Answer::Withdrawn, farewell::withdraw);
         memory::write(|ledger| ledger.ask_no_longer(&self.key, self.number, self.at));
     }
 }

@@ -21,7 +21,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::ledger::event::Leaving;
-use crate::memory::farewell::{self, Farewell, Why};
+use crate::memory::farewell::{self, Answer, Farewell, Why};
 use crate::pg::backend;
 use crate::pg::encoding::is_the_same_in_utf8;
 use crate::pg::unguarded;
@@ -82,7 +82,11 @@ unsafe extern "C-unwind" fn on_signal(_signal: c_int) {
         return;
     }
     if !is_inactive_since(farewell.inactive_since(), why == Why::Idle) {
-        farewell.refuse();
+        farewell.answer(Answer::Stays);
+        return;
+    }
+    if farewell.answer(Answer::Ends) != Answer::Ends {
+        // Nobody wants it any more.
         return;
     }
     ENDS.store(why as u8, Relaxed);
@@ -137,7 +141,9 @@ unsafe fn put_in_why(report: &mut pg_sys::ErrorData) {
     if report.elevel != PgLogLevel::FATAL as c_int {
         return;
     }
-    let Some((farewell, why)) = own_farewell() else {
+    // Only where it ends for that, and not for what it was asked once and refused.
+    let Some((farewell, why)) = own_farewell().filter(|(_, why)| *why as u8 == ENDS.load(Relaxed))
+    else {
         return;
     };
     let code = match why {

@@ -4,7 +4,7 @@
 //! session alone, in a signal handler and while it writes its last report, where nothing can be
 //! waited for: so all of it is atomic. It says whose it is, because a place is used again.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8};
 
 use super::attached;
@@ -22,6 +22,20 @@ pub enum Why {
     Reclaimed = 3,
 }
 
+/// What becomes of a farewell. Whoever is first decides: the session, or whoever asked it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Answer {
+    /// It has not looked yet.
+    None = 0,
+    /// It ends.
+    Ends = 1,
+    /// It is not inactive any more, and does not end.
+    Stays = 2,
+    /// It need not end any more.
+    Withdrawn = 3,
+}
+
 /// The longest text, in bytes.
 const TEXT_MAX: usize = 320;
 
@@ -30,8 +44,7 @@ pub struct Farewell {
     /// The session's process; 0: nobody's.
     pid: AtomicI32,
     why: AtomicU8,
-    /// It has looked, and won't end.
-    refused: AtomicU8,
+    answer: AtomicU8,
     /// Since when it was seen to be inactive.
     inactive_since: AtomicI64,
     text: [AtomicU8; TEXT_MAX],
@@ -43,7 +56,7 @@ impl Farewell {
         Farewell {
             pid: AtomicI32::new(0),
             why: AtomicU8::new(0),
-            refused: AtomicU8::new(0),
+            answer: AtomicU8::new(0),
             inactive_since: AtomicI64::new(0),
             text: [const { AtomicU8::new(0) }; TEXT_MAX],
         }
@@ -64,9 +77,18 @@ impl Farewell {
         self.inactive_since.load(Relaxed)
     }
 
-    /// It won't end.
-    pub fn refuse(&self) {
-        self.refused.store(1, Release);
+    /// Gives an answer, unless there is one; the answer that holds.
+    pub fn answer(&self, answer: Answer) -> Answer {
+        let former =
+            self.answer
+                .compare_exchange(Answer::None as u8, answer as u8, AcqRel, Acquire);
+        match former {
+            Ok(_) => answer,
+            Err(former) => [Answer::Ends, Answer::Stays, Answer::Withdrawn]
+                .into_iter()
+                .find(|answer| *answer as u8 == former)
+                .unwrap_or(Answer::None),
+        }
     }
 
     /// What it is told, in UTF-8.
@@ -84,16 +106,20 @@ pub fn at(place: usize) -> Option<&'static Farewell> {
     Some(unsafe { &*attached.farewells.add(place) })
 }
 
-/// Notes why the session at a place is to end, unless it was told before that it is stopped. Only
-/// under the ledger's exclusive lock.
+/// Notes why the session at a place is to end, unless it does already. Only under the ledger's exclusive
+/// lock.
 pub fn bid(place: usize, pid: i32, why: Why, inactive_since: Timestamp, text: &str) {
     let Some(farewell) = at(place) else { return };
-    if farewell.why(pid) == Some(Why::Stopped) {
+    let answer = farewell.answer.load(Acquire);
+    if farewell
+        .why(pid)
+        .is_some_and(|why| why == Why::Stopped || answer == Answer::Ends as u8)
+    {
         return;
     }
     farewell.pid.store(0, Release);
     farewell.why.store(why as u8, Relaxed);
-    farewell.refused.store(0, Relaxed);
+    farewell.answer.store(Answer::None as u8, Relaxed);
     farewell.inactive_since.store(inactive_since, Relaxed);
     let end = text.floor_char_boundary(TEXT_MAX - 1);
     let bytes = text.bytes().take(end).chain(std::iter::repeat(0));
@@ -103,8 +129,16 @@ pub fn bid(place: usize, pid: i32, why: Why, inactive_since: Timestamp, text: &s
     farewell.pid.store(pid, Release);
 }
 
-/// True when the session with this process at a place was asked, and won't end.
-pub fn has_refused(place: usize, pid: i32) -> bool {
-    at(place)
-        .is_some_and(|farewell| farewell.why(pid).is_some() && farewell.refused.load(Acquire) != 0)
+/// What the session with this process at a place says; `None` when it was told nothing.
+pub fn answer_of(place: usize, pid: i32) -> Option<Answer> {
+    let farewell = at(place)?;
+    farewell.why(pid)?;
+    Some(farewell.answer(Answer::None))
+}
+
+/// The session with this process need not end any more, unless it does already: its answer.
+pub fn withdraw(place: usize, pid: i32) -> Option<Answer> {
+    let farewell = at(place)?;
+    farewell.why(pid)?;
+    Some(farewell.answer(Answer::Withdrawn))
 }

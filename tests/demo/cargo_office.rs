@@ -22,7 +22,8 @@ pub async fn tell(story: &mut Story<'_>) {
         DATABASE,
         "CREATE EXTENSION pg_seats;
          INSERT INTO licenses (product, seats, purchased) VALUES ('Cargo Office', 8, 10);
-         GRANT UPDATE (seats) ON licenses TO administrator;
+         GRANT EXECUTE ON FUNCTION license_raise_seats, license_reduce_seats, license_terminate
+            TO administrator;
          INSERT INTO license_exemptions VALUES ('role', 'administrator', 'works on no cargo');",
     );
     let mut inside = vec![start(story, 1).open().await.ok()];
@@ -45,15 +46,36 @@ pub async fn tell(story: &mut Story<'_>) {
         return;
     };
     let told = "He tries to set eleven licenses; the firm owns ten.";
-    let refused = session.try_texts("UPDATE licenses SET seats = 11").await;
-    let expected = "refused: 23514 licenses_seats_within_purchased";
-    story.refuses(told, expected, refused);
+    let set = |seats| format!("SELECT license_raise_seats('Cargo Office', {seats})");
+    let refused = session.try_texts(&set(11)).await;
+    story.refuses(told, "refused: 22023", refused);
     let told = "The laptops' two come back to the database: he sets ten.";
-    let done = session.try_texts("UPDATE licenses SET seats = 10").await;
+    let done = session.try_texts(&set(10)).await;
     story.allows(told, done);
     let told = "Three more starts; two licenses were added.";
     let logins = (10..=12).map(|n| start(story, n)).collect();
-    let last = story.admits_so_many(told, logins, 2).await;
+    let mut last = story.admits_so_many(told, logins, 2).await;
+    if let Some(latest) = last.pop() {
+        let told = "In the list of active users he clicks on the latest, and on \"Stop session\".";
+        let stop = "SELECT license_terminate(seat_id, 'The office closes')
+                      FROM license_active_seats ORDER BY opened_at DESC LIMIT 1";
+        story.allows(told, session.try_texts(stop).await);
+        let told = "The program that was stopped reads why.";
+        story
+            .ends(told, "FATAL 57P01 license_stopped", latest)
+            .await;
+        let told = "A new user is allowed to log on.";
+        last.extend(story.admits_at_once(told, start(story, 13)).await);
+    }
+    story.runs(
+        DATABASE,
+        "-- In the office it is an hour; nobody wants to wait that long here.
+         UPDATE licenses SET idle_timeout = '1 second';",
+    );
+    if let Some(idle) = last.pop() {
+        let told = "Nobody works any more: all are logged off automatically.";
+        story.ends(told, "FATAL 57P05 license_idle", idle).await;
+    }
     story.all_leave(DATABASE, (inside, more, last)).await;
 }
 

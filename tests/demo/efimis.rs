@@ -26,7 +26,8 @@ pub async fn tell(story: &mut Story<'_>) -> Vec<Session> {
         "CREATE EXTENSION pg_seats;
          INSERT INTO licenses (product, seats) VALUES ('Efimis', 10);
          INSERT INTO license_exemptions VALUES ('role', 'support', 'Efimis'' own staff');
-         GRANT UPDATE (seats) ON licenses TO accountants;",
+         GRANT EXECUTE ON FUNCTION license_raise_seats TO accountants;
+         GRANT EXECUTE ON FUNCTION license_reduce_seats TO support;",
     );
     let adam = story
         .admits("Adam logs in.", login(story, "adam", 50))
@@ -45,7 +46,7 @@ pub async fn tell(story: &mut Story<'_>) -> Vec<Session> {
     let told = "She takes no seat.";
     story.counts(told, DATABASE, PRODUCT, 10);
 
-    let raise = "UPDATE licenses SET seats = 12";
+    let raise = "SELECT license_raise_seats('Efimis', 12)";
     let refused = inside[0].try_texts(raise).await;
     let told = "User 2 tries to raise the count; only accountants may.";
     story.refuses(told, "refused: 42501", refused);
@@ -55,6 +56,9 @@ pub async fn tell(story: &mut Story<'_>) -> Vec<Session> {
     let told = "In force at once: of the three who try now, two get in.";
     let logins = (11..=13).map(|n| user(story, n)).collect();
     inside.extend(story.admits_so_many(told, logins, 2).await);
+    let reduce = "SELECT license_reduce_seats('Efimis', 11)";
+    let told = "Adam tries to reduce it; that is for the support team.";
+    story.refuses(told, "refused: 42501", adam.try_texts(reduce).await);
     inside.push(adam);
     inside
 }

@@ -148,6 +148,15 @@ impl<'a> Story<'a> {
         }
     }
 
+    /// Somebody's session is ended: severity, SQLSTATE and reason.
+    pub async fn ends(&mut self, told: &str, expected: &str, session: Session) {
+        let ended = session.ended().await;
+        let happened = format!("{} {} {}", ended.severity, ended.sqlstate, ended.reason);
+        self.case(told, expected, happened);
+        println!("               {}", ended.message);
+        println!("               DETAIL: {}", ended.detail);
+    }
+
     /// Somebody does something with licenses that is allowed.
     pub fn allows(&mut self, told: &str, result: Result<Vec<String>, Denied>) {
         let happened = match result {
