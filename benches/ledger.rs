@@ -13,14 +13,19 @@ use std::net::{IpAddr, Ipv4Addr};
 mod ledger;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use ledger::event::{Event, Leaving, Level};
 use ledger::identity::{Host, Label, Name, Text, Who};
 use ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
 use ledger::map::{MapLedger, Room};
 use ledger::rules::Rules;
 use ledger::session::{Session, Standing};
+use ledger::table::Table;
 use ledger::{Answer, Judged, Published, Remark};
 
 const DATABASE: u32 = 16_384;
+
+/// The audit trail is told as soon as there is no room for more.
+const EVENTS: usize = 1_000;
 
 fn license() -> License {
     License {
@@ -76,6 +81,7 @@ fn ledger(seats: usize) -> (MapLedger, Judged) {
         databases: 1,
         licenses: 1,
         exemptions: 1,
+        events: EVENTS,
     });
     let judged = ledger.with(|ledger| {
         let mut rules = Rules {
@@ -118,13 +124,19 @@ fn admit_and_release(c: &mut Criterion) {
         let holders: Vec<Session> = (0..1024).map(|n| session(n * 97 % seats)).collect();
         for (kind, sessions) in [("a new seat", newcomers), ("a seat already held", holders)] {
             let mut sessions = sessions.iter().cycle();
+            let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
             ledger.with(|ledger| {
                 group.bench_function(BenchmarkId::new(kind, seats), |b| {
                     b.iter(|| {
                         if let Some(session) = sessions.next() {
                             let answer = ledger.admit(seats, *session, judged);
                             assert!(matches!(answer, Answer::Admitted(_)));
-                            ledger.release(seats, 0);
+                            ledger.release(seats, Leaving::Logout, 0);
+                            if ledger.events.len() + 4 > EVENTS {
+                                events.clear();
+                                ledger.each_event(DATABASE, |event| events.push(*event));
+                                ledger.told(DATABASE, &events, 0, 0);
+                            }
                         }
                     });
                 });

@@ -53,4 +53,5 @@ COMMENT ON COLUMN @extschema@.license_counts.counted_since IS 'Since when that i
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.license_events', '');
 
 REVOKE ALL ON @extschema@.license_events, @extschema@.license_counts FROM PUBLIC;
-GRANT SELECT ON @extschema@.license_events TO pg_monitor;
+-- Whoever dumps the database must be able to read them.
+GRANT SELECT ON @extschema@.license_events TO pg_monitor, pg_database_owner;
