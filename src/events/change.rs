@@ -2,6 +2,7 @@
 //! back with it, and durable with it.
 #![allow(unsafe_code, reason = "reads what PostgreSQL tells a trigger")]
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use pgrx::prelude::*;
@@ -14,12 +15,22 @@ use crate::{checkout, memory};
 /// How long a change waits for a lock on the audit trail: it is not refused for want of it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// The transaction whose last change could not be told: it waits no second time.
+static IMPATIENT: AtomicU32 = AtomicU32::new(0);
+
 /// Tells of a changed row, or of TRUNCATE. Where the trail can't be written, the change is made all
 /// the same, and the server log says so.
 pub fn tell(trigger: &PgTrigger) {
     // A standby's tables change without triggers.
-    let told = write_as_part(PATIENCE, |writer| write(writer, trigger));
+    let transaction = backend::transaction();
+    let patience = if IMPATIENT.load(Relaxed) == transaction {
+        Duration::ZERO
+    } else {
+        PATIENCE
+    };
+    let told = write_as_part(patience, |writer| write(writer, trigger));
     if let Err(error) = told {
+        IMPATIENT.store(transaction, Relaxed);
         let database = backend::database();
         memory::write(|ledger| ledger.lose_event(database, backend::now()));
         error::log(format!(
@@ -32,7 +43,7 @@ pub fn tell(trigger: &PgTrigger) {
 }
 
 /// The event is named by what became of the seats, where that is all; `detail` has, for each column
-/// that changed, what it was and what it is.
+/// that changed, what it was and what it is, and where the product does not tell which row, the row.
 fn write(writer: &Reader, trigger: &PgTrigger) -> Result<(), ReadError> {
     let Some(extension) = catalog::extension() else {
         return Ok(());
@@ -80,7 +91,10 @@ fn write(writer: &Reader, trigger: &PgTrigger) -> Result<(), ReadError> {
                      WHEN $3 = 'license' AND present < former THEN 'reduction'
                      ELSE $3 || ' changed' END,
                 coalesce(to_jsonb($2) ->> 'product', to_jsonb($1) ->> 'product'),
-                $4, $5, $6, current_database(), coalesce(changed.columns, '{{}}')
+                $4, $5, $6, current_database(),
+                coalesce(changed.columns, '{{}}')
+                || CASE WHEN $3 <> 'license' AND to_jsonb($2) IS NOT NULL AND to_jsonb($1) IS NOT NULL
+                        THEN jsonb_build_object('row', to_jsonb($1)) ELSE '{{}}' END
            FROM changed, seats
           WHERE changed.columns IS NOT NULL OR to_jsonb($1) IS NULL AND to_jsonb($2) IS NULL"
     );

@@ -1,5 +1,7 @@
 //! What lasts of the counts: the table `license_counts`.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::ledger::identity::Name;
@@ -7,34 +9,59 @@ use crate::ledger::rules::Counts;
 use crate::ledger::table::Table;
 use crate::licenses;
 use crate::memory;
-use crate::pg::backend;
-use crate::pg::table::{Argument, ReadError, Reader};
+use crate::pg::error::quoted;
+use crate::pg::table::{Argument, ReadError, Reader, damaged, read_committed, write_as_part};
+use crate::pg::{backend, catalog};
 
-/// What was counted of this database's licenses before the server's start.
-pub fn read(reader: &Reader, schema: &str) -> Result<Vec<Counts>, ReadError> {
-    let rows = reader.query(
-        &format!(
-            "SELECT product, high_water::bigint, high_water_at::timestamptz, denied::bigint,
-                    counted_since::timestamptz
-               FROM ONLY {schema}.license_counts"
-        ),
-        |row| {
-            Ok(Counts {
-                // What is too long is no product's.
-                product: row.text(1)?.and_then(Name::new).unwrap_or(Name::EMPTY),
-                high_water: row.number(2).unwrap_or(0),
-                high_water_at: row.number(3).unwrap_or(0),
-                denied: row.number(4).unwrap_or(0).unsigned_abs(),
-                counted_since: row.number(5).unwrap_or(i64::MAX),
-            })
-        },
-    );
-    // Numbers that can't be read keep nobody from logging in.
-    rows.or(Ok(Vec::new()))
+/// How long they wait for a lock on the table: numbers keep nobody from logging in.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// What was counted of this database's licenses before the server's start; `None` where that can't be
+/// read now.
+pub fn read(schema: &str) -> Option<Vec<Counts>> {
+    let rows = read_committed(PATIENCE, |reader| {
+        reader.query(
+            &format!(
+                "SELECT product, high_water::bigint, high_water_at::timestamptz, denied::bigint,
+                        counted_since::timestamptz
+                   FROM ONLY {schema}.license_counts"
+            ),
+            |row| {
+                Ok(Counts {
+                    // What is too long is no product's.
+                    product: row.text(1)?.and_then(Name::new).unwrap_or(Name::EMPTY),
+                    high_water: row.number(2).unwrap_or(0),
+                    high_water_at: row.number(3).unwrap_or(0),
+                    denied: row.number(4).unwrap_or(0).unsigned_abs(),
+                    counted_since: row.number(5).unwrap_or(i64::MAX),
+                })
+            },
+        )
+    });
+    rows.ok()
 }
 
-/// Writes what is counted of this database's licenses, where that has changed.
-pub fn write(writer: &Reader, schema: &str) -> Result<(), ReadError> {
+/// Writes what is counted of this database's licenses, where that has changed, in a part of the
+/// transaction of its own: the trail does not fail with it. What the log is to say.
+pub fn write(schema: &str) -> Option<String> {
+    let database = backend::database();
+    let counted = memory::read(|ledger| ledger.databases.get(&database).map(|known| known.counted));
+    let written = if counted.flatten() == Some(true) {
+        write_as_part(PATIENCE, |writer| put(writer, schema))
+    } else {
+        // What was counted before would be lost.
+        Err(damaged("it could not be read since the server's start"))
+    };
+    let is_news = memory::write(|ledger| ledger.counts_written(database, written.is_ok()));
+    let error = written.err().filter(|_| is_news == Some(true))?;
+    Some(format!(
+        "could not write license_counts of database {}: {}",
+        quoted(catalog::database_name(database)),
+        error.message
+    ))
+}
+
+fn put(writer: &Reader, schema: &str) -> Result<(), ReadError> {
     let rules = licenses::last_in_force(backend::database()).unwrap_or_default();
     let counts: Vec<Value> = rules
         .licenses

@@ -34,6 +34,9 @@ use crate::{memory, settings};
 /// So many old rows are deleted at a time.
 const OLD_ROWS: u64 = 1_000;
 
+/// The number of the lock that a visitor who writes has.
+const WRITER: u32 = 1;
+
 /// What is yet to be told of a database, copied out of the ledger.
 struct Untold {
     /// In the order in which it happened.
@@ -88,14 +91,20 @@ impl Untold {
 /// Writes what is to be told of this visitor's database, waiting for locks at most `patience`.
 /// Outside a transaction.
 pub fn write(database: u32, patience: Duration) {
+    if !BackgroundWorker::transaction(|| backend::is_alone(WRITER)) {
+        // A launcher that has ended meanwhile left one behind, who is about to.
+        memory::write(|ledger| ledger.told(database, &[], 0, backend::now()));
+        return;
+    }
     let untold = Untold::of(database);
     let written =
         BackgroundWorker::transaction(|| write_as_part(patience, |writer| tell(writer, &untold)));
     let now = backend::now();
     match written {
         // Between the commit and this nothing looks for interrupts: no event is written twice.
-        Ok(()) => {
+        Ok(lines) => {
             memory::write(|ledger| ledger.told(database, &untold.events, untold.lost, now));
+            BackgroundWorker::transaction(|| lines.into_iter().for_each(error::log));
         }
         Err(error) => {
             let is_news = memory::write(|ledger| ledger.could_not_write(database, now));
@@ -111,10 +120,12 @@ pub fn write(database: u32, patience: Duration) {
     }
 }
 
-fn tell(writer: &Reader, untold: &Untold) -> Result<(), ReadError> {
+/// Writes it all; what the server log is to say once that is committed.
+fn tell(writer: &Reader, untold: &Untold) -> Result<Vec<String>, ReadError> {
+    let mut lines = Vec::new();
     let Some(extension) = catalog::extension() else {
         // Its trail went with it.
-        return Ok(());
+        return Ok(lines);
     };
     let schema = writer.schema_of(extension)?;
     let mut rows: Vec<Value> = untold
@@ -124,18 +135,20 @@ fn tell(writer: &Reader, untold: &Untold) -> Result<(), ReadError> {
         .collect();
     if untold.lost > 0 {
         rows.push(told::lost(untold.lost));
-        error::log(format!(
-            "{} events of license_events are lost: they came faster than they could be written",
-            untold.lost
+        lines.push(format!(
+            "{} events of license_events of database {} are lost: they could not be written in time",
+            untold.lost,
+            quoted(catalog::database_name(backend::database()))
         ));
     }
     insert(writer, &schema, rows)?;
     for event in &untold.events {
-        warning::of_use(writer, event)?;
+        lines.extend(warning::of_use(writer, event)?);
     }
-    warning::of_end(writer, &schema)?;
-    counts::write(writer, &schema)?;
-    delete_old(writer, &schema)
+    lines.extend(warning::of_end(writer, &schema)?);
+    delete_old(writer, &schema)?;
+    lines.extend(counts::write(&schema));
+    Ok(lines)
 }
 
 fn insert(writer: &Reader, schema: &str, rows: Vec<Value>) -> Result<(), ReadError> {
@@ -156,6 +169,8 @@ fn insert(writer: &Reader, schema: &str, rows: Vec<Value>) -> Result<(), ReadErr
     Ok(())
 }
 
+/// Who is deleting or changing such a row himself is not waited for. What was said of a license's end
+/// stays as long as it would be said again.
 fn delete_old(writer: &Reader, schema: &str) -> Result<(), ReadError> {
     let Some(minutes) = settings::event_retention() else {
         return Ok(());
@@ -163,7 +178,10 @@ fn delete_old(writer: &Reader, schema: &str) -> Result<(), ReadError> {
     let statement = format!(
         "DELETE FROM {schema}.license_events WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM {schema}.license_events
-             WHERE at < now() - $1::int * interval '1 minute' ORDER BY at LIMIT {OLD_ROWS}))"
+             WHERE at < now() - $1::int * interval '1 minute'
+               AND (event = 'warning' AND detail ->> 'level' = 'ending'
+                    AND at > now() - interval '31 days') IS NOT TRUE
+             ORDER BY at LIMIT {OLD_ROWS} FOR UPDATE SKIP LOCKED))"
     );
     let minutes = minutes.to_string();
     let deleted = writer.execute(&statement, &[Argument::Text(Some(&minutes))])?;
@@ -187,7 +205,11 @@ pub fn log_all() {
             ));
         }
         if untold.lost > 0 {
-            error::log(format!("{} license events are lost", untold.lost));
+            error::log(format!(
+                "{} license events of database {} are lost: they came too fast",
+                untold.lost,
+                quoted(catalog::database_name(database))
+            ));
         }
         let now = backend::now();
         memory::write(|ledger| ledger.told(database, &untold.events, untold.lost, now));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::ledger::event::{Event, Happened};
 use crate::ledger::license::{Enforcement, Timestamp};
 use crate::licenses;
-use crate::pg::error::{self, quoted};
+use crate::pg::error::quoted;
 use crate::pg::table::{Argument, ReadError, Reader};
 use crate::pg::{backend, catalog};
 
@@ -15,17 +15,12 @@ const DAYS: [i64; 4] = [1, 7, 14, 30];
 
 const DAY: Timestamp = 86_400_000_000;
 
-/// Warns of as many seats in use as this event says, if it says so.
-pub fn of_use(writer: &Reader, event: &Event) -> Result<(), ReadError> {
+/// Warns of as many seats in use as this event says, if it says so; with what the log is to say.
+pub fn of_use(writer: &Reader, event: &Event) -> Result<Option<String>, ReadError> {
     let Happened::Reached { level, seats } = event.happened else {
-        return Ok(());
+        return Ok(None);
     };
     let (product, in_use) = (event.product.as_str(), event.in_use);
-    error::log(format!(
-        "license {} is at level \"{}\": {in_use} of {seats} seats were in use",
-        quoted(product),
-        level.word()
-    ));
     notify(
         writer,
         json!({
@@ -35,11 +30,18 @@ pub fn of_use(writer: &Reader, event: &Event) -> Result<(), ReadError> {
             "in_use": in_use,
             "seats": seats,
         }),
-    )
+    )?;
+    Ok(Some(format!(
+        "license {} is at level \"{}\": {in_use} of {seats} seats were in use",
+        quoted(product),
+        level.word()
+    )))
 }
 
-/// Warns of the licenses of this database that come to their end, once for each number of days.
-pub fn of_end(writer: &Reader, schema: &str) -> Result<(), ReadError> {
+/// Warns of the licenses of this database that come to their end, once for each number of days; with
+/// what the log is to say.
+pub fn of_end(writer: &Reader, schema: &str) -> Result<Vec<String>, ReadError> {
+    let mut lines = Vec::new();
     let rules = licenses::last_in_force(backend::database()).unwrap_or_default();
     let now = backend::now();
     for license in &rules.licenses {
@@ -69,7 +71,7 @@ pub fn of_end(writer: &Reader, schema: &str) -> Result<(), ReadError> {
         if writer.execute(&statement, &arguments)? == 0 {
             continue;
         }
-        error::log(format!(
+        lines.push(format!(
             "license {} ends within {days} days, on {}",
             quoted(product),
             catalog::timestamp_text(until)
@@ -85,7 +87,7 @@ pub fn of_end(writer: &Reader, schema: &str) -> Result<(), ReadError> {
             }),
         )?;
     }
-    Ok(())
+    Ok(lines)
 }
 
 fn notify(writer: &Reader, payload: Value) -> Result<(), ReadError> {

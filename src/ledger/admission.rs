@@ -276,6 +276,15 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(session) = self.sessions.get(at).filter(|s| s.number != 0).copied() else {
             return;
         };
+        if let Some(exempt) = session.exempt.filter(|_| !session.judged) {
+            // It is gone before it was known what it would have claimed.
+            let known = self.databases.get(&session.database);
+            if known.is_some_and(|known| known.loaded == 0 || known.licenses > 0) {
+                let happened = Happened::ExemptLogin(exempt);
+                let event = Event::of_login(happened, &session, Name::EMPTY);
+                self.note(event, session.since);
+            }
+        }
         self.step_out(session.ticket, now);
         self.remove_checkouts(at, leaving, now);
         let linger = self.linger_after(leaving, session.database, session.tally, now);

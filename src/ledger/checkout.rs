@@ -359,10 +359,13 @@ impl<T: Tables> Ledger<'_, T> {
         } else {
             self.linger_after(leaving, hold.database, hold.tally, now)
         };
+        // Its name goes with it, but is yet to be told.
+        self.keep_text(&hold.who.client_user, None);
         if let Some(left) = self.remove_hold(key, linger) {
             let event = Event::of_hold(Happened::Left(leaving), &hold, usename, Name::EMPTY);
             self.note_left(event, &left, now);
         }
+        drop_long_name::<T>(&mut self.texts, &hold.who.client_user);
     }
 
     fn has_room_for(&self, want: &Want) -> bool {

@@ -37,7 +37,9 @@ pub struct Database {
     /// Leases that have ended and whose rows are yet to be deleted.
     pub ended: u32,
     /// What was counted before the server's start has been added.
-    pub(super) counted: bool,
+    pub counted: bool,
+    /// What is counted could not be written.
+    pub(super) uncountable: bool,
     /// Events that its audit trail is yet to be told.
     pub events: u32,
     /// Those for which there was no room.
@@ -52,6 +54,11 @@ impl Database {
     /// The last visitor could not read its tables as they are.
     pub fn has_failed(&self) -> bool {
         self.unreadable == self.generation
+    }
+
+    /// So many visitors in a row could not connect that it is taken to be out of order.
+    pub(super) fn has_lost_visitors(&self) -> bool {
+        self.lost_visitors >= VISITORS_LOST
     }
 
     /// The rules in force are those of the last change.
@@ -69,6 +76,7 @@ impl Database {
             && !rules.in_recovery
             && self.exempt_superusers == rules.exempt_superusers
             && self.leases_of == rules.leases_of
+            && (self.counted || rules.counts.is_none())
             && self.licenses as usize == rules.licenses.len()
     }
 
@@ -125,6 +133,7 @@ impl<T: Tables> Ledger<'_, T> {
             leases_of: 0,
             ended: 0,
             counted: false,
+            uncountable: false,
             events: 0,
             events_lost: 0,
             unwritable: false,
@@ -157,8 +166,9 @@ impl<T: Tables> Ledger<'_, T> {
     pub fn forget(&mut self, database: u32, now: Timestamp) {
         self.remove_rows(database);
         self.drop_leases(database);
-        self.drop_events(database);
+        self.drop_events(|event| event.database == database);
         self.databases.remove(&database);
+        self.note_next_write();
         self.recount_tallies();
         self.reseat_all();
         self.end_lingering(now);
@@ -202,9 +212,8 @@ impl<T: Tables> Ledger<'_, T> {
             let old = view.now.abs_diff(known.read_at) > STANDBY_POOLS_LAST;
             if !known.is_read(view.in_recovery)
                 || view.in_recovery && known.licenses > 0 && old
-                || (known.ended > 0 || known.write_at <= view.now)
-                    && known.lost_visitors < VISITORS_LOST
-                    && !view.in_recovery
+                || known.ended > 0 && !known.has_lost_visitors() && !view.in_recovery
+                || known.write_at <= view.now && !view.in_recovery
             {
                 see(known);
             }
@@ -248,7 +257,7 @@ impl<T: Tables> Ledger<'_, T> {
             .all(|s| s.number == 0 || s.database != database);
         if let Some(known) = self.databases.get_mut(&database) {
             known.lost_visitors += 1;
-            if known.lost_visitors >= VISITORS_LOST && known.loaded == 0 && empty {
+            if known.has_lost_visitors() && known.loaded == 0 && empty {
                 known.loaded = known.generation;
             }
         }

@@ -22,7 +22,10 @@ const WRITTEN_AGAIN_AFTER: Timestamp = 1_000_000;
 /// come to their end.
 const VISITED_AGAIN_AFTER: Timestamp = 3_600_000_000;
 
-/// A database that can't be written keeps one place in so many, so that there is room for others.
+/// How soon a database that visitors can't even connect to is tried again while it has events.
+const CONNECTED_AGAIN_AFTER: Timestamp = 60_000_000;
+
+/// Databases that can't be written keep one place in so many, so that there is room for others.
 const SHARE_OF_UNWRITABLE: usize = 4;
 
 /// What happened.
@@ -203,21 +206,27 @@ impl Event {
 impl<T: Tables> Ledger<'_, T> {
     /// Notes an event for the audit trail of its database.
     pub(super) fn note(&mut self, event: Event, now: Timestamp) {
-        let (capacity, waiting) = (self.events.capacity(), self.events.len());
+        let capacity = self.events.capacity();
+        let Some(known) = self.databases.get(&event.database).copied() else {
+            return;
+        };
+        if self.events.len() >= capacity && !known.unwritable {
+            self.make_room();
+        }
+        let waiting = self.events.len();
+        let has_room = waiting < capacity
+            && (!known.unwritable || (known.events as usize) < self.share_of_unwritable());
         let Some(known) = self.databases.get_mut(&event.database) else {
             return;
         };
-        let (soon, share) = if known.unwritable {
-            (known.write_at, capacity / SHARE_OF_UNWRITABLE)
-        } else if waiting * 2 >= capacity {
+        if !known.unwritable {
             // Half full is soon full.
-            (now, capacity)
-        } else {
-            (now.saturating_add(WRITTEN_AFTER), capacity)
-        };
-        known.write_at = known.write_at.min(soon);
-        self.head.next_write = self.head.next_write.min(known.write_at);
-        if waiting >= capacity || known.events as usize >= share {
+            let hurry = waiting * 2 >= capacity;
+            let pause = if hurry { 0 } else { WRITTEN_AFTER };
+            known.write_at = known.write_at.min(now.saturating_add(pause));
+            self.head.next_write = self.head.next_write.min(known.write_at);
+        }
+        if !has_room {
             known.events_lost += 1;
             return;
         }
@@ -238,6 +247,29 @@ impl<T: Tables> Ledger<'_, T> {
         if let Some(known) = self.databases.get_mut(&database) {
             known.write_at = now;
             self.head.next_write = self.head.next_write.min(now);
+        }
+    }
+
+    /// How many events each database that can't be written may keep where others need room.
+    fn share_of_unwritable(&self) -> usize {
+        let mut databases = 0;
+        self.databases
+            .each(|known| databases += usize::from(known.unwritable));
+        self.events.capacity() / SHARE_OF_UNWRITABLE / databases.max(1)
+    }
+
+    /// Takes from databases that can't be written what they have beyond their share.
+    fn make_room(&mut self) {
+        let share = self.share_of_unwritable();
+        for _ in 0..self.databases.len() {
+            let mut greedy = None;
+            self.databases.each(|known| {
+                if known.unwritable && known.events as usize > share {
+                    greedy = Some(known.oid);
+                }
+            });
+            let Some(database) = greedy else { return };
+            self.keep_oldest(database, share);
         }
     }
 
@@ -279,12 +311,9 @@ impl<T: Tables> Ledger<'_, T> {
     /// These events, and so many lost ones, are told: written, or in the server log.
     pub fn told(&mut self, database: u32, events: &[Event], lost: u64, now: Timestamp) {
         for event in events {
-            self.events.remove(&event.number);
-            drop_long_name::<T>(&mut self.texts, &event.who.client_user);
-            drop_long_name::<T>(&mut self.texts, &event.reason);
+            self.drop_event(event);
         }
         if let Some(known) = self.databases.get_mut(&database) {
-            known.events = known.events.saturating_sub(events.len() as u32);
             known.events_lost = known.events_lost.saturating_sub(lost);
             known.unwritable = false;
             known.write_at = if known.events > 0 || known.events_lost > 0 {
@@ -303,26 +332,86 @@ impl<T: Tables> Ledger<'_, T> {
         let mut news = false;
         if let Some(known) = self.databases.get_mut(&database) {
             news = !std::mem::replace(&mut known.unwritable, true);
-            known.write_at = now.saturating_add(WRITTEN_AGAIN_AFTER);
+            let pause = match (known.has_lost_visitors(), known.events > 0) {
+                (false, _) => WRITTEN_AGAIN_AFTER,
+                (true, true) => CONNECTED_AGAIN_AFTER,
+                (true, false) => VISITED_AGAIN_AFTER,
+            };
+            known.write_at = now.saturating_add(pause);
         }
         self.note_next_write();
         news
     }
 
-    /// Forgets the events of a database that is gone.
-    pub(super) fn drop_events(&mut self, database: u32) {
-        let Ledger { events, texts, .. } = self;
-        events.retain(|event| {
-            let gone = event.database == database;
-            if gone {
-                drop_long_name::<T>(texts, &event.who.client_user);
-                drop_long_name::<T>(texts, &event.reason);
-            }
-            !gone
-        });
+    /// What is counted in a database was written, or could not be. True when the latter is news.
+    pub fn counts_written(&mut self, database: u32, written: bool) -> bool {
+        self.databases.get_mut(&database).is_some_and(|known| {
+            let former = std::mem::replace(&mut known.uncountable, !written);
+            !written && !former
+        })
     }
 
-    fn note_next_write(&mut self) {
+    /// Leaves the oldest events of a database, so many; the others are lost.
+    fn keep_oldest(&mut self, database: u32, keep: usize) {
+        let events_up_to = |number| {
+            let mut events = 0;
+            self.each_event(database, |e| events += usize::from(e.number <= number));
+            events
+        };
+        // As many as are kept have numbers up to `last`.
+        let (mut last, mut end) = (0, self.head.numbers);
+        while last < end {
+            let middle = end - (end - last) / 2;
+            if events_up_to(middle) <= keep {
+                last = middle;
+            } else {
+                end = middle - 1;
+            }
+        }
+        let lost = self.drop_events(|e| e.database == database && e.number > last);
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.events_lost += lost;
+        }
+    }
+
+    /// Forgets some events; how many.
+    pub(super) fn drop_events(&mut self, are_gone: impl Fn(&Event) -> bool) -> u64 {
+        let Ledger {
+            events,
+            texts,
+            databases,
+            ..
+        } = self;
+        let mut gone = 0;
+        events.retain(|event| {
+            let keep = !are_gone(event);
+            if !keep {
+                gone += 1;
+                drop_long_name::<T>(texts, &event.who.client_user);
+                drop_long_name::<T>(texts, &event.reason);
+                if let Some(known) = databases.get_mut(&event.database) {
+                    known.events -= 1;
+                }
+            }
+            keep
+        });
+        gone
+    }
+
+    /// Forgets an event, if it is still there.
+    fn drop_event(&mut self, event: &Event) {
+        if self.events.get(&event.number).is_none() {
+            return;
+        }
+        self.events.remove(&event.number);
+        drop_long_name::<T>(&mut self.texts, &event.who.client_user);
+        drop_long_name::<T>(&mut self.texts, &event.reason);
+        if let Some(known) = self.databases.get_mut(&event.database) {
+            known.events -= 1;
+        }
+    }
+
+    pub(super) fn note_next_write(&mut self) {
         let mut next = Timestamp::MAX;
         self.databases.each(|known| next = next.min(known.write_at));
         self.head.next_write = next;

@@ -153,7 +153,8 @@ impl<T: Tables> Ledger<'_, T> {
             let is_new = former.is_none();
             license.tally = self.tally_for(database, license);
             if (is_new || !known.counted)
-                && let Some(counts) = rules.counts.iter().find(|c| c.product == license.product)
+                && let Some(counts) = rules.counts.as_ref()
+                && let Some(counts) = counts.iter().find(|c| c.product == license.product)
             {
                 license.denied += counts.denied;
                 license.counted_since = license.counted_since.min(counts.counted_since);
@@ -184,8 +185,7 @@ impl<T: Tables> Ledger<'_, T> {
             known.exemptions = rules.exemptions.len() as u32;
             // Whoever read them could connect.
             known.lost_visitors = 0;
-            // On a standby none were: what is counted there is its own.
-            known.counted = !rules.in_recovery;
+            known.counted |= rules.counts.is_some();
         }
         self.recount_tallies();
         let disagreement = self.disagreement(database);
@@ -421,6 +421,7 @@ impl<T: Tables> Ledger<'_, T> {
                 rival: None,
                 ruled: counted_by,
                 disagreed: false,
+                linger: 0,
                 in_use: 0,
                 lingering: 0,
                 promised: 0,
@@ -450,6 +451,7 @@ impl<T: Tables> Ledger<'_, T> {
         } = self;
         tallies.each_mut(|tally| {
             tally.licenses = 0;
+            tally.linger = 0;
             tally.ruled = tally.counted_by;
             tally.rival = None;
             tally.disagreed = false;
@@ -459,6 +461,7 @@ impl<T: Tables> Ledger<'_, T> {
                 return;
             };
             tally.licenses += 1;
+            tally.linger = tally.linger.max(license.linger);
             if tally.licenses == 1 {
                 tally.counted_by = license.counted_by;
             } else if license.counted_by != tally.counted_by {

@@ -30,8 +30,8 @@ pub struct Rules {
     pub exemptions: Vec<Exemption>,
     /// Who is barred.
     pub bars: Vec<StoredBar>,
-    /// What was counted of its licenses before the server's start.
-    pub counts: Vec<Counts>,
+    /// What was counted of its licenses before the server's start; `None` where that is not known.
+    pub counts: Option<Vec<Counts>>,
     /// The OID of the table of the database's leases; 0 where none count.
     pub leases_of: u32,
     /// The leases that were read from it, those of one product together, unless the ledger has them

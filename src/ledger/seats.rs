@@ -103,7 +103,7 @@ impl<T: Tables> Ledger<'_, T> {
             .find(|license| license.tally == tally);
         Linger {
             now,
-            until: license.map_or(0, |license| now.saturating_add(license.linger)),
+            until: Some(license.map_or(0, |license| now.saturating_add(license.linger))),
         }
     }
 
@@ -167,29 +167,21 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// How many seats nobody holds any more that are taken still.
     pub fn lingering(&self) -> usize {
-        let mut lingering = 0;
-        self.tallies.each(|tally| lingering += tally.lingering);
-        usize::try_from(lingering).unwrap_or(0)
+        lingering::<T>(&self.tallies)
     }
 
-    /// Frees the seats that have lingered as long as they may, or whose product is licensed no longer.
+    /// Frees the seats that have lingered as long as they may by the licenses of now, and those whose
+    /// identities are made by another rule since.
     pub(super) fn end_lingering(&mut self, now: Timestamp) {
-        if self.lingering() == 0 {
-            return;
-        }
-        let Ledger { tallies, seats, .. } = self;
-        seats.retain(|seat| {
-            if seat.is_held() {
-                return true;
+        let head = &mut *self.head;
+        free_lingering::<T>(&mut self.seats, &mut self.tallies, |seat, tally| {
+            let longest = now.saturating_add(tally.linger);
+            seat.lingers_until = seat.lingers_until.min(longest);
+            let ends = seat.lingers_until <= now || seat.rule != tally.counted_by;
+            if !ends {
+                head.next_due = head.next_due.min(seat.lingers_until);
             }
-            let tally = tallies.get_mut(&seat.key.tally);
-            let tally = tally.filter(|tally| tally.licenses == 0 || seat.lingers_until <= now);
-            let ends = tally.is_some();
-            if let Some(tally) = tally {
-                tally.in_use -= 1;
-                tally.lingering -= 1;
-            }
-            !ends
+            ends
         });
     }
 
@@ -209,6 +201,10 @@ impl<T: Tables> Ledger<'_, T> {
                 tally.swap_rival();
             }
             self.reseat_all();
+            // Nobody comes back under the identities of the other rule.
+            free_lingering::<T>(&mut self.seats, &mut self.tallies, |seat, tally| {
+                seat.rule != tally.counted_by
+            });
         }
     }
 
@@ -311,20 +307,20 @@ pub(super) fn unseat_hold<T: Tables>(
 pub(super) struct Linger {
     /// The moment at which it is left.
     now: Timestamp,
-    /// The end of that, unless it lingers longer already.
-    until: Timestamp,
+    /// The end of that; `None`: as if the one who leaves had not been there.
+    until: Option<Timestamp>,
 }
 
 impl Linger {
     /// It is free at once, also where it would have lingered before somebody joined it.
     pub(super) const NOT: Linger = Linger {
         now: Timestamp::MAX,
-        until: 0,
+        until: None,
     };
 
     /// It lingers as it would have without the one who leaves.
     pub(super) fn as_before(now: Timestamp) -> Linger {
-        Linger { now, until: 0 }
+        Linger { now, until: None }
     }
 }
 
@@ -366,15 +362,51 @@ fn take<T: Tables>(
         seat.opened_at = seat.opened_at.min(since);
         return seat.number;
     }
+    if seats.len() >= seats.capacity() {
+        // There is room for all who hold seats, but not for as many that linger.
+        free_lingering::<T>(seats, tallies, |_, _| true);
+    }
     head.numbers += 1;
     let number = head.numbers;
     let mut seat = Seat::new(key, number, since);
     *seat.holders(kind) = 1;
-    seats.put(seat);
     if let Some(tally) = tallies.get_mut(&key.tally) {
         tally.in_use += 1;
+        seat.rule = tally.counted_by;
     }
+    seats.put(seat);
     number
+}
+
+fn lingering<T: Tables>(tallies: &T::Of<Tally>) -> usize {
+    let mut lingering = 0;
+    tallies.each(|tally| lingering += tally.lingering);
+    usize::try_from(lingering).unwrap_or(0)
+}
+
+/// Frees the lingering seats that `ends` says are to be free.
+fn free_lingering<T: Tables>(
+    seats: &mut T::Of<Seat>,
+    tallies: &mut T::Of<Tally>,
+    mut ends: impl FnMut(&mut Seat, &Tally) -> bool,
+) {
+    if lingering::<T>(tallies) == 0 {
+        return;
+    }
+    seats.retain(|seat| {
+        if seat.is_held() {
+            return true;
+        }
+        let Some(tally) = tallies.get_mut(&seat.key.tally) else {
+            return false;
+        };
+        let free = ends(seat, tally);
+        if free {
+            tally.in_use -= 1;
+            tally.lingering -= 1;
+        }
+        !free
+    });
 }
 
 /// One holder less has a seat. If that was the last, what is left of it is returned: it is free, or
@@ -390,10 +422,12 @@ fn give_back<T: Tables>(
     let has_room = seats.len() <= head.max_seats;
     let seat = seats.get_mut(key)?;
     *seat.holders(kind) -= 1;
+    if let Some(until) = linger.until {
+        seat.lingers_until = until;
+    }
     if seat.is_held() {
         return None;
     }
-    seat.lingers_until = seat.lingers_until.max(linger.until);
     let lingers = seat.lingers_until > linger.now && has_room;
     if !lingers {
         seat.lingers_until = 0;

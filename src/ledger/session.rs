@@ -2,7 +2,7 @@
 
 use super::hold::LeaseId;
 use super::identity::{Host, Identity, Label, Name, Who};
-use super::license::Timestamp;
+use super::license::{CountedBy, Timestamp};
 use super::table::entry;
 
 /// A client backend. Every one is registered, licensed or not, so that a new or changed license
@@ -189,7 +189,9 @@ pub struct Seat {
     pub checkouts: u32,
     /// How many leases hold it.
     pub leases: u32,
-    /// Until when it stays taken though nobody holds it.
+    /// The rule that made its identity.
+    pub rule: CountedBy,
+    /// Until when it stays taken once nobody holds it any more.
     pub lingers_until: Timestamp,
     /// Until then its holders are being ended, and nobody joins them; 0: they are not.
     pub ending_until: Timestamp,
@@ -228,6 +230,7 @@ impl Seat {
             logins: 0,
             checkouts: 0,
             leases: 0,
+            rule: CountedBy::UserHost,
             lingers_until: 0,
             ending_until: 0,
             gives_way_to: None,

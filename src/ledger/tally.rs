@@ -30,6 +30,8 @@ pub struct Tally {
     pub(super) ruled: CountedBy,
     /// Its licenses don't agree on a rule.
     pub(super) disagreed: bool,
+    /// How long a seat of it lingers at most, in microseconds.
+    pub(super) linger: Timestamp,
     /// Seats taken.
     pub in_use: i64,
     /// Those of them that linger.

@@ -14,7 +14,7 @@ use crate::ledger::rules::{Exemption, Hosts, Rules};
 use crate::ledger::session::{Session, Standing};
 use crate::pg::backend;
 use crate::pg::catalog::{self, Catalog};
-use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report};
+use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report, quoted};
 use crate::pg::table::{ReadError, Reader, Row, damaged, read_committed};
 use crate::{memory, settings};
 
@@ -96,7 +96,10 @@ fn publish(database: u32, rules: &mut Rules) -> Published {
 fn warn_of_disagreement(product: Name) {
     Report::new(
         PgSqlErrorCode::ERRCODE_WARNING,
-        format!("databases of one pool count \"{product}\" by different rules"),
+        format!(
+            "databases of one pool count {} by different rules",
+            quoted(product)
+        ),
     )
     .detail("The rule that gives most seats is in force for all of them.")
     .hint("Set licenses.counted_by to the same value in every database of the pool.")
@@ -113,6 +116,7 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
         read_at: backend::now(),
         // Where there is no extension, its coming is noticed.
         watched: true,
+        counts: (!backend::in_recovery()).then(Vec::new),
         ..Rules::default()
     };
     let Some(extension) = catalog::extension() else {
@@ -160,8 +164,8 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
     }
     rules.bars = bars::read(reader, &schema)?;
     if !rules.in_recovery {
-        rules.counts = counts::read(reader, &schema)?;
-        // Another server's leases are no business of a standby.
+        // Another server's counts and leases are no business of a standby.
+        rules.counts = counts::read(&schema);
         rules.leases_of = leases_table(reader, &schema)?;
         let known = memory::read(|ledger| ledger.leases_of(backend::database()));
         if known != Some(rules.leases_of) {

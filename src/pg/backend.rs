@@ -146,10 +146,15 @@ pub fn is_in_parallel_mode() -> bool {
     unsafe { pg_sys::IsInParallelMode() }
 }
 
+/// The number of this transaction, 0 where it has written nothing.
+pub fn transaction() -> u32 {
+    // SAFETY: reads this process's own state.
+    unsafe { pg_sys::GetTopTransactionIdIfAny() }.into_inner()
+}
+
 /// True in a transaction that has written something.
 pub fn has_written() -> bool {
-    // SAFETY: reads this process's own state.
-    unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
+    transaction() != 0
 }
 
 /// True in a transaction that may not write.
@@ -191,6 +196,26 @@ pub fn database() -> u32 {
     // SAFETY: a plain global of this process.
     unsafe { pg_sys::MyDatabaseId.to_u32() }
 }
+
+/// True when no other process of this database has asked the same for this number, and has not ended.
+/// Within a transaction.
+pub fn is_alone(number: u32) -> bool {
+    let tag = pg_sys::LOCKTAG {
+        locktag_field1: database(),
+        locktag_field2: LOCKS,
+        locktag_field3: number,
+        locktag_field4: 0,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_USERLOCK as u8,
+        locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+    };
+    // SAFETY: a lock that nobody else takes and that is not waited for, held until the process ends.
+    let taken =
+        unsafe { pg_sys::LockAcquire(&raw const tag, pg_sys::ExclusiveLock as c_int, true, true) };
+    taken != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+}
+
+/// Tells our locks from those that other extensions may have: `seat`.
+const LOCKS: u32 = u32::from_be_bytes(*b"seat");
 
 /// The server is replaying another's changes.
 pub fn in_recovery() -> bool {

@@ -108,15 +108,19 @@ impl Launcher {
                 self.note_all_databases();
             }
             let all_read = self.visit_unread();
-            let retry = (!all_read || self.lacks_room || in_recovery).then_some(RETRY);
             if in_recovery {
                 BackgroundWorker::transaction(events::log_all);
             }
+            // What could not be done a moment ago is not due again at once.
+            let next = if !all_read || self.lacks_room || in_recovery {
+                Some(RETRY)
+            } else {
+                events::next_write_in()
+            };
             self.log_off_idle();
-            let pause = retry
+            let pause = next
                 .into_iter()
                 .chain(next_expiry())
-                .chain(events::next_write_in())
                 .chain(self.idle_at.map(idle::until))
                 .min();
             if !BackgroundWorker::wait_latch(pause) {
@@ -342,14 +346,12 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
     settle_defaults();
     memory::write(|ledger| ledger.visitor_arrived(database));
     let before = known(database);
-    let result = if licenses::are_current(database) {
+    let is_counted = before.is_some_and(|known| known.counted);
+    let result = if licenses::are_current(database) && is_counted {
         Ok(())
     } else {
         BackgroundWorker::transaction(|| licenses::load(database, VISITOR_PATIENCE).map(drop))
     };
-    if known(database).is_some_and(|known| known.ended > 0) {
-        expiry::bury(database, VISITOR_PATIENCE);
-    }
     if bars::are_unstored(database) && !backend::in_recovery() {
         bars::store(database, VISITOR_PATIENCE);
     }
@@ -357,6 +359,10 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
         && !backend::in_recovery()
     {
         events::write(database, VISITOR_PATIENCE);
+    }
+    // May end this worker.
+    if known(database).is_some_and(|known| known.ended > 0) {
+        expiry::bury(database, VISITOR_PATIENCE);
     }
     if let Err(error) = result {
         if let Some(before) = before {

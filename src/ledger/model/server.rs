@@ -121,7 +121,7 @@ impl Server {
             read_at: self.now,
             licenses: placed(database, rows.licenses, |row, key| row.key = key),
             exemptions: placed(database, rows.exemptions, |row, key| row.key = key),
-            counts: vec![],
+            counts: Some(vec![]),
             bars: vec![],
             leases_of: rows.leases_of,
             long_names: rows.leases.iter().filter(|l| l.long_name.is_some()).count(),
