@@ -6,7 +6,7 @@ use crate::ledger::license::OutOfDates;
 use crate::ledger::{Cause, Denial, Remark};
 use crate::licenses::LoadError;
 use crate::pg::backend::BadWorkstation;
-use crate::pg::error::{self, PgSqlErrorCode, Report};
+use crate::pg::error::{self, PgSqlErrorCode, Report, quoted};
 use crate::pg::{backend, catalog, status};
 use crate::settings;
 
@@ -35,11 +35,11 @@ impl Denied {
         use PgSqlErrorCode::{
             ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, ERRCODE_TOO_MANY_CONNECTIONS,
         };
-        let product = &denial.product;
+        let product = quoted(denial.product);
         match denial.cause {
             Cause::Full { in_use, limit } => Report::new(
                 self.code(ERRCODE_TOO_MANY_CONNECTIONS),
-                format!("maximum user license count reached for \"{product}\""),
+                format!("maximum user license count reached for {product}"),
             )
             .detail(full(denial.tally, in_use, limit))
             .hint(match self {
@@ -56,7 +56,7 @@ impl Denied {
             Cause::OutOfDates(OutOfDates::Expired(until)) => Report::new(
                 self.code(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
                 format!(
-                    "license for \"{product}\" expired on {}",
+                    "license for {product} expired on {}",
                     catalog::timestamp_text(until)
                 ),
             )
@@ -65,7 +65,7 @@ impl Denied {
             Cause::OutOfDates(OutOfDates::NotYetValid(from)) => Report::new(
                 self.code(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
                 format!(
-                    "license for \"{product}\" is not valid before {}",
+                    "license for {product} is not valid before {}",
                     catalog::timestamp_text(from)
                 ),
             )
@@ -119,8 +119,8 @@ impl Denied {
             LoadError::Unreadable(cause) => Report::new(
                 PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW,
                 format!(
-                    "could not load licenses of database \"{}\"",
-                    catalog::database_name(database)
+                    "could not load licenses of database {}",
+                    quoted(catalog::database_name(database))
                 ),
             )
             .detail(format!("The cause: {cause}."))
@@ -139,8 +139,8 @@ pub fn bad_workstation(bad: &BadWorkstation) -> Report {
     Report::new(
         PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
         format!(
-            "invalid value for parameter \"pg_seats.workstation\": \"{}\"",
-            bad.shown
+            "invalid value for parameter \"pg_seats.workstation\": {}",
+            quoted(bad.shown)
         ),
     )
     .detail(bad.cause.as_str())
@@ -156,17 +156,28 @@ pub fn log(who: impl FnOnce() -> String, remark: Remark) {
         Remark::None => {}
         Remark::Overdraft(Denial { product, cause, .. }) => {
             error::log(format!(
-                "overdraft of license \"{product}\" by {}: {}",
+                "overdraft of license {} by {}: {}",
+                quoted(product),
                 who(),
                 figures(cause)
             ));
         }
         Remark::WouldBeDenied(Denial { product, cause, .. }) => error::log(format!(
-            "license \"{product}\" would have denied {}: {}",
+            "license {} would have denied {}: {}",
+            quoted(product),
             who(),
             figures(cause)
         )),
     }
+}
+
+/// Writes to the server log that somebody was denied who is told so without an error.
+pub fn log_denial(who: &str, denial: &Denial) {
+    error::log(format!(
+        "license {} denied {who}: {}",
+        quoted(denial.product),
+        figures(denial.cause)
+    ));
 }
 
 fn figures(cause: Cause) -> String {

@@ -9,6 +9,7 @@ use crate::ledger::session::{Kind, Seat, SeatIds, Session};
 use crate::ledger::table::Table;
 use crate::memory;
 use crate::pg::catalog;
+use crate::pg::error::quoted;
 use crate::pg::status::{self, Activity};
 
 /// A copy of all that holds seats of some tallies, made at one moment.
@@ -283,10 +284,7 @@ impl<'a> TakenSeat<'a> {
             "" => holder.usename(),
             client_user => client_user.to_owned(),
         };
-        format!(
-            "\"{}\"",
-            self.holders().next().map(name).unwrap_or_default()
-        )
+        quoted(self.holders().next().map(name).unwrap_or_default())
     }
 }
 

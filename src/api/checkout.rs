@@ -25,7 +25,9 @@ fn license_checkout(
     wait: Option<Interval>,
     client_user: Option<TextArgument>,
 ) -> SeatRow {
+    require_preloaded();
     let wait = arguments::wait(wait);
+    let client_user = client_user.map(|user| arguments::checked("client_user", user));
     check_out(product, wait, client_user)
         .unwrap_or_else(|denial| Denied::Call.report(&denial).raise())
 }
@@ -36,12 +38,19 @@ fn license_try_checkout(
     product: Option<TextArgument>,
     client_user: Option<TextArgument>,
 ) -> SeatRows {
-    match check_out(product, Duration::ZERO, client_user) {
+    require_preloaded();
+    let client_user = client_user.map(|user| arguments::checked("client_user", user));
+    match check_out(product, Duration::ZERO, client_user.clone()) {
         Ok(row) => SeatRows(Some(row)),
-        Err(Denial {
-            cause: Cause::Full { .. },
-            ..
-        }) => SeatRows(None),
+        Err(
+            denial @ Denial {
+                cause: Cause::Full { .. },
+                ..
+            },
+        ) => {
+            checkout::log_denial(client_user.as_deref().unwrap_or_default(), &denial);
+            SeatRows(None)
+        }
         Err(denial) => Denied::Call.report(&denial).raise(),
     }
 }
@@ -63,12 +72,11 @@ fn license_checkin(product: Option<TextArgument>, client_user: Option<TextArgume
 fn check_out(
     product: Option<TextArgument>,
     wait: Duration,
-    client_user: Option<TextArgument>,
+    client_user: Option<String>,
 ) -> Result<SeatRow, Denial> {
-    require_preloaded();
     let request = Request {
         product: product.map(TextArgument::into_string),
-        client_user: client_user.map(|user| arguments::checked("client_user", user)),
+        client_user,
         lease: None,
         wait,
     };

@@ -30,8 +30,8 @@ use crate::ledger::rules::Rules;
 use crate::ledger::session::{NO_TALLY, Session, Standing};
 use crate::ledger::{Claimed, Denial, Judged, NewLease, Receipt, Want};
 use crate::licenses::{self, LoadError};
-use crate::pg::backend;
-use crate::pg::error::{PgSqlErrorCode, Report};
+use crate::pg::error::{PgSqlErrorCode, Report, quoted};
+use crate::pg::{backend, catalog};
 use crate::{memory, settings};
 
 /// A request for a seat.
@@ -130,7 +130,7 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
                 }
             },
         };
-        log(&session, client_user, receipt);
+        denial::log(|| who(&session, client_user), receipt.remark);
         return Ok(Taken {
             receipt,
             product: license.product,
@@ -152,12 +152,19 @@ impl Drop for PromiseHeld {
     }
 }
 
-fn log(session: &Session, client_user: &str, receipt: Receipt) {
-    let who = || match client_user {
-        "" => format!("user \"{}\" at {}", session.usename, session.who.host),
-        user => format!("user \"{user}\" by role \"{}\"", session.usename),
-    };
-    denial::log(who, receipt.remark);
+/// Who asks, for the server log.
+fn who(session: &Session, client_user: &str) -> String {
+    match client_user {
+        "" => format!("user {} at {}", quoted(session.usename), session.who.host),
+        user => format!("user {} by role {}", quoted(user), quoted(session.usename)),
+    }
+}
+
+/// Has the server log say that this session was denied, where no error does.
+pub fn log_denial(client_user: &str, denial: &Denial) {
+    if let Some(session) = this_session() {
+        denial::log_denial(&who(&session, client_user), denial);
+    }
 }
 
 /// Gives back one checkout of this session. False when there is none.
@@ -222,13 +229,13 @@ fn not_loaded(error: LoadError) -> ! {
 
 /// Raises the error for a product that is not licensed in this database.
 pub fn unlicensed(product: &str) -> ! {
-    unknown(&format!("product \"{product}\" is not licensed"))
+    unknown(&format!("product {} is not licensed", quoted(product)))
 }
 
 fn unknown(message: &str) -> ! {
     Report::new(
         PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-        format!("{message} in database \"{}\"", crate::pg::catalog::database_name(backend::database())),
+        format!("{message} in database {}", quoted(catalog::database_name(backend::database()))),
     )
     .hint("The view license_usage has the products; an administrator adds them to the table licenses.")
     .raise()

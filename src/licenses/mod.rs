@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use crate::ledger::Viewpoint;
 use crate::ledger::rules::Rules;
-use crate::pg::{backend, error};
+use crate::pg::error::{self, quoted};
+use crate::pg::{backend, catalog};
 use crate::{memory, settings};
 
 pub use load::{LoadError, load};
@@ -92,8 +93,8 @@ pub fn in_force(patience: Duration) -> Result<Rules, LoadError> {
         Err(LoadError::Unreadable(message)) => match last_in_force(database) {
             Some(rules) => {
                 error::log(format!(
-                    "could not load licenses of database \"{}\": {message}; the last ones stay in force",
-                    crate::pg::catalog::database_name(database)
+                    "could not load licenses of database {}: {message}; the last ones stay in force",
+                    quoted(catalog::database_name(database))
                 ));
                 Ok(rules)
             }
@@ -155,9 +156,9 @@ pub fn await_pool(patience: Duration) -> Result<(), LoadError> {
     match awaited() {
         None | Some((true, None)) => Ok(()),
         Some((true, Some(other))) if other.loaded != 0 => {
-            let name = crate::pg::catalog::database_name(other.oid);
             error::log(format!(
-                "licenses of database \"{name}\" have not been read since they changed; the last ones stay in force"
+                "licenses of database {} have not been read since they changed; the last ones stay in force",
+                quoted(catalog::database_name(other.oid))
             ));
             Ok(())
         }

@@ -49,6 +49,7 @@ use crate::ledger::{Answer, Judged, Remark};
 use crate::licenses::{self, LoadError};
 use crate::pg::backend::{self, Port};
 use crate::pg::catalog::Catalog;
+use crate::pg::error::quoted;
 use crate::pg::unguarded;
 use crate::{memory, settings};
 
@@ -181,7 +182,7 @@ fn admit_counted(place: usize, session: Session) -> bool {
 }
 
 fn log(session: &Session, remark: Remark) {
-    let who = || format!("user \"{}\" at {}", session.usename, session.who.host);
+    let who = || format!("user {} at {}", quoted(session.usename), session.who.host);
     denial::log(who, remark);
 }
 

@@ -135,10 +135,22 @@ impl Drop for InterruptsHeld {
     }
 }
 
-/// A name as part of a line or sentence: in double quotes, with what could break out of them escaped as
-/// in JSON.
+/// A name as part of a line or sentence: in double quotes, with what could break out of them, or change
+/// how the line is shown, escaped as in JSON.
 pub fn quoted(name: impl Display) -> String {
-    serde_json::Value::String(name.to_string()).to_string()
+    let quoted = serde_json::Value::String(name.to_string()).to_string();
+    let mut shown = String::with_capacity(quoted.len());
+    for letter in quoted.chars() {
+        // Control characters, separators of lines, and what turns the direction of writing.
+        if letter.is_control()
+            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        {
+            shown.push_str(&format!("\\u{:04x}", u32::from(letter)));
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
 }
 
 /// Writes a line to the server log, never to a client.
