@@ -60,20 +60,21 @@ impl<T: Tables> Ledger<'_, T> {
     /// Gives free seats of a tally to those who wait for them, the first first.
     pub(super) fn serve(&mut self, tally: u64, now: Timestamp) {
         self.settle_rival(tally, None);
-        self.note_usage(tally, now);
         if self.seats.len() + 1 >= self.head.max_seats {
             // Where the ledger itself was full, this made room for a seat of any product.
             self.serve_line(None, now);
         } else if self.tallies.get(&tally).is_some_and(|t| t.waiting > 0) {
             self.serve_line(Some(tally), now);
         }
+        // Only now: a seat that goes to the next in line was never free.
+        self.note_usage(tally, now);
     }
 
     /// Gives free seats of all tallies to those who wait for them, the first first.
     pub(super) fn serve_all(&mut self, now: Timestamp) {
         self.settle_rivals();
-        self.note_levels(now);
         self.serve_line(None, now);
+        self.note_levels(now);
     }
 
     fn serve_line(&mut self, tally: Option<u64>, now: Timestamp) {

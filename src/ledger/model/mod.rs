@@ -7,7 +7,9 @@
 //! * [`claims`]: which license a login claims, who is exempt, and the words for a license's state
 //! * [`checkouts`]: seats that sessions check out
 //! * [`leases`]: how leases last and end, and what becomes of holds when rows change
+//! * [`events`]: what the audit trail is told, and how much of it there is room for
 //! * [`line`]: who is called, and when
+//! * [`linger`]: seats that stay taken for their identity
 //! * [`generations`]: changes of the tables, and the rules read before, while and after
 //! * [`naive`]: the counting rules by brute force over a list of sessions
 //! * [`history`]: random histories, after each step of which ledger and naive model must agree
@@ -23,10 +25,12 @@
 mod checkouts;
 mod claims;
 mod counting;
+mod events;
 mod generations;
 mod history;
 mod leases;
 mod line;
+mod linger;
 mod naive;
 mod pools;
 mod server;

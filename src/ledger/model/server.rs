@@ -84,6 +84,11 @@ impl Server {
     /// The databases that a visitor should see.
     pub fn unread(&mut self) -> Vec<u32> {
         self.tell_all();
+        self.unread_untold()
+    }
+
+    /// The same where not all has been told.
+    pub fn unread_untold(&mut self) -> Vec<u32> {
         let view = self.view();
         self.ledger.with(|l| {
             let mut oids = vec![];

@@ -1,0 +1,528 @@
+//! Seats that linger: they stay taken for their identity after their last holder left.
+
+use super::server::{
+    MINUTE, ROOM, Server, TTL, exempt_role, id, lease, license, name, of_database, session,
+    superuser, want,
+};
+use crate::ledger::event::{Happened, Leaving};
+use crate::ledger::license::{ClaimedAt, CountedBy, License, Timestamp};
+use crate::ledger::map::Room;
+use crate::ledger::session::Session;
+use crate::ledger::table::Table;
+use crate::ledger::{Answer, Cause, Claimed};
+
+const PC1: &str = "10.0.0.1";
+const PC2: &str = "10.0.0.2";
+
+const LINGER: Timestamp = 10 * MINUTE;
+
+/// A license whose seats linger for ten minutes.
+fn lingering(seats: impl Into<Option<i32>>) -> License {
+    License {
+        linger: LINGER,
+        ..license("tom", seats)
+    }
+}
+
+fn web(seats: i32) -> License {
+    License {
+        claimed_at: ClaimedAt::Checkout,
+        ..lingering(seats)
+    }
+}
+
+/// What a login is denied for, which must be.
+fn denied(server: &mut Server, session: Session) -> Cause {
+    let mut answer = server.log_in(session).1;
+    if answer == Answer::TimesUp {
+        server.end_due_leases();
+        answer = server.log_in(session).1;
+    }
+    match answer {
+        Answer::Denied(denial) => denial.cause,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn full(in_use: i64, limit: i64) -> Cause {
+    Cause::Full { in_use, limit }
+}
+
+/// Comes in and leaves.
+fn visits(server: &mut Server, session: Session) {
+    let at = server.enters(session);
+    server.log_out(at);
+}
+
+/// A login after it is known whose time is up.
+fn enters_in_time(server: &mut Server, session: Session) -> usize {
+    let (at, answer) = server.log_in(session);
+    if answer == Answer::TimesUp {
+        server.end_due_leases();
+        return server.enters(session);
+    }
+    assert!(matches!(answer, Answer::Admitted(_)));
+    at
+}
+
+/// Seats that nobody holds.
+fn left(server: &mut Server) -> i64 {
+    server.ledger.with(|l| {
+        let (mut lingering, mut unheld) = (0, 0);
+        l.tallies.each(|tally| lingering += tally.lingering);
+        l.seats.each(|seat| unheld += i64::from(!seat.is_held()));
+        assert_eq!(lingering, unheld);
+        lingering
+    })
+}
+
+#[test]
+fn a_seat_stays_taken_for_its_identity_and_is_cut_short_for_nobody() {
+    let mut server = Server::with_license(lingering(1));
+    visits(&mut server, session(2, PC1));
+    assert_eq!((server.in_use("tom"), left(&mut server)), (1, 1));
+    for _ in 0..3 {
+        server.now += 3 * MINUTE;
+        assert_eq!(denied(&mut server, session(3, PC1)), full(1, 1));
+        assert_eq!(denied(&mut server, session(2, PC2)), full(1, 1));
+    }
+    let at = server.enters(session(2, PC1));
+    assert_eq!((server.in_use("tom"), left(&mut server)), (1, 0));
+    // From its last leave on.
+    server.now += LINGER;
+    server.log_out(at);
+    server.now += LINGER - 1;
+    assert_eq!(denied(&mut server, session(3, PC1)), full(1, 1));
+    server.now += 1;
+    enters_in_time(&mut server, session(3, PC1));
+    assert_eq!((server.in_use("tom"), left(&mut server)), (1, 0));
+}
+
+#[test]
+fn a_seat_keeps_its_id_while_it_lingers() {
+    let mut server = Server::with_license(lingering(1));
+    let mut seat = || {
+        let at = server.enters(session(2, PC1));
+        let key = server.ledger.sessions[at].seat.unwrap();
+        let number = server.ledger.with(|l| l.seats.get(&key).unwrap().number);
+        server.log_out(at);
+        server.now += MINUTE;
+        number
+    };
+    assert_eq!(seat(), seat());
+}
+
+#[test]
+fn the_end_of_its_time_frees_the_seat_and_wakes_for_that() {
+    let mut server = Server::with_license(lingering(1));
+    visits(&mut server, session(2, PC1));
+    assert_eq!(server.ledger.head.next_due, server.now + LINGER);
+    server.now += LINGER;
+    server.end_due_leases();
+    assert_eq!((server.in_use("tom"), left(&mut server)), (0, 0));
+    assert_eq!(server.ledger.head.next_due, Timestamp::MAX);
+    server.assert_empty();
+}
+
+#[test]
+fn the_end_of_its_time_serves_the_line() {
+    let mut server = Server::with_license(web(1));
+    let [ann, bob] = [2, 3].map(|role| server.enters(session(role, PC1)));
+    server.checks_out(ann, "tom", "");
+    let ticket = server.waits(bob, "tom", want(""));
+    server.check_in(ann, "tom", "");
+    assert!(server.collect(ticket).is_none());
+    // Who left it takes it again before those in line.
+    server.checks_out(ann, "tom", "");
+    server.check_in(ann, "tom", "");
+    server.now += LINGER;
+    server.end_due_leases();
+    assert_eq!(server.collect(ticket).unwrap().in_use, 1);
+}
+
+#[test]
+fn the_trail_says_until_when() {
+    let mut server = Server::with_license(lingering(1));
+    visits(&mut server, session(2, PC1));
+    let release = |server: &mut Server| {
+        let events = server.tell_all();
+        let left = events
+            .iter()
+            .find(|event| matches!(event.happened, Happened::Left(_)));
+        left.map(|event| (event.in_use, event.until))
+    };
+    let until = server.now + LINGER;
+    assert_eq!(release(&mut server), Some((1, until)));
+    // Who comes back takes no new seat.
+    let at = server.enters(session(2, PC1));
+    assert!(server.tell_all().is_empty());
+    server.change(1, |rows| rows.licenses[0].linger = 0);
+    server.load(1);
+    server.log_out(at);
+    assert_eq!(release(&mut server), Some((0, 0)));
+}
+
+#[test]
+fn a_checkin_and_the_end_of_a_lease_let_the_seat_linger() {
+    let mut server = Server::with_license(web(2));
+    server.change(1, |rows| rows.leases_of = 7);
+    let at = server.enters(session(2, PC1));
+    server.leases(at, "tom", lease(1, "ann", PC2));
+    server.commit_lease(id(1));
+    server.checks_out(at, "tom", "");
+    server.check_in(at, "tom", "");
+    assert_eq!((server.in_use("tom"), left(&mut server)), (2, 1));
+    server.now += TTL;
+    assert_eq!(server.end_due_leases(), [id(1)]);
+    server.bury(1);
+    assert_eq!((server.in_use("tom"), left(&mut server)), (2, 2));
+    // What is kept of it is the lease's identity.
+    server.leases(at, "tom", lease(2, "ann", PC2));
+    assert_eq!((server.in_use("tom"), left(&mut server)), (2, 1));
+}
+
+#[test]
+fn who_was_sent_away_leaves_no_seat_behind() {
+    for leaving in [Leaving::Termination, Leaving::IdleLogOff, Leaving::Reclaim] {
+        let mut server = Server::with_license(lingering(1));
+        let at = server.enters(session(2, PC1));
+        let now = server.now;
+        server.ledger.with(|l| l.release(at, leaving, now));
+        assert_eq!(server.in_use("tom"), 0, "{leaving:?}");
+        server.assert_empty();
+    }
+}
+
+#[test]
+fn a_lease_that_is_rolled_back_leaves_the_seat_as_it_was() {
+    for lingers in [false, true] {
+        let mut server = Server::with_license(web(1));
+        let at = server.enters(session(2, PC1));
+        if lingers {
+            server.leases(at, "tom", lease(1, "ann", PC2));
+            server.commit_lease(id(1));
+            server.drop_lease(id(1));
+        }
+        let due = server.ledger.head.next_due;
+        server.now += MINUTE;
+        server.leases(at, "tom", lease(2, "ann", PC2));
+        server.drop_lease(id(2));
+        assert_eq!(server.in_use("tom"), i64::from(lingers));
+        assert_eq!(server.ledger.head.next_due, due);
+        server.now += LINGER - MINUTE;
+        server.end_due_leases();
+        server.assert_empty();
+    }
+}
+
+#[test]
+fn a_lease_that_is_rolled_back_takes_nothing_from_who_left_meanwhile() {
+    let mut server = Server::with_license(web(1));
+    let at = server.enters(session(2, PC1));
+    server.leases(at, "tom", lease(1, "ann", PC2));
+    server.commit_lease(id(1));
+    server.leases(at, "tom", lease(2, "ann", PC2));
+    server.drop_lease(id(1));
+    server.now += MINUTE;
+    server.drop_lease(id(2));
+    assert_eq!(left(&mut server), 1);
+    server.now += LINGER - MINUTE - 1;
+    server.end_due_leases();
+    assert_eq!(server.in_use("tom"), 1);
+    server.now += 1;
+    server.end_due_leases();
+    assert_eq!(server.in_use("tom"), 0);
+}
+
+#[test]
+fn the_last_leave_counts_and_not_a_former_one() {
+    let mut server = Server::with_license(lingering(1));
+    visits(&mut server, session(2, PC1));
+    let at = server.enters(session(2, PC1));
+    server.change(1, |rows| rows.licenses[0].linger = MINUTE);
+    server.load(1);
+    server.log_out(at);
+    server.now += MINUTE;
+    server.end_due_leases();
+    assert_eq!(server.in_use("tom"), 0);
+}
+
+#[test]
+fn a_seat_lingers_no_longer_than_the_license_says_now() {
+    let mut server = Server::with_license(lingering(2));
+    visits(&mut server, session(2, PC1));
+    let until = server.now + LINGER;
+    // Longer: for those who leave from now on.
+    server.change(1, |rows| rows.licenses[0].linger = 2 * LINGER);
+    server.load(1);
+    assert_eq!(server.ledger.head.next_due, until);
+    server.change(1, |rows| rows.licenses[0].linger = MINUTE);
+    server.load(1);
+    assert_eq!(server.ledger.head.next_due, server.now + MINUTE);
+    assert_eq!(server.in_use("tom"), 1);
+    server.change(1, |rows| rows.licenses[0].linger = 0);
+    server.load(1);
+    server.assert_empty();
+}
+
+#[test]
+fn nothing_lingers_of_what_is_not_licensed() {
+    for gone in [false, true] {
+        let mut server = Server::with_license(lingering(1));
+        visits(&mut server, session(2, PC1));
+        if gone {
+            let now = server.now;
+            server.ledger.with(|l| l.forget(1, now));
+            server.tables.clear();
+        } else {
+            server.change(1, |rows| rows.licenses.clear());
+            server.load(1);
+        }
+        server.assert_empty();
+        server.ledger.with(|l| assert_eq!(l.tallies.len(), 0));
+        visits(&mut server, session(2, PC1));
+        server.assert_empty();
+    }
+}
+
+#[test]
+fn who_becomes_exempt_leaves_no_seat_behind() {
+    let mut server = Server::with_license(lingering(1));
+    let at = server.enters(session(2, PC1));
+    server.change(1, |rows| rows.exemptions.push(exempt_role("r2")));
+    server.load(1);
+    assert_eq!(server.in_use("tom"), 0);
+    server.log_out(at);
+    visits(&mut server, superuser(1, PC1));
+    server.assert_empty();
+}
+
+#[test]
+fn an_overdraft_lingers_too() {
+    let mut server = Server::with_license(License {
+        overdraft: 1,
+        ..lingering(1)
+    });
+    visits(&mut server, session(2, PC1));
+    let (at, _) = server.log_in(session(3, PC1));
+    server.log_out(at);
+    assert_eq!(server.in_use("tom"), 2);
+    assert_eq!(denied(&mut server, session(4, PC1)), full(2, 2));
+}
+
+#[test]
+fn when_the_seats_are_reduced_those_that_linger_still_count() {
+    let mut server = Server::with_license(lingering(3));
+    for role in 2..5 {
+        visits(&mut server, session(role, PC1));
+    }
+    server.change(1, |rows| rows.licenses[0].seats = Some(1));
+    assert_eq!(denied(&mut server, session(5, PC1)), full(3, 1));
+    // Nobody who comes back is denied.
+    server.enters(session(2, PC1));
+}
+
+#[test]
+fn nothing_lingers_beyond_what_the_server_has_room_for() {
+    let mut server = Server::new(Room {
+        max_seats: 2,
+        ..ROOM
+    });
+    // Of more sessions than there is room for, who came before the license.
+    let ats: Vec<usize> = (2..7)
+        .map(|role| server.enters(session(role, PC1)))
+        .collect();
+    server.change(1, |rows| rows.licenses = vec![lingering(None)]);
+    server.load(1);
+    for at in ats {
+        server.log_out(at);
+    }
+    assert_eq!((server.in_use("tom"), left(&mut server)), (2, 2));
+    assert_eq!(denied(&mut server, session(9, PC1)), Cause::TableFull);
+    // Whose time is up makes room.
+    server.now += LINGER;
+    enters_in_time(&mut server, session(9, PC1));
+    assert_eq!(server.in_use("tom"), 1);
+}
+
+#[test]
+fn whoever_holds_a_seat_has_one_however_many_linger() {
+    // Room for two seats, and twice for each of four sessions.
+    let mut server = Server::new(Room {
+        sessions: 4,
+        max_seats: 8,
+        ..ROOM
+    });
+    server.change(1, |rows| {
+        rows.licenses = vec![
+            lingering(None),
+            License {
+                claimed_at: ClaimedAt::Checkout,
+                counted_by: CountedBy::Host,
+                ..license("web", None)
+            },
+        ];
+    });
+    server.load(1);
+    let at = server.enters(session(2, PC1));
+    // All at one seat, for now.
+    for user in 1..=8 {
+        server.leases(at, "web", lease(user, "", PC1));
+        server.commit_lease(id(user));
+    }
+    server.log_out(at);
+    for role in 3..9 {
+        visits(&mut server, session(role, PC1));
+    }
+    assert_eq!((server.in_use("tom"), server.in_use("web")), (7, 1));
+    let ats: Vec<usize> = (12..16)
+        .map(|role| server.enters(superuser(role, PC1)))
+        .collect();
+    server.exempt_superusers = false;
+    server.change(1, |rows| {
+        rows.licenses[1].counted_by = CountedBy::Session;
+    });
+    server.load(1);
+    assert_eq!((server.in_use("web"), left(&mut server)), (8, 0));
+    assert_eq!(server.in_use("tom"), 4);
+    for at in ats {
+        server.log_out(at);
+    }
+    for user in 1..=8 {
+        server.drop_lease(id(user));
+    }
+    server.now += LINGER;
+    server.end_due_leases();
+    server.assert_empty();
+}
+
+#[test]
+fn another_rule_of_counting_knows_no_former_identities() {
+    let mut server = Server::with_license(lingering(1));
+    visits(&mut server, session(2, PC1));
+    server.change(1, |rows| rows.licenses[0].counted_by = CountedBy::User);
+    server.load(1);
+    server.assert_empty();
+    visits(&mut server, session(2, PC1));
+    // The same rule again: the same identity.
+    server.change(1, |rows| rows.licenses[0].seats = Some(7));
+    server.load(1);
+    assert_eq!((server.in_use("tom"), left(&mut server)), (1, 1));
+    server.enters(session(2, PC2));
+    assert_eq!((server.in_use("tom"), left(&mut server)), (1, 0));
+}
+
+fn pooled(counted_by: CountedBy, linger: Timestamp) -> License {
+    License {
+        pool: name("group"),
+        counted_by,
+        linger,
+        ..license("tom", 1)
+    }
+}
+
+fn pool(licenses: [License; 2]) -> Server {
+    let mut server = Server::new(ROOM);
+    for (database, license) in (1..).zip(licenses) {
+        server.change(database, |rows| rows.licenses = vec![license]);
+        server.load(database);
+    }
+    server
+}
+
+#[test]
+fn a_seat_of_a_pool_lingers_as_the_database_says_that_was_left_last() {
+    for (first, last, lingers) in [(1, 2, false), (2, 1, true)] {
+        let mut server = pool([
+            pooled(CountedBy::UserHost, LINGER),
+            pooled(CountedBy::UserHost, 0),
+        ]);
+        let there = server.enters(of_database(session(2, PC1), last));
+        let here = server.enters(of_database(session(2, PC1), first));
+        server.log_out(here);
+        server.log_out(there);
+        assert_eq!(server.in_use("tom"), i64::from(lingers));
+        if lingers {
+            // And is kept for its identity in all of them.
+            assert_eq!(
+                denied(&mut server, of_database(session(3, PC1), 2)),
+                full(1, 1)
+            );
+            server.enters(of_database(session(2, PC1), 2));
+        }
+    }
+}
+
+#[test]
+fn a_seat_of_a_pool_lingers_on_while_any_database_lets_it() {
+    let mut server = pool([
+        pooled(CountedBy::UserHost, LINGER),
+        pooled(CountedBy::UserHost, MINUTE),
+    ]);
+    visits(&mut server, session(2, PC1));
+    server.change(2, |rows| rows.licenses[0].linger = 0);
+    server.load(2);
+    assert_eq!(server.in_use("tom"), 1);
+    server.change(1, |rows| rows.licenses.clear());
+    server.load(1);
+    server.assert_empty();
+}
+
+#[test]
+fn where_two_rules_rival_those_who_linger_decide_nothing_and_leave_nothing_behind() {
+    let mut server = pool([
+        License {
+            seats: Some(9),
+            ..pooled(CountedBy::User, LINGER)
+        },
+        License {
+            seats: Some(9),
+            ..pooled(CountedBy::Host, LINGER)
+        },
+    ]);
+    // Two users at one host: two seats by user.
+    visits(&mut server, session(2, PC1));
+    visits(&mut server, session(3, PC1));
+    let by_user = server.in_use("tom");
+    // One user at three hosts: three seats by host.
+    let mut ats: Vec<usize> = vec![];
+    for host in ["10.0.0.7", "10.0.0.8", "10.0.0.9"] {
+        ats.push(server.log_in(session(4, host)).0);
+    }
+    assert!(by_user <= 2);
+    assert_eq!((server.in_use("tom"), left(&mut server)), (3, 0));
+    for at in ats {
+        server.log_out(at);
+    }
+    server.now += LINGER;
+    server.end_due_leases();
+    server.assert_empty();
+}
+
+#[test]
+fn where_every_session_counts_nobody_comes_back_to_a_seat() {
+    let mut server = Server::with_license(License {
+        counted_by: CountedBy::Session,
+        ..lingering(2)
+    });
+    visits(&mut server, session(2, PC1));
+    visits(&mut server, session(2, PC1));
+    assert_eq!(denied(&mut server, session(2, PC1)), full(2, 2));
+    server.now += LINGER;
+    enters_in_time(&mut server, session(2, PC1));
+}
+
+#[test]
+fn a_call_of_who_left_a_seat_joins_it() {
+    let mut server = Server::with_license(web(1));
+    let [ann, again, other] =
+        [(2, PC1), (2, PC1), (3, PC1)].map(|(role, host)| server.enters(session(role, host)));
+    server.checks_out(ann, "tom", "");
+    server.log_out(ann);
+    assert!(matches!(
+        server.claim(other, "tom", want(""), false),
+        Claimed::Denied(_)
+    ));
+    server.checks_out(again, "tom", "");
+    assert!(server.may_use(again, "tom"));
+}
