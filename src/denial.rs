@@ -75,10 +75,10 @@ impl Denied {
                 self.code(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
                 match until {
                     Some(until) => format!(
-                        "an administrator has barred you from \"{product}\" until {}",
+                        "an administrator has barred you from {product} until {}",
                         catalog::timestamp_text(until)
                     ),
-                    None => format!("an administrator is stopping your sessions of \"{product}\""),
+                    None => format!("an administrator is stopping your sessions of {product}"),
                 },
             )
             .hint(match until {

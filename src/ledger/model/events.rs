@@ -42,6 +42,7 @@ fn reason(cause: Cause) -> &'static str {
     match cause {
         Cause::Full { .. } => "full",
         Cause::OutOfDates(_) => "out of dates",
+        Cause::Barred { .. } => "barred",
         Cause::TableFull => "table full",
         Cause::NamesFull { .. } => "names full",
     }
