@@ -17,10 +17,11 @@ use ledger::event::{Event, Leaving, Level};
 use ledger::identity::{Host, Label, Name, Text, Who};
 use ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
 use ledger::map::{MapLedger, Room};
+use ledger::reservation::Roles;
 use ledger::rules::Rules;
 use ledger::session::{Session, Standing};
 use ledger::table::Table;
-use ledger::{Answer, Judged, Published, Remark};
+use ledger::{Answer, Judged, Judgement, Published, Remark};
 
 const DATABASE: u32 = 16_384;
 
@@ -82,6 +83,7 @@ fn ledger(seats: usize) -> (MapLedger, Judged) {
         licenses: 1,
         exemptions: 1,
         events: EVENTS,
+        reservations: 0,
     });
     let judged = ledger.with(|ledger| {
         let mut rules = Rules {
@@ -90,8 +92,11 @@ fn ledger(seats: usize) -> (MapLedger, Judged) {
             licenses: vec![license()],
             ..Rules::default()
         };
-        let standings = vec![(0, Standing::default()); seats + 1];
-        let published = ledger.publish(DATABASE, &mut rules, &standings, 0);
+        let judgement = Judgement {
+            standings: vec![(0, Standing::default()); seats + 1],
+            members: Vec::new(),
+        };
+        let published = ledger.publish(DATABASE, &mut rules, &judgement, 0);
         assert!(matches!(published, Published::InForce { .. }));
         let judged = Judged {
             generation: rules.generation,
@@ -101,6 +106,8 @@ fn ledger(seats: usize) -> (MapLedger, Judged) {
                 exempt: None,
                 license: Some(0),
             },
+            roles: Roles::NONE,
+            roles_edition: rules.roles_edition,
             enforcement: Enforcement::On,
             now: 0,
             asked: false,

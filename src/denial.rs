@@ -1,14 +1,15 @@
 //! What a denied user, and the server log, are told: at login and when an application asks.
 
 use crate::holders::Holders;
-use crate::ledger::identity::LABEL_MAX;
+use crate::ledger::identity::{LABEL_MAX, Name};
 use crate::ledger::license::OutOfDates;
+use crate::ledger::reservation::ROLES_MAX;
 use crate::ledger::{Cause, Denial, Remark};
 use crate::licenses::LoadError;
 use crate::pg::backend::BadWorkstation;
 use crate::pg::error::{self, PgSqlErrorCode, Report, quoted};
 use crate::pg::{backend, catalog, status};
-use crate::settings;
+use crate::{memory, settings};
 
 /// How many of those who hold seats a denied user is told.
 const NAMED_HOLDERS: usize = 3;
@@ -37,21 +38,12 @@ impl Denied {
         };
         let product = quoted(denial.product);
         match denial.cause {
-            Cause::Full { in_use, limit } => Report::new(
+            Cause::Full { .. } | Cause::RoleFull { .. } => Report::new(
                 self.code(ERRCODE_TOO_MANY_CONNECTIONS),
                 format!("maximum user license count reached for {product}"),
             )
-            .detail(full(denial.tally, in_use, limit))
-            .hint(match self {
-                Denied::Login => {
-                    "Someone must log out before another user can log in, \
-                     or an administrator must raise the number of seats."
-                }
-                Denied::Call => {
-                    "Someone must log out or give back a seat, \
-                     or an administrator must raise the number of seats."
-                }
-            })
+            .detail(full(denial))
+            .hint(self.way_out(denial.cause))
             .reason(c"license_full"),
             Cause::OutOfDates(OutOfDates::Expired(until)) => Report::new(
                 self.code(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
@@ -102,6 +94,36 @@ impl Denied {
         }
     }
 
+    /// What makes room for who is told that there is none.
+    fn way_out(self, cause: Cause) -> &'static str {
+        match (cause, self) {
+            (Cause::RoleFull { .. }, Denied::Login) => {
+                "A member of the role must log out before another can log in, \
+                 or an administrator must raise the role's max_seats."
+            }
+            (Cause::RoleFull { .. }, Denied::Call) => {
+                "A member of the role must log out or give back a seat, \
+                 or an administrator must raise the role's max_seats."
+            }
+            (Cause::Full { kept: 1.., .. }, Denied::Login) => {
+                "Someone whose seat is not reserved must log out before another user can log in, \
+                 or an administrator must raise the number of seats or reserve fewer."
+            }
+            (Cause::Full { kept: 1.., .. }, Denied::Call) => {
+                "Someone whose seat is not reserved must log out or give back a seat, \
+                 or an administrator must raise the number of seats or reserve fewer."
+            }
+            (_, Denied::Login) => {
+                "Someone must log out before another user can log in, \
+                 or an administrator must raise the number of seats."
+            }
+            (_, Denied::Call) => {
+                "Someone must log out or give back a seat, \
+                 or an administrator must raise the number of seats."
+            }
+        }
+    }
+
     fn table_full(self) -> Report {
         Report::new(
             self.code(PgSqlErrorCode::ERRCODE_TOO_MANY_CONNECTIONS),
@@ -116,6 +138,15 @@ impl Denied {
     pub fn not_loaded(self, database: u32, error: LoadError) -> Report {
         match error {
             LoadError::NoRoom => self.table_full(),
+            LoadError::TooManyRoles => Report::new(
+                self.code(PgSqlErrorCode::ERRCODE_TOO_MANY_CONNECTIONS),
+                "the server has no room for more roles with reservations",
+            )
+            .detail(format!(
+                "The tables license_reservations of all databases can name {ROLES_MAX} different roles."
+            ))
+            .hint("An administrator must delete rows of license_reservations.")
+            .reason(c"license_table_full"),
             LoadError::Unreadable(cause) => Report::new(
                 PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW,
                 format!(
@@ -159,14 +190,14 @@ pub fn log(who: impl FnOnce() -> String, remark: Remark) {
                 "overdraft of license {} by {}: {}",
                 quoted(product),
                 who(),
-                figures(cause)
+                figures(cause, ["was", "were"])
             ));
         }
         Remark::WouldBeDenied(Denial { product, cause, .. }) => error::log(format!(
             "license {} would have denied {}: {}",
             quoted(product),
             who(),
-            figures(cause)
+            figures(cause, ["was", "were"])
         )),
     }
 }
@@ -176,13 +207,34 @@ pub fn log_denial(who: &str, denial: &Denial) {
     error::log(format!(
         "license {} denied {who}: {}",
         quoted(denial.product),
-        figures(denial.cause)
+        figures(denial.cause, ["was", "were"])
     ));
 }
 
-fn figures(cause: Cause) -> String {
+/// How it stands with what was denied: in the present tense, or as it stood.
+fn figures(cause: Cause, [is, are]: [&str; 2]) -> String {
     match cause {
-        Cause::Full { in_use, limit } => format!("{in_use} of {limit} seats were in use"),
+        Cause::Full {
+            in_use,
+            limit,
+            kept,
+        } => {
+            let count = format!("{in_use} of {limit} seats {are} in use");
+            match kept {
+                0 => count,
+                1 => format!("{count}, and 1 {is} reserved"),
+                _ => format!("{count}, and {kept} {are} reserved"),
+            }
+        }
+        Cause::RoleFull {
+            number,
+            in_use,
+            limit,
+        } => {
+            let role = memory::read(|ledger| ledger.head.reserved_roles.name(number));
+            let role = role.flatten().unwrap_or(Name::EMPTY);
+            format!("{in_use} of {limit} seats for members of role \"{role}\" {are} in use")
+        }
         Cause::OutOfDates(OutOfDates::Expired(until)) => {
             format!("it expired on {}", catalog::timestamp_text(until))
         }
@@ -195,25 +247,31 @@ fn figures(cause: Cause) -> String {
     }
 }
 
-fn full(tally: u64, in_use: i64, limit: i64) -> String {
-    let count = format!("{in_use} of {limit} seats are in use.");
+fn full(denial: &Denial) -> String {
+    let count = format!("{}.", figures(denial.cause, ["is", "are"]));
     if !settings::denial_names_holders() {
         return count;
     }
-    match idle_holders(tally).as_slice() {
+    match idle_holders(denial).as_slice() {
         [] => count,
         [holder] => format!("{count} Idle longest: {holder}."),
         holders => format!("{count} Idle longest: {}.", holders.join(", ")),
     }
 }
 
-/// The names of those whose seats have been idle longest, every holder of the seat taken together.
-fn idle_holders(tally: u64) -> Vec<String> {
+/// The names of those whose seats have been idle longest, every holder of the seat taken together;
+/// where a role's seats are all in use, of its members.
+fn idle_holders(denial: &Denial) -> Vec<String> {
     let activities = status::activities();
     let now = backend::now();
-    let holders = Holders::of(|other| other == tally);
+    let only = match denial.cause {
+        Cause::RoleFull { number, .. } => Some(number),
+        _ => None,
+    };
+    let holders = Holders::of(|tally| tally == denial.tally);
     let mut idle: Vec<_> = holders
         .seats()
+        .filter(|seat| only.is_none_or(|number| seat.roles.contain(number)))
         .map(|seat| (seat.last_active(&activities, now), seat))
         .filter(|(since, _)| *since < now)
         .collect();

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use crate::ledger::hold::{Hold, LeaseId};
 use crate::ledger::identity::{Label, Text};
 use crate::ledger::license::Timestamp;
+use crate::ledger::reservation::Roles;
 use crate::ledger::session::{Kind, Seat, SeatIds, Session};
 use crate::ledger::table::Table;
 use crate::memory;
@@ -33,6 +34,7 @@ struct SeatEntry {
     number: u64,
     tally: u64,
     opened_at: Timestamp,
+    roles: Roles,
 }
 
 /// A holder's part of a seat.
@@ -57,6 +59,8 @@ pub struct TakenSeat<'a> {
     pub tally: u64,
     /// When it was taken.
     pub opened_at: Timestamp,
+    /// The reserved roles that it counts for.
+    pub roles: Roles,
     /// The strongest of its holders; `None` where it lingers, and nobody holds it.
     pub kind: Option<Kind>,
     lingering: Option<&'a Seat>,
@@ -134,6 +138,7 @@ impl Holders {
                     number: seat.number,
                     tally: seat.key.tally,
                     opened_at: seat.opened_at,
+                    roles: seat.roles,
                 });
             }
         });
@@ -183,6 +188,7 @@ impl Holders {
                     number: seat.number,
                     tally: seat.tally,
                     opened_at: seat.opened_at,
+                    roles: seat.roles,
                     kind: Some(holders.first()?.kind),
                     lingering: None,
                 })
@@ -198,6 +204,7 @@ impl Holders {
             number: seat.number,
             tally: seat.key.tally,
             opened_at: seat.opened_at,
+            roles: seat.roles,
             kind: None,
             lingering: Some(seat),
         })

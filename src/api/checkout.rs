@@ -10,7 +10,7 @@ use super::require_preloaded;
 use super::seat_row::{SeatRow, SeatRows};
 use crate::checkout::{self, Request};
 use crate::denial::Denied;
-use crate::ledger::{Cause, Denial};
+use crate::ledger::Denial;
 use crate::pg::encoding::TextArgument;
 use crate::pg::{backend, catalog};
 
@@ -42,12 +42,7 @@ fn license_try_checkout(
     let client_user = client_user.map(|user| arguments::checked("client_user", user));
     match check_out(product, Duration::ZERO, client_user.clone()) {
         Ok(row) => SeatRows(Some(row)),
-        Err(
-            denial @ Denial {
-                cause: Cause::Full { .. },
-                ..
-            },
-        ) => {
+        Err(denial) if denial.is_full() => {
             checkout::log_denial(client_user.as_deref().unwrap_or_default(), &denial);
             SeatRows(None)
         }

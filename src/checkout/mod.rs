@@ -12,8 +12,9 @@
 //! | a seat is free | held, takes it |
 //! | barred by an administrator | 53400 license_barred, never softened |
 //! | no seat is free, one is idle for `reclaim_idle_after` | waits for it to give way |
-//! | no seat is free, patient | waits in line, and has idle seats give way every second |
-//! | no seat is free | 53400 license_full, softened by enforcement |
+//! | no seat is free, save what is kept for other roles, patient | waits in line, and has idle seats give way every second |
+//! | the members of a role of its use all that they may, patient | the same |
+//! | either, not patient | 53400 license_full, softened by enforcement |
 //! | `max_seats` are in use | 53400 license_table_full, softened by enforcement |
 
 pub mod discard;
@@ -98,6 +99,8 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
                 exempt: session.exempt,
                 license: Some(place),
             },
+            roles: session.roles,
+            roles_edition: rules.roles_edition,
             enforcement: settings::enforcement().max(server),
             now: backend::now(),
             asked,

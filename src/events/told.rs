@@ -8,6 +8,7 @@ use crate::ledger::Cause;
 use crate::ledger::event::{Event, Happened};
 use crate::ledger::license::{OutOfDates, Timestamp};
 use crate::ledger::session::Kind;
+use crate::memory;
 use crate::pg::{backend, catalog};
 
 /// The row of an event. Within a transaction.
@@ -117,9 +118,23 @@ fn until_of(event: &Event) -> &'static str {
 fn put_cause(cause: Cause, put: &mut impl FnMut(&str, Value)) {
     let at = |at: Timestamp| json!(catalog::timestamp_iso(at));
     match cause {
-        Cause::Full { limit, .. } => {
+        Cause::Full { limit, kept, .. } => {
             put("reason", json!("license_full"));
             put("limit", json!(limit));
+            if kept > 0 {
+                put("reserved", json!(kept));
+            }
+        }
+        Cause::RoleFull {
+            number,
+            in_use,
+            limit,
+        } => {
+            let role = memory::read(|ledger| ledger.head.reserved_roles.name(number));
+            put("reason", json!("license_full"));
+            put("role", json!(role.flatten().map(|role| role.to_string())));
+            put("role_in_use", json!(in_use));
+            put("role_limit", json!(limit));
         }
         Cause::OutOfDates(OutOfDates::Expired(until)) => {
             put("reason", json!("license_expired"));

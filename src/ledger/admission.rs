@@ -4,6 +4,7 @@ use super::Ledger;
 use super::event::{Event, Happened, Leaving};
 use super::identity::Name;
 use super::license::{Enforcement, License, OutOfDates, RowKey, Timestamp};
+use super::reservation::Roles;
 use super::session::{Claimant, Session, Standing};
 use super::table::{Table, Tables};
 
@@ -62,16 +63,32 @@ impl Denial {
             cause,
         }
     }
+
+    /// It lasts until somebody gives a seat back.
+    pub fn is_full(&self) -> bool {
+        matches!(self.cause, Cause::Full { .. } | Cause::RoleFull { .. })
+    }
 }
 
 /// The reasons of denials.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {
-    /// Every seat is taken.
+    /// Every seat is taken, or kept for members of other roles.
     Full {
         /// Seats taken.
         in_use: i64,
         /// Seats that may be taken.
+        limit: i64,
+        /// How many of the others are kept.
+        kept: i64,
+    },
+    /// The members of a role use as many seats as they may.
+    RoleFull {
+        /// The role's number.
+        number: u8,
+        /// Seats that they use.
+        in_use: i64,
+        /// Seats that they may use.
         limit: i64,
     },
     /// An administrator has barred it.
@@ -101,6 +118,10 @@ pub struct Judged {
     pub exempt_superusers: bool,
     /// What they made of it.
     pub standing: Standing,
+    /// The reserved roles that it is a member of.
+    pub roles: Roles,
+    /// How often those had changed.
+    pub roles_edition: u64,
     /// The server's own `pg_seats.enforcement`, which can only soften the license's.
     pub enforcement: Enforcement,
     /// The moment of the login.
@@ -124,6 +145,7 @@ impl<T: Tables> Ledger<'_, T> {
         let mut session = Session {
             judged: true,
             exempt: judged.standing.exempt,
+            roles: judged.roles,
             tally: license.map_or(0, |license| license.tally),
             ..session
         };
@@ -146,7 +168,7 @@ impl<T: Tables> Ledger<'_, T> {
                     if let Some(reclaim) = self.may_reclaim(&license, &denial, &judged)
                         && !session.superuser =>
                 {
-                    self.promise(at, reclaim.tally);
+                    self.promise(at, &license, session.roles);
                     return Answer::MayReclaim(reclaim);
                 }
                 Err(denial) => {
@@ -183,7 +205,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// True when a denial may be untrue: seats are taken by leases whose time is up, or have lingered
     /// as long as they may.
     pub(super) fn times_are_up(&self, denial: &Denial, now: Timestamp) -> bool {
-        matches!(denial.cause, Cause::Full { .. } | Cause::TableFull) && self.head.next_due <= now
+        (denial.is_full() || denial.cause == Cause::TableFull) && self.head.next_due <= now
     }
 
     /// What may give way to somebody who would be denied.
@@ -194,7 +216,7 @@ impl<T: Tables> Ledger<'_, T> {
         judged: &Judged,
     ) -> Option<Reclaim> {
         let may = !judged.asked
-            && matches!(denial.cause, Cause::Full { .. })
+            && denial.is_full()
             && license.enforcement.max(judged.enforcement) == Enforcement::On;
         let idle_after = license.reclaim_idle_after.filter(|_| may)?;
         Some(Reclaim {
@@ -207,6 +229,7 @@ impl<T: Tables> Ledger<'_, T> {
     pub(super) fn is_outdated(&self, database: u32, judged: &Judged) -> bool {
         self.databases.get(&database).is_none_or(|known| {
             known.loaded != judged.generation
+                || self.head.roles_edition != judged.roles_edition
                 || known.exempt_superusers != judged.exempt_superusers
                 || known.generation != judged.generation && !judged.outdated
         })
@@ -337,16 +360,26 @@ impl<T: Tables> Ledger<'_, T> {
             };
         }
         let in_use = self.in_use(license.tally) + self.promised_to_others(license.tally, at);
-        if let Some(limit) = license.limit().filter(|&limit| in_use >= limit) {
-            return Err(denial(Cause::Full { in_use, limit }));
+        let (kept, role_full) = self.reserved(license, claimant.roles, Roles::NONE);
+        if let Some(limit) = license.limit().filter(|&limit| in_use + kept >= limit) {
+            return Err(denial(Cause::Full {
+                in_use,
+                limit,
+                kept: kept.min(limit - in_use).max(0),
+            }));
+        }
+        if let Some(cause) = role_full {
+            return Err(denial(cause));
         }
         if self.seats.len() >= self.head.max_seats || !self.can_settle(license.tally) {
             return Err(denial(Cause::TableFull));
         }
         Ok(match license.seats.map(i64::from) {
-            Some(limit) if in_use >= limit => {
-                Remark::Overdraft(denial(Cause::Full { in_use, limit }))
-            }
+            Some(limit) if in_use >= limit => Remark::Overdraft(denial(Cause::Full {
+                in_use,
+                limit,
+                kept: 0,
+            })),
             _ => Remark::None,
         })
     }

@@ -108,16 +108,15 @@ impl<T: Tables> Ledger<'_, T> {
                 if let Some(reclaim) = self.may_reclaim(&license, &denial, judged)
                     && !spared =>
             {
-                self.promise(at, reclaim.tally);
+                self.promise(at, &license, hold.roles);
                 return Claimed::MayReclaim(reclaim);
             }
-            Err(Denial {
-                cause: Cause::Full { .. },
-                ..
-            }) if patient
-                && !spared
-                && license.enforcement.max(judged.enforcement) == Enforcement::On
-                && self.has_room_for(want) =>
+            Err(denial)
+                if patient
+                    && denial.is_full()
+                    && !spared
+                    && license.enforcement.max(judged.enforcement) == Enforcement::On
+                    && self.has_room_for(want) =>
             {
                 return Claimed::Waits(self.line_up(at, hold, want));
             }
@@ -246,6 +245,7 @@ impl<T: Tables> Ledger<'_, T> {
                 client_user: want.client_user,
                 ..session.who
             },
+            roles: session.roles,
             counted: session.exempt.is_none(),
             seated: None,
             seat: 0,

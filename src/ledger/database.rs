@@ -32,6 +32,7 @@ pub struct Database {
     pub read_at: Timestamp,
     pub(super) licenses: u32,
     pub(super) exemptions: u32,
+    pub(super) reservations: u32,
     /// The OID of the table whose leases the ledger has; 0: they were not read yet.
     pub(super) leases_of: u32,
     /// Leases that have ended and whose rows are yet to be deleted.
@@ -78,6 +79,7 @@ impl Database {
             && self.leases_of == rules.leases_of
             && (self.counted || rules.counts.is_none())
             && self.licenses as usize == rules.licenses.len()
+            && self.reservations as usize == rules.reservations.len()
     }
 
     fn is_read(&self, in_recovery: bool) -> bool {
@@ -130,6 +132,7 @@ impl<T: Tables> Ledger<'_, T> {
             read_at: 0,
             licenses: 0,
             exemptions: 0,
+            reservations: 0,
             leases_of: 0,
             ended: 0,
             counted: false,
@@ -165,6 +168,9 @@ impl<T: Tables> Ledger<'_, T> {
     /// The database is gone, or its OID was given to another one.
     pub fn forget(&mut self, database: u32, now: Timestamp) {
         self.remove_rows(database);
+        if let Some(roles) = self.plan_roles(database, &[]) {
+            self.set_roles(roles);
+        }
         self.drop_leases(database);
         self.drop_events(|event| event.database == database);
         self.databases.remove(&database);

@@ -9,7 +9,8 @@ use super::bar::Bar;
 use super::event::{Event, Happened, Leaving};
 use super::hold::LeaseId;
 use super::identity::{Label, Name, Text, Who};
-use super::license::Timestamp;
+use super::license::{License, Timestamp};
+use super::reservation::Roles;
 use super::session::{Kind, Promise, SeatKey};
 use super::table::{Table, Tables};
 
@@ -105,7 +106,7 @@ impl<T: Tables> Ledger<'_, T> {
             // It lingered, which ends with it.
             self.seats.remove(&seat.key);
             if let Some(tally) = self.tallies.get_mut(&seat.key.tally) {
-                tally.in_use -= 1;
+                tally.left(seat.roles);
                 tally.lingering -= 1;
             }
         } else if let Some(seat) = self.seats.get_mut(&seat.key) {
@@ -194,7 +195,7 @@ impl<T: Tables> Ledger<'_, T> {
         at: usize,
         now: Timestamp,
     ) -> bool {
-        let Some(seat) = self.seats.get_mut(key).filter(|s| s.number == number) else {
+        let Some(seat) = self.seats.get(key).filter(|s| s.number == number) else {
             return false;
         };
         // Whoever asked before may be gone without a word.
@@ -205,8 +206,30 @@ impl<T: Tables> Ledger<'_, T> {
         if asked || seat.ending_until > now || !seat.is_held() {
             return false;
         }
-        seat.gives_way_to = Some(at as u32);
+        let roles = seat.roles;
+        let promise = self.sessions.get(at).and_then(|session| session.promise);
+        if !promise.is_some_and(|promise| self.would_help(&promise, roles, at)) {
+            return false;
+        }
+        if let Some(seat) = self.seats.get_mut(key) {
+            seat.gives_way_to = Some(at as u32);
+        }
         true
+    }
+
+    /// Whether one of those who are promised a seat could have one, if one were left that counts for
+    /// these roles: what is reserved may leave it to others.
+    fn would_help(&self, promise: &Promise, left: Roles, at: usize) -> bool {
+        let license = self.licenses.get(&promise.license);
+        license.is_some_and(|license| {
+            let in_use = self.in_use(promise.tally) + self.promised_to_others(promise.tally, at);
+            let (kept, role_full) = self.reserved(license, promise.roles, left);
+            license.tally == promise.tally
+                && role_full.is_none()
+                && license
+                    .limit()
+                    .is_none_or(|limit| in_use - 1 + kept < limit)
+        })
     }
 
     /// What whoever is at this place may hope of the seat that was asked to give way.
@@ -232,12 +255,18 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Whoever is at this place may have idle seats give way to it, for a seat of this tally.
-    pub(super) fn promise(&mut self, at: usize, tally: u64) {
+    /// Whoever is at this place, a member of these roles, may have idle seats of this license give way to
+    /// it.
+    pub(super) fn promise(&mut self, at: usize, license: &License, roles: Roles) {
         if let Some(session) = self.sessions.get_mut(at)
             && session.promise.is_none()
         {
-            session.promise = Some(Promise { tally, kept: false });
+            session.promise = Some(Promise {
+                tally: license.tally,
+                license: license.key,
+                roles,
+                kept: false,
+            });
         }
     }
 

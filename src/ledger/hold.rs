@@ -2,6 +2,7 @@
 
 use super::identity::{Label, Name, Text, Who};
 use super::license::{CountedBy, Timestamp};
+use super::reservation::Roles;
 use super::session::{Claimant, Kind, NO_TALLY};
 use super::table::entry;
 
@@ -49,6 +50,8 @@ pub struct Hold {
     /// For whom it was taken. The name of a lease's host that is no address stands in the place of
     /// a workstation, which a lease has not.
     pub who: Who,
+    /// The reserved roles that who took it is a member of.
+    pub(super) roles: Roles,
     /// It is a lease whose transaction has not ended.
     pub pending: bool,
     /// It takes a seat: its product is licensed, and the session is not exempt.
@@ -87,6 +90,7 @@ impl Hold {
             },
             who: self.whose(),
             number: self.number,
+            roles: self.roles,
         }
     }
 

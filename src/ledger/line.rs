@@ -220,11 +220,12 @@ impl<T: Tables> Ledger<'_, T> {
             .get(&ticket)
             .filter(|wait| !wait.called)
             .copied()?;
+        let license = self.license_of(&wait.hold)?;
         let reclaim = Reclaim {
-            tally: wait.hold.tally,
-            idle_after: self.license_of(&wait.hold)?.reclaim_idle_after?,
+            tally: license.tally,
+            idle_after: license.reclaim_idle_after?,
         };
-        self.promise(wait.at, reclaim.tally);
+        self.promise(wait.at, &license, wait.hold.roles);
         Some(reclaim)
     }
 

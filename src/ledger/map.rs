@@ -9,6 +9,7 @@ use super::event::Event;
 use super::hold::{Hold, LongName};
 use super::license::License;
 use super::line::Wait;
+use super::reservation::Reservation;
 use super::rules::Exemption;
 use super::session::{Seat, Session};
 use super::table::{Entry, Table, Tables};
@@ -100,6 +101,8 @@ pub struct Room {
     pub exemptions: usize,
     /// Events that are yet to be written.
     pub events: usize,
+    /// Reservations of all databases.
+    pub reservations: usize,
 }
 
 /// All that a server keeps in shared memory, owned. [`MapLedger::with`] lends it as a [`Ledger`].
@@ -112,6 +115,7 @@ pub struct MapLedger {
     databases: MapTable<Database>,
     licenses: MapTable<License>,
     exemptions: MapTable<Exemption>,
+    reservations: MapTable<Reservation>,
     tallies: MapTable<Tally>,
     seats: MapTable<Seat>,
     holds: MapTable<Hold>,
@@ -134,6 +138,7 @@ impl MapLedger {
             databases: MapTable::new(room.databases),
             licenses: MapTable::new(room.licenses),
             exemptions: MapTable::new(room.exemptions),
+            reservations: MapTable::new(room.reservations),
             // While rules are replaced, the tallies of the former ones are still there.
             tallies: MapTable::new(room.licenses * 2),
             seats: MapTable::new(room.max_seats + 2 * room.sessions),
@@ -155,6 +160,7 @@ impl MapLedger {
             databases: take(&mut self.databases),
             licenses: take(&mut self.licenses),
             exemptions: take(&mut self.exemptions),
+            reservations: take(&mut self.reservations),
             tallies: take(&mut self.tallies),
             seats: take(&mut self.seats),
             holds: take(&mut self.holds),
@@ -168,6 +174,7 @@ impl MapLedger {
         self.databases = ledger.databases;
         self.licenses = ledger.licenses;
         self.exemptions = ledger.exemptions;
+        self.reservations = ledger.reservations;
         self.tallies = ledger.tallies;
         self.seats = ledger.seats;
         self.holds = ledger.holds;

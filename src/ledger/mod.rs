@@ -17,6 +17,7 @@
 //! * [`license`]: how many seats, and the rules
 //! * [`line`]: who waits for a seat
 //! * [`publish`]: puts rules in force
+//! * [`reservation`]: seats that are kept for members of a role
 //! * [`rules`]: a database's licenses and exemptions, and what they make of a session
 //! * [`seats`]: gives every holder its seat
 //! * [`session`]: sessions and the seats they hold
@@ -47,6 +48,7 @@ pub mod map;
 #[cfg(test)]
 mod model;
 pub mod publish;
+pub mod reservation;
 pub mod rules;
 pub mod seats;
 pub mod session;
@@ -58,6 +60,7 @@ use event::Event;
 use hold::{Hold, LongName};
 use license::{License, Timestamp};
 use line::Wait;
+use reservation::{Reservation, ReservedRoles};
 use rules::Exemption;
 use session::{Seat, SeatIds, Session};
 use table::Tables;
@@ -66,7 +69,7 @@ pub use admission::{Answer, Cause, Denial, Judged, Reclaim, Remark};
 pub use checkout::{Claimed, NewLease, Receipt, Want};
 pub use database::{Database, Viewpoint};
 pub use lease::MayUse;
-pub use publish::Published;
+pub use publish::{Judgement, Published};
 pub use tally::Tally;
 
 /// What the ledger keeps beside its tables.
@@ -92,6 +95,10 @@ pub struct Head {
     pub next_write: Timestamp,
     /// Somebody in line should look.
     pub ring: bool,
+    /// The roles that reservations name.
+    pub reserved_roles: ReservedRoles,
+    /// How often those have changed.
+    pub(super) roles_edition: u64,
 }
 
 impl Default for Head {
@@ -106,6 +113,8 @@ impl Default for Head {
             next_due: Timestamp::MAX,
             next_write: Timestamp::MAX,
             ring: false,
+            reserved_roles: ReservedRoles::NONE,
+            roles_edition: 0,
         }
     }
 }
@@ -122,6 +131,8 @@ pub struct Ledger<'a, T: Tables> {
     pub licenses: T::Of<License>,
     /// The exemptions of all databases.
     pub exemptions: T::Of<Exemption>,
+    /// The reservations of all databases.
+    pub reservations: T::Of<Reservation>,
     /// The counts.
     pub tallies: T::Of<Tally>,
     /// The seats that are taken.

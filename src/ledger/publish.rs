@@ -6,9 +6,10 @@ use super::event::{Event, Happened, Level};
 use super::hold::{Hold, HoldKey};
 use super::identity::Name;
 use super::license::{CountedBy, Enforcement, License, RowKey, Timestamp};
+use super::reservation::{Reservation, RoleCounts, Roles};
 use super::rules::{Exemption, Rules};
 use super::seats::{Linger, drop_user, unseat_hold};
-use super::session::{Kind, Session, Standing};
+use super::session::{Kind, NO_TALLY, Session, Standing};
 use super::table::{Table, Tables};
 use super::tally::Tally;
 
@@ -22,10 +23,31 @@ pub enum Published {
     },
     /// A change came after they were read: read them again.
     Outdated,
-    /// A session came that was not judged: judge again.
+    /// A session came that was not judged, or other reserved roles: judge again.
     Unjudged,
     /// They don't fit into the ledger; the former ones stay in force.
     NoRoom,
+    /// The reservations of all databases name too many roles; the former rules stay in force.
+    TooManyRoles,
+}
+
+/// What was judged of those who are in before rules are published: outside the lock.
+#[derive(Clone, Debug, Default)]
+pub struct Judgement {
+    /// A place for each session's, with the number of the session judged.
+    pub standings: Vec<(u64, Standing)>,
+    /// The reserved roles that each role counts for, in the order of the roles; needed only where
+    /// there are reservations.
+    pub members: Vec<(u32, Roles)>,
+}
+
+impl Judgement {
+    /// The reserved roles that a role counts for; `None` when that was not asked.
+    pub(super) fn roles_of(&self, role: u32) -> Option<Roles> {
+        let found = self.members.binary_search_by_key(&role, |(role, _)| *role);
+        let (_, roles) = self.members.get(found.ok()?)?;
+        Some(*roles)
+    }
 }
 
 impl<T: Tables> Ledger<'_, T> {
@@ -38,10 +60,12 @@ impl<T: Tables> Ledger<'_, T> {
         (0..rows).filter_map(move |place| self.licenses.get(&RowKey { database, place }))
     }
 
-    /// How many rows the database's rules have, to make room for a copy of them.
-    pub fn rows(&self, database: u32) -> (usize, usize) {
-        self.databases.get(&database).map_or((0, 0), |known| {
-            (known.licenses as usize, known.exemptions as usize)
+    /// How many licenses and exemptions the database's rules have, and how many roles are reserved,
+    /// to make room for a copy of them.
+    pub fn rows(&self, database: u32) -> (usize, usize, usize) {
+        let roles = self.head.reserved_roles.len();
+        self.databases.get(&database).map_or((0, 0, 0), |known| {
+            (known.licenses as usize, known.exemptions as usize, roles)
         })
     }
 
@@ -54,6 +78,7 @@ impl<T: Tables> Ledger<'_, T> {
             .filter(|known| known.loaded != 0)?;
         if rules.licenses.capacity() < known.licenses as usize
             || rules.exemptions.capacity() < known.exemptions as usize
+            || rules.reserved_roles.capacity() < self.head.reserved_roles.len()
         {
             return None;
         }
@@ -65,6 +90,9 @@ impl<T: Tables> Ledger<'_, T> {
         rules.read_at = known.read_at;
         rules.licenses.clear();
         rules.exemptions.clear();
+        rules.roles_edition = self.head.roles_edition;
+        rules.reserved_roles.clear();
+        rules.reserved_roles.extend(self.head.reserved_roles.each());
         for place in 0..known.licenses {
             rules
                 .licenses
@@ -78,13 +106,13 @@ impl<T: Tables> Ledger<'_, T> {
         Some(())
     }
 
-    /// Puts the rules that were read in force, and judges the database's sessions by them.
-    /// `standings` has a place for each session's, with the number of the session judged.
+    /// Puts the rules that were read in force, and judges the database's sessions by them; that of
+    /// whom reserved roles count is judged for the whole server.
     pub fn publish(
         &mut self,
         database: u32,
         rules: &mut Rules,
-        standings: &[(u64, Standing)],
+        judgement: &Judgement,
         now: Timestamp,
     ) -> Published {
         let Some(known) = self.databases.get(&database).copied() else {
@@ -95,6 +123,7 @@ impl<T: Tables> Ledger<'_, T> {
         if known.generation != rules.generation || is_older {
             return Published::Outdated;
         }
+        let Judgement { standings, .. } = judgement;
         let unjudged = |(at, session): (usize, &Session)| {
             session.number != 0
                 && session.database == database
@@ -105,6 +134,26 @@ impl<T: Tables> Ledger<'_, T> {
         if self.sessions.iter().enumerate().any(unjudged) {
             return Published::Unjudged;
         }
+        let Some(reserved_roles) = self.plan_roles(database, &rules.reservations) else {
+            return Published::TooManyRoles;
+        };
+        if !reserved_roles
+            .each()
+            .eq(rules.reserved_roles.iter().copied())
+        {
+            return Published::Unjudged;
+        }
+        // Of whom they count is nobody's business where there are none.
+        let (mut unasked, mut moved) = (false, self.head.reserved_roles != reserved_roles);
+        if !reserved_roles.is_empty() {
+            self.each_role(|role, roles| match judgement.roles_of(role) {
+                Some(now) => moved |= now != roles,
+                None => unasked = true,
+            });
+        }
+        if unasked {
+            return Published::Unjudged;
+        }
         // What was held of products that are licensed no longer may have been given back since.
         self.drop_unused_tallies();
         let differs = |(session, (_, standing)): (&Session, &(u64, Standing))| {
@@ -113,13 +162,14 @@ impl<T: Tables> Ledger<'_, T> {
                 && (session.exempt != standing.exempt
                     || session.tally != self.claimed_tally(database, *standing))
         };
-        if known.has(rules) && !self.sessions.iter().zip(standings).any(differs) {
+        if known.has(rules) && !moved && !self.sessions.iter().zip(standings).any(differs) {
             // Somebody else was quicker, as when many in line hear of one change.
             for (place, license) in (0..).zip(&mut rules.licenses) {
                 if let Some(in_force) = self.licenses.get(&RowKey { database, place }) {
                     *license = *in_force;
                 }
             }
+            rules.roles_edition = self.head.roles_edition;
             let disagreement = self.disagreement(database);
             return Published::InForce { disagreement };
         }
@@ -136,6 +186,11 @@ impl<T: Tables> Ledger<'_, T> {
             self.exemptions.capacity(),
             known.exemptions,
             rules.exemptions.len(),
+        ) || !fits(
+            self.reservations.len(),
+            self.reservations.capacity(),
+            known.reservations,
+            rules.reservations.len(),
         ) || !self.has_room_for_leases(database, rules)
             || !self.has_room_for_tallies(database, rules)
         {
@@ -175,6 +230,21 @@ impl<T: Tables> Ledger<'_, T> {
             let key = RowKey { database, place };
             self.exemptions.put(Exemption { key, ..*exemption });
         }
+        for (place, reservation) in (0..).zip(&rules.reservations) {
+            let licensed = |license: &&License| license.product == reservation.product;
+            let license = rules.licenses.iter().find(licensed);
+            self.reservations.put(Reservation {
+                key: RowKey { database, place },
+                tally: license.map_or(NO_TALLY, |license| license.tally),
+                number: reserved_roles.number(&reservation.role).unwrap_or(0),
+                ..*reservation
+            });
+        }
+        if moved {
+            self.set_roles(reserved_roles);
+            self.put_roles(|role| judgement.roles_of(role).unwrap_or_default());
+        }
+        rules.roles_edition = self.head.roles_edition;
         if let Some(known) = self.databases.get_mut(&database) {
             known.loaded = rules.generation;
             known.watched = rules.watched;
@@ -183,6 +253,7 @@ impl<T: Tables> Ledger<'_, T> {
             known.read_at = rules.read_at;
             known.licenses = rules.licenses.len() as u32;
             known.exemptions = rules.exemptions.len() as u32;
+            known.reservations = rules.reservations.len() as u32;
             // Whoever read them could connect.
             known.lost_visitors = 0;
             known.counted |= rules.counts.is_some();
@@ -218,7 +289,7 @@ impl<T: Tables> Ledger<'_, T> {
             license.map(|license| license.tally)
         };
         self.put_bars(database, &rules.bars, tally_of, now);
-        self.put_leases(database, rules, now);
+        self.put_leases(database, rules, judgement, now);
         self.judge_holds(database, rules, now);
         self.reseat_all();
         self.end_lingering(now);
@@ -314,7 +385,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Takes in the leases that were read with the rules: each lasts its whole time from now.
-    fn put_leases(&mut self, database: u32, rules: &Rules, now: Timestamp) {
+    fn put_leases(&mut self, database: u32, rules: &Rules, judgement: &Judgement, now: Timestamp) {
         let known = self.databases.get_mut(&database);
         let Some(known) = known.filter(|known| known.leases_of != rules.leases_of) else {
             return;
@@ -335,6 +406,7 @@ impl<T: Tables> Ledger<'_, T> {
                 times: 1,
                 tally,
                 who: lease.who,
+                roles: judgement.roles_of(lease.who.role).unwrap_or_default(),
                 counted: false,
                 seated: None,
                 seat: 0,
@@ -425,6 +497,7 @@ impl<T: Tables> Ledger<'_, T> {
                 in_use: 0,
                 lingering: 0,
                 promised: 0,
+                used_by: RoleCounts::NONE,
                 high_water: 0,
                 high_water_at: 0,
             });
@@ -439,6 +512,9 @@ impl<T: Tables> Ledger<'_, T> {
             }
             for place in 0..known.exemptions {
                 self.exemptions.remove(&RowKey { database, place });
+            }
+            for place in 0..known.reservations {
+                self.reservations.remove(&RowKey { database, place });
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The rules of a database: its licenses and exemptions, and what they make of a session.
+//! The rules of a database: its licenses, exemptions and reservations, and what they make of a session.
 
 use std::net::IpAddr;
 
@@ -6,6 +6,7 @@ use super::bar::StoredBar;
 use super::hold::LeaseId;
 use super::identity::{Host, Name, Text, Who};
 use super::license::{ClaimedAt, License, RowKey, Timestamp};
+use super::reservation::{Reservation, Roles};
 use super::session::{Exempt, Session, Standing};
 use super::table::entry;
 
@@ -32,6 +33,12 @@ pub struct Rules {
     pub bars: Vec<StoredBar>,
     /// What was counted of its licenses before the server's start; `None` where that is not known.
     pub counts: Option<Vec<Counts>>,
+    /// The database's reservations, as they were read: a copy of rules in force has none.
+    pub reservations: Vec<Reservation>,
+    /// The roles that reservations name in all databases, with their numbers.
+    pub reserved_roles: Vec<(u8, Name)>,
+    /// How often those have changed.
+    pub roles_edition: u64,
     /// The OID of the table of the database's leases; 0 where none count.
     pub leases_of: u32,
     /// The leases that were read from it, those of one product together, unless the ledger has them
@@ -143,10 +150,12 @@ impl Hosts {
     }
 }
 
-/// What the ledger must ask of the server to judge a session: both depend on its catalogs.
+/// What the ledger must ask of the server to judge a session: all of it depends on its catalogs.
 pub trait Facts {
-    /// True when the session's role is the named one or a member of it.
-    fn is_member(&mut self, session: &Session, role: &Name) -> bool;
+    /// True when a role is the named one or a member of it.
+    fn is_member(&mut self, role: u32, group: &Name) -> bool;
+    /// True for a superuser.
+    fn is_superuser(&mut self, role: u32) -> bool;
     /// True when the session's application name is LIKE the pattern.
     fn is_like(&mut self, session: &Session, pattern: &str) -> bool;
 }
@@ -158,6 +167,28 @@ impl Rules {
             exempt: self.exempt(session, facts),
             license: self.claimed(session, facts),
         }
+    }
+
+    /// The reserved roles that a role is a member of: of a superuser none, though it is a member of
+    /// all roles.
+    pub fn roles_of(&self, role: u32, facts: &mut impl Facts) -> Roles {
+        let mut roles = Roles::NONE;
+        if !self.reserved_roles.is_empty() && !facts.is_superuser(role) {
+            for (number, name) in &self.reserved_roles {
+                if facts.is_member(role, name) {
+                    roles.add(*number);
+                }
+            }
+        }
+        roles
+    }
+
+    /// The same for each of these roles, in their order.
+    pub fn members(&self, mut roles: Vec<u32>, facts: &mut impl Facts) -> Vec<(u32, Roles)> {
+        roles.sort_unstable();
+        roles.dedup();
+        let with_its_own = |role| (role, self.roles_of(role, facts));
+        roles.into_iter().map(with_its_own).collect()
     }
 
     fn exempt(&self, session: &Session, facts: &mut impl Facts) -> Option<Exempt> {
@@ -176,7 +207,7 @@ impl Rules {
                 exemption.hosts.contain(session).then_some(Exempt::Host)
             } else {
                 facts
-                    .is_member(session, &exemption.role)
+                    .is_member(session.who.role, &exemption.role)
                     .then_some(Exempt::Role)
             }
         })

@@ -53,7 +53,8 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(session) = self.sessions.get(at).copied() else {
             return;
         };
-        let key = self.seat_key(&session.claimant());
+        let claimant = session.claimant();
+        let key = self.seat_key(&claimant);
         if key == session.seat {
             return;
         }
@@ -64,6 +65,7 @@ impl<T: Tables> Ledger<'_, T> {
                 &mut self.seats,
                 &mut self.tallies,
                 key,
+                &claimant,
                 Kind::Login,
                 session.since,
             );
@@ -188,14 +190,14 @@ impl<T: Tables> Ledger<'_, T> {
     /// Where two rules of counting rival and neither always gives more seats, the one that gives
     /// more to those who are in, and to a newcomer, rules. Rare: it costs a pass over all holders.
     pub(super) fn settle_rival(&mut self, number: u64, newcomer: Option<Claimant>) {
-        let Some(tally) = self.tallies.get(&number).copied() else {
+        let Some(tally) = self.tallies.get(&number) else {
             return;
         };
+        let held = tally.in_use - tally.lingering;
         let Some(rival) = tally.rival else { return };
         let new = newcomer
             .and_then(|claimant| self.seat_key(&claimant))
             .is_some_and(|key| self.seats.get(&key).is_none_or(|seat| !seat.is_held()));
-        let held = tally.in_use - tally.lingering;
         if self.seats_given(number, rival, newcomer) > held + i64::from(new) {
             if let Some(tally) = self.tallies.get_mut(&number) {
                 tally.swap_rival();
@@ -285,7 +287,8 @@ fn reseat_hold<T: Tables>(
     unseat_hold::<T>(head, seats, tallies, hold, Linger::NOT);
     if let Some(rule) = rule {
         let key = key_under(rule, &claimant);
-        hold.seat = take::<T>(head, seats, tallies, key, hold.kind(), hold.since());
+        let (kind, since) = (hold.kind(), hold.since());
+        hold.seat = take::<T>(head, seats, tallies, key, &claimant, kind, since);
     }
     hold.seated = rule;
 }
@@ -331,6 +334,7 @@ impl Hold {
             tally: self.tally,
             who: self.whose(),
             number: self.number,
+            roles: self.roles,
         };
         self.seated.map(|rule| key_under(rule, &claimant))
     }
@@ -349,6 +353,7 @@ fn take<T: Tables>(
     seats: &mut T::Of<Seat>,
     tallies: &mut T::Of<Tally>,
     key: SeatKey,
+    claimant: &Claimant,
     kind: Kind,
     since: Timestamp,
 ) -> u64 {
@@ -370,8 +375,11 @@ fn take<T: Tables>(
     let number = head.numbers;
     let mut seat = Seat::new(key, number, since);
     *seat.holders(kind) = 1;
+    seat.role = claimant.who.role;
+    seat.roles = claimant.roles;
     if let Some(tally) = tallies.get_mut(&key.tally) {
         tally.in_use += 1;
+        tally.used_by.add(seat.roles);
         seat.rule = tally.counted_by;
     }
     seats.put(seat);
@@ -402,7 +410,7 @@ fn free_lingering<T: Tables>(
         };
         let free = ends(seat, tally);
         if free {
-            tally.in_use -= 1;
+            tally.left(seat.roles);
             tally.lingering -= 1;
         }
         !free
@@ -439,7 +447,7 @@ fn give_back<T: Tables>(
         tally.into_iter().for_each(|tally| tally.lingering += 1);
     } else {
         seats.remove(key);
-        tally.into_iter().for_each(|tally| tally.in_use -= 1);
+        tally.into_iter().for_each(|tally| tally.left(left.roles));
     }
     Some(left)
 }

@@ -2,7 +2,8 @@
 
 use super::hold::LeaseId;
 use super::identity::{Host, Identity, Label, Name, Who};
-use super::license::{CountedBy, Timestamp};
+use super::license::{CountedBy, RowKey, Timestamp};
+use super::reservation::Roles;
 use super::table::entry;
 
 /// A client backend. Every one is registered, licensed or not, so that a new or changed license
@@ -33,6 +34,8 @@ pub struct Session {
     pub judged: bool,
     /// Why it takes no seat, if it is exempt.
     pub exempt: Option<Exempt>,
+    /// The reserved roles that it is a member of.
+    pub roles: Roles,
     /// The tally of the license that it claims, or would claim were it not exempt; 0: none.
     pub tally: u64,
     /// The seat that its login holds.
@@ -52,6 +55,10 @@ pub struct Session {
 pub struct Promise {
     /// The tally of the seat.
     pub tally: u64,
+    /// The license by which it is wanted.
+    pub license: RowKey,
+    /// The reserved roles of whoever wants it.
+    pub roles: Roles,
     /// One has, and is kept.
     pub kept: bool,
 }
@@ -79,6 +86,7 @@ impl Session {
         replication: false,
         judged: false,
         exempt: None,
+        roles: Roles::NONE,
         tally: 0,
         seat: None,
         checkouts: 0,
@@ -94,6 +102,7 @@ impl Session {
             tally: if counted { self.tally } else { NO_TALLY },
             who: self.who,
             number: self.number,
+            roles: self.roles,
         }
     }
 }
@@ -110,6 +119,8 @@ pub struct Claimant {
     pub who: Who,
     /// The session's own number, or the lease's.
     pub number: u64,
+    /// The reserved roles that it is a member of.
+    pub roles: Roles,
 }
 
 /// Why a session is not counted (counting rule 6).
@@ -197,6 +208,10 @@ pub struct Seat {
     pub ending_until: Timestamp,
     /// The place of somebody who would be denied, and to whom it gives way.
     pub gives_way_to: Option<u32>,
+    /// The role that took it; who joins it does not change for whom it counts.
+    pub(super) role: u32,
+    /// The reserved roles that one is a member of.
+    pub roles: Roles,
 }
 
 /// What holds a seat, from the strongest to the weakest.
@@ -234,6 +249,8 @@ impl Seat {
             lingers_until: 0,
             ending_until: 0,
             gives_way_to: None,
+            role: 0,
+            roles: Roles::NONE,
         }
     }
 

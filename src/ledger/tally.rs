@@ -2,6 +2,7 @@
 
 use super::identity::Name;
 use super::license::{CountedBy, Timestamp};
+use super::reservation::{RoleCounts, Roles};
 use super::table::entry;
 
 /// The count of one product's seats, in one database or one pool.
@@ -38,6 +39,8 @@ pub struct Tally {
     pub lingering: i64,
     /// Seats that are free, and kept for those to whom they gave way.
     pub promised: i64,
+    /// Seats taken by members of each reserved role.
+    pub(super) used_by: RoleCounts,
     /// The most seats that were ever taken.
     pub high_water: i64,
     /// When they were.
@@ -47,6 +50,12 @@ pub struct Tally {
 entry!(Tally, number: u64);
 
 impl Tally {
+    /// A seat of it is free that counted for these roles.
+    pub(super) fn left(&mut self, roles: Roles) {
+        self.in_use -= 1;
+        self.used_by.subtract(roles);
+    }
+
     /// The product.
     pub fn product(&self) -> Name {
         self.product

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use crate::ending::bars;
 use crate::events::counts;
 use crate::lease::rows;
-use crate::ledger::Published;
 use crate::ledger::event::Level;
 use crate::ledger::identity::{Name, Text};
 use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
 use crate::ledger::rules::{Exemption, Hosts, Rules};
 use crate::ledger::session::{Session, Standing};
+use crate::ledger::{Judgement, Published};
 use crate::pg::backend;
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report, quoted};
@@ -25,6 +25,8 @@ pub enum LoadError {
     Unreadable(String),
     /// The ledger has no room for them.
     NoRoom,
+    /// The reservations of all databases name too many roles.
+    TooManyRoles,
 }
 
 /// Reads the tables of this backend's database and puts the rules in force, waiting for locks, and
@@ -64,6 +66,7 @@ pub fn load(database: u32, patience: Duration) -> Result<Rules, LoadError> {
                 return Ok(rules);
             }
             Published::NoRoom => return Err(LoadError::NoRoom),
+            Published::TooManyRoles => return Err(LoadError::TooManyRoles),
             Published::Outdated | Published::Unjudged => {}
         }
         left = deadline.saturating_duration_since(Instant::now());
@@ -76,6 +79,11 @@ pub fn load(database: u32, patience: Duration) -> Result<Rules, LoadError> {
 /// Judges the sessions of the database by the rules, and puts them in force.
 fn publish(database: u32, rules: &mut Rules) -> Published {
     loop {
+        let planned = memory::read(|ledger| ledger.plan_roles(database, &rules.reservations));
+        let Some(reserved_roles) = planned.flatten() else {
+            return Published::TooManyRoles;
+        };
+        rules.reserved_roles = reserved_roles.each().collect();
         let judge = |session: &Session| {
             if session.number != 0 && session.database == database {
                 (session.number, rules.judge(session, &mut Catalog))
@@ -83,14 +91,41 @@ fn publish(database: u32, rules: &mut Rules) -> Published {
                 (0, Standing::default())
             }
         };
-        let standings: Vec<_> = memory::sessions().iter().map(judge).collect();
+        let judgement = Judgement {
+            standings: memory::sessions().iter().map(judge).collect(),
+            members: rules.members(roles(rules), &mut Catalog),
+        };
         let now = backend::now();
-        let published = memory::write(|ledger| ledger.publish(database, rules, &standings, now))
+        let published = memory::write(|ledger| ledger.publish(database, rules, &judgement, now))
             .unwrap_or(Published::NoRoom);
         if published != Published::Unjudged {
             return published;
         }
     }
+}
+
+/// The roles of all who are in and of the leases that were read, where anything is reserved.
+fn roles(rules: &Rules) -> Vec<u32> {
+    let mut roles = Vec::new();
+    if rules.reserved_roles.is_empty() {
+        return roles;
+    }
+    // Under the lock nothing is allocated: room is made before, until it is enough.
+    while let Some(holders) = memory::read(|ledger| ledger.holders()) {
+        roles.reserve(holders);
+        let copied = memory::read(|ledger| {
+            let enough = roles.capacity() >= ledger.holders();
+            if enough {
+                ledger.each_role(|role, _| roles.push(role));
+            }
+            enough
+        });
+        if copied != Some(false) {
+            break;
+        }
+    }
+    roles.extend(rules.leases.iter().map(|lease| lease.who.role));
+    roles
 }
 
 fn warn_of_disagreement(product: Name) {

@@ -68,12 +68,16 @@ fn copy(database: u32, only_current: Option<Viewpoint>) -> Option<Rules> {
         if copied.is_some() {
             return Some(rules);
         }
-        let (licenses, exemptions) = rows?;
-        if rules.licenses.capacity() >= licenses && rules.exemptions.capacity() >= exemptions {
+        let (licenses, exemptions, roles) = rows?;
+        if rules.licenses.capacity() >= licenses
+            && rules.exemptions.capacity() >= exemptions
+            && rules.reserved_roles.capacity() >= roles
+        {
             return None;
         }
         rules.licenses.reserve(licenses);
         rules.exemptions.reserve(exemptions);
+        rules.reserved_roles.reserve(roles);
     }
 }
 

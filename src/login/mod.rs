@@ -24,7 +24,8 @@
 //! | a seat is free | current | in, takes it |
 //! | a seat within `overdraft` is free | current | in, takes it, logged |
 //! | no seat is free, one is idle for `reclaim_idle_after` | current | waits for it to give way |
-//! | no seat is free | current | 53300 license_full, softened by enforcement |
+//! | no seat is free, save what is kept for other roles | current | 53300 license_full, softened by enforcement |
+//! | the members of a role of its use all that they may | current | 53300 license_full, softened by enforcement |
 //! | `max_seats` are in use | current | 53300 license_table_full, softened by enforcement |
 #![allow(
     unsafe_code,
@@ -210,6 +211,8 @@ fn judge(rules: &Rules, session: &Session) -> Judged {
         outdated: rules.outdated,
         exempt_superusers: rules.exempt_superusers,
         standing: rules.judge(session, &mut Catalog),
+        roles: rules.roles_of(session.who.role, &mut Catalog),
+        roles_edition: rules.roles_edition,
         enforcement: settings::enforcement(),
         now: backend::now(),
         asked: false,

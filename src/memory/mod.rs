@@ -23,6 +23,7 @@ use crate::ledger::event::Event;
 use crate::ledger::hold::{Hold, LongName};
 use crate::ledger::license::License;
 use crate::ledger::line::Wait;
+use crate::ledger::reservation::Reservation;
 use crate::ledger::rules::Exemption;
 use crate::ledger::session::{Seat, SeatIds, Session};
 use crate::ledger::{Database, Head, Ledger, Tally};
@@ -52,6 +53,7 @@ struct Attached {
     databases: SharedTable<Database>,
     licenses: SharedTable<License>,
     exemptions: SharedTable<Exemption>,
+    reservations: SharedTable<Reservation>,
     tallies: SharedTable<Tally>,
     seats: SharedTable<Seat>,
     holds: SharedTable<Hold>,
@@ -80,6 +82,7 @@ struct Sizes {
     places: usize,
     databases: usize,
     rows: usize,
+    reservations: usize,
     tallies: usize,
     seats: usize,
     holds: usize,
@@ -91,6 +94,7 @@ impl Sizes {
         SharedTable::<Database>::bytes(self.databases)
             + SharedTable::<License>::bytes(self.rows)
             + SharedTable::<Exemption>::bytes(self.rows)
+            + SharedTable::<Reservation>::bytes(self.reservations)
             + SharedTable::<Tally>::bytes(self.tallies)
             + SharedTable::<Seat>::bytes(self.seats)
             + SharedTable::<Hold>::bytes(self.holds)
@@ -106,11 +110,12 @@ fn sizes() -> Sizes {
     // SAFETY: set before the hooks that call this.
     let places = usize::try_from(unsafe { pg_sys::MaxBackends }).unwrap_or(0);
     let max_seats = settings::max_seats();
-    let rows = (max_seats / 12).max(256);
+    let rows = (max_seats / 20).max(256);
     Sizes {
         places,
         databases: rows,
         rows,
+        reservations: rows / 4,
         // New rules find their tallies before those of the former ones go.
         tallies: rows + 64,
         // Twice for every session, while two rules of counting are compared.
@@ -183,6 +188,7 @@ pub fn create() {
             databases: SharedTable::create(c"pg_seats databases", sizes.databases),
             licenses: SharedTable::create(c"pg_seats licenses", sizes.rows),
             exemptions: SharedTable::create(c"pg_seats exemptions", sizes.rows),
+            reservations: SharedTable::create(c"pg_seats reservations", sizes.reservations),
             tallies: SharedTable::create(c"pg_seats tallies", sizes.tallies),
             seats: SharedTable::create(c"pg_seats seats", sizes.seats),
             holds: SharedTable::create(c"pg_seats holds", sizes.holds),
@@ -248,6 +254,7 @@ impl Attached {
                 databases: self.databases,
                 licenses: self.licenses,
                 exemptions: self.exemptions,
+                reservations: self.reservations,
                 tallies: self.tallies,
                 seats: self.seats,
                 holds: self.holds,

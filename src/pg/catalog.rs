@@ -14,16 +14,21 @@ use crate::ledger::session::Session;
 pub struct Catalog;
 
 impl Facts for Catalog {
-    fn is_member(&mut self, session: &Session, role: &Name) -> bool {
-        let Some(role) = CString::new(encode(role.as_str())).ok() else {
+    fn is_member(&mut self, role: u32, group: &Name) -> bool {
+        let Some(group) = CString::new(encode(group.as_str())).ok() else {
             return false;
         };
         // SAFETY: a zero-terminated name; a role that does not exist is no error.
         unsafe {
-            let role = pg_sys::get_role_oid(role.as_ptr(), true);
-            role != pg_sys::InvalidOid
-                && pg_sys::is_member_of_role_nosuper(pg_sys::Oid::from(session.who.role), role)
+            let group = pg_sys::get_role_oid(group.as_ptr(), true);
+            group != pg_sys::InvalidOid
+                && pg_sys::is_member_of_role_nosuper(pg_sys::Oid::from(role), group)
         }
+    }
+
+    fn is_superuser(&mut self, role: u32) -> bool {
+        // SAFETY: a catalog look-up; a role that does not exist is none.
+        unsafe { pg_sys::superuser_arg(pg_sys::Oid::from(role)) }
     }
 
     fn is_like(&mut self, session: &Session, pattern: &str) -> bool {

@@ -371,6 +371,7 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
         memory::announce_rules_read();
         let cause = match error {
             LoadError::Unreadable(cause) => cause,
+            LoadError::TooManyRoles => "delete rows of license_reservations".to_owned(),
             LoadError::NoRoom => "increase pg_seats.max_seats and restart the server".to_owned(),
         };
         error::log(format!(

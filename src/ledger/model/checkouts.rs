@@ -27,7 +27,11 @@ fn payroll(seats: i32) -> Server {
 }
 
 fn full(in_use: i64, limit: i64) -> Cause {
-    Cause::Full { in_use, limit }
+    Cause::Full {
+        in_use,
+        limit,
+        kept: 0,
+    }
 }
 
 /// The cause of the denial of a checkout.

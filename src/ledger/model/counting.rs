@@ -19,7 +19,11 @@ fn crm(seats: impl Into<Option<i32>>) -> Server {
 }
 
 fn full(in_use: i64, limit: i64) -> Cause {
-    Cause::Full { in_use, limit }
+    Cause::Full {
+        in_use,
+        limit,
+        kept: 0,
+    }
 }
 
 /// The cause of a login's denial.

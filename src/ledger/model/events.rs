@@ -40,7 +40,7 @@ fn words(event: &Event) -> String {
 
 fn reason(cause: Cause) -> &'static str {
     match cause {
-        Cause::Full { .. } => "full",
+        Cause::Full { .. } | Cause::RoleFull { .. } => "full",
         Cause::OutOfDates(_) => "out of dates",
         Cause::Barred { .. } => "barred",
         Cause::TableFull => "table full",

@@ -105,29 +105,26 @@ fn a_session_that_came_unjudged_hinders_publishing_until_it_is_judged() {
     let mut server = Server::with_license(license("crm", 1));
     server.exempt_superusers = false;
     let mut rules = server.read(1);
-    let standings = server.judge_all(&rules);
+    let judgement = server.judge_all(1, &mut rules);
     server.log_in_blindly(of_database(superuser(1, PC1), 2));
     let place = server.log_in_blindly(superuser(1, PC1));
     let now = server.now;
     let publish = server
         .ledger
-        .with(|l| l.publish(1, &mut rules, &standings, now));
+        .with(|l| l.publish(1, &mut rules, &judgement, now));
     assert_eq!(publish, Published::Unjudged);
     assert!(!server.is_current(1));
     assert_eq!(server.publish(1, &mut rules), IN_FORCE);
     assert_eq!(server.in_use("crm"), 1);
     // Another one at the same place was not judged either.
-    let (mut rules, standings) = {
-        let rules = server.read(1);
-        let standings = server.judge_all(&rules);
-        (rules, standings)
-    };
+    let mut rules = server.read(1);
+    let judgement = server.judge_all(1, &mut rules);
     server.log_out(place);
     assert_eq!(server.log_in_blindly(superuser(1, PC2)), place);
     let now = server.now;
     let publish = server
         .ledger
-        .with(|l| l.publish(1, &mut rules, &standings, now));
+        .with(|l| l.publish(1, &mut rules, &judgement, now));
     assert_eq!(publish, Published::Unjudged);
 }
 
@@ -136,12 +133,12 @@ fn who_left_between_judging_and_publishing_is_no_hindrance() {
     let mut server = Server::with_license(license("crm", 1));
     let place = server.enters(session(2, PC1));
     let mut rules = server.read(1);
-    let standings = server.judge_all(&rules);
+    let judgement = server.judge_all(1, &mut rules);
     server.log_out(place);
     let now = server.now;
     let publish = server
         .ledger
-        .with(|l| l.publish(1, &mut rules, &standings, now));
+        .with(|l| l.publish(1, &mut rules, &judgement, now));
     assert_eq!(publish, IN_FORCE);
     assert_eq!(server.seats_taken(), 0);
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 use proptest::test_runner::Config;
 
-use super::naive::{Company, Minutes, Person, Row, User};
+use super::naive::{Company, GROUPS, Kept, Minutes, Person, Row, User};
 use super::world::{PLACES, PRODUCTS, USERS, World};
 
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub enum Step {
     Crash,
     ExemptSuperusers(bool),
     Enforcement(&'static str),
+    /// A role becomes a member of a group, or no longer.
+    Grant(u32, &'static str, bool),
     TimePasses(Minutes),
     /// The claim of one of those who are in.
     Claim(Index, Wish),
@@ -122,12 +124,44 @@ fn call() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn row(pooled: bool) -> impl Strategy<Value = Row> {
-    let rules: &[&str] = if pooled {
-        &["host", "user", "user_workstation"]
-    } else {
-        &["user_host", "user", "host", "session", "user_workstation"]
-    };
+/// What a history is about.
+#[derive(Clone, Copy)]
+struct About {
+    /// The rules of counting.
+    rules: &'static [&'static str],
+    /// There is one product, and one pool.
+    pooled: bool,
+    /// There are reservations.
+    reserved: bool,
+}
+
+const EVERYTHING: About = About {
+    rules: &["user_host", "user", "host", "session", "user_workstation"],
+    pooled: false,
+    reserved: false,
+};
+
+const DISAGREEING: About = About {
+    rules: &["host", "user", "user_workstation"],
+    pooled: true,
+    reserved: false,
+};
+
+/// Of rivals it would depend on what was asked before whom a seat counts for.
+const RESERVED_BY_USER: About = About {
+    rules: &["user_host", "user", "session", "user_workstation"],
+    pooled: false,
+    reserved: true,
+};
+
+const RESERVED_BY_HOST: About = About {
+    rules: &["host"],
+    pooled: true,
+    reserved: true,
+};
+
+fn row(about: About) -> impl Strategy<Value = Row> {
+    let About { rules, pooled, .. } = about;
     let date = || prop::option::weighted(0.2, 0..60 as Minutes);
     (
         prop::bool::weighted(if pooled { 1.0 } else { 0.4 }),
@@ -156,27 +190,57 @@ fn row(pooled: bool) -> impl Strategy<Value = Row> {
         )
 }
 
-fn company(pooled: bool) -> impl Strategy<Value = Company> {
+fn kept() -> impl Strategy<Value = Kept> {
+    let most = prop::option::weighted(0.6, 0..4i32);
+    (word(&PRODUCTS), word(&GROUPS), 0..4i32, most).prop_map(
+        |(product, group, reserved, max_seats)| Kept {
+            product,
+            group,
+            reserved: max_seats.map_or(reserved, |most| reserved.min(most)),
+            max_seats,
+        },
+    )
+}
+
+/// At most one row for each product and group.
+fn reservations(about: About) -> impl Strategy<Value = Vec<Kept>> {
+    let rows = vec(kept(), if about.reserved { 0..6 } else { 0..1 });
+    rows.prop_map(move |mut rows| {
+        if about.pooled {
+            rows.iter_mut().for_each(|row| row.product = "Books");
+        }
+        rows.sort_by_key(|row| (row.product, row.group));
+        rows.dedup_by_key(|row| (row.product, row.group));
+        rows
+    })
+}
+
+fn company(about: About) -> impl Strategy<Value = Company> {
+    let pooled = about.pooled;
     let products = if pooled {
         subsequence(vec!["Books"], 0..=1)
     } else {
         subsequence(PRODUCTS.to_vec(), 0..=3)
     };
     (
-        (products, vec(row(pooled), 3)),
+        (products, vec(row(about), 3)),
         subsequence(vec!["staff", "batch", "r4"], 0..=2),
         subsequence(vec!["local", "127.0.0.2", "10.1.0.0/16"], 0..=1),
         prop::bool::weighted(0.3),
+        reservations(about),
     )
-        .prop_map(|((products, rows), roles, hosts, exempts)| Company {
-            rows: products
-                .into_iter()
-                .zip(rows)
-                .map(|(product, row)| Row { product, ..row })
-                .collect(),
-            exempt_roles: if exempts { roles } else { vec![] },
-            exempt_hosts: if exempts { hosts } else { vec![] },
-        })
+        .prop_map(
+            |((products, rows), roles, hosts, exempts, reservations)| Company {
+                rows: products
+                    .into_iter()
+                    .zip(rows)
+                    .map(|(product, row)| Row { product, ..row })
+                    .collect(),
+                exempt_roles: if exempts { roles } else { vec![] },
+                exempt_hosts: if exempts { hosts } else { vec![] },
+                reservations,
+            },
+        )
 }
 
 fn superuser(person: Person) -> Person {
@@ -187,13 +251,13 @@ fn superuser(person: Person) -> Person {
     Person { user, ..person }
 }
 
-fn step(pooled: bool) -> impl Strategy<Value = Step> {
+fn step(about: About) -> impl Strategy<Value = Step> {
     prop_oneof![
         24 => person().prop_map(Step::Login),
         1 => person().prop_map(|p| Step::BlindLogin(superuser(p))),
         10 => any::<prop::sample::Index>().prop_map(Step::Logout),
-        5 => (database(), company(pooled)).prop_map(|(d, c)| Step::Change(d, c)),
-        1 => (database(), company(pooled)).prop_map(|(d, c)| Step::ChangeReadTooSoon(d, c)),
+        5 => (database(), company(about)).prop_map(|(d, c)| Step::Change(d, c)),
+        1 => (database(), company(about)).prop_map(|(d, c)| Step::ChangeReadTooSoon(d, c)),
         1 => database().prop_map(Step::Rollback),
         3 => database().prop_map(Step::Read),
         1 => database().prop_map(Step::Drop),
@@ -201,6 +265,8 @@ fn step(pooled: bool) -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::ExemptSuperusers),
         1 => word(&["on", "on", "warn", "off"]).prop_map(Step::Enforcement),
         2 => (0..20 as Minutes).prop_map(Step::TimePasses),
+        if about.reserved { 6 } else { 1 } => (1..=6u32, word(&GROUPS[..2]), prop::bool::weighted(0.7))
+            .prop_map(|(r, g, is)| Step::Grant(r, g, is)),
         40 => call(),
     ]
 }
@@ -212,11 +278,11 @@ pub struct History {
     steps: Vec<Step>,
 }
 
-fn history(pooled: bool) -> impl Strategy<Value = History> {
+fn history(about: About) -> impl Strategy<Value = History> {
     (
         select(vec![PLACES, PLACES, 4]),
-        vec(company(pooled), 3),
-        vec(step(pooled), 1..80),
+        vec(company(about), 3),
+        vec(step(about), 1..80),
     )
         .prop_map(|(max_seats, first, steps)| History {
             max_seats,
@@ -246,12 +312,26 @@ proptest! {
     #![proptest_config(cases(400))]
 
     #[test]
-    fn the_ledger_counts_as_the_naive_model(history in history(false)) {
+    fn the_ledger_counts_as_the_naive_model(history in history(EVERYTHING)) {
         run(&history);
     }
 
     #[test]
-    fn in_a_disagreeing_pool_the_rule_that_gives_most_seats_rules(history in history(true)) {
+    fn in_a_disagreeing_pool_the_rule_that_gives_most_seats_rules(history in history(DISAGREEING)) {
+        run(&history);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(200))]
+
+    #[test]
+    fn seats_are_kept_for_members_and_limited_to_them(history in history(RESERVED_BY_USER)) {
+        run(&history);
+    }
+
+    #[test]
+    fn a_seat_counts_for_the_groups_of_who_took_it(history in history(RESERVED_BY_HOST)) {
         run(&history);
     }
 }

@@ -345,6 +345,7 @@ fn a_seat_of_the_overdraft_is_remarked_when_collected() {
     let cause = Cause::Full {
         in_use: 1,
         limit: 1,
+        kept: 0,
     };
     assert!(matches!(
         server.collect(ticket).unwrap().remark,

@@ -45,7 +45,11 @@ fn denied(server: &mut Server, session: Session) -> Cause {
 }
 
 fn full(in_use: i64, limit: i64) -> Cause {
-    Cause::Full { in_use, limit }
+    Cause::Full {
+        in_use,
+        limit,
+        kept: 0,
+    }
 }
 
 /// Comes in and leaves.

@@ -4,6 +4,7 @@
 //! * [`server`]: logins that read the tables when the rules in force are not current
 //! * [`counting`]: who takes a seat, who is denied, and what is counted, one test a rule
 //! * [`pools`]: databases that count together, and rules of counting that disagree
+//! * [`reservations`]: seats that are kept for members of a role, and how many they may use
 //! * [`claims`]: which license a login claims, who is exempt, and the words for a license's state
 //! * [`checkouts`]: seats that sessions check out
 //! * [`leases`]: how leases last and end, and what becomes of holds when rows change
@@ -33,5 +34,6 @@ mod line;
 mod linger;
 mod naive;
 mod pools;
+mod reservations;
 mod server;
 mod world;

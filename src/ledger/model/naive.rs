@@ -8,6 +8,19 @@ use super::server::{MINUTE, is_like, is_member};
 
 pub type Minutes = i64;
 
+/// The groups that reservations are for; the last one is a role that works itself.
+pub const GROUPS: [&str; 3] = ["sales", "floor", "r4"];
+
+/// Some of [`GROUPS`], a bit for each.
+pub type Groups = u8;
+
+pub fn is_in_group(groups: Groups, group: &str) -> bool {
+    GROUPS
+        .iter()
+        .position(|name| *name == group)
+        .is_some_and(|at| groups >> at & 1 == 1)
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     pub product: &'static str,
@@ -23,6 +36,15 @@ pub struct Row {
     pub grace: Minutes,
 }
 
+/// Seats kept for members of a group, and how many they may use.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kept {
+    pub product: &'static str,
+    pub group: &'static str,
+    pub reserved: i32,
+    pub max_seats: Option<i32>,
+}
+
 /// A database's tables.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Company {
@@ -30,6 +52,7 @@ pub struct Company {
     pub exempt_roles: Vec<&'static str>,
     /// "local", an address, or "10.1.0.0/16".
     pub exempt_hosts: Vec<&'static str>,
+    pub reservations: Vec<Kept>,
 }
 
 /// Whose seat it is.
@@ -68,6 +91,8 @@ pub struct Claim {
     pub lease: Option<(u8, Minutes)>,
     /// The tally where its product counts, or did while it was licensed.
     pub tally: TallyName,
+    /// The groups of the session's role.
+    pub groups: Groups,
 }
 
 impl Claim {
@@ -113,9 +138,22 @@ pub enum Holder {
 #[derive(Clone, Debug)]
 pub struct Seeker {
     holder: Holder,
+    database: u32,
     tally: TallyName,
     user: User,
     run: String,
+    groups: Groups,
+}
+
+/// A seat, and for whom it counts: for who took it, whoever joined it.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    pub tally: TallyName,
+    pub holders: BTreeSet<Holder>,
+    pub role: u32,
+    pub groups: Groups,
+    /// Its number in the ledger.
+    pub number: u64,
 }
 
 /// The rows in force in a database, with the setting that they were read under.
@@ -134,8 +172,20 @@ pub type Sharing = BTreeSet<BTreeSet<Holder>>;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     In,
-    Overdraft { in_use: i64, limit: i64 },
-    Full { in_use: i64, limit: i64 },
+    Overdraft {
+        in_use: i64,
+        limit: i64,
+    },
+    Full {
+        in_use: i64,
+        limit: i64,
+        kept: i64,
+    },
+    GroupFull {
+        group: &'static str,
+        in_use: i64,
+        limit: i64,
+    },
     NotYetValid(Minutes),
     Expired(Minutes),
     TableFull,
@@ -153,6 +203,12 @@ pub struct Naive {
     /// Leases that are lent to the transactions of sessions.
     pub lent: BTreeSet<(usize, u8)>,
     pub max_seats: usize,
+    /// The catalogs: which role is in which group.
+    pub granted: BTreeSet<(u32, &'static str)>,
+    /// The groups of those who are in, as they were at login or when rules were last read.
+    pub groups: BTreeMap<usize, Groups>,
+    /// The seats as they were after the last step.
+    pub seats: Vec<Seat>,
 }
 
 impl Naive {
@@ -172,6 +228,100 @@ impl Naive {
         person.replication
             || force.company.exempt_roles.iter().any(role)
             || force.company.exempt_hosts.iter().any(host)
+    }
+
+    /// The groups of a role, as the catalogs have them.
+    pub fn groups_of(&self, role: u32) -> Groups {
+        let is_in = |group: &str| {
+            role != 1 && (group == format!("r{role}") || self.granted.contains(&(role, group)))
+        };
+        let bits = GROUPS.iter().enumerate();
+        bits.map(|(at, group)| Groups::from(is_in(group)) << at)
+            .sum()
+    }
+
+    /// Everybody's groups are as the catalogs have them now.
+    pub fn regroup(&mut self) {
+        let roles = self
+            .people
+            .iter()
+            .map(|(at, person)| (*at, person.user.role));
+        self.groups = roles.map(|(at, role)| (at, self.groups_of(role))).collect();
+        let mut holds = std::mem::take(&mut self.holds);
+        for hold in &mut holds {
+            hold.claim.groups = self.groups_of(hold.claim.user.role);
+        }
+        self.holds = holds;
+        let mut line = std::mem::take(&mut self.line);
+        for wait in &mut line {
+            wait.claim.groups = self.groups_of(wait.claim.user.role);
+        }
+        self.line = line;
+        let mut seats = std::mem::take(&mut self.seats);
+        for seat in &mut seats {
+            seat.groups = self.groups_of(seat.role);
+        }
+        self.seats = seats;
+    }
+
+    /// The seats that are taken now.
+    pub fn settled(&self) -> Vec<Seat> {
+        let tallies = self.tallies().into_keys();
+        tallies.flat_map(|tally| self.settled_in(tally)).collect()
+    }
+
+    /// Those of a tally: those that were, as far as somebody still holds them, and new ones.
+    fn settled_in(&self, tally: TallyName) -> Vec<Seat> {
+        let former: Vec<&Seat> = self.seats.iter().filter(|s| s.tally == tally).collect();
+        let sharing = self.sharings(tally, None).into_iter().next();
+        let seat = |holders: BTreeSet<Holder>| {
+            let former = former.iter().find(|s| !s.holders.is_disjoint(&holders));
+            if let Some(former) = former {
+                let former = Seat::clone(former);
+                return Seat { holders, ..former };
+            }
+            let taker = self
+                .seated()
+                .into_iter()
+                .find(|s| holders.contains(&s.holder));
+            let taker = taker.unwrap();
+            Seat {
+                tally,
+                holders,
+                role: taker.user.role,
+                groups: taker.groups,
+                number: 0,
+            }
+        };
+        sharing.into_iter().flatten().map(seat).collect()
+    }
+
+    /// How many seats of a tally members of a group have taken.
+    pub fn used_by(&self, tally: TallyName, group: &str) -> i64 {
+        let seats = self.settled_in(tally);
+        let of = |seat: &&Seat| is_in_group(seat.groups, group);
+        seats.iter().filter(of).count() as i64
+    }
+
+    /// How many seats are kept from a newcomer, and what one of its own groups denies.
+    fn reserved(&self, newcomer: &Seeker) -> (i64, Option<Verdict>) {
+        let (mut kept, mut denied) = (0, None);
+        for row in &self.in_force[&newcomer.database].company.reservations {
+            if row.product != newcomer.tally.2 {
+                continue;
+            }
+            let in_use = self.used_by(newcomer.tally, row.group);
+            if !is_in_group(newcomer.groups, row.group) {
+                kept += (i64::from(row.reserved) - in_use).max(0);
+            } else if row.max_seats.is_some_and(|most| in_use >= most.into()) {
+                denied = denied.or(Some(Verdict::GroupFull {
+                    group: row.group,
+                    in_use,
+                    limit: row.max_seats.unwrap().into(),
+                }));
+            }
+        }
+        (kept, denied)
     }
 
     /// The row that a person claims, exempt or not.
@@ -212,6 +362,11 @@ impl Naive {
         let row = self.claimed(person).filter(|_| !self.is_exempt(person))?;
         Some(Seeker {
             holder: Holder::Login(place),
+            database: person.database,
+            groups: match self.groups.get(&place) {
+                Some(groups) => *groups,
+                None => self.groups_of(person.user.role),
+            },
             tally: tally_name(person.database, row),
             user: person.user,
             run: format!("session {place}"),
@@ -229,6 +384,8 @@ impl Naive {
         };
         Some(Seeker {
             holder: claim.holder(),
+            database: claim.database,
+            groups: claim.groups,
             tally: tally_name(claim.database, row),
             user: claim.user,
             run,
@@ -290,21 +447,31 @@ impl Naive {
         let tally = newcomer.tally;
         let others = self.tallies().into_keys().filter(|name| *name != tally);
         let seats_elsewhere: usize = others.map(|name| self.in_use(name)).sum();
+        let (kept, denied) = self.reserved(newcomer);
         let verdict = |sharing: Sharing| {
             if !sharing.contains(&BTreeSet::from([Holder::Newcomer])) {
                 return Verdict::In;
             }
             let in_use = sharing.len() as i64 - 1;
             let Some(seats) = row.seats.map(i64::from) else {
-                return if seats_elsewhere + sharing.len() > self.max_seats {
+                return if let Some(denied) = denied.clone() {
+                    denied
+                } else if seats_elsewhere + sharing.len() > self.max_seats {
                     Verdict::TableFull
                 } else {
                     Verdict::In
                 };
             };
             let limit = seats + i64::from(row.overdraft);
-            if in_use + 1 > limit {
-                Verdict::Full { in_use, limit }
+            if in_use + kept + 1 > limit {
+                let kept = kept.min(limit - in_use).max(0);
+                Verdict::Full {
+                    in_use,
+                    limit,
+                    kept,
+                }
+            } else if let Some(denied) = denied.clone() {
+                denied
             } else if seats_elsewhere + sharing.len() > self.max_seats {
                 Verdict::TableFull
             } else if in_use + 1 > seats {
@@ -401,9 +568,11 @@ impl Naive {
         let tally = tally_name(person.database, row);
         let own = Seeker {
             holder: Holder::Newcomer,
+            database: person.database,
             tally,
             user: person.user,
             run: format!("session {place}"),
+            groups: 0,
         };
         let has_seat = |seeker: Seeker| {
             seeker.tally == tally

@@ -70,7 +70,8 @@ fn each_database_checks_the_pools_count_against_its_own_seats() {
             cause,
             Cause::Full {
                 in_use: 1,
-                limit: 1
+                limit: 1,
+                kept: 0
             }
         ),
         other => panic!("{other:?}"),

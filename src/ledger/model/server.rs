@@ -1,7 +1,7 @@
 //! A server in miniature: tables that transactions change, and logins that do with the ledger what
 //! the server's logins do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::ledger::event::{Event, Leaving, Level};
@@ -9,11 +9,13 @@ use crate::ledger::hold::{Hold, LeaseId};
 use crate::ledger::identity::{Host, Label, Name, Text, Who};
 use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey, Timestamp};
 use crate::ledger::map::{MapLedger, Room};
+use crate::ledger::reservation::Reservation;
 use crate::ledger::rules::{Exemption, Facts, Hosts, Rules, StoredLease};
-use crate::ledger::session::{Session, Standing};
+use crate::ledger::session::{NO_TALLY, Session, Standing};
 use crate::ledger::table::Table;
 use crate::ledger::{
-    Answer, Claimed, Judged, MayUse, NewLease, Published, Receipt, Remark, Tally, Viewpoint, Want,
+    Answer, Claimed, Judged, Judgement, MayUse, NewLease, Published, Receipt, Remark, Tally,
+    Viewpoint, Want,
 };
 
 pub const MINUTE: Timestamp = 60_000_000;
@@ -26,6 +28,7 @@ pub const TTL: Timestamp = 5 * MINUTE;
 pub struct Rows {
     pub licenses: Vec<License>,
     pub exemptions: Vec<Exemption>,
+    pub reservations: Vec<Reservation>,
     /// The OID of the table of leases, 0 where there is none.
     pub leases_of: u32,
     pub leases: Vec<StoredLease>,
@@ -38,6 +41,7 @@ pub struct Server {
     pub enforcement: Enforcement,
     pub exempt_superusers: bool,
     pub in_recovery: bool,
+    pub catalog: Catalog,
     logins: u64,
     /// The session that took each lease.
     takers: BTreeMap<LeaseId, u64>,
@@ -50,6 +54,7 @@ pub const ROOM: Room = Room {
     licenses: 30,
     exemptions: 30,
     events: 100,
+    reservations: 70,
 };
 
 impl Server {
@@ -61,6 +66,7 @@ impl Server {
             enforcement: Enforcement::On,
             exempt_superusers: true,
             in_recovery: false,
+            catalog: Catalog::default(),
             logins: 0,
             takers: BTreeMap::new(),
         }
@@ -128,23 +134,37 @@ impl Server {
             exemptions: placed(database, rows.exemptions, |row, key| row.key = key),
             counts: Some(vec![]),
             bars: vec![],
+            reservations: placed(database, rows.reservations, |row, key| row.key = key),
+            reserved_roles: vec![],
+            roles_edition: 0,
             leases_of: rows.leases_of,
             long_names: rows.leases.iter().filter(|l| l.long_name.is_some()).count(),
             leases: rows.leases,
         }
     }
 
-    /// What rules make of every session, for `publish`.
-    pub fn judge_all(&self, rules: &Rules) -> Vec<(u64, Standing)> {
-        let judge = |s: &Session| (s.number, rules.judge(s, &mut Catalog));
-        self.ledger.sessions.iter().map(judge).collect()
+    /// What rules make of everybody, for `publish`.
+    pub fn judge_all(&mut self, database: u32, rules: &mut Rules) -> Judgement {
+        let mut roles: Vec<u32> = rules.leases.iter().map(|lease| lease.who.role).collect();
+        let planned = self.ledger.with(|l| {
+            l.each_role(|role, _| roles.push(role));
+            assert!(roles.len() <= l.holders() + rules.leases.len());
+            l.plan_roles(database, &rules.reservations)
+        });
+        rules.reserved_roles = planned.map_or(vec![], |planned| planned.each().collect());
+        let catalog = &mut self.catalog;
+        let judge = |s: &Session| (s.number, rules.judge(s, catalog));
+        Judgement {
+            standings: self.ledger.sessions.iter().map(judge).collect(),
+            members: rules.members(roles, catalog),
+        }
     }
 
     pub fn publish(&mut self, database: u32, rules: &mut Rules) -> Published {
-        let standings = self.judge_all(rules);
+        let judgement = self.judge_all(database, rules);
         let now = self.now;
         self.ledger
-            .with(|l| l.publish(database, rules, &standings, now))
+            .with(|l| l.publish(database, rules, &judgement, now))
     }
 
     pub fn load(&mut self, database: u32) -> Published {
@@ -154,10 +174,11 @@ impl Server {
 
     /// What the rules in force make of a session.
     pub fn judge(&mut self, session: &Session) -> Judged {
-        let (licenses, exemptions) = self.ledger.with(|l| l.rows(session.database));
+        let (licenses, exemptions, roles) = self.ledger.with(|l| l.rows(session.database));
         let mut rules = Rules {
             licenses: Vec::with_capacity(licenses),
             exemptions: Vec::with_capacity(exemptions),
+            reserved_roles: Vec::with_capacity(roles),
             ..Rules::default()
         };
         let copied = self
@@ -173,7 +194,9 @@ impl Server {
             generation: rules.generation,
             outdated: rules.outdated,
             exempt_superusers: rules.exempt_superusers,
-            standing: rules.judge(session, &mut Catalog),
+            standing: rules.judge(session, &mut self.catalog),
+            roles: rules.roles_of(session.who.role, &mut self.catalog),
+            roles_edition: rules.roles_edition,
             enforcement: self.enforcement,
             now: self.now,
             asked: false,
@@ -502,12 +525,25 @@ fn placed<R>(database: u32, mut rows: Vec<R>, set: impl Fn(&mut R, RowKey)) -> V
     rows
 }
 
-/// The server's catalogs: roles 1 and 2 are members of "staff", role 3 of "batch".
-pub struct Catalog;
+/// The server's catalogs: role 1 is a superuser, roles 1 and 2 are members of "staff", role 3 of
+/// "batch"; and what is granted.
+#[derive(Default)]
+pub struct Catalog {
+    pub granted: BTreeSet<(u32, &'static str)>,
+}
 
 impl Facts for Catalog {
-    fn is_member(&mut self, session: &Session, role: &Name) -> bool {
-        *role == session.usename || is_member(session.who.role, &role.to_string())
+    fn is_member(&mut self, role: u32, group: &Name) -> bool {
+        *group == name(&format!("r{role}"))
+            || is_member(role, group.as_str())
+            || self
+                .granted
+                .iter()
+                .any(|&grant| grant == (role, group.as_str()))
+    }
+
+    fn is_superuser(&mut self, role: u32) -> bool {
+        role == 1
     }
 
     fn is_like(&mut self, session: &Session, pattern: &str) -> bool {
@@ -582,6 +618,27 @@ pub fn exempt_hosts(hosts: Hosts) -> Exemption {
     Exemption {
         hosts,
         ..exempt_role("")
+    }
+}
+
+/// Seats that are kept for members of a role, and how many they may use.
+pub fn reservation(
+    product: &str,
+    role: &str,
+    reserved: i32,
+    max_seats: impl Into<Option<i32>>,
+) -> Reservation {
+    Reservation {
+        key: RowKey {
+            database: 0,
+            place: 0,
+        },
+        tally: NO_TALLY,
+        product: name(product),
+        role: name(role),
+        reserved,
+        max_seats: max_seats.into(),
+        number: 0,
     }
 }
 

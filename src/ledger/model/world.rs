@@ -6,21 +6,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::history::Wish;
 use super::history::{History, Step};
 use super::naive::{
-    Claim, Company, Holder, InForce, Minutes, Naive, Person, Row, Sharing, TallyName, User,
-    Verdict, Wait, is_in, tally_name, timestamp,
+    Claim, Company, Groups, Holder, InForce, Minutes, Naive, Person, Row, Seat, Sharing, TallyName,
+    User, Verdict, Wait, is_in, is_in_group, tally_name, timestamp,
 };
 use super::server::{
     MINUTE, Rows, Server, exempt_hosts, exempt_role, id, lease, license, name, of_database,
-    session, want, with_application, with_workstation,
+    reservation, session, want, with_application, with_workstation,
 };
 use crate::ledger::hold::{Hold, HoldKey};
-use crate::ledger::identity::{Label, Text};
+use crate::ledger::identity::{Label, Name, Text};
 use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, OutOfDates};
-use crate::ledger::map::{MapLedger, Room};
+use crate::ledger::map::{MapLedger, Maps, Room};
+use crate::ledger::reservation::ReservedRoles;
 use crate::ledger::rules::Hosts;
 use crate::ledger::session::{Kind, LENT_MAX, SeatKey, Session};
 use crate::ledger::table::Table;
-use crate::ledger::{Answer, Cause, Claimed, Denial, NewLease, Published, Receipt, Remark, Want};
+use crate::ledger::{
+    Answer, Cause, Claimed, Denial, Ledger, NewLease, Published, Receipt, Remark, Want,
+};
 
 pub const PLACES: usize = 14;
 
@@ -93,6 +96,7 @@ impl World {
                 if self.naive.people.len() < PLACES {
                     let place = self.server.log_in_blindly(session_of(person));
                     self.naive.people.insert(place, person.clone());
+                    self.naive.groups.insert(place, 0);
                     self.naive.unjudged.insert(place);
                     self.serve();
                 }
@@ -133,6 +137,7 @@ impl World {
                     .holds
                     .retain(|hold| hold.claim.database != *database);
                 self.leases_read.remove(database);
+                self.naive.seats = self.observed();
                 self.serve();
                 self.denied.retain(|(d, _), _| d != database);
             }
@@ -140,6 +145,7 @@ impl World {
                 self.server.ledger = MapLedger::new(room(self.naive.max_seats));
                 self.naive = Naive {
                     max_seats: self.naive.max_seats,
+                    granted: std::mem::take(&mut self.naive.granted),
                     ..Naive::default()
                 };
                 self.denied.clear();
@@ -155,6 +161,14 @@ impl World {
             Step::ExemptSuperusers(exempt) => self.server.exempt_superusers = *exempt,
             Step::Enforcement(word) => {
                 self.server.enforcement = Enforcement::from_word(word).unwrap();
+            }
+            Step::Grant(role, group, is_member) => {
+                for granted in [&mut self.server.catalog.granted, &mut self.naive.granted] {
+                    granted.remove(&(*role, *group));
+                    if *is_member {
+                        granted.insert((*role, group));
+                    }
+                }
             }
             Step::TimePasses(minutes) => {
                 self.minute += minutes;
@@ -291,6 +305,7 @@ impl World {
             user,
             lease,
             tally: (database, "", wish.product),
+            groups: 0,
         };
         self.claim(claim, wish.patient);
     }
@@ -340,6 +355,7 @@ impl World {
         };
         let claim = Claim {
             tally: tally_name(database, &row),
+            groups: self.naive.groups[&place],
             ..claim
         };
         let tally = self.numbers()[&claim.tally];
@@ -355,6 +371,7 @@ impl World {
         let spared = self.naive.people[&place].superuser() && claim.lease.is_none();
         let own = Enforcement::from_word(row.enforcement).unwrap();
         let enforcement = own.max(self.server.enforcement);
+        let roles = self.server.ledger.head.reserved_roles;
         let expected: Vec<Expected> = verdicts
             .into_iter()
             .map(|verdict| match verdict {
@@ -363,15 +380,16 @@ impl World {
             })
             .map(|verdict| {
                 let waits = patient && !spared && enforcement == Enforcement::On && has_room;
-                if waits && matches!(verdict, Verdict::Full { .. }) {
+                if waits && matches!(verdict, Verdict::Full { .. } | Verdict::GroupFull { .. }) {
                     return Expected::Waits;
                 }
-                match answer(&verdict, Some(&row), tally, enforcement, spared) {
+                match answer(&verdict, Some(&row), tally, &roles, enforcement, spared) {
                     Answer::Admitted(_) if lacks_room && claim.lease.is_some() => {
                         match answer(
                             &Verdict::TableFull,
                             Some(&row),
                             tally,
+                            &roles,
                             Enforcement::On,
                             false,
                         ) {
@@ -702,6 +720,8 @@ impl World {
                 claim.tally = tally_name(database, row);
             }
         }
+        self.naive.regroup();
+        self.naive.seats = self.observed();
         self.serve();
         for wait in &self.naive.line {
             let looks = wait.called.is_some() || !self.naive.waits_in_vain(wait, self.minute);
@@ -727,6 +747,7 @@ impl World {
             let own = Enforcement::from_word(row.enforcement).unwrap();
             own.max(self.server.enforcement)
         });
+        let roles = self.server.ledger.head.reserved_roles;
         let expected: Vec<Answer> = verdicts
             .iter()
             .map(|verdict| {
@@ -734,6 +755,7 @@ impl World {
                     verdict,
                     row.as_ref(),
                     number,
+                    &roles,
                     enforcement,
                     person.superuser(),
                 )
@@ -759,6 +781,8 @@ impl World {
         }
         if let Answer::Admitted(_) = answer {
             self.naive.people.insert(place, person.clone());
+            let groups = self.naive.groups_of(person.user.role);
+            self.naive.groups.insert(place, groups);
             self.serve();
         }
         // Promises 1 and 2, once more in their own words.
@@ -772,9 +796,12 @@ impl World {
             match answer {
                 Answer::Admitted(_) => assert!(after <= before.max(limit), "over-admitted"),
                 Answer::Denied(Denial {
-                    cause: Cause::Full { .. },
+                    cause: Cause::Full { kept, .. },
                     ..
-                }) => assert!(before >= limit, "denied while a seat is free"),
+                }) => {
+                    let kept = kept as usize;
+                    assert!(before + kept >= limit, "denied while a seat is free");
+                }
                 _ => {}
             }
         }
@@ -803,6 +830,7 @@ impl World {
             .retain(|hold| hold.claim.lease.is_some() || hold.claim.place != place);
         self.naive.lent.retain(|(at, _)| *at != place);
         self.naive.people.remove(&place);
+        self.naive.groups.remove(&place);
         self.naive.unjudged.remove(&place);
         self.awake.remove(&place);
         self.serve();
@@ -1003,6 +1031,152 @@ impl World {
             });
         });
         self.check_ids();
+        self.check_groups();
+    }
+
+    /// The seat that each holder has in the ledger.
+    fn seats_of_holders(&mut self) -> BTreeMap<Holder, crate::ledger::session::Seat> {
+        let naive = &self.naive;
+        self.server.ledger.with(|l| {
+            let mut seats = BTreeMap::new();
+            let mut sits = |holder, key: Option<SeatKey>| {
+                if let Some(seat) = key.and_then(|key| l.seats.get(&key)) {
+                    seats.insert(holder, *seat);
+                }
+            };
+            for place in naive.people.keys() {
+                sits(Holder::Login(*place), l.sessions[*place].seat);
+            }
+            for hold in &naive.holds {
+                let user = Label::of(hold.claim.user.client_user);
+                let is_it = |found: &&Hold| {
+                    let product = l.tallies.get(&found.tally).unwrap().product;
+                    found.who.client_user == user && product == name(hold.claim.product)
+                };
+                let found = match hold.claim.lease {
+                    Some((number, _)) => l.holds.get(&HoldKey::lease(id(number))),
+                    None => l.checkouts(&l.sessions[hold.claim.place]).find(is_it),
+                };
+                sits(hold.claim.holder(), found.and_then(Hold::seat_key));
+            }
+            seats
+        })
+    }
+
+    /// The seats after rules changed: where several have come to share one, any of them may be the one
+    /// that took it.
+    fn observed(&mut self) -> Vec<Seat> {
+        let found = self.seats_of_holders();
+        if self.naive.has_rivals() {
+            // Seats come and go with the rule that rules: they are as the ledger has them.
+            let tallies = self.numbers();
+            let mut seats: BTreeMap<u64, Seat> = BTreeMap::new();
+            for (holder, found) in found {
+                let is_its = |(_, number): &(&TallyName, &u64)| **number == found.key.tally;
+                let seat = seats.entry(found.number).or_insert(Seat {
+                    tally: *tallies.iter().find(is_its).unwrap().0,
+                    holders: BTreeSet::new(),
+                    role: found.role,
+                    groups: 0,
+                    number: found.number,
+                });
+                seat.holders.insert(holder);
+            }
+            return seats.into_values().collect();
+        }
+        let reserved = |l: &mut Ledger<'_, Maps>| l.head.reserved_roles.each().collect();
+        let reserved: Vec<(u8, Name)> = self.server.ledger.with(reserved);
+        let naive = &self.naive;
+        let taker = |holder: &Holder| match holder {
+            Holder::Login(at) => (naive.people[at].user.role, naive.groups[at]),
+            holder => {
+                let mut holds = naive.holds.iter().map(|hold| &hold.claim);
+                let claim = holds.find(|claim| claim.holder() == *holder).unwrap();
+                (claim.user.role, claim.groups)
+            }
+        };
+        let mut seats = naive.settled();
+        for seat in &mut seats {
+            let found = found[seat.holders.first().unwrap()];
+            let counts = |(role, groups): &(u32, Groups)| {
+                let is_right = |(number, group): &(u8, Name)| {
+                    found.roles.contain(*number) == is_in_group(*groups, group.as_str())
+                };
+                *role == found.role && reserved.iter().all(is_right)
+            };
+            let takers: Vec<_> = match naive.seats.iter().find(|s| s.number == found.number) {
+                Some(former) => vec![(former.role, former.groups)],
+                None => seat.holders.iter().map(taker).collect(),
+            };
+            let taker = takers.into_iter().find(counts);
+            (seat.role, seat.groups) = taker.unwrap_or_else(|| panic!("{seat:?}: {found:?}"));
+            seat.number = found.number;
+        }
+        seats
+    }
+
+    /// Whom each seat counts for, and how many seats count for each group.
+    fn check_groups(&mut self) {
+        if self.naive.has_rivals() {
+            self.naive.seats = self.observed();
+            return;
+        }
+        let found = self.seats_of_holders();
+        let mut seats = self.naive.settled();
+        for seat in &mut seats {
+            seat.number = found[seat.holders.first().unwrap()].number;
+        }
+        let naive = &self.naive;
+        self.server.ledger.with(|l| {
+            let reserved: Vec<_> = l.head.reserved_roles.each().collect();
+            for seat in &seats {
+                for holder in &seat.holders {
+                    let found = found[holder];
+                    assert_eq!(
+                        (found.number, found.role),
+                        (seat.number, seat.role),
+                        "{seat:?}"
+                    );
+                    for (number, group) in &reserved {
+                        let counts = is_in_group(seat.groups, group.as_str());
+                        assert_eq!(found.roles.contain(*number), counts, "{seat:?} for {group}");
+                    }
+                }
+            }
+            for (place, groups) in &naive.groups {
+                for (number, group) in &reserved {
+                    let is_in = is_in_group(*groups, group.as_str());
+                    let roles = l.sessions[*place].roles;
+                    assert_eq!(roles.contain(*number), is_in, "{place} in {group}");
+                }
+            }
+            let mut rows = 0;
+            for (database, force) in &naive.in_force {
+                for row in &force.company.reservations {
+                    rows += 1;
+                    let mut found = None;
+                    l.reservations.each(|r| {
+                        let names = (r.product, r.role) == (name(row.product), name(row.group));
+                        if r.key.database == *database && names {
+                            found = Some(*r);
+                        }
+                    });
+                    let found = found.expect("a reservation");
+                    assert!(reserved.contains(&(found.number, found.role)));
+                    let Some(license) = naive.row(*database, row.product) else {
+                        assert_eq!(found.tally, 0);
+                        continue;
+                    };
+                    let tally = tally_name(*database, license);
+                    let used = l.tallies.get(&found.tally).unwrap().used_by;
+                    let of = |s: &&Seat| s.tally == tally && is_in_group(s.groups, row.group);
+                    let expected = seats.iter().filter(of).count() as i64;
+                    assert_eq!(used.of(found.number), expected, "{tally:?}: {row:?}");
+                }
+            }
+            assert_eq!(l.reservations.len(), rows, "reservations");
+        });
+        self.naive.seats = seats;
     }
 
     /// Who may use what, by license_held.
@@ -1054,6 +1228,7 @@ fn room(max_seats: usize) -> Room {
         licenses: 9,
         exemptions: 9,
         events: 50,
+        reservations: 27,
     }
 }
 
@@ -1100,6 +1275,11 @@ fn rows_of(company: &Company) -> Rows {
     Rows {
         licenses: company.rows.iter().map(license_of).collect(),
         exemptions: roles.chain(hosts).collect(),
+        reservations: company
+            .reservations
+            .iter()
+            .map(|r| reservation(r.product, r.group, r.reserved, r.max_seats))
+            .collect(),
         leases_of: 1,
         leases: vec![],
     }
@@ -1129,6 +1309,7 @@ fn answer(
     verdict: &Verdict,
     row: Option<&Row>,
     tally: u64,
+    roles: &ReservedRoles,
     enforcement: Enforcement,
     superuser: bool,
 ) -> Answer {
@@ -1140,10 +1321,32 @@ fn answer(
     let cause = match *verdict {
         Verdict::In => return Answer::Admitted(Remark::None),
         Verdict::Overdraft { in_use, limit } => {
-            let denial = denial(Cause::Full { in_use, limit });
+            let kept = 0;
+            let denial = denial(Cause::Full {
+                in_use,
+                limit,
+                kept,
+            });
             return Answer::Admitted(Remark::Overdraft(denial));
         }
-        Verdict::Full { in_use, limit } => Cause::Full { in_use, limit },
+        Verdict::Full {
+            in_use,
+            limit,
+            kept,
+        } => Cause::Full {
+            in_use,
+            limit,
+            kept,
+        },
+        Verdict::GroupFull {
+            group,
+            in_use,
+            limit,
+        } => Cause::RoleFull {
+            number: roles.number(&name(group)).unwrap(),
+            in_use,
+            limit,
+        },
         Verdict::NotYetValid(at) => Cause::OutOfDates(OutOfDates::NotYetValid(timestamp(at))),
         Verdict::Expired(at) => Cause::OutOfDates(OutOfDates::Expired(timestamp(at))),
         Verdict::TableFull => Cause::TableFull,
