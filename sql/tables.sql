@@ -101,6 +101,32 @@ COMMENT ON COLUMN @extschema@.license_exemptions.value IS
     'The role''s name (its members are exempt too), or local, an address, or a network in CIDR form';
 COMMENT ON COLUMN @extschema@.license_exemptions.note IS 'Why it is exempt';
 
+CREATE TABLE @extschema@.license_reservations (
+    product   text NOT NULL,
+    role      text NOT NULL,
+    reserved  int NOT NULL DEFAULT 0,
+    max_seats int,
+    PRIMARY KEY (product, role),
+    -- No foreign key to licenses: whatever the order of a restore, no row is refused.
+    CONSTRAINT license_reservations_product_is_a_name
+        CHECK (octet_length(convert_to(product, 'UTF8')) BETWEEN 1 AND 63 AND product !~ '[\x01-\x1f\x7f]'),
+    CONSTRAINT license_reservations_role_is_a_name
+        CHECK (octet_length(convert_to(role, 'UTF8')) BETWEEN 1 AND 63),
+    CONSTRAINT license_reservations_reserved_not_negative CHECK (reserved >= 0),
+    CONSTRAINT license_reservations_max_seats_not_negative CHECK (max_seats >= 0),
+    CONSTRAINT license_reservations_reserved_within_max_seats CHECK (reserved <= max_seats)
+);
+
+COMMENT ON TABLE @extschema@.license_reservations IS
+    'Seats of a product that are kept for members of a role, and the most that they may use';
+COMMENT ON COLUMN @extschema@.license_reservations.product IS 'Name of the product, as in licenses';
+COMMENT ON COLUMN @extschema@.license_reservations.role IS
+    'The role''s name; its members, those of its member roles included, share the row''s seats';
+COMMENT ON COLUMN @extschema@.license_reservations.reserved IS
+    'Seats that nobody but members of the role may take';
+COMMENT ON COLUMN @extschema@.license_reservations.max_seats IS
+    'Seats that members of the role may use at once; null: as many as the license has';
+
 -- Every change is noticed, whoever makes it: ALWAYS includes logical replication, which fires row
 -- triggers only. They only take note, and refuse nothing.
 CREATE TRIGGER license_change AFTER INSERT OR UPDATE OR DELETE ON @extschema@.licenses
@@ -111,11 +137,17 @@ CREATE TRIGGER license_change AFTER INSERT OR UPDATE OR DELETE ON @extschema@.li
     FOR EACH ROW EXECUTE FUNCTION @extschema@.license_tables_changed();
 CREATE TRIGGER license_truncate AFTER TRUNCATE ON @extschema@.license_exemptions
     FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.license_tables_changed();
+CREATE TRIGGER license_change AFTER INSERT OR UPDATE OR DELETE ON @extschema@.license_reservations
+    FOR EACH ROW EXECUTE FUNCTION @extschema@.license_tables_changed();
+CREATE TRIGGER license_truncate AFTER TRUNCATE ON @extschema@.license_reservations
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.license_tables_changed();
 
 ALTER TABLE @extschema@.licenses ENABLE ALWAYS TRIGGER license_change;
 ALTER TABLE @extschema@.licenses ENABLE ALWAYS TRIGGER license_truncate;
 ALTER TABLE @extschema@.license_exemptions ENABLE ALWAYS TRIGGER license_change;
 ALTER TABLE @extschema@.license_exemptions ENABLE ALWAYS TRIGGER license_truncate;
+ALTER TABLE @extschema@.license_reservations ENABLE ALWAYS TRIGGER license_change;
+ALTER TABLE @extschema@.license_reservations ENABLE ALWAYS TRIGGER license_truncate;
 
 COMMENT ON FUNCTION @extschema@.license_tables_changed() IS
     'Trigger function: takes note of a change, which is in force once it is committed';
@@ -123,12 +155,17 @@ COMMENT ON TRIGGER license_change ON @extschema@.licenses IS 'Takes note of chan
 COMMENT ON TRIGGER license_truncate ON @extschema@.licenses IS 'Takes note of TRUNCATE';
 COMMENT ON TRIGGER license_change ON @extschema@.license_exemptions IS 'Takes note of changed rows';
 COMMENT ON TRIGGER license_truncate ON @extschema@.license_exemptions IS 'Takes note of TRUNCATE';
+COMMENT ON TRIGGER license_change ON @extschema@.license_reservations IS 'Takes note of changed rows';
+COMMENT ON TRIGGER license_truncate ON @extschema@.license_reservations IS 'Takes note of TRUNCATE';
 
 -- A restored company database keeps its license.
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.licenses', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.license_exemptions', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.license_reservations', '');
 
 -- Whoever dumps the database must be able to read them; nobody but the owner writes them.
-REVOKE ALL ON @extschema@.licenses, @extschema@.license_exemptions FROM PUBLIC;
-GRANT SELECT ON @extschema@.licenses, @extschema@.license_exemptions TO PUBLIC;
+REVOKE ALL ON @extschema@.licenses, @extschema@.license_exemptions,
+              @extschema@.license_reservations FROM PUBLIC;
+GRANT SELECT ON @extschema@.licenses, @extschema@.license_exemptions,
+                @extschema@.license_reservations TO PUBLIC;
 REVOKE ALL ON FUNCTION @extschema@.license_tables_changed() FROM PUBLIC;

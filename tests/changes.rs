@@ -196,6 +196,7 @@ async fn a_change_cannot_be_prepared() {
     for change in [
         "UPDATE licenses SET seats = 99",
         "INSERT INTO license_exemptions VALUES ('role', 'lena')",
+        "INSERT INTO license_reservations VALUES ('TOM', 'lena', 1)",
         "TRUNCATE licenses",
         "ALTER TABLE licenses DISABLE TRIGGER ALL",
         "DROP EXTENSION pg_seats CASCADE",
@@ -315,7 +316,9 @@ async fn logical_replication_into_licenses_counts_as_a_change() {
     let vendor = Cluster::builder()
         .conf("wal_level", "logical")
         .licensed("seats", "0");
-    vendor.sql("CREATE PUBLICATION sold FOR TABLE licenses, license_exemptions");
+    vendor.sql(
+        "CREATE PUBLICATION sold FOR TABLE licenses, license_exemptions, license_reservations",
+    );
     let company = Cluster::with_seats(99);
     company.sql("DELETE FROM licenses");
     company.sql(&format!(
@@ -336,6 +339,15 @@ async fn logical_replication_into_licenses_counts_as_a_change() {
             true,
         ),
         ("TRUNCATE license_exemptions", false),
+        ("UPDATE licenses SET seats = 99", true),
+        (
+            "INSERT INTO license_reservations VALUES ('TOM', 'nobody', 99)",
+            false,
+        ),
+        ("UPDATE license_reservations SET role = 'lena'", true),
+        ("UPDATE license_reservations SET role = 'nobody'", false),
+        ("TRUNCATE license_reservations", true),
+        ("UPDATE licenses SET seats = 0", false),
         ("DELETE FROM licenses", true),
         (
             "INSERT INTO licenses (product, seats) VALUES ('TOM', 0)",

@@ -635,7 +635,7 @@ async fn waiting_holds_no_lock_that_others_need() {
             .run("UPDATE licenses SET warn_at_percent = 80")
             .await;
         for statement in [
-            "BEGIN; LOCK TABLE licenses, license_exemptions, license_leases IN ACCESS EXCLUSIVE MODE; COMMIT",
+            "BEGIN; LOCK TABLE licenses, license_exemptions, license_reservations, license_leases IN ACCESS EXCLUSIVE MODE; COMMIT",
             "ALTER TABLE licenses ADD COLUMN note text; ALTER TABLE licenses DROP COLUMN note",
         ] {
             desk.admin.run(statement).await;

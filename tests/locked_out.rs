@@ -84,13 +84,23 @@ async fn a_lock_on_the_exemptions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lock_on_the_reservations() {
+    unreadable(
+        "ALTER TABLE licenses DISABLE TRIGGER USER;
+         BEGIN; LOCK TABLE license_reservations; PREPARE TRANSACTION 'lock'",
+        "ROLLBACK PREPARED 'lock'; UPDATE licenses SET seats = 0",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lock_of_a_living_session_leaves_the_last_limits() {
     let cluster = builder().licensed("seats", "1");
     let anna = cluster.login("anna").from("127.0.1.1").open_ok().await;
     let admin = cluster.login("postgres").open_ok().await;
     // Current limits need no look at the table.
     admin
-        .run("BEGIN; LOCK TABLE licenses, license_exemptions")
+        .run("BEGIN; LOCK TABLE licenses, license_exemptions, license_reservations")
         .await;
     assert!(!admits(&cluster).await);
     assert!(!cluster.log().contains(LAST_STAY));
@@ -154,6 +164,16 @@ async fn the_table_dropped_by_force() {
 async fn the_exemptions_dropped_by_force() {
     unreadable(
         "ALTER EXTENSION pg_seats DROP TABLE license_exemptions; DROP TABLE license_exemptions",
+        "DROP EXTENSION pg_seats; CREATE EXTENSION pg_seats;
+         INSERT INTO licenses (product, seats) VALUES ('TOM', 0)",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reservations_dropped_by_force() {
+    unreadable(
+        "ALTER EXTENSION pg_seats DROP TABLE license_reservations; DROP TABLE license_reservations",
         "DROP EXTENSION pg_seats; CREATE EXTENSION pg_seats;
          INSERT INTO licenses (product, seats) VALUES ('TOM', 0)",
     )

@@ -34,6 +34,7 @@ mod races;
 mod readme;
 mod recovery;
 mod release;
+mod reservations;
 mod restore;
 mod standby;
 mod util;

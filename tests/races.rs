@@ -370,3 +370,190 @@ async fn logins_race_in_a_pool_of_two_databases() {
         all_seats_are_free(&admin).await;
     }
 }
+
+/// Ten seats: three kept for accountants, who are Anna and Bert, at most two for interns, who are Carl
+/// and Dora.
+fn reserved() -> Cluster {
+    let cluster = roomy().licensed("seats", "10");
+    cluster.sql(
+        "CREATE ROLE accounting; CREATE ROLE interns; GRANT accounting TO anna, bert;
+         GRANT interns TO carl, dora;
+         INSERT INTO license_reservations VALUES ('TOM', 'accounting', 3, NULL), ('TOM', 'interns', 0, 2)",
+    );
+    cluster
+}
+
+/// Each kind of staff: accountants, interns, others.
+const KINDS: [[&str; 2]; 3] = [["anna", "bert"], ["carl", "dora"], ["emil", "fay"]];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_and_limited_seats_are_raced_for_and_none_is_left_over() {
+    let cluster = reserved();
+    let admin = administrator(&cluster).await;
+    let race_of = async |kind: usize, hosts: std::ops::Range<usize>| {
+        let login = |i| {
+            cluster
+                .login(KINDS[kind][i % 2])
+                .from(&host(hosts.start + i))
+        };
+        admitted(race(hosts.len(), login).await)
+    };
+    for _ in 0..3 {
+        let racers = race(200, |i| {
+            cluster.login(KINDS[i % 3][i / 3 % 2]).from(&host(i))
+        });
+        let inside = admitted(racers.await);
+        let of = |kind| inside.iter().filter(|(i, _)| i % 3 == kind).count();
+        assert_eq!(inside.len(), 10);
+        assert!(of(0) >= 3 && of(1) <= 2, "{} and {}", of(0), of(1));
+        drop(inside);
+        all_seats_are_free(&admin).await;
+        // One kind after the other: each gets what it may have, to the last seat.
+        for (kinds, seats) in [([1, 2, 0], [2, 5, 3]), ([2, 1, 0], [7, 0, 3])] {
+            let mut inside = vec![];
+            for (n, kind) in kinds.into_iter().enumerate() {
+                let more = race_of(kind, 60 * n..60 * n + 60).await;
+                assert_eq!(more.len(), seats[n], "of {kind} in {kinds:?}");
+                inside.push(more);
+            }
+            drop(inside);
+            all_seats_are_free(&admin).await;
+        }
+    }
+}
+
+/// As above with ten permits: seven for whoever is no accountant, among them two for interns, and
+/// three for accountants.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_denied_while_a_seat_is_free_that_it_may_have() {
+    let cluster = reserved();
+    let admin = Arc::new(administrator(&cluster).await);
+    let permits = [3, 2, 7].map(|permits| Arc::new(Semaphore::new(permits)));
+    let visits = Arc::new(AtomicI64::new(0));
+    let start = Instant::now();
+    let clients: Vec<_> = (0..36)
+        .map(|i| {
+            let kind = i % 3;
+            let login = cluster.login(KINDS[kind][i / 3 % 2]).from(&host(i));
+            let [own, all] = [kind, 2].map(|kind| Arc::clone(&permits[kind]));
+            let (admin, visits) = (Arc::clone(&admin), Arc::clone(&visits));
+            let seats = format!(
+                "SELECT count(*) FROM license_active_seats WHERE client_host = '{}'",
+                host(i)
+            );
+            tokio::spawn(async move {
+                let mut dice = Dice::new(i);
+                while is_busy(start, &[&visits], 100) {
+                    let own = own.acquire().await.unwrap();
+                    let all = match kind {
+                        1 => Some(all.acquire().await.unwrap()),
+                        _ => None,
+                    };
+                    let session = login.open_ok().await;
+                    visits.fetch_add(1, SeqCst);
+                    dice.work_and_leave(session, || ()).await;
+                    let seen_gone = async { while admin.val::<i64>(&seats).await != 0 {} };
+                    let seen_gone = timeout(PATIENCE, seen_gone).await;
+                    seen_gone.expect("the seat is given back");
+                    drop((own, all));
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    let usage = admin.text("SELECT in_use, denied FROM license_usage").await;
+    assert_eq!(usage, "0|0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn never_more_than_their_seats_are_held_by_any_kind_at_any_instant() {
+    let cluster = reserved();
+    let [interns, no_accountants, all, admitted, denied] =
+        [0; 5].map(|none| Arc::new(AtomicI64::new(none)));
+    let start = Instant::now();
+    let clients: Vec<_> = (0..45)
+        .map(|i| {
+            let kind = i % 3;
+            let login = cluster.login(KINDS[kind][i / 3 % 2]).from(&host(i));
+            let [admitted, denied] = [&admitted, &denied].map(Arc::clone);
+            let mut held = vec![(10, Arc::clone(&all))];
+            if kind > 0 {
+                held.push((7, Arc::clone(&no_accountants)));
+            }
+            if kind == 1 {
+                held.push((2, Arc::clone(&interns)));
+            }
+            tokio::spawn(async move {
+                let mut dice = Dice::new(i);
+                while is_busy(start, &[&admitted, &denied], 40) {
+                    match login.open().await {
+                        Ok(session) => {
+                            admitted.fetch_add(1, SeqCst);
+                            for (limit, held) in &held {
+                                let now = held.fetch_add(1, SeqCst) + 1;
+                                assert!(now <= *limit, "{now} of {limit} are in at once");
+                            }
+                            let leaving = || {
+                                for (_, held) in &held {
+                                    held.fetch_sub(1, SeqCst);
+                                }
+                            };
+                            dice.work_and_leave(session, leaving).await;
+                        }
+                        Err(refusal) => {
+                            denied.fetch_add(1, SeqCst);
+                            is_full(&refusal);
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    let admin = administrator(&cluster).await;
+    all_seats_are_free(&admin).await;
+}
+
+/// Whoever comes while other roles are reserved counts for those that are in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_race_while_reservations_change() {
+    let cluster = roomy().licensed("seats", "200");
+    cluster.sql(
+        "CREATE ROLE accounting; CREATE ROLE interns; GRANT accounting TO anna, bert;
+         GRANT interns TO carl, dora",
+    );
+    let admin = administrator(&cluster).await;
+    let insert = |row: &str| format!("INSERT INTO license_reservations VALUES ('TOM', {row})");
+    let changes = [
+        insert("'accounting', 5, 100"),
+        insert("'interns', 1, 100"),
+        "DELETE FROM license_reservations WHERE role = 'accounting'".to_owned(),
+        insert("'nobody', 1"),
+        "TRUNCATE license_reservations".to_owned(),
+    ];
+    for _ in 0..5 {
+        admin.run("TRUNCATE license_reservations").await;
+        let racers = race(90, |i| {
+            cluster.login(KINDS[i % 3][i / 3 % 2]).from(&host(i))
+        });
+        let inside = admitted(while_changing(&cluster, &changes, racers).await);
+        assert_eq!(inside.len(), 90);
+        admin.run("TRUNCATE license_reservations").await;
+        for (role, kind) in [("accounting", 0), ("interns", 1)] {
+            let login = cluster.login(KINDS[kind][0]).from(&host(200));
+            admin.run(&insert(&format!("'{role}', 0, 30"))).await;
+            is_full(&login.denied().await);
+            admin
+                .run("UPDATE license_reservations SET max_seats = 31")
+                .await;
+            login.open_ok().await.close().await;
+            admin.run("TRUNCATE license_reservations").await;
+        }
+        drop(inside);
+        all_seats_are_free(&admin).await;
+    }
+}

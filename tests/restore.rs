@@ -3,19 +3,23 @@
 use crate::changes::{admits, admits_to, expect_after_each, new_host};
 use crate::util::*;
 
-const ROWS: &str =
-    "SELECT product, seats, pool, kind, value, note FROM licenses, license_exemptions";
+const ROWS: &str = "SELECT l.product, seats, pool, kind, value, note, role, reserved, max_seats
+       FROM licenses l, license_exemptions, license_reservations";
 
-/// A server whose database `postgres` has no seats, and an exempt role.
+/// A server whose database `postgres` has no seats, an exempt role, and seats that are reserved.
 fn company() -> Cluster {
     let cluster = Cluster::with_seats(0);
-    cluster.sql("INSERT INTO license_exemptions VALUES ('role', 'anna', 'support')");
+    cluster.sql(
+        "INSERT INTO license_exemptions VALUES ('role', 'anna', 'support');
+         INSERT INTO license_reservations VALUES ('TOM', 'bert', 1, 2)",
+    );
     cluster
 }
 
 /// What was restored is there, and in force.
 async fn assert_licensed(cluster: &Cluster, db: &str) {
-    assert_eq!(cluster.sql_in(db, ROWS), "TOM|0||role|anna|support", "{db}");
+    let rows = "TOM|0||role|anna|support|bert|1|2";
+    assert_eq!(cluster.sql_in(db, ROWS), rows, "{db}");
     assert!(!admits_to(cluster, db).await, "{db}");
     cluster
         .login("anna")
@@ -23,6 +27,13 @@ async fn assert_licensed(cluster: &Cluster, db: &str) {
         .from(&new_host())
         .open_ok()
         .await;
+    let seats = |seats| cluster.sql_in(db, &format!("UPDATE licenses SET seats = {seats}"));
+    seats(1);
+    assert!(!admits_to(cluster, db).await, "{db}: the seat is kept");
+    let bert = cluster.login("bert").db(db).from(&new_host());
+    bert.open_ok().await.close().await;
+    eventually("Bert is out", PATIENCE, async || cluster.in_use_in(db) == 0).await;
+    seats(0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,7 +74,7 @@ async fn a_custom_dump_keeps_the_licenses() {
         assert_licensed(&cluster, db).await;
     }
     // Over one that has other licenses.
-    cluster.sql("UPDATE licenses SET seats = 99; DELETE FROM license_exemptions");
+    cluster.sql("UPDATE licenses SET seats = 99; DELETE FROM license_exemptions; DELETE FROM license_reservations");
     assert!(admits(&cluster).await);
     let args = ["--clean", "--if-exists", "-d", "postgres", &file];
     cluster.program("pg_restore", &args).ok();
@@ -116,7 +127,7 @@ async fn a_server_without_preload_restores_with_a_warning() {
     let company = company();
     let text = company.program("pg_dump", &[]).ok();
     let bare = Cluster::builder().preload(false).start();
-    bare.sql("CREATE ROLE anna LOGIN; CREATE ROLE lena LOGIN");
+    bare.sql("CREATE ROLE anna LOGIN; CREATE ROLE bert LOGIN; CREATE ROLE lena LOGIN");
     let ran = bare.program_with("psql", &["-Xq", "-1", "-v", "ON_ERROR_STOP=1"], &[], &text);
     assert!(
         ran.stderr
@@ -131,7 +142,7 @@ async fn a_server_without_preload_restores_with_a_warning() {
     // Nothing is enforced, rows can be changed, and what would show seats says why it can't.
     assert!(admits(&bare).await);
     bare.sql("UPDATE licenses SET seats = 1; UPDATE licenses SET seats = 0");
-    assert_eq!(bare.sql(ROWS), "TOM|0||role|anna|support");
+    assert_eq!(bare.sql(ROWS), "TOM|0||role|anna|support|bert|1|2");
     let admin = bare.login("postgres").open_ok().await;
     for from in [
         "license_usage",
@@ -224,6 +235,7 @@ async fn a_users_search_path_changes_nothing() {
          CREATE TABLE pg_trigger (tgname text, tgenabled text, tgrelid oid);
          CREATE TABLE licenses AS TABLE public.licenses WITH NO DATA;
          CREATE TABLE license_exemptions AS SELECT 'role' AS kind, 'lena' AS value;
+         CREATE TABLE license_reservations AS SELECT 'TOM' AS product, 'lena' AS role, 0 AS reserved, 0 AS max_seats;
          RESET ROLE; INSERT INTO public.license_exemptions VALUES ('host', '10.0.0.0/8')",
     );
     let path = "evil,pg_catalog,public";

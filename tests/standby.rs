@@ -51,6 +51,13 @@ async fn a_change_on_the_primary_arrives_at_the_standby() {
             true,
         ),
         ("TRUNCATE license_exemptions", false),
+        ("UPDATE licenses SET seats = 99", true),
+        (
+            "INSERT INTO license_reservations VALUES ('TOM', 'nobody', 99)",
+            false,
+        ),
+        ("TRUNCATE license_reservations", true),
+        ("UPDATE licenses SET seats = 0", false),
         ("DROP EXTENSION pg_seats", true),
         (
             "CREATE EXTENSION pg_seats; INSERT INTO licenses (product, seats) VALUES ('TOM', 0)",

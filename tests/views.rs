@@ -85,7 +85,7 @@ fn every_object_of_the_extension_has_a_comment() {
     assert!(count >= 8, "{count} members");
     let silent = cluster.sql(
         "SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-          WHERE c.relname IN ('licenses', 'license_exemptions', 'license_leases') AND a.attnum > 0
+          WHERE c.relname IN ('licenses', 'license_exemptions', 'license_reservations', 'license_leases') AND a.attnum > 0
             AND col_description(c.oid, a.attnum) IS NULL",
     );
     assert_eq!(silent, "", "columns without a comment");
@@ -131,6 +131,8 @@ async fn nobody_but_the_owner_writes_licenses_until_granted() {
             "TRUNCATE licenses",
             "INSERT INTO license_exemptions VALUES ('role', 'anna')",
             "DELETE FROM license_exemptions",
+            "INSERT INTO license_reservations VALUES ('TOM', 'anna', 5)",
+            "DELETE FROM license_reservations",
             "DROP TABLE licenses",
             "ALTER TABLE licenses DISABLE TRIGGER ALL",
             "DROP EXTENSION pg_seats",

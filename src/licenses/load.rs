@@ -9,8 +9,9 @@ use crate::lease::rows;
 use crate::ledger::event::Level;
 use crate::ledger::identity::{Name, Text};
 use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
+use crate::ledger::reservation::Reservation;
 use crate::ledger::rules::{Exemption, Hosts, Rules};
-use crate::ledger::session::{Session, Standing};
+use crate::ledger::session::{NO_TALLY, Session, Standing};
 use crate::ledger::{Judgement, Published};
 use crate::pg::backend;
 use crate::pg::catalog::{self, Catalog};
@@ -142,7 +143,7 @@ fn warn_of_disagreement(product: Name) {
 }
 
 /// The triggers that notice every change, as sql/tables.sql makes them.
-const TRIGGERS: i64 = 6;
+const TRIGGERS: i64 = 8;
 
 fn read(reader: &Reader) -> Result<Rules, ReadError> {
     let mut rules = Rules {
@@ -164,7 +165,7 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
             "SELECT count(*) FROM pg_trigger WHERE tgenabled = 'A'
                 AND tgname IN ('license_change', 'license_truncate')
                 AND tgrelid IN ('{0}.licenses'::regclass, '{0}.license_exemptions'::regclass,
-                                '{0}.license_bars'::regclass)",
+                                '{0}.license_reservations'::regclass, '{0}.license_bars'::regclass)",
             schema.replace('\'', "''")
         ),
         count,
@@ -193,6 +194,13 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
                FROM ONLY {schema}.license_exemptions"
         ),
         exemption,
+    )?;
+    rules.reservations = reader.query(
+        &format!(
+            "SELECT product, role, reserved::int, max_seats::int
+               FROM ONLY {schema}.license_reservations ORDER BY role"
+        ),
+        reservation,
     )?;
     for (place, license) in (0..).zip(&mut rules.licenses) {
         license.key.place = place;
@@ -264,6 +272,26 @@ fn license(row: &Row) -> Result<License, ReadError> {
         denied: 0,
         counted_since: 0,
         level: Level::Normal,
+    })
+}
+
+fn reservation(row: &Row) -> Result<Reservation, ReadError> {
+    let name = |column| {
+        Name::new(row.text(column)?.unwrap_or_default())
+            .ok_or_else(|| damaged("a name of license_reservations is too long"))
+    };
+    let count = |column| row.number(column).map(|number| number as i32);
+    Ok(Reservation {
+        key: RowKey {
+            database: backend::database(),
+            place: 0,
+        },
+        tally: NO_TALLY,
+        product: name(1)?,
+        role: name(2)?,
+        reserved: count(3).unwrap_or(0),
+        max_seats: count(4),
+        number: 0,
     })
 }
 

@@ -110,7 +110,7 @@ fn sizes() -> Sizes {
     // SAFETY: set before the hooks that call this.
     let places = usize::try_from(unsafe { pg_sys::MaxBackends }).unwrap_or(0);
     let max_seats = settings::max_seats();
-    let rows = (max_seats / 20).max(256);
+    let rows = (max_seats / 25).max(256);
     Sizes {
         places,
         databases: rows,
