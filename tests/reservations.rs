@@ -490,7 +490,7 @@ async fn rows_that_make_no_sense_are_refused() {
 async fn reservations_of_all_databases_name_sixty_four_roles() {
     let cluster = seats(9);
     cluster.sql(
-        "INSERT INTO license_reservations SELECT 'TOM', 'role ' || n, 0 FROM generate_series(1, 64) n",
+        "INSERT INTO license_reservations SELECT 'TOM', 'role ' || n, 0 FROM generate_series(1, 32) n",
     );
     open(&cluster, "emil", 1).await;
     cluster.sql("CREATE DATABASE south");
@@ -509,7 +509,7 @@ async fn reservations_of_all_databases_name_sixty_four_roles() {
         (&*denied.message, &*denied.detail, &*denied.hint),
         (
             "the server has no room for more roles with reservations",
-            "The tables license_reservations of all databases can name 64 different roles.",
+            "The tables license_reservations of all databases can name 32 different roles.",
             "An administrator must delete rows of license_reservations."
         )
     );

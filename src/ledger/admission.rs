@@ -353,7 +353,7 @@ impl<T: Tables> Ledger<'_, T> {
             return Ok(Remark::None);
         };
         if let Some(seat) = self.seats.get(&key) {
-            return if seat.ending_until > now {
+            return if seat.is_ending(now) {
                 Err(denial(Cause::Barred { until: None }))
             } else {
                 Ok(Remark::None)

@@ -11,7 +11,7 @@ use super::hold::LeaseId;
 use super::identity::{Label, Name, Text, Who};
 use super::license::{License, Timestamp};
 use super::reservation::Roles;
-use super::session::{Kind, Promise, SeatKey};
+use super::session::{Kind, NOBODY, Promise, SeatKey};
 use super::table::{Table, Tables};
 
 /// An administrator's wish to end all that holds a seat.
@@ -110,7 +110,8 @@ impl<T: Tables> Ledger<'_, T> {
                 tally.lingering -= 1;
             }
         } else if let Some(seat) = self.seats.get_mut(&seat.key) {
-            seat.ending_until = stop.patient_until;
+            seat.ending = true;
+            seat.lingers_until = stop.patient_until;
         }
         self.keep_text(&stop.reason, stop.long_reason);
         let event = Event {
@@ -134,7 +135,8 @@ impl<T: Tables> Ledger<'_, T> {
     /// What has not ended by now keeps the seat.
     pub fn stop_ending(&mut self, key: &SeatKey, number: u64) {
         if let Some(seat) = self.seats.get_mut(key).filter(|s| s.number == number) {
-            seat.ending_until = 0;
+            seat.ending = false;
+            seat.lingers_until = 0;
         }
     }
 
@@ -199,11 +201,9 @@ impl<T: Tables> Ledger<'_, T> {
             return false;
         };
         // Whoever asked before may be gone without a word.
-        let asker = seat
-            .gives_way_to
-            .and_then(|at| self.sessions.get(at as usize));
+        let asker = seat.gives_way_to().and_then(|at| self.sessions.get(at));
         let asked = asker.is_some_and(|asker| asker.promise.is_some_and(|promise| !promise.kept));
-        if asked || seat.ending_until > now || !seat.is_held() {
+        if asked || seat.is_ending(now) || !seat.is_held() {
             return false;
         }
         let roles = seat.roles;
@@ -212,7 +212,7 @@ impl<T: Tables> Ledger<'_, T> {
             return false;
         }
         if let Some(seat) = self.seats.get_mut(key) {
-            seat.gives_way_to = Some(at as u32);
+            seat.gives_way_to = at as u32;
         }
         true
     }
@@ -239,7 +239,7 @@ impl<T: Tables> Ledger<'_, T> {
             return Hope::Fulfilled;
         }
         let seat = self.seats.get(key).filter(|seat| seat.number == number);
-        if seat.is_some_and(|seat| seat.is_held() && seat.gives_way_to == Some(at as u32)) {
+        if seat.is_some_and(|seat| seat.is_held() && seat.gives_way_to() == Some(at)) {
             Hope::Open
         } else {
             Hope::Gone
@@ -249,9 +249,9 @@ impl<T: Tables> Ledger<'_, T> {
     /// A seat need no longer give way to whoever is at this place.
     pub fn ask_no_longer(&mut self, key: &SeatKey, number: u64, at: usize) {
         if let Some(seat) = self.seats.get_mut(key).filter(|s| s.number == number)
-            && seat.gives_way_to == Some(at as u32)
+            && seat.gives_way_to() == Some(at)
         {
-            seat.gives_way_to = None;
+            seat.gives_way_to = NOBODY;
         }
     }
 

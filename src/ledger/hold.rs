@@ -50,14 +50,14 @@ pub struct Hold {
     /// For whom it was taken. The name of a lease's host that is no address stands in the place of
     /// a workstation, which a lease has not.
     pub who: Who,
-    /// The reserved roles that who took it is a member of.
-    pub(super) roles: Roles,
     /// It is a lease whose transaction has not ended.
     pub pending: bool,
     /// It takes a seat: its product is licensed, and the session is not exempt.
     pub counted: bool,
     /// The lease's time is up; its row is yet to be deleted.
     pub ended: bool,
+    /// The reserved roles that who took it is a member of.
+    pub(super) roles: Roles,
     /// The rule by which it has its seat, if it has one.
     pub(super) seated: Option<CountedBy>,
     /// The number of that seat: who looks at all holders need not search for as many seats.

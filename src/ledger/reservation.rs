@@ -13,7 +13,7 @@ use super::license::{License, RowKey};
 use super::table::{Table, Tables, entry};
 
 /// How many different roles the reservations of all databases can name.
-pub const ROLES_MAX: usize = 64;
+pub const ROLES_MAX: usize = 32;
 
 /// A row of `license_reservations`.
 #[repr(C)]
@@ -39,7 +39,7 @@ entry!(Reservation, key: RowKey);
 
 /// Some of the reserved roles.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Roles(u64);
+pub struct Roles(u32);
 
 impl Roles {
     /// None of them.

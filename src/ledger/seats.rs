@@ -430,13 +430,13 @@ fn give_back<T: Tables>(
     let has_room = seats.len() <= head.max_seats;
     let seat = seats.get_mut(key)?;
     *seat.holders(kind) -= 1;
-    if let Some(until) = linger.until {
+    if let Some(until) = linger.until.filter(|_| !seat.ending) {
         seat.lingers_until = until;
     }
     if seat.is_held() {
         return None;
     }
-    let lingers = seat.lingers_until > linger.now && has_room;
+    let lingers = !seat.ending && seat.lingers_until > linger.now && has_room;
     if !lingers {
         seat.lingers_until = 0;
     }

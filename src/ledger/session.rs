@@ -200,19 +200,22 @@ pub struct Seat {
     pub checkouts: u32,
     /// How many leases hold it.
     pub leases: u32,
-    /// The rule that made its identity.
-    pub rule: CountedBy,
-    /// Until when it stays taken once nobody holds it any more.
-    pub lingers_until: Timestamp,
-    /// Until then its holders are being ended, and nobody joins them; 0: they are not.
-    pub ending_until: Timestamp,
-    /// The place of somebody who would be denied, and to whom it gives way.
-    pub gives_way_to: Option<u32>,
     /// The role that took it; who joins it does not change for whom it counts.
     pub(super) role: u32,
     /// The reserved roles that one is a member of.
     pub roles: Roles,
+    /// The place of somebody who would be denied, and to whom it gives way; [`NOBODY`]: nobody's.
+    pub(super) gives_way_to: u32,
+    /// The rule that made its identity.
+    pub rule: CountedBy,
+    /// Its holders are being ended, and until then nobody joins them.
+    pub(super) ending: bool,
+    /// Until when it stays taken once nobody holds it any more; where it is ending, until when it is.
+    pub lingers_until: Timestamp,
 }
+
+/// No backend's place.
+pub(super) const NOBODY: u32 = u32::MAX;
 
 /// What holds a seat, from the strongest to the weakest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -245,12 +248,12 @@ impl Seat {
             logins: 0,
             checkouts: 0,
             leases: 0,
-            rule: CountedBy::UserHost,
-            lingers_until: 0,
-            ending_until: 0,
-            gives_way_to: None,
             role: 0,
             roles: Roles::NONE,
+            gives_way_to: NOBODY,
+            rule: CountedBy::UserHost,
+            ending: false,
+            lingers_until: 0,
         }
     }
 
@@ -260,6 +263,16 @@ impl Seat {
             Kind::Checkout => &mut self.checkouts,
             Kind::Lease => &mut self.leases,
         }
+    }
+
+    /// Its holders are being ended at this moment, and nobody joins them.
+    pub(super) fn is_ending(&self, now: Timestamp) -> bool {
+        self.ending && self.lingers_until > now
+    }
+
+    /// The place of somebody to whom it gives way.
+    pub(super) fn gives_way_to(&self) -> Option<usize> {
+        (self.gives_way_to != NOBODY).then_some(self.gives_way_to as usize)
     }
 
     /// Somebody holds it; else it lingers.

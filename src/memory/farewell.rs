@@ -37,7 +37,7 @@ pub enum Answer {
 }
 
 /// The longest text, in bytes.
-const TEXT_MAX: usize = 320;
+const TEXT_MAX: usize = 272;
 
 /// What a session is told.
 pub struct Farewell {

@@ -69,10 +69,10 @@ static ATTACHED: AtomicPtr<Attached> = AtomicPtr::new(ptr::null_mut());
 const NAME: &std::ffi::CStr = c"pg_seats";
 
 /// How many events can wait to be written: those of a second of a busy server.
-const EVENTS: usize = 1_000;
+const EVENTS: usize = 512;
 
 /// How many can be barred at once.
-const BARS: usize = 128;
+const BARS: usize = 64;
 
 /// How many different texts of theirs can be too long for a label.
 const TEXTS: usize = 64;
@@ -110,7 +110,7 @@ fn sizes() -> Sizes {
     // SAFETY: set before the hooks that call this.
     let places = usize::try_from(unsafe { pg_sys::MaxBackends }).unwrap_or(0);
     let max_seats = settings::max_seats();
-    let rows = (max_seats / 25).max(256);
+    let rows = (max_seats / 40).max(256);
     Sizes {
         places,
         databases: rows,
