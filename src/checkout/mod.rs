@@ -115,8 +115,7 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
                 continue;
             }
             Some(Claimed::MayReclaim(may)) => {
-                reclaim::ask(may);
-                asked = true;
+                asked = reclaim::ask(may);
                 loaded_by = Instant::now() + settings::load_timeout();
                 continue;
             }

@@ -130,6 +130,9 @@ fn write(writer: &Reader, bars: &[Bar]) -> Result<(), ReadError> {
 }
 
 fn text_of(label: &Label) -> Option<String> {
+    if label.is_digest() {
+        return memory::read(|ledger| ledger.long_text(label))?.map(|text| text.to_string());
+    }
     label.text().map(str::to_owned)
 }
 

@@ -1,9 +1,10 @@
 //! Has the longest idle seat give way to somebody who would be denied. One seat at a time is asked;
 //! the next only when the one before won't be free.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::{Ender, Inactivity, bid, leases_of};
+use super::{Ender, Inactivity, bid, gone, leases_of};
 use crate::ledger::Reclaim;
 use crate::ledger::ending::Hope;
 use crate::ledger::event::Leaving;
@@ -30,23 +31,25 @@ struct Candidate {
     leases: Vec<[u8; 16]>,
 }
 
-/// Asks idle seats to give way to this backend, which the ledger has told that they may. When it returns,
-/// the ledger keeps a seat for it, or none would give way.
-pub fn ask(reclaim: Reclaim) {
+/// Asks idle seats to give way to this backend, which the ledger has told that they may. True when the
+/// ledger keeps a seat for it, or none would give way; false when one became free without that.
+pub fn ask(reclaim: Reclaim) -> bool {
     let deadline = Instant::now() + PATIENCE;
     let mut asked: Vec<u64> = Vec::new();
     while Instant::now() < deadline {
         let mut candidates = candidates(reclaim);
         candidates.retain(|candidate| !asked.contains(&candidate.number));
         let Some(candidate) = candidates.first() else {
-            return;
+            return true;
         };
         asked.push(candidate.number);
         match ask_one(candidate, deadline) {
             Outcome::Stays => {}
-            Outcome::GaveWay | Outcome::StillEnding => return,
+            Outcome::GaveWay | Outcome::StillEnding => return true,
+            Outcome::IsFree => return false,
         }
     }
+    true
 }
 
 /// What became of a seat that was asked.
@@ -56,6 +59,8 @@ enum Outcome {
     GaveWay,
     /// Its holders keep it.
     Stays,
+    /// There is a free seat, and none need give way.
+    IsFree,
     /// Some of them end, but have not yet: another seat must not be asked.
     StillEnding,
 }
@@ -64,17 +69,26 @@ enum Outcome {
 fn candidates(reclaim: Reclaim) -> Vec<Candidate> {
     let look = Inactivity::of(|tally| tally == reclaim.tally, status::activities_now());
     let latest = look.now.saturating_sub(reclaim.idle_after);
+    let mut seats_of: HashMap<u64, usize> = HashMap::new();
+    for seat in look.holders.seats() {
+        for ender in Ender::all_of(seat, &look.activities) {
+            *seats_of.entry(ender.number).or_default() += 1;
+        }
+    }
     let mut candidates: Vec<Candidate> = look
         .holders
         .seats()
         .filter_map(|seat| {
             let inactive = look.of_seat(seat)?;
             let may = inactive.since <= latest && !inactive.in_transaction;
-            may.then(|| Candidate {
+            let sessions = Ender::all_of(seat, &look.activities);
+            // Where a session has several seats, all would go for one newcomer.
+            let single = |ender: &Ender| seats_of.get(&ender.number) == Some(&1);
+            (may && sessions.iter().all(single)).then(|| Candidate {
                 number: seat.number,
                 since: inactive.since,
-                sessions: Ender::all_of(seat, &look.activities),
                 leases: leases_of(seat),
+                sessions,
             })
         })
         .collect();
@@ -87,9 +101,11 @@ fn ask_one(candidate: &Candidate, deadline: Instant) -> Outcome {
     let Some(key) = key_of(number) else {
         return Outcome::Stays;
     };
-    let asks = memory::write(|ledger| ledger.ask_to_give_way(&key, number, at, backend::now()));
-    if asks != Some(true) {
-        return Outcome::Stays;
+    match memory::write(|ledger| ledger.ask_to_give_way(&key, number, at, backend::now())) {
+        Some(Hope::Open) => {}
+        Some(Hope::Fulfilled) => return Outcome::GaveWay,
+        Some(Hope::Free) => return Outcome::IsFree,
+        Some(Hope::Gone) | None => return Outcome::Stays,
     }
     let asking = Asking {
         key,
@@ -102,15 +118,24 @@ fn ask_one(candidate: &Candidate, deadline: Instant) -> Outcome {
         Why::Reclaimed,
         "Every seat was in use, and this one had been inactive longest.",
     );
-    memory::write(|ledger| {
-        let now = backend::now();
-        ledger.end_leases(&candidate.leases, Leaving::Reclaim, candidate.since, now);
-    });
+    let mut leases = candidate.leases.as_slice();
     let to_leave = deadline.min(Instant::now() + TO_LEAVE);
     let mut must_leave = false;
     loop {
+        let sessions_gone = gone(&candidate.sessions) == candidate.sessions.len();
+        if sessions_gone && !leases.is_empty() {
+            // Only now: where a session stays, so do they.
+            memory::write(|ledger| {
+                let now = backend::now();
+                ledger.end_leases(leases, Leaving::Reclaim, candidate.since, now);
+            });
+            leases = &[];
+        }
         match memory::read(|ledger| ledger.hope(&key, number, at)) {
             Some(Hope::Fulfilled) => return Outcome::GaveWay,
+            Some(Hope::Free) => return Outcome::IsFree,
+            // A lease was extended meanwhile.
+            Some(Hope::Open) if sessions_gone => return Outcome::Stays,
             Some(Hope::Open) => {}
             Some(Hope::Gone) | None => return Outcome::Stays,
         }

@@ -23,7 +23,7 @@ use pgrx::prelude::*;
 use crate::ledger::event::Leaving;
 use crate::memory::farewell::{self, Answer, Farewell, Why};
 use crate::pg::backend;
-use crate::pg::encoding::is_the_same_in_utf8;
+use crate::pg::encoding::{is_the_same_for_client, is_the_same_in_utf8};
 use crate::pg::unguarded;
 
 /// Why this session ends, if one of us has ended it.
@@ -170,9 +170,10 @@ unsafe fn put_in_why(report: &mut pg_sys::ErrorData) {
             c"license_reclaimed",
         ),
     };
-    // Outside a transaction no encoding can be converted.
+    // Outside a transaction no encoding can be converted, and a letter that the client's encoding lacks
+    // would have this report fail.
     let mut detail = farewell.text();
-    if !is_the_same_in_utf8(detail.as_bytes()) {
+    if !is_the_same_in_utf8(detail.as_bytes()) || !is_the_same_for_client(detail.as_bytes()) {
         detail = detail.replace(|letter: char| !letter.is_ascii(), "?");
     }
     let detail = CString::new(detail).unwrap_or_default();

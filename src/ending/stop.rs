@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::{Ender, bars, bid, leases_of};
+use super::{Ender, bars, bid, gone, leases_of};
 use crate::holders::Holders;
 use crate::ledger::ending::{Stop, Stopping};
 use crate::ledger::event::Leaving;
@@ -58,45 +58,41 @@ pub fn stop(stop: &Stop, text: &str, is_wanted: impl Fn(u64) -> bool) -> Result<
     let begun = memory::write(|ledger| ledger.begin_to_end(stop, backend::now()));
     match begun {
         Some(Stopping::Begun(key)) => {
-            let ending = Ending {
-                key,
-                number: stop.seat,
-            };
-            outcome.ended = end_holders(stop.seat, text, &is_wanted);
-            outcome.left = !is_free(&key, stop.seat, deadline);
+            let ending = Ending { key, stop };
+            let (sessions, leases) = end_holders(stop.seat, text, &is_wanted);
+            let left = sessions_left(&sessions, deadline);
+            outcome.ended = sessions.len() - left + leases;
+            outcome.left =
+                left > 0 || memory::read(|ledger| ledger.is_held(&key, stop.seat)) == Some(true);
             drop(ending);
         }
         Some(Stopping::NoRoom) => return Err(Refusal::NoRoom),
         Some(Stopping::Gone) | None => {}
     }
-    if outcome.left {
-        let left = sessions_of(stop.seat, &is_wanted).len();
-        outcome.ended = outcome.ended.saturating_sub(left);
-    }
-    if stop.barred_until > Timestamp::MIN && begun.is_some() {
+    if stop.barred_until != 0 && begun.is_some() {
         outcome.bar_unstored = !bars::await_stored(stop.database, deadline);
     }
     Ok(outcome)
 }
 
 /// A seat is being ended, until this is dropped: also by a cancel.
-struct Ending {
+struct Ending<'a> {
     key: SeatKey,
-    number: u64,
+    stop: &'a Stop,
 }
 
-impl Drop for Ending {
+impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        memory::write(|ledger| ledger.stop_ending(&self.key, self.number));
+        memory::write(|ledger| ledger.stop_ending(&self.key, self.stop));
     }
 }
 
-/// Tells those who hold the seat to end; how many they are. Nobody joins them meanwhile. Superusers are
-/// never ended.
-fn end_holders(number: u64, text: &str, is_wanted: &impl Fn(u64) -> bool) -> usize {
+/// Tells the sessions that hold the seat to end, and ends its leases: those sessions, and how many leases
+/// they were. Nobody joins them meanwhile. Superusers are never ended.
+fn end_holders(number: u64, text: &str, is_wanted: &impl Fn(u64) -> bool) -> (Vec<Ender>, usize) {
     let holders = Holders::of(is_wanted);
     let Some(seat) = holders.seats().find(|seat| seat.number == number) else {
-        return 0;
+        return (Vec::new(), 0);
     };
     let superusers: Vec<u64> = seat
         .holders()
@@ -116,7 +112,7 @@ fn end_holders(number: u64, text: &str, is_wanted: &impl Fn(u64) -> bool) -> usi
             backend::now(),
         )
     });
-    sessions.len() + ended.unwrap_or(0)
+    (sessions, ended.unwrap_or(0))
 }
 
 fn sessions_of(number: u64, is_wanted: &impl Fn(u64) -> bool) -> Vec<Ender> {
@@ -125,11 +121,13 @@ fn sessions_of(number: u64, is_wanted: &impl Fn(u64) -> bool) -> Vec<Ender> {
     seat.map_or(Vec::new(), |seat| Ender::all_of(seat, &HashMap::new()))
 }
 
-fn is_free(key: &SeatKey, number: u64, deadline: Instant) -> bool {
+/// Waits until all of these have ended; how many have not by the deadline.
+fn sessions_left(sessions: &[Ender], deadline: Instant) -> usize {
     loop {
-        match memory::read(|ledger| ledger.is_held(key, number)) {
-            Some(true) if Instant::now() < deadline => backend::wait_for_wake(LOOK),
-            held => return held != Some(true),
+        let left = sessions.len() - gone(sessions);
+        if left == 0 || Instant::now() >= deadline {
+            return left;
         }
+        backend::wait_for_wake(LOOK);
     }
 }

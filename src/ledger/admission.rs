@@ -218,10 +218,9 @@ impl<T: Tables> Ledger<'_, T> {
         let may = !judged.asked
             && denial.is_full()
             && license.enforcement.max(judged.enforcement) == Enforcement::On;
-        let idle_after = license.reclaim_idle_after.filter(|_| may)?;
         Some(Reclaim {
             tally: license.tally,
-            idle_after,
+            idle_after: license.reclaim_idle_after.filter(|_| may)?,
         })
     }
 
@@ -286,9 +285,12 @@ impl<T: Tables> Ledger<'_, T> {
         if let Some(place) = self.sessions.get_mut(at) {
             *place = session;
             self.reseat(at);
-            self.take_promise(at);
+            let kept = self.take_promise(at);
             // Somebody in line may work under the identity that has a seat now.
             self.serve(session.tally, now);
+            if let Some(tally) = kept.filter(|&tally| tally != session.tally) {
+                self.serve(tally, now);
+            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! Identities that an administrator has barred for a time.
 
 use super::Ledger;
-use super::identity::{Identity, Label, Name, Who};
+use super::checkout::drop_long_name;
+use super::identity::{Identity, Label, Name, Text, Who};
 use super::license::{CountedBy, Timestamp};
 use super::session::Claimant;
 use super::table::{Table, Tables, entry};
@@ -46,10 +47,35 @@ pub struct StoredBar {
 impl<T: Tables> Ledger<'_, T> {
     /// Bars somebody. False when there is no room for it.
     pub(super) fn bar(&mut self, bar: Bar, now: Timestamp) -> bool {
-        self.bars.retain(|bar| bar.until > now);
+        self.drop_bars(|bar| bar.until <= now);
         self.head.numbers += 1;
         let number = self.head.numbers;
-        self.bars.put(Bar { number, ..bar }).is_some()
+        if self.bars.put(Bar { number, ..bar }).is_none() {
+            return false;
+        }
+        if !bar.stored {
+            // Its row is to have them whole.
+            self.keep_text(&bar.who.client_user, None);
+            self.keep_text(&bar.reason, None);
+        }
+        true
+    }
+
+    pub(super) fn drop_bars(&mut self, is_over: impl Fn(&Bar) -> bool) {
+        let Ledger { bars, texts, .. } = self;
+        bars.retain(|bar| {
+            let over = is_over(bar);
+            if over && !bar.stored {
+                drop_long_name::<T>(texts, &bar.who.client_user);
+                drop_long_name::<T>(texts, &bar.reason);
+            }
+            !over
+        });
+    }
+
+    /// The text of a bar that is not yet a row, where it is too long for a label.
+    pub fn long_text(&self, label: &Label) -> Option<Text<512>> {
+        self.texts.get(label).map(|text| text.text)
     }
 
     /// Until when a claimant is barred, if it is.
@@ -94,8 +120,10 @@ impl<T: Tables> Ledger<'_, T> {
     /// These bars are rows now.
     pub fn bars_stored(&mut self, numbers: &[u64]) {
         for number in numbers {
-            if let Some(bar) = self.bars.get_mut(number) {
+            if let Some(bar) = self.bars.get_mut(number).filter(|bar| !bar.stored) {
                 bar.stored = true;
+                drop_long_name::<T>(&mut self.texts, &bar.who.client_user);
+                drop_long_name::<T>(&mut self.texts, &bar.reason);
             }
         }
     }
@@ -108,8 +136,7 @@ impl<T: Tables> Ledger<'_, T> {
         tally_of: impl Fn(&Name) -> Option<u64>,
         now: Timestamp,
     ) {
-        self.bars
-            .retain(|bar| bar.database != database || !bar.stored);
+        self.drop_bars(|bar| bar.database == database && bar.stored);
         for row in rows {
             let Some(tally) = tally_of(&row.product) else {
                 continue;

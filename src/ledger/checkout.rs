@@ -142,7 +142,7 @@ impl<T: Tables> Ledger<'_, T> {
             // A lease that the ledger does not know could neither be extended nor end.
             return Claimed::Denied(self.no_room_for(&license, want));
         }
-        self.take_promise(at);
+        let kept = self.take_promise(at);
         if let Some(seat) = self.holds.get(&hold.key).and_then(Hold::seat)
             && !joins
         {
@@ -154,6 +154,9 @@ impl<T: Tables> Ledger<'_, T> {
         }
         // Somebody in line may work under the identity that has a seat now.
         self.serve(license.tally, judged.now);
+        if let Some(tally) = kept.filter(|&tally| tally != license.tally) {
+            self.serve(tally, judged.now);
+        }
         Claimed::Held(self.receipt(&hold, remark))
     }
 

@@ -173,6 +173,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
         self.drop_leases(database);
         self.drop_events(|event| event.database == database);
+        self.drop_bars(|bar| bar.database == database);
         self.databases.remove(&database);
         self.note_next_write();
         self.recount_tallies();

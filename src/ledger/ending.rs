@@ -41,7 +41,8 @@ pub enum Stopping {
     Begun(SeatKey),
     /// It is free.
     Gone,
-    /// There is no room to note for how long its holder is barred.
+    /// There is no room to note for how long its holder is barred, or not all of its name is known any
+    /// more.
     NoRoom,
 }
 
@@ -50,6 +51,8 @@ pub enum Stopping {
 pub enum Hope {
     /// There is a seat for the newcomer.
     Fulfilled,
+    /// There is one without this seat.
+    Free,
     /// Its holders have not left yet.
     Open,
     /// It will not be free.
@@ -74,7 +77,19 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(seat) = key.and_then(|key| self.seats.get(&key).copied()) else {
             return Stopping::Gone;
         };
-        let holder = self.event_of_holder(&seat.key, seat.number, stop.database);
+        let mut holder = self.event_of_holder(&seat.key, seat.number, stop.database);
+        let names = seat.key.identity.names();
+        if !seat.is_held()
+            && let Some((workstation, client_user)) = names
+        {
+            // Who left it is known by these alone.
+            holder.who.workstation = workstation;
+            holder.who.client_user = client_user;
+        }
+        if stop.barred_until > now && !seat.is_held() && names.is_none() {
+            return Stopping::NoRoom;
+        }
+        self.keep_text(&stop.reason, stop.long_reason);
         if stop.barred_until > now {
             let of_lease = holder.kind == Some(Kind::Lease);
             let workstation = holder.who.workstation;
@@ -98,9 +113,12 @@ impl<T: Tables> Ledger<'_, T> {
                 stored: false,
             };
             if !self.bar(bar, now) {
+                super::checkout::drop_long_name::<T>(&mut self.texts, &stop.reason);
                 return Stopping::NoRoom;
             }
             self.write_now(stop.database, now);
+            // Somebody in line may be barred now.
+            self.head.ring |= !self.waits.is_empty();
         }
         if !seat.is_held() {
             // It lingered, which ends with it.
@@ -110,10 +128,13 @@ impl<T: Tables> Ledger<'_, T> {
                 tally.lingering -= 1;
             }
         } else if let Some(seat) = self.seats.get_mut(&seat.key) {
+            seat.lingers_until = if seat.ending {
+                seat.lingers_until.max(stop.patient_until)
+            } else {
+                stop.patient_until
+            };
             seat.ending = true;
-            seat.lingers_until = stop.patient_until;
         }
-        self.keep_text(&stop.reason, stop.long_reason);
         let event = Event {
             happened: Happened::Terminated,
             database: stop.database,
@@ -132,9 +153,12 @@ impl<T: Tables> Ledger<'_, T> {
         Stopping::Gone
     }
 
-    /// What has not ended by now keeps the seat.
-    pub fn stop_ending(&mut self, key: &SeatKey, number: u64) {
-        if let Some(seat) = self.seats.get_mut(key).filter(|s| s.number == number) {
+    /// What has not ended by now keeps the seat, unless somebody else waits for it, too.
+    pub fn stop_ending(&mut self, key: &SeatKey, stop: &Stop) {
+        if let Some(seat) = self.seats.get_mut(key).filter(|s| s.number == stop.seat)
+            && seat.ending
+            && seat.lingers_until == stop.patient_until
+        {
             seat.ending = false;
             seat.lingers_until = 0;
         }
@@ -188,55 +212,67 @@ impl<T: Tables> Ledger<'_, T> {
         ended
     }
 
-    /// Asks a seat to give way to whoever is at this place, who was told that idle seats may. False
-    /// when it is somebody else's already, or free.
+    /// Asks a seat to give way to whoever is at this place, who was told that idle seats may. There is
+    /// no hope when it gives way to somebody else already, or is not held.
     pub fn ask_to_give_way(
         &mut self,
         key: &SeatKey,
         number: u64,
         at: usize,
         now: Timestamp,
-    ) -> bool {
+    ) -> Hope {
+        if let Some(hope) = self.has_seat(at) {
+            return hope;
+        }
         let Some(seat) = self.seats.get(key).filter(|s| s.number == number) else {
-            return false;
+            return Hope::Gone;
         };
         // Whoever asked before may be gone without a word.
         let asker = seat.gives_way_to().and_then(|at| self.sessions.get(at));
         let asked = asker.is_some_and(|asker| asker.promise.is_some_and(|promise| !promise.kept));
         if asked || seat.is_ending(now) || !seat.is_held() {
-            return false;
+            return Hope::Gone;
         }
         let roles = seat.roles;
         let promise = self.sessions.get(at).and_then(|session| session.promise);
-        if !promise.is_some_and(|promise| self.would_help(&promise, roles, at)) {
-            return false;
+        if !promise.is_some_and(|promise| self.has_room_once_left(&promise, at, 1, roles)) {
+            return Hope::Gone;
         }
         if let Some(seat) = self.seats.get_mut(key) {
             seat.gives_way_to = at as u32;
         }
-        true
+        Hope::Open
     }
 
-    /// Whether one of those who are promised a seat could have one, if one were left that counts for
-    /// these roles: what is reserved may leave it to others.
-    fn would_help(&self, promise: &Promise, left: Roles, at: usize) -> bool {
+    /// Whether there is a seat for whoever is at this place, without any that it asks.
+    fn has_seat(&self, at: usize) -> Option<Hope> {
+        let promise = self.sessions.get(at).and_then(|session| session.promise);
+        let Some(promise) = promise.filter(|promise| !promise.kept) else {
+            return Some(Hope::Fulfilled);
+        };
+        self.has_room_once_left(&promise, at, 0, Roles::NONE)
+            .then_some(Hope::Free)
+    }
+
+    /// Whether one of those who are promised a seat could have one, once so many that count for these
+    /// roles were left: what is reserved may leave it to others.
+    fn has_room_once_left(&self, promise: &Promise, at: usize, seats: i64, roles: Roles) -> bool {
         let license = self.licenses.get(&promise.license);
         license.is_some_and(|license| {
             let in_use = self.in_use(promise.tally) + self.promised_to_others(promise.tally, at);
-            let (kept, role_full) = self.reserved(license, promise.roles, left);
+            let (kept, role_full) = self.reserved(license, promise.roles, roles);
             license.tally == promise.tally
                 && role_full.is_none()
                 && license
                     .limit()
-                    .is_none_or(|limit| in_use - 1 + kept < limit)
+                    .is_none_or(|limit| in_use - seats + kept < limit)
         })
     }
 
     /// What whoever is at this place may hope of the seat that was asked to give way.
     pub fn hope(&self, key: &SeatKey, number: u64, at: usize) -> Hope {
-        let promise = self.sessions.get(at).and_then(|session| session.promise);
-        if promise.is_none_or(|promise| promise.kept) {
-            return Hope::Fulfilled;
+        if let Some(hope) = self.has_seat(at) {
+            return hope;
         }
         let seat = self.seats.get(key).filter(|seat| seat.number == number);
         if seat.is_some_and(|seat| seat.is_held() && seat.gives_way_to() == Some(at)) {
@@ -259,7 +295,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// it.
     pub(super) fn promise(&mut self, at: usize, license: &License, roles: Roles) {
         if let Some(session) = self.sessions.get_mut(at)
-            && session.promise.is_none()
+            && session.promise.is_none_or(|promise| !promise.kept)
         {
             session.promise = Some(Promise {
                 tally: license.tally,

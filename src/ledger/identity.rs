@@ -314,6 +314,13 @@ impl Identity {
             names: Label::join(&who.workstation, &who.client_user),
         }
     }
+
+    /// The workstation and the application's user, unless they are too long to be kept here.
+    pub fn names(&self) -> Option<(Name, Label)> {
+        let names = self.names.text()?;
+        let (workstation, client_user) = names.split_once('\x01').unwrap_or((names, ""));
+        Some((Name::new(workstation)?, Label::of(client_user)))
+    }
 }
 
 #[cfg(test)]

@@ -200,7 +200,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Until when a session in line can be called, as things are. An error when it waits in vain: it
-    /// is exempt, or the product is no longer licensed, not enforced, or not valid at this moment.
+    /// is exempt or barred, or the product is no longer licensed, not enforced, or not valid at this moment.
     /// Then it should ask anew, under this enforcement of the server's.
     pub fn may_wait_until(&self, ticket: u64, now: Timestamp) -> Result<Timestamp, Enforcement> {
         let Some(wait) = self.waits.get(&ticket) else {
@@ -209,6 +209,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.license_of(&wait.hold)
             .filter(|license| license.out_of_dates(now).is_none())
             .filter(|_| !wait.in_vain && wait.server == Enforcement::On)
+            .filter(|_| self.barred_until(&wait.hold.claimant(), now).is_none())
             .map(|license| license.admits_until.unwrap_or(Timestamp::MAX))
             .ok_or(wait.server)
     }
@@ -243,7 +244,9 @@ impl<T: Tables> Ledger<'_, T> {
                 .databases
                 .get(&wait.hold.database)
                 .is_none_or(|known| !known.is_loaded());
-            if wait.called || wait.in_vain || wait.server != Enforcement::On || outdated {
+            let barred = || self.barred_until(&wait.hold.claimant(), 0).is_some();
+            if wait.called || wait.in_vain || wait.server != Enforcement::On || outdated || barred()
+            {
                 see(wait.at);
             }
         });

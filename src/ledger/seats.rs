@@ -436,6 +436,7 @@ fn give_back<T: Tables>(
     if seat.is_held() {
         return None;
     }
+    // Whoever is stopped may also leave by itself.
     let lingers = !seat.ending && seat.lingers_until > linger.now && has_room;
     if !lingers {
         seat.lingers_until = 0;

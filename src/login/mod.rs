@@ -168,8 +168,7 @@ fn admit_counted(place: usize, session: Session) -> bool {
                 expiry::end_due_leases();
             }
             Some(Answer::MayReclaim(reclaim)) => {
-                reclaim::ask(reclaim);
-                asked = true;
+                asked = reclaim::ask(reclaim);
                 deadline = Instant::now() + settings::load_timeout();
             }
             Some(Answer::Denied(denial)) => Denied::Login.report(&denial).raise(),

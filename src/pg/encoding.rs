@@ -81,6 +81,17 @@ pub fn is_the_same_in_utf8(bytes: &[u8]) -> bool {
     bytes.is_ascii() || matches!(encoding(), UTF8 | SQL_ASCII)
 }
 
+/// True for text, the same in UTF-8, that goes to the client as it is.
+pub fn is_the_same_for_client(bytes: &[u8]) -> bool {
+    // SAFETY: reads this process's own state.
+    let client = unsafe { unguarded::pg_get_client_encoding() };
+    let encoding = encoding();
+    bytes.is_ascii()
+        || client == encoding
+        || client == SQL_ASCII
+        || (client, encoding) == (UTF8, SQL_ASCII)
+}
+
 fn convert(bytes: &[u8], from: c_int, to: c_int, substitute: &[u8]) -> Vec<u8> {
     let conversion = Conversion::find(from, to);
     let mut converted = Vec::with_capacity(bytes.len());

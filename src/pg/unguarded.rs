@@ -48,6 +48,7 @@ unsafe extern "C-unwind" {
     pub fn GetAuthenticatedUserId() -> Oid;
     pub fn GetCurrentTimestamp() -> TimestampTz;
     pub fn GetDatabaseEncoding() -> c_int;
+    pub fn pg_get_client_encoding() -> c_int;
     pub fn RecoveryInProgress() -> bool;
     pub fn SetLatch(latch: *mut Latch);
 

@@ -360,6 +360,10 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
     {
         events::write(database, VISITOR_PATIENCE);
     }
+    if bars::are_unstored(database) {
+        // Tried again soon, whatever else happens.
+        memory::write(|ledger| ledger.write_soon(database, backend::now()));
+    }
     // May end this worker.
     if known(database).is_some_and(|known| known.ended > 0) {
         expiry::bury(database, VISITOR_PATIENCE);

@@ -11,6 +11,7 @@
 //! * [`events`]: what the audit trail is told, and how much of it there is room for
 //! * [`line`]: who is called, and when
 //! * [`linger`]: seats that stay taken for their identity
+//! * [`ending`]: seats that are stopped, and seats that give way to somebody
 //! * [`generations`]: changes of the tables, and the rules read before, while and after
 //! * [`naive`]: the counting rules by brute force over a list of sessions
 //! * [`history`]: random histories, after each step of which ledger and naive model must agree
@@ -26,6 +27,7 @@
 mod checkouts;
 mod claims;
 mod counting;
+mod ending;
 mod events;
 mod generations;
 mod history;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crate::ledger::bar::StoredBar;
 use crate::ledger::event::{Event, Leaving, Level};
 use crate::ledger::hold::{Hold, LeaseId};
 use crate::ledger::identity::{Host, Label, Name, Text, Who};
@@ -32,6 +33,7 @@ pub struct Rows {
     /// The OID of the table of leases, 0 where there is none.
     pub leases_of: u32,
     pub leases: Vec<StoredLease>,
+    pub bars: Vec<StoredBar>,
 }
 
 pub struct Server {
@@ -133,7 +135,7 @@ impl Server {
             licenses: placed(database, rows.licenses, |row, key| row.key = key),
             exemptions: placed(database, rows.exemptions, |row, key| row.key = key),
             counts: Some(vec![]),
-            bars: vec![],
+            bars: rows.bars,
             reservations: placed(database, rows.reservations, |row, key| row.key = key),
             reserved_roles: vec![],
             roles_edition: 0,
@@ -204,15 +206,23 @@ impl Server {
     }
 
     /// A login; also gives the place where it is or would be.
-    pub fn log_in(&mut self, mut session: Session) -> (usize, Answer) {
+    pub fn log_in(&mut self, session: Session) -> (usize, Answer) {
+        let place = self.ledger.free_place().expect("a free place");
+        (place, self.log_in_at(place, session, false))
+    }
+
+    /// A login at this place, which has asked idle seats to give way or not.
+    pub fn log_in_at(&mut self, place: usize, mut session: Session, asked: bool) -> Answer {
         if !self.is_current(session.database) {
             let published = self.load(session.database);
             assert!(matches!(published, Published::InForce { .. }));
         }
         self.stamp(&mut session);
-        let judged = self.judge(&session);
-        let place = self.ledger.free_place().expect("a free place");
-        (place, self.ledger.with(|l| l.admit(place, session, judged)))
+        let judged = Judged {
+            asked,
+            ..self.judge(&session)
+        };
+        self.ledger.with(|l| l.admit(place, session, judged))
     }
 
     /// A superuser's login while the rules can't be read.
@@ -469,8 +479,10 @@ impl Server {
             assert_eq!(l.holds.len(), 0, "holds");
             assert_eq!(l.waits.len(), 0, "waits");
             assert_eq!(l.long_names.len(), 0, "long names");
-            l.tallies
-                .each(|t| assert_eq!((t.in_use, t.users, t.waiting), (0, 0, 0), "{t:?}"));
+            l.tallies.each(|t| {
+                assert_eq!((t.in_use, t.users, t.waiting), (0, 0, 0), "{t:?}");
+                assert_eq!((t.lingering, t.promised), (0, 0), "{t:?}");
+            });
             l.databases.each(|d| assert_eq!(d.ended, 0, "{d:?}"));
         });
     }

@@ -1282,6 +1282,7 @@ fn rows_of(company: &Company) -> Rows {
             .collect(),
         leases_of: 1,
         leases: vec![],
+        bars: vec![],
     }
 }
 
