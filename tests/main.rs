@@ -37,5 +37,6 @@ mod release;
 mod reservations;
 mod restore;
 mod standby;
+mod stop;
 mod util;
 mod views;

@@ -1,0 +1,1167 @@
+//! "Stop session": an administrator ends a seat, and may keep its user out for a time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use crate::leases::{lease, with_leases};
+use crate::util::*;
+
+/// How long `license_terminate` waits for those whom it ends.
+const TEN_SECONDS: Duration = Duration::from_secs(10);
+
+/// A licensed server, its superuser, and Lena of the support, who may stop sessions and nothing else.
+struct Office {
+    admin: Session,
+    lena: Session,
+    cluster: Cluster,
+}
+
+impl Office {
+    async fn with_seats(seats: u32) -> Self {
+        Self::of(Cluster::with_seats(seats)).await
+    }
+
+    /// So many seats that only applications claim; everybody may take leases.
+    async fn with_checkouts(seats: u32) -> Self {
+        let cluster = with_leases(Cluster::builder(), seats);
+        Self::of(cluster).await
+    }
+
+    async fn of(cluster: Cluster) -> Self {
+        let admin = cluster.login("postgres").open_ok().await;
+        admin
+            .run("GRANT EXECUTE ON FUNCTION license_terminate TO lena")
+            .await;
+        let lena = cluster.login("lena").from("127.0.2.1").open_ok().await;
+        Self {
+            admin,
+            lena,
+            cluster,
+        }
+    }
+
+    fn anna(&self) -> Login {
+        self.cluster.login("anna").from("127.0.1.1")
+    }
+
+    /// The only seat of this user, as Lena sees it.
+    async fn seat_of(&self, user: &str) -> String {
+        let seat = format!("SELECT seat_id FROM license_active_seats WHERE usename = '{user}'");
+        self.lena.text(&seat).await
+    }
+
+    /// Stops Anna's seat with these other arguments; how many have ended.
+    async fn stop_anna(&self, more: &str) -> i32 {
+        let seat = self.seat_of("anna").await;
+        self.stop(&seat, more).await
+    }
+
+    async fn stop(&self, seat: &str, more: &str) -> i32 {
+        self.lena.val(&stopping(seat, more)).await
+    }
+
+    /// Another administrator stops Anna's seat while the test goes on.
+    async fn begin_to_stop_anna(&self, more: &str) -> Stopping {
+        let session = self.cluster.login("lena").from("127.0.2.2").open_ok().await;
+        let pid = session.pid().await;
+        let statement = stopping(&self.seat_of("anna").await, more);
+        let ended = tokio::spawn(async move {
+            let ended = session.try_texts(&statement).await;
+            (session, ended)
+        });
+        Stopping { pid, ended }
+    }
+
+    async fn in_use(&self) -> i32 {
+        self.admin
+            .val("SELECT in_use FROM license_usage WHERE product = 'TOM'")
+            .await
+    }
+
+    async fn annas_seats(&self) -> i64 {
+        let seats = "SELECT count(*) FROM license_active_seats WHERE usename = 'anna'";
+        self.admin.val(seats).await
+    }
+
+    async fn bars(&self) -> Vec<String> {
+        let bars = "SELECT product, client_host, workstation, client_user, barred_by, reason,
+                           barred_until > now() FROM license_bars ORDER BY barred_at";
+        self.admin.texts(bars).await
+    }
+
+    /// Nobody joins Anna's seat by now.
+    async fn is_ending(&self) {
+        eventually("the seat is being stopped", PATIENCE, async || {
+            match self.anna().open().await {
+                Err(denied) if denied.reason == "license_barred" => true,
+                Err(denied) => panic!("{denied:?}"),
+                Ok(session) => {
+                    session.close().await;
+                    false
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// An administrator waits for those who are stopped.
+struct Stopping {
+    pid: i32,
+    ended: JoinHandle<(Session, Result<Vec<String>, Denied>)>,
+}
+
+impl Stopping {
+    async fn answer(self) -> (Session, Result<Vec<String>, Denied>) {
+        self.ended.await.unwrap()
+    }
+
+    async fn ended(self) -> (Session, String) {
+        let (session, ended) = self.answer().await;
+        (session, ended.unwrap().remove(0))
+    }
+}
+
+fn stopping(seat: &str, more: &str) -> String {
+    format!("SELECT license_terminate('{seat}'{more})")
+}
+
+/// The warnings that a session was given.
+fn warnings(session: &Session) -> Vec<String> {
+    let warnings = session.notices().into_iter();
+    let warnings = warnings.filter(|notice| notice.severity == "WARNING");
+    warnings.map(|notice| notice.message).collect()
+}
+
+const NOT_ALL: &str = "not all sessions of the seat have ended: they keep it";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_session_of_the_seat_ends_and_reads_why() {
+    let office = Office::with_seats(9).await;
+    let bert = office
+        .cluster
+        .login("bert")
+        .from("127.0.1.1")
+        .open_ok()
+        .await;
+    let elsewhere = office
+        .cluster
+        .login("anna")
+        .from("127.0.1.9")
+        .open_ok()
+        .await;
+    let mut annas = Vec::new();
+    for _ in 0..3 {
+        annas.push(office.anna().open_ok().await);
+    }
+    assert_eq!(office.in_use().await, 4);
+    let seat = office
+        .lena
+        .text("SELECT seat_id FROM license_active_seats WHERE usename = 'anna' AND client_host = '127.0.1.1'")
+        .await;
+    assert_eq!(office.stop(&seat, ", 'month''s end'").await, 3);
+    assert_eq!(office.in_use().await, 3);
+    for anna in annas {
+        let ended = anna.ended().await;
+        ended.assert("57P01", "license_stopped");
+        assert_eq!(
+            [&*ended.severity, &ended.message, &ended.detail, &ended.hint],
+            [
+                "FATAL",
+                "session was stopped by an administrator",
+                "The reason: month's end",
+                "Ask the administrator; log in again when you may."
+            ]
+        );
+    }
+    assert!(!bert.is_ended() && !elsewhere.is_ended());
+    bert.run("SELECT 1").await;
+    elsewhere.run("SELECT 1").await;
+    assert_eq!(warnings(&office.lena), [""; 0]);
+    // Without a bar its user may come back.
+    office.anna().open_ok().await;
+    assert_eq!(office.stop(&seat, "").await, 0, "it is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_gives_no_reason_says_none() {
+    let office = Office::with_seats(9).await;
+    for reason in ["", ", NULL"] {
+        let anna = office.anna().open_ok().await;
+        assert_eq!(office.stop_anna(reason).await, 1);
+        let ended = anna.ended().await;
+        ended.assert("57P01", "license_stopped");
+        assert_eq!(ended.detail, "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn psql_shows_why() {
+    let office = Office::with_seats(9).await;
+    let mut psql = office.cluster.login("anna").from("127.0.0.1").process();
+    psql.backend_pid();
+    assert_eq!(office.stop_anna(", 'lunch'").await, 1);
+    psql.send("SELECT 1;");
+    let complaint = psql.finish().stderr;
+    let words = "FATAL:  session was stopped by an administrator\nDETAIL:  The reason: lunch\n\
+                 HINT:  Ask the administrator; log in again when you may.\n";
+    assert!(complaint.contains(words), "{complaint}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_the_session_does_it_ends_at_once() {
+    let office = Office::with_seats(9).await;
+    office
+        .admin
+        .run("CREATE TABLE t (n int); GRANT ALL ON t TO anna")
+        .await;
+    for statement in [
+        "SELECT pg_sleep(600)",
+        "INSERT INTO t SELECT 1 FROM pg_sleep(600)",
+        "SELECT count(*) FROM generate_series(1, 1000000000000)",
+        "DO $$ BEGIN LOOP BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$",
+    ] {
+        let anna = office.anna().open_ok().await;
+        let busy = tokio::spawn(async move { anna.fails(statement).await });
+        eventually("the statement runs", PATIENCE, async || {
+            let active = "SELECT count(*) FROM pg_stat_activity
+                           WHERE usename = 'anna' AND state = 'active'";
+            office.admin.val::<i64>(active).await == 1
+        })
+        .await;
+        let start = Instant::now();
+        assert_eq!(office.stop_anna(", 'now'").await, 1, "{statement}");
+        assert!(start.elapsed() < TEN_SECONDS / 2, "{statement}");
+        assert_eq!(office.in_use().await, 1);
+        let ended = busy.await.unwrap();
+        ended.assert("57P01", "license_stopped");
+        assert_eq!(ended.detail, "The reason: now");
+    }
+    let anna = office.anna().open_ok().await;
+    anna.run("BEGIN; INSERT INTO t VALUES (1)").await;
+    assert_eq!(office.stop_anna("").await, 1);
+    anna.ended().await.assert("57P01", "license_stopped");
+    assert_eq!(office.admin.text("SELECT count(*) FROM t").await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_copies_in_ends_and_leaves_no_row() {
+    let office = Office::with_seats(9).await;
+    office
+        .admin
+        .run("CREATE TABLE t (n int); GRANT ALL ON t TO anna")
+        .await;
+    let mut psql = office.cluster.login("anna").from("127.0.0.1").process();
+    psql.backend_pid();
+    psql.send("COPY t FROM STDIN;\n1\n2\n3");
+    eventually("rows are copied in", PATIENCE, async || {
+        let copying = "SELECT count(*) FROM pg_stat_activity
+                        WHERE usename = 'anna' AND wait_event = 'ClientRead' AND state = 'active'";
+        office.admin.val::<i64>(copying).await == 1
+    })
+    .await;
+    assert_eq!(office.stop_anna(", 'x'").await, 1);
+    assert_eq!(office.in_use().await, 1);
+    psql.send("\\.");
+    let complaint = psql.finish().stderr;
+    let words = "session was stopped by an administrator";
+    assert!(complaint.contains(words), "{complaint}");
+    assert_eq!(office.admin.text("SELECT count(*) FROM t").await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_ends_too() {
+    let office = Office::with_seats(9).await;
+    let mut psql = office.cluster.login("anna").from("127.0.0.1").process();
+    psql.backend_pid();
+    psql.send("COPY (SELECT repeat('x', 1000), generate_series(1, 1000000000)) TO STDOUT;");
+    eventually("nobody reads", PATIENCE, async || {
+        let stuck = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'ClientWrite'";
+        office.admin.val::<i64>(stuck).await == 1
+    })
+    .await;
+    assert_eq!(office.stop_anna("").await, 1);
+    assert_eq!(office.in_use().await, 1);
+    psql.kill9();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn checkouts_and_leases_of_the_seat_end_with_it() {
+    let office = Office::with_checkouts(9).await;
+    let (one, two) = (office.anna().open_ok().await, office.anna().open_ok().await);
+    let checkout = "SELECT seat_id FROM license_checkout(client_user => 'zoe')";
+    let seat = one.text(checkout).await;
+    assert_eq!(two.text(checkout).await, seat);
+    assert_eq!(two.text(checkout).await, seat);
+    let app = office
+        .cluster
+        .login("anna")
+        .from("127.0.1.7")
+        .open_ok()
+        .await;
+    let lease = "SELECT seat_id, lease_id FROM license_lease('zoe', '127.0.1.1')";
+    let of_lease = app.text(lease).await;
+    let (of_lease, id) = of_lease.split_once('|').unwrap();
+    assert_eq!(of_lease, seat);
+    assert_eq!(office.stop(&seat, ", 'bye'").await, 3);
+    assert_eq!(office.in_use().await, 0);
+    for session in [one, two] {
+        session.ended().await.assert("57P01", "license_stopped");
+    }
+    // The session that took the lease does not hold the seat.
+    let heartbeat = format!("SELECT license_heartbeat('{id}')");
+    assert_eq!(app.text(&heartbeat).await, "");
+    eventually("its row is gone", PATIENCE, async || {
+        office
+            .admin
+            .val::<i64>("SELECT count(*) FROM license_leases")
+            .await
+            == 0
+    })
+    .await;
+    assert_eq!(
+        app.text(&format!("SELECT license_release('{id}')")).await,
+        "f"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_ends_whatever_its_transaction_does() {
+    let office = Office::with_checkouts(9).await;
+    let app = office
+        .cluster
+        .login("anna")
+        .from("127.0.1.7")
+        .open_ok()
+        .await;
+    let take = "SELECT seat_id FROM license_lease('zoe', '10.0.0.1')";
+    for end in ["COMMIT", "ROLLBACK"] {
+        app.run("BEGIN").await;
+        let seat = app.text(take).await;
+        assert_eq!(office.stop(&seat, "").await, 1, "pending, then {end}");
+        assert_eq!(office.in_use().await, 0);
+        app.run(end).await;
+        assert_eq!(office.in_use().await, 0);
+        eventually(end, PATIENCE, async || {
+            office
+                .admin
+                .val::<i64>("SELECT count(*) FROM license_leases")
+                .await
+                == 0
+        })
+        .await;
+    }
+    // Lent to a transaction.
+    let id = lease(&app, "zoe").await;
+    app.run(&format!("BEGIN; SELECT license_heartbeat('{id}')"))
+        .await;
+    assert_eq!(app.text("SELECT license_held('TOM')").await, "t");
+    assert_eq!(office.stop_anna("").await, 1);
+    assert_eq!(app.text("SELECT license_held('TOM')").await, "f");
+    app.run("COMMIT").await;
+    assert_eq!(
+        app.text(&format!("SELECT license_heartbeat('{id}')")).await,
+        ""
+    );
+    app.text(take).await;
+    assert_eq!(office.in_use().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stands_in_line_for_another_product_leaves_the_line() {
+    let office = Office::with_seats(9).await;
+    office
+        .admin
+        .run("INSERT INTO licenses (product, seats, claimed_at) VALUES ('PAY', 1, 'checkout')")
+        .await;
+    let bert = office
+        .cluster
+        .login("bert")
+        .from("127.0.1.2")
+        .open_ok()
+        .await;
+    bert.run("SELECT license_checkout('PAY')").await;
+    let anna = office.anna().open_ok().await;
+    let waits = tokio::spawn(async move {
+        anna.fails("SELECT license_checkout('PAY', wait => '10min')")
+            .await
+    });
+    let waiting = "SELECT waiting FROM license_usage WHERE product = 'PAY'";
+    eventually("anna waits", PATIENCE, async || {
+        office.admin.val::<i32>(waiting).await == 1
+    })
+    .await;
+    assert_eq!(office.stop_anna(", 'enough'").await, 1);
+    assert_eq!(office.admin.val::<i32>(waiting).await, 0);
+    let ended = waits.await.unwrap();
+    ended.assert("57P01", "license_stopped");
+    assert_eq!(ended.detail, "The reason: enough");
+    bert.run("SELECT license_checkin('PAY')").await;
+    let usage = "SELECT in_use FROM license_usage WHERE product = 'PAY'";
+    assert_eq!(office.admin.val::<i32>(usage).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seat_that_is_free_goes_to_the_first_in_line() {
+    let office = Office::with_checkouts(1).await;
+    let anna = office.anna().open_ok().await;
+    anna.checkout().await;
+    let bert = office
+        .cluster
+        .login("bert")
+        .from("127.0.1.2")
+        .open_ok()
+        .await;
+    let waits = tokio::spawn(async move {
+        bert.run("SELECT license_checkout(wait => '10min')").await;
+        bert
+    });
+    eventually("bert waits", PATIENCE, async || {
+        office
+            .admin
+            .val::<i32>("SELECT waiting FROM license_usage")
+            .await
+            == 1
+    })
+    .await;
+    assert_eq!(office.stop_anna("").await, 1);
+    let _bert = waits.await.unwrap();
+    assert_eq!(office.in_use().await, 1);
+    anna.ended().await.assert("57P01", "license_stopped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seat_of_a_pool_ends_in_every_database() {
+    let cluster = Cluster::builder().licensed("seats, pool", "9, 'firm'");
+    for other in ["second", "alien"] {
+        cluster.sql(&format!("CREATE DATABASE {other}"));
+    }
+    cluster.license("second", "seats, pool", "9, 'firm'");
+    cluster.license("alien", "seats", "9");
+    let office = Office::of(cluster).await;
+    let here = office.anna().open_ok().await;
+    let there = office.anna().db("second").open_ok().await;
+    let alien = office.anna().db("alien").open_ok().await;
+    let other = "SELECT seat_id FROM license_active_seats WHERE usename = 'anna'";
+    let other = office.cluster.sql_in("alien", other);
+    // A seat of another database is none of Lena's business.
+    assert_eq!(office.stop(&other, "").await, 0);
+    assert_eq!(office.stop_anna(", NULL, '1h'").await, 2);
+    for session in [here, there] {
+        session.ended().await.assert("57P01", "license_stopped");
+    }
+    alien.run("SELECT 1").await;
+    // Barred from the pool.
+    for datname in ["postgres", "second"] {
+        let denied = office.anna().db(datname).denied().await;
+        denied.assert("28000", "license_barred");
+    }
+    office.anna().db("alien").open_ok().await;
+    office.cluster.restart(Stop::Immediate);
+    for datname in ["second", "postgres"] {
+        let denied = office.anna().db(datname).denied().await;
+        denied.assert("28000", "license_barred");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_seat_is_no_error() {
+    let office = Office::with_seats(9).await;
+    let unknown = "SELECT license_terminate('00000000-0000-0000-0000-000000000000', 'x', '1h')";
+    assert_eq!(office.lena.text(unknown).await, "0");
+    let random = "SELECT license_terminate(gen_random_uuid())";
+    assert_eq!(office.lena.text(random).await, "0");
+    assert_eq!(office.bars().await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_arguments_are_refused() {
+    let office = Office::with_seats(9).await;
+    let anna = office.anna().open_ok().await;
+    let seat = office.seat_of("anna").await;
+    let long = "x".repeat(256);
+    for (arguments, message) in [
+        ("NULL".to_owned(), "seat_id must not be null"),
+        (format!("'{seat}', ''"), "reason must not be empty"),
+        (format!("'{seat}', '{long}'"), "reason is too long"),
+        (
+            format!("'{seat}', E'two\\nlines'"),
+            "reason must not have control characters",
+        ),
+        (format!("'{seat}', 'x', NULL"), "bar_for is out of range"),
+        (format!("'{seat}', 'x', '-1s'"), "bar_for is out of range"),
+        (
+            format!("'{seat}', 'x', '367 days'"),
+            "bar_for is out of range",
+        ),
+    ] {
+        let statement = format!("SELECT license_terminate({arguments})");
+        let denied = office.lena.fails(&statement).await;
+        denied.assert("22023", "");
+        assert_eq!(denied.message, message, "{statement}");
+        assert_ne!(denied.hint, "");
+    }
+    let own = office
+        .lena
+        .text("SELECT seat_id FROM license_active_seats WHERE usename = 'lena'")
+        .await;
+    let denied = office.lena.fails(&stopping(&own, "")).await;
+    denied.assert("22023", "");
+    assert_eq!(denied.message, "cannot stop your own seat");
+    assert!(!anna.is_ended());
+    assert_eq!(office.in_use().await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_stop_sessions_needs_no_more_than_the_grant() {
+    let office = Office::with_seats(9).await;
+    let _anna = office.anna().open_ok().await;
+    let bert = office
+        .cluster
+        .login("bert")
+        .from("127.0.1.2")
+        .open_ok()
+        .await;
+    let seats = "SELECT count(*) FROM license_active_seats";
+    assert_eq!(office.lena.text(seats).await, "3");
+    assert_eq!(bert.text(seats).await, "1");
+    let seat = office.seat_of("anna").await;
+    bert.fails(&stopping(&seat, "")).await.assert("42501", "");
+    for forbidden in [
+        "SELECT license_raise_seats('TOM', 10)",
+        "SELECT license_reduce_seats('TOM', 1)",
+        "TABLE license_bars",
+        "DELETE FROM license_bars",
+        "UPDATE licenses SET seats = 1",
+        "TABLE license_events",
+        "SELECT license_lease('x', 'local')",
+    ] {
+        office.lena.fails(forbidden).await.assert("42501", "");
+    }
+    assert_eq!(office.stop(&seat, ", 'x', '1h'").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn superusers_are_never_ended() {
+    let cluster = Cluster::builder()
+        .conf("pg_seats.exempt_superusers", "off")
+        .licensed("seats", "9");
+    let office = Office::of(cluster).await;
+    let boss = office
+        .cluster
+        .login("postgres")
+        .from("127.0.1.1")
+        .open_ok()
+        .await;
+    let seat = "SELECT seat_id FROM license_active_seats
+                 WHERE usename = 'postgres' AND client_host = '127.0.1.1'";
+    let seat = office.lena.text(seat).await;
+    let start = Instant::now();
+    assert_eq!(office.stop(&seat, ", 'out', '1h'").await, 0);
+    // Nobody waits for what won't happen.
+    assert!(start.elapsed() < TEN_SECONDS / 2, "{:?}", start.elapsed());
+    assert_eq!(warnings(&office.lena), [NOT_ALL]);
+    boss.run("SELECT 1").await;
+    office
+        .cluster
+        .login("postgres")
+        .from("127.0.1.1")
+        .open_ok()
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_end_keeps_the_seat_with_a_warning() {
+    let office = Office::with_seats(9).await;
+    let stuck = office.anna().open_ok().await;
+    let other = office.anna().open_ok().await;
+    let pid = stuck.pid().await;
+    office.cluster.signal(pid, Signal::SIGSTOP);
+    let start = Instant::now();
+    let stopping = office.begin_to_stop_anna(", 'stuck'").await;
+    // Nobody joins the seat meanwhile.
+    office.is_ending().await;
+    other.ended().await.assert("57P01", "license_stopped");
+    let denied = office.anna().denied().await;
+    denied.assert("28000", "license_barred");
+    let (lena, ended) = stopping.ended().await;
+    let waited = start.elapsed();
+    assert_eq!(ended, "1");
+    assert_eq!(warnings(&lena), [NOT_ALL]);
+    assert!(waited >= TEN_SECONDS - Duration::from_secs(1), "{waited:?}");
+    assert!(waited < TEN_SECONDS + Duration::from_secs(3), "{waited:?}");
+    assert_eq!(office.annas_seats().await, 1);
+    let back = office.anna().open_ok().await;
+    office.cluster.signal(pid, Signal::SIGCONT);
+    stuck.ended().await.assert("57P01", "license_stopped");
+    back.run("SELECT 1").await;
+    assert_eq!(office.annas_seats().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rollback_undoes_nothing() {
+    let office = Office::with_seats(9).await;
+    let anna = office.anna().open_ok().await;
+    office.lena.run("BEGIN").await;
+    assert_eq!(office.stop_anna(", 'out', '1h'").await, 1);
+    office.lena.run("ROLLBACK").await;
+    anna.ended().await.assert("57P01", "license_stopped");
+    office
+        .anna()
+        .denied()
+        .await
+        .assert("28000", "license_barred");
+    assert_eq!(office.bars().await.len(), 1);
+    let event = "SELECT usename, client_host, product, detail ->> 'by', detail ->> 'reason',
+                        detail ? 'barred_until'
+                   FROM license_events WHERE event = 'termination'";
+    eventually("the audit trail tells", PATIENCE, async || {
+        office.admin.texts(event).await == ["anna|127.0.1.1|TOM|lena|out|t"]
+    })
+    .await;
+}
+
+/// Who is asked to wait no longer leaves the seat to those who have not ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_who_gives_up_leaves_the_seat_as_it_is() {
+    let office = Office::with_seats(9).await;
+    for end in ["pg_cancel_backend", "pg_terminate_backend"] {
+        let stuck = office.anna().open_ok().await;
+        let pid = stuck.pid().await;
+        office.cluster.signal(pid, Signal::SIGSTOP);
+        let stopping = office.begin_to_stop_anna("").await;
+        office.is_ending().await;
+        office
+            .admin
+            .run(&format!("SELECT {end}({})", stopping.pid))
+            .await;
+        let (_lena, answer) = stopping.answer().await;
+        let sqlstate = answer.unwrap_err().sqlstate.clone();
+        assert!(["57014", "57P01"].contains(&&*sqlstate), "{sqlstate}");
+        eventually("the seat can be joined", PATIENCE, async || {
+            office.anna().open().await.is_ok()
+        })
+        .await;
+        office.cluster.signal(pid, Signal::SIGCONT);
+        stuck.ended().await.assert("57P01", "license_stopped");
+        eventually("the seat is free", PATIENCE, async || {
+            office.annas_seats().await == 0
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reasons_arrive_as_they_were_given() {
+    let office = Office::with_seats(9).await;
+    let longest = "ä".repeat(127) + "x";
+    for reason in [
+        "it's \"quoted\" 100%s %d \\ backslash",
+        "schöne Grüße, 日本語, emoji 🎉",
+        &longest,
+    ] {
+        let anna = office.anna().open_ok().await;
+        let quoted = reason.replace('\'', "''");
+        assert_eq!(office.stop_anna(&format!(", '{quoted}', '2s'")).await, 1);
+        let ended = anna.ended().await;
+        ended.assert("57P01", "license_stopped");
+        assert_eq!(ended.detail, format!("The reason: {reason}"));
+        let row = format!("TOM|127.0.1.1|||lena|{reason}|t");
+        assert_eq!(office.bars().await, [row]);
+        let told = format!(
+            "SELECT count(*) FROM license_events
+              WHERE event = 'termination' AND detail ->> 'reason' = '{quoted}'"
+        );
+        eventually("the audit trail tells why", PATIENCE, async || {
+            office.admin.val::<i64>(&told).await == 1
+        })
+        .await;
+        office.admin.run("DELETE FROM license_bars").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reason_that_the_client_cannot_read_ends_it_all_the_same() {
+    let office = Office::with_seats(9).await;
+    for encoding in ["LATIN1", "SQL_ASCII", "UTF8", "EUC_JP"] {
+        let mut psql = office.cluster.login("anna").from("127.0.0.1").process();
+        psql.ask(&format!("SET client_encoding = '{encoding}'; SELECT 1;"));
+        let start = Instant::now();
+        assert_eq!(office.stop_anna(", '日本 Grüße €'").await, 1, "{encoding}");
+        assert!(start.elapsed() < TEN_SECONDS / 2, "{encoding}");
+        assert_eq!(office.annas_seats().await, 0, "{encoding}");
+        psql.send("SELECT 1;");
+        let complaint = psql.finish().stderr;
+        let words = "session was stopped by an administrator";
+        assert!(complaint.contains(words), "{encoding}: {complaint}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_database_of_another_encoding_reasons_arrive_as_well_as_can_be() {
+    let cluster = Cluster::with_seats(9);
+    cluster.sql("CREATE DATABASE western ENCODING 'LATIN1' TEMPLATE template0");
+    cluster.license("western", "seats", "9");
+    cluster.sql_in(
+        "western",
+        "GRANT EXECUTE ON FUNCTION license_terminate TO lena",
+    );
+    let lena = cluster
+        .login("lena")
+        .from("127.0.2.1")
+        .db("western")
+        .open_ok()
+        .await;
+    for (reason, told) in [("Grüße", "Gr??e"), ("plain", "plain")] {
+        let anna = cluster
+            .login("anna")
+            .from("127.0.1.1")
+            .db("western")
+            .open_ok()
+            .await;
+        let seat = lena
+            .text("SELECT seat_id FROM license_active_seats WHERE usename = 'anna'")
+            .await;
+        let ended: i32 = lena
+            .val(&stopping(&seat, &format!(", '{reason}', '1h'")))
+            .await;
+        assert_eq!(ended, 1);
+        let words = anna.ended().await;
+        words.assert("57P01", "license_stopped");
+        assert_eq!(words.detail, format!("The reason: {told}"));
+        let bar = format!(
+            "SET client_encoding = 'UTF8'; SELECT reason = '{reason}' FROM license_bars;
+             DELETE FROM license_bars"
+        );
+        assert_eq!(cluster.sql_in("western", &bar), "t");
+    }
+}
+
+/// A bar is kept whole: who is barred stays so after the rules were read again, and nobody else is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bar_outlasts_crash_and_restart_until_its_row_is_deleted() {
+    let office = Office::with_seats(9).await;
+    let anna = office.anna().workstation("PC-1").open_ok().await;
+    assert_eq!(office.stop_anna(", 'out', '1 hour'").await, 1);
+    assert_eq!(warnings(&office.lena), [""; 0]);
+    assert_eq!(office.bars().await, ["TOM|127.0.1.1|PC-1||lena|out|t"]);
+    anna.ended().await;
+    let Office { cluster, .. } = office;
+    let anna = cluster.login("anna").from("127.0.1.1");
+    let barred = async |when: &str| {
+        let denied = anna.clone().workstation("PC-1").denied().await;
+        denied.assert("28000", "license_barred");
+        assert_eq!(denied.severity, "FATAL");
+        let words = r#"an administrator has barred you from "TOM" until "#;
+        assert!(denied.message.starts_with(words), "{when}: {denied:?}");
+        // Others are not.
+        anna.open_ok().await;
+        anna.clone().workstation("PC-2").open_ok().await;
+        let elsewhere = cluster.login("anna").from("127.0.1.2");
+        elsewhere.workstation("PC-1").open_ok().await;
+        let bert = cluster.login("bert").from("127.0.1.1");
+        bert.workstation("PC-1").open_ok().await;
+    };
+    barred("at once").await;
+    cluster.sql("UPDATE licenses SET seats = 8");
+    barred("after a change").await;
+    for mode in [Stop::Fast, Stop::Immediate] {
+        cluster.restart(mode);
+        barred("after a restart").await;
+    }
+    let victim = cluster.login("bert").from("127.0.1.2").open_ok().await;
+    cluster.crash_backend(victim.pid().await);
+    barred("after a crash").await;
+    cluster.sql("DELETE FROM license_bars");
+    anna.clone().workstation("PC-1").open_ok().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bar_ends_by_itself() {
+    let office = Office::with_seats(9).await;
+    let anna = office.anna().open_ok().await;
+    let start = Instant::now();
+    assert_eq!(office.stop_anna(", NULL, '2s'").await, 1);
+    anna.ended().await;
+    eventually("the bar is over", PATIENCE, async || {
+        office.anna().open().await.is_ok()
+    })
+    .await;
+    let waited = start.elapsed();
+    assert!(waited > Duration::from_millis(1_500), "{waited:?}");
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_rule_of_counting_bars_whom_it_counts() {
+    for (counted_by, others) in [
+        // Anna elsewhere, Bert at Anna's computer.
+        ("user_host", [true, true]),
+        ("user", [false, true]),
+        ("host", [true, false]),
+        ("session", [true, true]),
+        ("user_workstation", [true, true]),
+    ] {
+        let cluster =
+            Cluster::builder().licensed("seats, counted_by", &format!("9, '{counted_by}'"));
+        let office = Office::of(cluster).await;
+        let _anna = office.anna().open_ok().await;
+        assert_eq!(office.stop_anna(", NULL, '1h'").await, 1);
+        for restarted in [false, true] {
+            if restarted {
+                office.cluster.restart(Stop::Immediate);
+            }
+            office
+                .anna()
+                .denied()
+                .await
+                .assert("28000", "license_barred");
+            let elsewhere = office.cluster.login("anna").from("127.0.1.2").open().await;
+            let bert = office.cluster.login("bert").from("127.0.1.1").open().await;
+            assert_eq!([elsewhere.is_ok(), bert.is_ok()], others, "{counted_by}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exempt_sessions_are_not_barred() {
+    let office = Office::with_seats(9).await;
+    let _anna = office.anna().open_ok().await;
+    assert_eq!(office.stop_anna(", NULL, '1h'").await, 1);
+    office
+        .anna()
+        .denied()
+        .await
+        .assert("28000", "license_barred");
+    office
+        .admin
+        .run("INSERT INTO license_exemptions VALUES ('role', 'anna')")
+        .await;
+    office.anna().open_ok().await;
+    office.admin.run("DELETE FROM license_exemptions").await;
+    // However softly seats are counted, an administrator has said no.
+    office
+        .admin
+        .run("UPDATE licenses SET enforcement = 'warn'")
+        .await;
+    office
+        .anna()
+        .denied()
+        .await
+        .assert("28000", "license_barred");
+    office.admin.run("TRUNCATE license_bars").await;
+    office.anna().open_ok().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn applications_are_told_who_is_barred() {
+    let office = Office::with_checkouts(9).await;
+    let long = "a name of more than forty-seven bytes, which is a long one";
+    let app = office.anna().open_ok().await;
+    for user in ["zoe", long] {
+        for at in ["127.0.1.1", "pc-7.example", "127.0.0.1"] {
+            let take = format!("SELECT seat_id FROM license_lease('{user}', '{at}')");
+            let seat = app.text(&take).await;
+            assert_eq!(office.stop(&seat, ", 'out', '1h'").await, 1);
+            for changed in [false, true] {
+                if changed {
+                    office
+                        .admin
+                        .run("UPDATE licenses SET seats = seats + 1")
+                        .await;
+                }
+                let denied = app.fails(&take).await;
+                denied.assert("53400", "license_barred");
+            }
+            let patient = format!("SELECT license_lease('{user}', '{at}', wait => '1min')");
+            app.fails(&patient).await.assert("53400", "license_barred");
+            if at == "127.0.1.1" {
+                let checkout = format!("SELECT license_checkout(client_user => '{user}')");
+                app.fails(&checkout).await.assert("53400", "license_barred");
+                let quiet = format!("SELECT license_try_checkout(client_user => '{user}')");
+                app.fails(&quiet).await.assert("53400", "license_barred");
+            }
+            // Nobody else is.
+            for other in [
+                "license_lease('yan', '127.0.1.1')".to_owned(),
+                format!("license_lease('{user}', '10.9.9.9')"),
+                format!("license_lease('{user}', 'pc-8.example')"),
+                "license_checkout()".to_owned(),
+            ] {
+                app.run(&format!("BEGIN; SELECT {other}; ROLLBACK")).await;
+                app.run("DISCARD ALL").await;
+            }
+            assert_eq!(
+                office
+                    .admin
+                    .texts("SELECT client_user, reason FROM license_bars")
+                    .await,
+                [format!("{user}|out")]
+            );
+            office.admin.run("DELETE FROM license_bars").await;
+        }
+    }
+}
+
+/// Who waits in line and is barred meanwhile is told so at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_barred_waits_no_longer() {
+    let cluster =
+        Cluster::builder().licensed("seats, claimed_at, counted_by", "1, 'checkout', 'session'");
+    let office = Office::of(cluster).await;
+    let (holds, waits) = (office.anna().open_ok().await, office.anna().open_ok().await);
+    let seat = holds.checkout().await;
+    let waits = tokio::spawn(async move {
+        waits
+            .fails("SELECT license_checkout(wait => '10min')")
+            .await
+    });
+    eventually("anna waits", PATIENCE, async || {
+        office
+            .admin
+            .val::<i32>("SELECT waiting FROM license_usage")
+            .await
+            == 1
+    })
+    .await;
+    assert_eq!(office.stop(&seat, ", NULL, '1h'").await, 1);
+    let denied = tokio::time::timeout(PATIENCE, waits)
+        .await
+        .expect("an answer");
+    denied.unwrap().assert("53400", "license_barred");
+    assert_eq!(office.in_use().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bar_that_cannot_be_written_at_once_is_written_soon() {
+    let office = Office::with_seats(9).await;
+    let _anna = office.anna().open_ok().await;
+    let locker = office.cluster.login("postgres").open_ok().await;
+    locker
+        .run("BEGIN; LOCK TABLE license_bars IN EXCLUSIVE MODE")
+        .await;
+    let stopping = office.begin_to_stop_anna(", NULL, '1h'").await;
+    eventually("it could not be written", PATIENCE, async || {
+        office
+            .cluster
+            .log()
+            .contains("could not write license_bars")
+    })
+    .await;
+    office
+        .anna()
+        .denied()
+        .await
+        .assert("28000", "license_barred");
+    locker.run("COMMIT").await;
+    let (lena, ended) = stopping.ended().await;
+    assert_eq!((ended.as_str(), warnings(&lena)), ("1", vec![]));
+    assert_eq!(office.bars().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_standby_sessions_are_stopped_and_bars_do_not_last() {
+    let primary = Cluster::with_seats(9);
+    primary.sql("GRANT EXECUTE ON FUNCTION license_terminate TO lena");
+    let standby = primary.standby();
+    let lena = standby.login("lena").from("127.0.2.1").open_ok().await;
+    let anna = standby.login("anna").from("127.0.1.1");
+    let seat = "SELECT seat_id FROM license_active_seats WHERE usename = 'anna'";
+    let session = anna.open_ok().await;
+    let ended: i32 = lena
+        .val(&stopping(&lena.text(seat).await, ", 'x', '1h'"))
+        .await;
+    assert_eq!(ended, 1);
+    session.ended().await.assert("57P01", "license_stopped");
+    anna.denied().await.assert("28000", "license_barred");
+    let unstored = "the bar could not be written yet: it would not outlast a crash";
+    assert_eq!(warnings(&lena), [unstored]);
+    // Nobody is warned of others' bars.
+    let bert = standby.login("bert").from("127.0.1.2").open_ok().await;
+    let seat = "SELECT seat_id FROM license_active_seats WHERE usename = 'bert'";
+    let ended: i32 = lena.val(&stopping(&lena.text(seat).await, "")).await;
+    assert_eq!((ended, warnings(&lena).len()), (1, 1));
+    bert.ended().await.assert("57P01", "license_stopped");
+    // The primary's bars hold here, too.
+    let admin = primary.login("lena").from("127.0.2.1").open_ok().await;
+    let _carl = primary.login("carl").from("127.0.1.3").open_ok().await;
+    let seat = "SELECT seat_id FROM license_active_seats WHERE usename = 'carl'";
+    let ended: i32 = admin
+        .val(&stopping(&admin.text(seat).await, ", 'x', '1h'"))
+        .await;
+    assert_eq!(ended, 1);
+    standby.catch_up(&primary);
+    eventually("the bar arrives", PATIENCE, async || {
+        match standby.login("carl").from("127.0.1.3").open().await {
+            Err(denied) => denied.reason == "license_barred",
+            Ok(_) => false,
+        }
+    })
+    .await;
+}
+
+/// A hundred logins of the same user while it is stopped: no session of the seat survives.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_slips_in_while_the_seat_is_stopped() {
+    let office = Office::with_seats(9).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let hammers: Vec<_> = (0..6)
+        .map(|_| {
+            let (anna, done) = (office.anna(), Arc::clone(&done));
+            tokio::spawn(async move {
+                let mut last = None;
+                while !done.load(SeqCst) {
+                    match anna.open().await {
+                        Ok(session) => last = Some(session),
+                        Err(denied) => _ = denied.assert("28000", "license_barred"),
+                    }
+                }
+                last
+            })
+        })
+        .collect();
+    let pids_of = "SELECT seat_id, array_to_string(pids, ',') FROM license_active_seats
+                    WHERE usename = 'anna'";
+    let start = Instant::now();
+    let mut stops = 0;
+    while stops < 40 || start.elapsed() < Duration::from_secs(3) {
+        let seats = office.lena.texts(pids_of).await;
+        let Some((seat, _)) = seats.first().and_then(|row| row.split_once('|')) else {
+            continue;
+        };
+        office.stop(seat, "").await;
+        stops += 1;
+        let after = office.lena.texts(pids_of).await;
+        assert!(!after.iter().any(|row| row.starts_with(seat)), "{after:?}");
+        assert!(after.len() <= 1);
+    }
+    done.store(true, SeqCst);
+    for hammer in hammers {
+        drop(hammer.await.unwrap());
+    }
+    assert_eq!(warnings(&office.lena), [""; 0]);
+    eventually("nothing is left", PATIENCE, async || {
+        office.annas_seats().await == 0
+    })
+    .await;
+    office.anna().open_ok().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_races_with_the_users_own_end() {
+    let office = Office::with_seats(9).await;
+    for round in 0..60 {
+        let anna = office.anna().open_ok().await;
+        let twin = office.anna().open_ok().await;
+        let seat = office.seat_of("anna").await;
+        let leave = async {
+            if round % 2 == 0 {
+                anna.close().await;
+            } else {
+                anna.abort().await;
+            }
+        };
+        let stopping = stopping(&seat, ", 'x'");
+        let stop = office.lena.val::<i32>(&stopping);
+        let (ended, ()) = tokio::join!(stop, leave);
+        assert!((1..=2).contains(&ended), "{ended}");
+        assert_eq!(office.annas_seats().await, 0);
+        twin.ended().await.assert("57P01", "license_stopped");
+    }
+    assert_eq!(warnings(&office.lena), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_administrators_stop_one_seat_at_once() {
+    let office = Office::with_seats(9).await;
+    for _ in 0..20 {
+        let _annas = [office.anna().open_ok().await, office.anna().open_ok().await];
+        let one = office.begin_to_stop_anna("").await;
+        let two = office.seat_of_if_any("anna").await;
+        if let Some(seat) = two {
+            office.stop(&seat, ", 'two'").await;
+        }
+        let (lena, _) = one.ended().await;
+        assert_eq!(warnings(&lena), [""; 0]);
+        assert_eq!(office.annas_seats().await, 0);
+        lena.close().await;
+    }
+    assert_eq!(warnings(&office.lena), [""; 0]);
+}
+
+impl Office {
+    async fn seat_of_if_any(&self, user: &str) -> Option<String> {
+        let seat = format!("SELECT seat_id FROM license_active_seats WHERE usename = '{user}'");
+        self.lena.texts(&seat).await.pop()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_races_with_changes_of_the_license() {
+    let office = Office::with_seats(9).await;
+    let done = AtomicBool::new(false);
+    let rules = ["user", "host", "session", "user_workstation", "user_host"];
+    let change = async {
+        for rule in rules.iter().cycle() {
+            let update = format!("UPDATE licenses SET counted_by = '{rule}'");
+            office.admin.run(&update).await;
+            if done.load(SeqCst) {
+                break;
+            }
+        }
+    };
+    let stop = async {
+        for _ in 0..40 {
+            let anna = office.anna().open_ok().await;
+            let pid = anna.pid().await;
+            let seat = format!("SELECT seat_id FROM license_active_seats WHERE {pid} = ANY (pids)");
+            // By another rule it has another seat by then.
+            while !anna.is_ended() {
+                if let Some(seat) = office.lena.texts(&seat).await.pop() {
+                    office.lena.texts(&stopping(&seat, "")).await;
+                }
+            }
+            anna.ended().await.assert("57P01", "license_stopped");
+        }
+        done.store(true, SeqCst);
+    };
+    tokio::join!(stop, change);
+    eventually("nothing is left", PATIENCE, async || {
+        office.annas_seats().await == 0
+    })
+    .await;
+    assert_eq!(office.in_use().await, 1);
+}
+
+/// A client that comes back with each end is kept out by the bar, whenever it tries.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_barred_never_gets_in_again() {
+    let office = Office::with_seats(9).await;
+    let _anna = office.anna().open_ok().await;
+    let seat = office.seat_of("anna").await;
+    let (anna, done) = (office.anna(), Arc::new(AtomicBool::new(false)));
+    let hammers: Vec<_> = (0..4)
+        .map(|_| {
+            let (anna, done) = (anna.clone(), Arc::clone(&done));
+            tokio::spawn(async move {
+                let mut last = None;
+                while !done.load(SeqCst) {
+                    last = anna.open().await.ok();
+                }
+                last
+            })
+        })
+        .collect();
+    office.stop(&seat, ", 'x', '1h'").await;
+    for _ in 0..30 {
+        assert_eq!(office.annas_seats().await, 0);
+        office.admin.run("UPDATE licenses SET seats = 9").await;
+    }
+    done.store(true, SeqCst);
+    for hammer in hammers {
+        assert!(hammer.await.unwrap().is_none());
+    }
+}
