@@ -22,6 +22,7 @@ mod encodings;
 mod exemptions;
 mod harness;
 mod held;
+mod idle;
 mod leases;
 mod leases_last;
 mod leases_undone;
