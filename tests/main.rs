@@ -19,6 +19,7 @@ mod crash;
 mod databases;
 mod dead_clients;
 mod encodings;
+mod events;
 mod exemptions;
 mod harness;
 mod held;

@@ -102,8 +102,13 @@ pub fn write(database: u32, patience: Duration) {
     let now = backend::now();
     match written {
         // Between the commit and this nothing looks for interrupts: no event is written twice.
-        Ok(lines) => {
-            memory::write(|ledger| ledger.told(database, &untold.events, untold.lost, now));
+        Ok((lines, has_more)) => {
+            memory::write(|ledger| {
+                ledger.told(database, &untold.events, untold.lost, now);
+                if has_more {
+                    ledger.write_soon(database, now);
+                }
+            });
             BackgroundWorker::transaction(|| lines.into_iter().for_each(error::log));
         }
         Err(error) => {
@@ -120,12 +125,13 @@ pub fn write(database: u32, patience: Duration) {
     }
 }
 
-/// Writes it all; what the server log is to say once that is committed.
-fn tell(writer: &Reader, untold: &Untold) -> Result<Vec<String>, ReadError> {
+/// Writes it all; what the server log is to say once that is committed, and whether there may be more
+/// old rows.
+fn tell(writer: &Reader, untold: &Untold) -> Result<(Vec<String>, bool), ReadError> {
     let mut lines = Vec::new();
     let Some(extension) = catalog::extension() else {
         // Its trail went with it.
-        return Ok(lines);
+        return Ok((lines, false));
     };
     let schema = writer.schema_of(extension)?;
     let mut rows: Vec<Value> = untold
@@ -146,9 +152,9 @@ fn tell(writer: &Reader, untold: &Untold) -> Result<Vec<String>, ReadError> {
         lines.extend(warning::of_use(writer, event)?);
     }
     lines.extend(warning::of_end(writer, &schema)?);
-    delete_old(writer, &schema)?;
+    let has_more = delete_old(writer, &schema)? == OLD_ROWS;
     lines.extend(counts::write(&schema));
-    Ok(lines)
+    Ok((lines, has_more))
 }
 
 fn insert(writer: &Reader, schema: &str, rows: Vec<Value>) -> Result<(), ReadError> {
@@ -171,9 +177,9 @@ fn insert(writer: &Reader, schema: &str, rows: Vec<Value>) -> Result<(), ReadErr
 
 /// Who is deleting or changing such a row himself is not waited for. What was said of a license's end
 /// stays as long as it would be said again.
-fn delete_old(writer: &Reader, schema: &str) -> Result<(), ReadError> {
+fn delete_old(writer: &Reader, schema: &str) -> Result<u64, ReadError> {
     let Some(minutes) = settings::event_retention() else {
-        return Ok(());
+        return Ok(0);
     };
     let statement = format!(
         "DELETE FROM {schema}.license_events WHERE ctid = ANY (ARRAY(
@@ -184,13 +190,7 @@ fn delete_old(writer: &Reader, schema: &str) -> Result<(), ReadError> {
              ORDER BY at LIMIT {OLD_ROWS} FOR UPDATE SKIP LOCKED))"
     );
     let minutes = minutes.to_string();
-    let deleted = writer.execute(&statement, &[Argument::Text(Some(&minutes))])?;
-    if deleted == OLD_ROWS {
-        // There may be more.
-        let (database, now) = (backend::database(), backend::now());
-        memory::write(|ledger| ledger.write_soon(database, now));
-    }
-    Ok(())
+    writer.execute(&statement, &[Argument::Text(Some(&minutes))])
 }
 
 /// Writes what is to be told of all databases to the server log, as a standby does.

@@ -19,6 +19,7 @@ pub struct Session {
     client: Client,
     connection: JoinHandle<Result<(), Error>>,
     notices: Arc<Mutex<Vec<Report>>>,
+    notifications: Arc<Mutex<Vec<(String, String)>>>,
 }
 
 impl Session {
@@ -29,16 +30,23 @@ impl Session {
     {
         let notices = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&notices);
+        let notifications = Arc::new(Mutex::new(Vec::new()));
+        let notified = Arc::clone(&notifications);
         let connection = tokio::spawn(async move {
             while let Some(message) = poll_fn(|context| connection.poll_message(context))
                 .await
                 .transpose()?
             {
-                if let AsyncMessage::Notice(notice) = message {
-                    heard
+                match message {
+                    AsyncMessage::Notice(notice) => heard
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
-                        .push(Report::from(&notice));
+                        .push(Report::from(&notice)),
+                    AsyncMessage::Notification(said) => notified
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push((said.channel().to_owned(), said.payload().to_owned())),
+                    _ => {}
                 }
             }
             Ok(())
@@ -47,6 +55,7 @@ impl Session {
             client,
             connection,
             notices,
+            notifications,
         }
     }
 
@@ -117,6 +126,14 @@ impl Session {
     /// The notices and warnings so far.
     pub fn notices(&self) -> Vec<Report> {
         self.notices
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Channel and payload of what was notified so far.
+    pub fn notifications(&self) -> Vec<(String, String)> {
+        self.notifications
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()

@@ -1,0 +1,1260 @@
+//! The audit trail: everything that happens is in it or counted as lost, nobody waits for it, and nothing
+//! breaks out of its field.
+
+use std::time::{Duration, Instant};
+
+use crate::util::*;
+
+/// What happens is written so soon, on a slow machine too.
+const SOON: Duration = Duration::from_secs(5);
+
+/// A server whose trail is read by its administrator.
+struct Trail {
+    admin: Session,
+    cluster: Cluster,
+}
+
+impl Trail {
+    /// With this row of `licenses`, beside the product.
+    async fn of(columns: &str, values: &str) -> Trail {
+        Self::at(Cluster::builder().licensed(columns, values)).await
+    }
+
+    async fn at(cluster: Cluster) -> Trail {
+        let admin = cluster.login("postgres").open_ok().await;
+        Trail { admin, cluster }
+    }
+
+    /// What the trail has of others than the administrator, in this form, in its order.
+    async fn rows(&self, form: &str) -> Vec<String> {
+        let rows = format!(
+            "SELECT {form} FROM license_events
+              WHERE usename IS DISTINCT FROM 'postgres' ORDER BY at, ctid"
+        );
+        self.admin.texts(&rows).await
+    }
+
+    /// Waits until the trail has these rows.
+    async fn becomes(&self, form: &str, expected: &[&str]) {
+        let mut rows = vec![];
+        let start = Instant::now();
+        while start.elapsed() < SOON {
+            rows = self.rows(form).await;
+            if rows == expected {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(rows, expected);
+    }
+
+    /// Waits until this is what a query returns.
+    async fn shows(&self, query: &str, expected: &str) {
+        self.shows_within(query, expected, PATIENCE).await;
+    }
+
+    async fn shows_within(&self, query: &str, expected: &str, deadline: Duration) {
+        let mut shown = String::new();
+        let start = Instant::now();
+        while start.elapsed() < deadline {
+            shown = self.admin.texts(query).await.join("\n");
+            if shown == expected {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(shown, expected, "{query}");
+    }
+
+    fn login(&self, user: &str) -> Login {
+        let number = STAFF.iter().position(|name| *name == user).unwrap() + 1;
+        self.cluster.login(user).from(&format!("127.0.1.{number}"))
+    }
+
+    async fn user(&self, user: &str) -> Session {
+        self.login(user).open_ok().await
+    }
+}
+
+const ALL: &str = "event, product, usename, client_user, client_host, workstation, datname";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_took_and_left_a_seat_is_in_the_trail() {
+    let trail = Trail::of("seats", "9").await;
+    let login = trail.login("anna").workstation("LAPTOP");
+    let (first, again) = (login.open_ok().await, login.open_ok().await);
+    trail
+        .becomes(ALL, &["login|TOM|anna||127.0.1.1|LAPTOP|postgres"])
+        .await;
+    first.close().await;
+    again.close().await;
+    trail
+        .becomes(
+            &format!("{ALL}, detail ->> 'cause'"),
+            &[
+                "login|TOM|anna||127.0.1.1|LAPTOP|postgres|",
+                "release|TOM|anna||127.0.1.1|LAPTOP|postgres|logout",
+            ],
+        )
+        .await;
+    let same = "SELECT count(DISTINCT detail ->> 'seat_id'), count(*), min(at) < max(at),
+                       bool_and(at BETWEEN now() - interval '1 minute' AND now())
+                  FROM license_events WHERE usename = 'anna'";
+    assert_eq!(trail.admin.text(same).await, "1|2|t|t");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_applications_take_and_give_back_is_in_the_trail() {
+    let trail = Trail::of("claimed_at, seats, overdraft", "'checkout', 1, 1").await;
+    trail
+        .admin
+        .run("GRANT EXECUTE ON FUNCTION license_lease, license_release TO anna")
+        .await;
+    let anna = trail.user("anna").await;
+    let seat = anna.text("SELECT seat_id FROM license_checkout()").await;
+    assert!(anna.checkin().await);
+    anna.run("BEGIN; SELECT * FROM license_lease('zoe', 'desk 7', ttl => '1s'); COMMIT")
+        .await;
+    anna.checkout().await;
+    let denied = anna
+        .fails("SELECT license_checkout(client_user => 'cid')")
+        .await;
+    denied.assert("53400", "license_full");
+    trail
+        .becomes(
+            "event, client_user, client_host, detail ->> 'cause', detail ->> 'in_use', detail ->> 'reason',
+             detail ->> 'limit'",
+            &[
+                "checkout||127.0.1.1||1||",
+                "warning||||1||",
+                "release||127.0.1.1|given back|0||",
+                "lease|zoe|desk 7||1||",
+                "warning||||1||",
+                "checkout||127.0.1.1||2||",
+                "overdraft||127.0.1.1||2|license_full|1",
+                "warning||||2||",
+                "denial|cid|127.0.1.1||2|license_full|2",
+                "lease expiry|zoe|desk 7||||",
+                "release|zoe|desk 7|lease expiry|1||",
+            ],
+        )
+        .await;
+    let id =
+        "SELECT DISTINCT detail ->> 'seat_id' FROM license_events WHERE detail ->> 'in_use' = '0'";
+    assert_eq!(trail.admin.text(id).await, seat);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denial_survives_though_its_connection_had_no_transaction_and_is_in_the_log() {
+    let trail = Trail::of("seats", "0").await;
+    trail.login("anna").denied().await;
+    trail
+        .becomes(
+            &format!("{ALL}, detail"),
+            &[r#"denial|TOM|anna||127.0.1.1||postgres|{"kind": "login", "limit": 0, "in_use": 0, "reason": "license_full"}"#],
+        )
+        .await;
+    let line = "FATAL:  maximum user license count reached for \"TOM\"";
+    assert!(trail.cluster.log().contains(line));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_denial_of_a_call_is_in_the_log() {
+    let trail = Trail::of("claimed_at, seats", "'checkout', 0").await;
+    let anna = trail.user("anna").await;
+    let mark = trail.cluster.log().len();
+    assert!(!anna.try_checkout().await);
+    trail.cluster.wait_log_since(
+        mark,
+        "LOG:  license \"TOM\" denied user \"anna\" at 127.0.1.1: 0 of 0 seats were in use",
+    );
+    let none = anna.texts("SELECT * FROM license_try_checkout(client_user => 'zoe')");
+    assert!(none.await.is_empty());
+    trail
+        .cluster
+        .wait_log_since(mark, "denied user \"zoe\" by role \"anna\"");
+    anna.fails("SELECT license_checkout()").await;
+    trail
+        .cluster
+        .wait_log_since(mark, "ERROR:  maximum user license");
+    // Nobody but the server log hears of a try.
+    assert!(anna.notices().is_empty());
+    trail
+        .becomes("event, client_user", &["denial|", "denial|zoe", "denial|"])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn warn_and_dates_and_exempt_logins_are_in_the_trail() {
+    let trail = Trail::of("seats, enforcement", "0, 'warn'").await;
+    trail
+        .admin
+        .run("INSERT INTO license_exemptions VALUES ('role', 'bert')")
+        .await;
+    let _anna = trail.user("anna").await;
+    let _bert = trail.user("bert").await;
+    trail
+        .admin
+        .run("UPDATE licenses SET enforcement = 'on', valid_until = '2020-01-01 00:00:00+00'")
+        .await;
+    trail.login("carl").denied().await;
+    trail
+        .becomes(
+            "event, usename, detail ->> 'reason', detail ->> 'enforcement', detail ->> 'valid_until'",
+            &[
+                "denial|anna|license_full|warn|",
+                "warning||||",
+                "login|anna|||",
+                "exempt login|bert|exempt role||",
+                "denial|carl|license_expired||2020-01-01T00:00:00+00:00",
+            ],
+        )
+        .await;
+    let boss = "SELECT count(*) FROM license_events
+                 WHERE event = 'exempt login' AND usename = 'postgres'";
+    let before: i64 = trail.admin.text(boss).await.parse().unwrap();
+    trail.cluster.sql("SELECT 1");
+    let after = (before + 1).to_string();
+    trail.shows(boss, &after).await;
+}
+
+/// Every event of `events` is in the trail or counted as lost.
+const EVERY: &str = "SELECT count(*) FILTER (WHERE event IN ('checkout', 'release'))
+           + coalesce(sum((detail ->> 'events')::bigint) FILTER (WHERE event = 'events lost'), 0)
+      FROM license_events";
+
+/// Checks out and in so often, each time under another name.
+fn pairs(from: u32, to: u32) -> String {
+    format!(
+        "DO $$BEGIN FOR i IN {from} .. {to} LOOP
+             PERFORM license_checkout(client_user => 'u' || i);
+             PERFORM license_checkin(client_user => 'u' || i);
+         END LOOP; END$$"
+    )
+}
+
+const NEVER_TWICE: &str = "SELECT count(*) FROM (SELECT 1 FROM license_events
+      WHERE event IN ('checkout', 'release')
+      GROUP BY event, client_user, usename HAVING count(*) > 1) twice";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_hundred_thousand_events_each_is_written_or_counted() {
+    let trail = Trail::of("claimed_at, seats", "'checkout', 1000").await;
+    let start = Instant::now();
+    let workers: Vec<_> = STAFF[..4]
+        .iter()
+        .map(|user| {
+            let login = trail.login(user);
+            tokio::spawn(async move { login.open_ok().await.run(&pairs(1, 12_500)).await })
+        })
+        .collect();
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    trail.shows(EVERY, "100000").await;
+    assert_eq!(trail.admin.text(NEVER_TWICE).await, "0");
+    println!(
+        "{:?}, lost: {}",
+        start.elapsed(),
+        trail
+            .admin
+            .text("SELECT sum((detail ->> 'events')::bigint) FROM license_events")
+            .await
+    );
+    // And it stays so.
+    trail.user("anna").await.run(&pairs(20_000, 20_000)).await;
+    trail.shows(EVERY, "100002").await;
+}
+
+/// A way to keep the trail from being written, what the log says of it, and the way back.
+const OBSTACLES: [(&str, &str, &str); 7] = [
+    (
+        "ALTER TABLE license_events RENAME TO elsewhere",
+        "relation \"public.license_events\" does not exist",
+        "ALTER TABLE elsewhere RENAME TO license_events",
+    ),
+    (
+        "ALTER TABLE license_events RENAME COLUMN event TO what",
+        "column \"event\" of relation \"license_events\" does not exist",
+        "ALTER TABLE license_events RENAME COLUMN what TO event",
+    ),
+    (
+        "ALTER TABLE license_events ALTER COLUMN product TYPE int USING NULL",
+        "column \"product\" is of type integer but expression is of type text",
+        "ALTER TABLE license_events ALTER COLUMN product TYPE text",
+    ),
+    (
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+             $$BEGIN RAISE 'read-only'; END$$;
+         CREATE TRIGGER refuse BEFORE INSERT ON license_events EXECUTE FUNCTION refuse()",
+        "read-only",
+        "DROP TRIGGER refuse ON license_events; DROP FUNCTION refuse",
+    ),
+    (
+        "CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS
+             $$BEGIN RAISE 'could not extend file: No space left on device' USING ERRCODE = '53100'; END$$;
+         CREATE TRIGGER fill BEFORE INSERT ON license_events FOR EACH ROW EXECUTE FUNCTION fill()",
+        "No space left on device",
+        "DROP TRIGGER fill ON license_events; DROP FUNCTION fill",
+    ),
+    (
+        "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS
+             $$BEGIN RAISE 'refused at commit'; END$$;
+         CREATE CONSTRAINT TRIGGER late AFTER INSERT ON license_events
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late()",
+        "cannot fire deferred trigger within security-restricted operation",
+        "DROP TRIGGER late ON license_events; DROP FUNCTION late",
+    ),
+    (
+        "ALTER TABLE license_events ADD CONSTRAINT none CHECK (false) NOT VALID",
+        "violates check constraint \"none\"",
+        "ALTER TABLE license_events DROP CONSTRAINT none",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_keeps_the_trail_from_being_written_logins_go_on_and_it_recovers_by_itself() {
+    let trail = Trail::of("seats", "9").await;
+    trail
+        .cluster
+        .sql("CREATE DATABASE other TEMPLATE template0");
+    trail.cluster.license("other", "seats", "9");
+    let other = trail.cluster.login("postgres").db("other").open_ok().await;
+    let mut logins = 0;
+    for (block, message, free) in OBSTACLES {
+        trail.admin.run(block).await;
+        let mark = trail.cluster.log().len();
+        for user in ["anna", "bert"] {
+            let start = Instant::now();
+            trail.user(user).await.close().await;
+            assert!(start.elapsed() < Duration::from_millis(900), "{block}");
+        }
+        logins += 2;
+        trail.cluster.wait_log_since(mark, message);
+        // Nothing of it holds up another database.
+        let fay = trail.login("fay").db("other").open_ok().await;
+        let seen = format!(
+            "SELECT count(*) >= {logins} / 2 FROM license_events
+              WHERE event = 'login' AND usename = 'fay'"
+        );
+        eventually("the other trail is written", SOON, async || {
+            other.text(&seen).await == "t"
+        })
+        .await;
+        fay.close().await;
+        trail.admin.run(free).await;
+        let all = "SELECT count(*) FROM license_events
+                    WHERE event = 'login' AND usename IN ('anna', 'bert')";
+        trail.shows(all, &logins.to_string()).await;
+    }
+    assert_eq!(
+        trail
+            .admin
+            .text("SELECT count(*) FROM license_events WHERE event = 'events lost'")
+            .await,
+        "0"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_once_that_the_trail_can_not_be_written() {
+    let trail = Trail::of("seats", "9").await;
+    trail
+        .admin
+        .run("ALTER TABLE license_events RENAME TO elsewhere")
+        .await;
+    let mark = trail.cluster.log().len();
+    let line = "could not write license_events of database \"postgres\"";
+    trail.user("anna").await.close().await;
+    trail.cluster.wait_log_since(mark, line);
+    // Three tries later.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    trail.user("bert").await.close().await;
+    trail
+        .admin
+        .run("ALTER TABLE elsewhere RENAME TO license_events")
+        .await;
+    trail
+        .becomes(
+            "event, usename",
+            &["login|anna", "release|anna", "login|bert", "release|bert"],
+        )
+        .await;
+    assert_eq!(trail.cluster.log_since(mark).matches(line).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trail_that_is_dropped_for_good_is_in_nobodys_way() {
+    let trail = Trail::of("seats", "9").await;
+    trail
+        .admin
+        .run(
+            "ALTER EXTENSION pg_seats DROP TABLE license_events; DROP TABLE license_events;
+             ALTER EXTENSION pg_seats DROP TABLE license_counts; DROP TABLE license_counts",
+        )
+        .await;
+    trail.user("anna").await;
+    trail.admin.run("UPDATE licenses SET seats = 1").await;
+    for mode in [Stop::Fast, Stop::Immediate] {
+        trail.cluster.restart(mode);
+        let _anna = trail.user("anna").await;
+        let denied = trail.login("bert").denied().await;
+        denied.assert("53300", "license_full");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_on_the_trail_or_the_counts_holds_up_nobody() {
+    let trail = Trail::of("seats", "9").await;
+    let locker = trail.cluster.login("postgres").open_ok().await;
+    locker
+        .run("BEGIN; LOCK TABLE license_events, license_counts")
+        .await;
+    let mark = trail.cluster.log().len();
+    for user in ["anna", "bert"] {
+        let start = Instant::now();
+        trail.user(user).await.close().await;
+        assert!(start.elapsed() < Duration::from_millis(900));
+    }
+    trail
+        .cluster
+        .wait_log_since(mark, "canceling statement due to lock timeout");
+    // A change waits a moment, and is made all the same: also of many rows.
+    let start = Instant::now();
+    trail
+        .admin
+        .run("INSERT INTO license_exemptions SELECT 'role', 'r' || n FROM generate_series(1, 20) n")
+        .await;
+    assert!(start.elapsed() < Duration::from_secs(5));
+    trail.cluster.wait_log_since(
+        mark,
+        "could not note in license_events a change of license_exemptions by role \"postgres\"",
+    );
+    locker.run("COMMIT").await;
+    trail
+        .becomes(
+            "event, usename, detail ->> 'events'",
+            &[
+                "login|anna|",
+                "release|anna|",
+                "login|bert|",
+                "release|bert|",
+                "events lost||20",
+            ],
+        )
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_on_the_counts_holds_up_no_login_after_a_start_and_loses_none() {
+    let trail = Trail::of("seats", "0").await;
+    trail.login("anna").denied().await;
+    let kept = "SELECT denied FROM license_counts";
+    trail.shows(kept, "1").await;
+    let Trail { admin, cluster } = trail;
+    drop(admin);
+    // A prepared transaction keeps its locks across a restart.
+    cluster.set("max_prepared_transactions", "5");
+    cluster.restart(Stop::Fast);
+    cluster.sql("BEGIN; LOCK TABLE license_counts; PREPARE TRANSACTION 'lock'");
+    cluster.restart(Stop::Fast);
+    let start = Instant::now();
+    let login = cluster.login("anna").from("127.0.1.1");
+    login.denied().await.assert("53300", "license_full");
+    assert!(start.elapsed() < Duration::from_secs(3));
+    cluster.wait_log(
+        "could not write license_counts of database \"postgres\"",
+        PATIENCE,
+    );
+    cluster.sql("COMMIT PREPARED 'lock'");
+    login.denied().await.assert("53300", "license_full");
+    let trail = Trail::at(cluster).await;
+    trail.shows(kept, "3").await;
+    trail.shows("SELECT denied FROM license_usage", "3").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_old_row_is_left_for_later_and_holds_up_nothing() {
+    let trail = Trail::of("seats", "9").await;
+    trail
+        .admin
+        .run("INSERT INTO license_events VALUES (now() - interval '500 days', 'old')")
+        .await;
+    let locker = trail.cluster.login("postgres").open_ok().await;
+    locker
+        .run("BEGIN; SELECT * FROM license_events FOR UPDATE")
+        .await;
+    let _anna = trail.user("anna").await;
+    trail.becomes("event", &["old", "login"]).await;
+    locker.run("COMMIT").await;
+    let _bert = trail.user("bert").await;
+    trail.becomes("event", &["login", "login"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_loses_at_most_the_last_moments_and_nothing_is_written_twice() {
+    let trail = Trail::of("claimed_at, seats", "'checkout', 1000").await;
+    let Trail { admin, cluster } = trail;
+    drop(admin);
+    let mut number = 0;
+    for _ in 0..3 {
+        let anna = cluster.login("anna").from("127.0.1.1").open_ok().await;
+        let mut done: Vec<(u32, Instant)> = vec![];
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(4) {
+            number += 1;
+            anna.run(&pairs(number, number)).await;
+            done.push((number, Instant::now()));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let crash = Instant::now();
+        cluster.crash_backend(anna.pid().await);
+        // Twice the promise, for a slow machine.
+        let safe = done
+            .iter()
+            .filter(|(_, at)| crash - *at > Duration::from_secs(2))
+            .map(|(number, _)| *number)
+            .max()
+            .unwrap();
+        let written = format!(
+            "SELECT count(*) FROM license_events WHERE event = 'release'
+                AND substr(client_user, 2)::int BETWEEN {} AND {safe}",
+            done[0].0
+        );
+        assert_eq!(cluster.sql(&written), (safe - done[0].0 + 1).to_string());
+        assert_eq!(cluster.sql(NEVER_TWICE), "0");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_amid_load_write_nothing_twice() {
+    let trail = Trail::of("claimed_at, seats", "'checkout', 1000").await;
+    let Trail { admin, cluster } = trail;
+    drop(admin);
+    for round in 0..4 {
+        let busy: Vec<_> = STAFF[..3]
+            .iter()
+            .map(|user| {
+                let login = cluster.login(user);
+                let load = pairs(round * 1_000_000, round * 1_000_000 + 999_999);
+                tokio::spawn(async move { login.open_ok().await.try_texts(&load).await })
+            })
+            .collect();
+        let some = format!(
+            "SELECT count(*) > 100 FROM license_events
+              WHERE substr(client_user, 2)::int >= {}",
+            round * 1_000_000
+        );
+        eventually("the trail is written", PATIENCE, async || {
+            cluster.sql(&some) == "t"
+        })
+        .await;
+        let start = Instant::now();
+        cluster.restart([Stop::Fast, Stop::Immediate][round as usize % 2]);
+        assert!(start.elapsed() < PATIENCE);
+        for load in busy {
+            load.await.unwrap().unwrap_err();
+        }
+        assert_eq!(cluster.sql(NEVER_TWICE), "0");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launcher_that_ends_leaves_nobody_behind_who_writes_twice() {
+    let trail = Trail::of("claimed_at, seats", "'checkout', 1000").await;
+    // Writing takes longer than the next launcher needs to come.
+    trail
+        .admin
+        .run(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+                 $$BEGIN PERFORM pg_sleep(2.5); RETURN NULL; END$$;
+             CREATE TRIGGER slow BEFORE INSERT ON license_events EXECUTE FUNCTION slow()",
+        )
+        .await;
+    let anna = trail.user("anna").await;
+    anna.run(&pairs(1, 50)).await;
+    let visitor = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    trail.shows(visitor, "1").await;
+    trail
+        .admin
+        .run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+              WHERE backend_type = 'pg_seats launcher'",
+        )
+        .await;
+    trail.shows(EVERY, "100").await;
+    anna.run(&pairs(51, 60)).await;
+    trail.shows(EVERY, "120").await;
+    assert_eq!(trail.admin.text(NEVER_TWICE).await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_come_and_go_and_serve_as_templates_while_trails_are_written() {
+    let trail = Trail::of("claimed_at, seats", "'checkout', 1000").await;
+    trail
+        .admin
+        .run("CREATE DATABASE form TEMPLATE template0")
+        .await;
+    trail.cluster.license("form", "seats", "9");
+    let load = {
+        let login = trail.login("anna");
+        tokio::spawn(async move {
+            let anna = login.open_ok().await;
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_secs(8) {
+                anna.run(&pairs(1, 500)).await;
+            }
+        })
+    };
+    for _ in 0..8 {
+        // Its events are yet to be written.
+        trail.cluster.sql_in("form", "SELECT 1");
+        trail.admin.run("CREATE DATABASE copy TEMPLATE form").await;
+        trail.cluster.sql_in("copy", "SELECT 1");
+        trail.admin.run("DROP DATABASE copy").await;
+    }
+    load.await.unwrap();
+    launcher_sleeps(&trail).await;
+}
+
+/// The time that the launcher has used, in clock ticks.
+fn ticks(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// How often the launcher has gone to sleep.
+fn sleeps(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+async fn launcher(cluster: &Cluster) -> i32 {
+    let mut pid = 0;
+    eventually("the launcher runs", PATIENCE, async || {
+        let running = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_seats launcher'";
+        pid = cluster.sql(running).parse().unwrap_or(0);
+        pid != 0
+    })
+    .await;
+    pid
+}
+
+/// That the launcher has nothing to do, and does nothing.
+async fn launcher_sleeps(trail: &Trail) {
+    let pid = launcher(&trail.cluster).await;
+    let mut quiet = false;
+    for _ in 0..10 {
+        let before = (sleeps(pid), ticks(pid));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        quiet = sleeps(pid) == before.0 && ticks(pid) == before.1;
+        if quiet {
+            break;
+        }
+    }
+    assert!(quiet, "the launcher is busy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_wakes_where_nothing_happens() {
+    let trail = Trail::of("seats", "9").await;
+    let _anna = trail.user("anna").await;
+    launcher_sleeps(&trail).await;
+    // A database that is gone with events, and one that nobody can connect to.
+    for db in ["gone", "closed"] {
+        trail.admin.run(&format!("CREATE DATABASE {db}")).await;
+        trail.cluster.license(db, "seats", "9");
+        trail.cluster.sql_in(db, "SELECT 1");
+    }
+    trail.admin.run("DROP DATABASE gone").await;
+    trail
+        .admin
+        .run("ALTER DATABASE closed ALLOW_CONNECTIONS false")
+        .await;
+    launcher_sleeps(&trail).await;
+    let _bert = trail.user("bert").await;
+    trail
+        .becomes("event, usename", &["login|anna", "login|bert"])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_free_worker_the_launcher_tries_once_a_second() {
+    let cluster = Cluster::builder()
+        .conf("max_worker_processes", "1")
+        .conf("max_logical_replication_workers", "0")
+        .licensed("seats", "9");
+    let trail = Trail::at(cluster).await;
+    let pid = launcher(&trail.cluster).await;
+    let _anna = trail.user("anna").await;
+    trail
+        .cluster
+        .wait_log("found no free background worker", PATIENCE);
+    let before = (sleeps(pid), ticks(pid));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(sleeps(pid) - before.0 < 60, "{}", sleeps(pid) - before.0);
+    assert!(ticks(pid) - before.1 < 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_steady_logins_the_launcher_wakes_about_once_each_time_it_writes() {
+    let trail = Trail::of("claimed_at, seats", "'checkout', 9").await;
+    let anna = trail.user("anna").await;
+    launcher_sleeps(&trail).await;
+    let pid = launcher(&trail.cluster).await;
+    let before = sleeps(pid);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(7) {
+        anna.run(&pairs(1, 1)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Ten visitors: each is waited for when it starts and when it ends.
+    let woken = sleeps(pid) - before;
+    assert!(woken < 100, "{woken}");
+}
+
+const CHANGES: &str = "event, product, usename, client_host, detail";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_licenses_say_who_from_what_to_what() {
+    let trail = Trail::of("seats", "9").await;
+    trail
+        .admin
+        .run(
+            "GRANT SELECT, UPDATE (seats, purchased) ON licenses TO anna;
+             GRANT ALL ON license_exemptions TO bert",
+        )
+        .await;
+    let anna = trail.login("anna").open_ok().await;
+    anna.run("UPDATE licenses SET seats = 10, purchased = 20")
+        .await;
+    anna.run("UPDATE licenses SET seats = 5").await;
+    anna.run("UPDATE licenses SET purchased = NULL").await;
+    anna.run("UPDATE licenses SET seats = NULL").await;
+    anna.run("UPDATE licenses SET seats = seats").await;
+    anna.run("SET ROLE anna; BEGIN; UPDATE licenses SET seats = 1; ROLLBACK")
+        .await;
+    anna.run("BEGIN; SAVEPOINT s; UPDATE licenses SET seats = 2; ROLLBACK TO s; COMMIT")
+        .await;
+    anna.run("BEGIN; SAVEPOINT s; UPDATE licenses SET seats = 3; RELEASE s; COMMIT")
+        .await;
+    anna.fails("DELETE FROM licenses").await;
+    let bert = trail.login("bert").open_ok().await;
+    bert.run("INSERT INTO license_exemptions VALUES ('role', 'anna', 'boss')")
+        .await;
+    bert.run("UPDATE license_exemptions SET note = NULL").await;
+    bert.run("TRUNCATE license_exemptions").await;
+    let mut rows = trail.rows(CHANGES).await;
+    rows.retain(|row| !row.starts_with("login"));
+    assert_eq!(
+        rows,
+        [
+            r#"raise|TOM|anna|127.0.1.1|{"seats": {"to": 10, "from": 9}, "purchased": {"to": 20}}"#,
+            r#"reduction|TOM|anna|127.0.1.1|{"seats": {"to": 5, "from": 10}}"#,
+            r#"license changed|TOM|anna|127.0.1.1|{"purchased": {"from": 20}}"#,
+            r#"raise|TOM|anna|127.0.1.1|{"seats": {"from": 5}}"#,
+            r#"reduction|TOM|anna|127.0.1.1|{"seats": {"to": 3}}"#,
+            r#"exemption added||bert|127.0.1.2|{"kind": {"to": "role"}, "note": {"to": "boss"}, "value": {"to": "anna"}}"#,
+            r#"exemption changed||bert|127.0.1.2|{"row": {"kind": "role", "note": "boss", "value": "anna"}, "note": {"from": "boss"}}"#,
+            "exemption truncated||bert|127.0.1.2|{}",
+        ]
+    );
+    trail
+        .admin
+        .run("TRUNCATE license_events; COPY licenses (product, seats, claimed_at) FROM PROGRAM 'echo CRM,3,checkout' (FORMAT csv)")
+        .await;
+    trail
+        .admin
+        .run("UPDATE licenses SET product = 'Crm' WHERE product = 'CRM'; DELETE FROM licenses")
+        .await;
+    let rows = "SELECT event, product, detail -> 'product', usename FROM license_events
+                 WHERE event LIKE 'license%' ORDER BY at, ctid";
+    assert_eq!(
+        trail.admin.texts(rows).await,
+        [
+            r#"license added|CRM|{"to": "CRM"}|postgres"#,
+            r#"license changed|Crm|{"to": "Crm", "from": "CRM"}|postgres"#,
+            r#"license removed|TOM|{"from": "TOM"}|postgres"#,
+            r#"license removed|Crm|{"from": "Crm"}|postgres"#,
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_made_though_its_trail_can_not_be_written() {
+    let trail = Trail::of("seats", "9").await;
+    for (block, message, free) in OBSTACLES {
+        trail.admin.run(block).await;
+        let mark = trail.cluster.log().len();
+        trail
+            .admin
+            .run("UPDATE licenses SET seats = seats + 1; UPDATE licenses SET seats = seats - 1")
+            .await;
+        trail
+            .admin
+            .run("BEGIN; UPDATE licenses SET seats = 7; COMMIT")
+            .await;
+        assert_eq!(trail.admin.text("SELECT seats FROM licenses").await, "7");
+        trail.cluster.wait_log_since(
+            mark,
+            "could not note in license_events a change of licenses by role \"postgres\": ",
+        );
+        trail.cluster.wait_log_since(mark, message);
+        trail.admin.run(free).await;
+        trail.admin.run("UPDATE licenses SET seats = 9").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_has_the_trail_and_restores_it() {
+    let trail = Trail::of("seats", "9").await;
+    trail.user("anna").await.close().await;
+    trail.becomes("event", &["login", "release"]).await;
+    let text = trail.cluster.program("pg_dump", &[]).ok();
+    trail.admin.run("CREATE DATABASE restored").await;
+    let psql = ["-Xq", "-v", "ON_ERROR_STOP=1", "-d", "restored"];
+    trail.cluster.program_with("psql", &psql, &[], &text).ok();
+    let rows = "SELECT at, event, usename, datname, detail FROM license_events
+                 WHERE usename = 'anna' ORDER BY at";
+    assert_eq!(
+        trail.cluster.sql_in("restored", rows),
+        trail.cluster.sql(rows)
+    );
+    // The restored trail goes on.
+    let bert = trail.login("bert").db("restored").open_ok().await;
+    eventually("the restored trail goes on", SOON, async || {
+        let last = "SELECT event, datname FROM license_events WHERE usename = 'bert'";
+        trail.cluster.sql_in("restored", last) == "login|restored"
+    })
+    .await;
+    bert.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_rows_go_in_batches_and_young_ones_stay() {
+    let trail = Trail::of("seats", "9").await;
+    trail
+        .admin
+        .run(
+            "INSERT INTO license_events
+             SELECT now() - n * interval '1 day', 'old' FROM generate_series(1, 2500) n",
+        )
+        .await;
+    let kept = "SELECT count(*), max(now() - at) < interval '401 days'
+                  FROM license_events WHERE event = 'old'";
+    // Three batches of a thousand, one after the other without a login.
+    let _anna = trail.user("anna").await;
+    trail.shows(kept, "399|t").await;
+    trail.cluster.set("pg_seats.event_retention", "10d");
+    let _bert = trail.user("bert").await;
+    trail.shows(kept, "9|t").await;
+    trail.cluster.set("pg_seats.event_retention", "-1");
+    trail
+        .admin
+        .run("INSERT INTO license_events VALUES ('-infinity', 'old'), ('1000-01-01', 'old')")
+        .await;
+    let _carl = trail.user("carl").await;
+    let carl = "SELECT count(*) FROM license_events WHERE usename = 'carl'";
+    trail.shows(carl, "1").await;
+    let ancient = "SELECT count(*) FROM license_events WHERE event = 'old'";
+    assert_eq!(trail.admin.text(ancient).await, "11");
+}
+
+#[test]
+fn the_retention_has_bounds_and_units() {
+    let cluster = Cluster::start();
+    assert_eq!(cluster.sql("SHOW pg_seats.event_retention"), "400d");
+    for (value, fine) in [
+        ("1min", true),
+        ("-1", true),
+        ("0", true),
+        ("-2", false),
+        ("a week", false),
+        ("2147483647", true),
+    ] {
+        let set = format!("ALTER SYSTEM SET pg_seats.event_retention = '{value}'");
+        let ran = cluster.psql_as("postgres", "postgres", &set);
+        assert_eq!(ran.status == Some(0), fine, "{value}");
+    }
+    let refused = cluster.psql_as("postgres", "postgres", "SET pg_seats.event_retention = 5");
+    assert!(refused.failed().contains("cannot be changed now"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_longest_retention_deletes_nothing_and_fails_nowhere() {
+    let cluster = Cluster::builder()
+        .conf("pg_seats.event_retention", "2147483647")
+        .licensed("seats", "9");
+    let trail = Trail::at(cluster).await;
+    trail
+        .admin
+        .run("INSERT INTO license_events VALUES ('1000-01-01', 'old')")
+        .await;
+    let _anna = trail.user("anna").await;
+    trail.becomes("event", &["old", "login"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_logs_what_happens_and_writes_after_its_promotion() {
+    let primary = Cluster::builder().licensed("seats, warn_at_percent", "1, 50");
+    let standby = primary.standby();
+    let anna = standby.login("anna").from("127.0.1.1").open_ok().await;
+    let denied = standby.login("bert").from("127.0.1.2").denied().await;
+    denied.assert("53300", "license_full");
+    for part in [
+        r#"license event of database "postgres": {"#,
+        r#""event":"login""#,
+        r#""usename":"anna""#,
+        r#""event":"denial""#,
+        r#""level":"full""#,
+    ] {
+        standby.wait_log(part, PATIENCE);
+    }
+    // The launcher of a standby looks once a second, and no more often.
+    let pid = launcher(&standby).await;
+    let before = (sleeps(pid), ticks(pid));
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(sleeps(pid) - before.0 < 60, "{}", sleeps(pid) - before.0);
+    assert!(ticks(pid) - before.1 < 100);
+    let rows = "SELECT event, usename FROM license_events WHERE usename IN ('anna', 'bert')";
+    assert_eq!(standby.sql(rows), "");
+    primary.stop(Stop::Fast);
+    standby.promote();
+    anna.close().await;
+    eventually("the trail is written", PATIENCE, async || {
+        standby.sql(rows) == "release|anna"
+    })
+    .await;
+    eventually("the denial counts", PATIENCE, async || {
+        standby.sql("SELECT denied FROM license_counts") == "1"
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_extension_can_go_and_come_while_events_wait() {
+    let trail = Trail::of("seats", "1").await;
+    for _ in 0..3 {
+        let anna = trail.user("anna").await;
+        trail.login("bert").denied().await;
+        trail.admin.run("DROP EXTENSION pg_seats").await;
+        anna.close().await;
+        trail
+            .admin
+            .run("CREATE EXTENSION pg_seats; INSERT INTO licenses (product, seats) VALUES ('TOM', 1)")
+            .await;
+        let carl = trail.user("carl").await;
+        let new = "SELECT count(*) FROM license_events WHERE usename = 'carl' AND event = 'login'";
+        trail.shows(new, "1").await;
+        assert_eq!(
+            trail.admin.text("SELECT denied FROM license_usage").await,
+            "0"
+        );
+        carl.close().await;
+        eventually("nobody is in", PATIENCE, async || {
+            trail.cluster.in_use() == 0
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pg_monitor_reads_the_trail_and_nobody_else_writes_it() {
+    let trail = Trail::of("seats", "9").await;
+    trail.admin.run("GRANT pg_monitor TO anna").await;
+    let (anna, bert) = (trail.user("anna").await, trail.user("bert").await);
+    anna.run("SELECT * FROM license_events").await;
+    bert.fails("SELECT * FROM license_events")
+        .await
+        .assert("42501", "");
+    for user in [&anna, &bert] {
+        for statement in [
+            "INSERT INTO license_events VALUES (now(), 'forged')",
+            "UPDATE license_events SET event = 'forged'",
+            "DELETE FROM license_events",
+            "TRUNCATE license_events",
+            "SELECT * FROM license_counts",
+            "UPDATE license_counts SET denied = 0",
+            "DROP TABLE license_events",
+        ] {
+            user.fails(statement).await.assert("42501", "");
+        }
+    }
+}
+
+/// Waits until this many were notified; channel and payload of each.
+async fn notified(session: &Session, number: usize) -> Vec<String> {
+    eventually("it is notified", PATIENCE, async || {
+        session.notifications().len() >= number
+    })
+    .await;
+    let heard = session.notifications();
+    assert_eq!(heard.len(), number, "{heard:?}");
+    assert!(heard.iter().all(|(channel, _)| channel == "pg_seats"));
+    heard.into_iter().map(|(_, payload)| payload).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_crossing_is_notified_and_logged_once_and_names_nobody() {
+    let trail = Trail::of("seats, overdraft, warn_at_percent", "2, 1, 50").await;
+    trail
+        .admin
+        .run("INSERT INTO license_exemptions VALUES ('role', 'lena')")
+        .await;
+    let listener = trail.user("lena").await;
+    listener.run("LISTEN pg_seats").await;
+    let mark = trail.cluster.log().len();
+    let _anna = trail.user("anna").await;
+    let _bert = trail.user("bert").await;
+    let carl = trail.user("carl").await;
+    let again = trail.user("carl").await;
+    let payloads = notified(&listener, 3).await;
+    for (payload, level, in_use) in [
+        (&payloads[0], "warning", 1),
+        (&payloads[1], "full", 2),
+        (&payloads[2], "overdraft", 3),
+    ] {
+        assert_eq!(
+            *payload,
+            format!(
+                r#"{{"event":"warning","in_use":{in_use},"level":"{level}","product":"TOM","seats":2}}"#
+            )
+        );
+        let line =
+            format!("license \"TOM\" is at level \"{level}\": {in_use} of 2 seats were in use");
+        trail.cluster.wait_log_since(mark, &line);
+        assert_eq!(trail.cluster.log_since(mark).matches(&line).count(), 1);
+    }
+    again.close().await;
+    carl.close().await;
+    eventually("carl is out", PATIENCE, async || {
+        trail.cluster.in_use() == 2
+    })
+    .await;
+    let _carl = trail.user("carl").await;
+    let payloads = notified(&listener, 4).await;
+    assert!(payloads[3].contains("overdraft"));
+    let events = "SELECT string_agg(detail ->> 'level', ',' ORDER BY at, ctid)
+                    FROM license_events WHERE event = 'warning'";
+    assert_eq!(
+        trail.admin.text(events).await,
+        "warning,full,overdraft,overdraft"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_license_is_warned_of_once_for_each_number_of_days() {
+    let trail = Trail::of("seats", "9").await;
+    let listener = trail.cluster.login("postgres").open_ok().await;
+    listener.run("LISTEN pg_seats").await;
+    let mark = trail.cluster.log().len();
+    for (number, days) in [(1, 30), (2, 14), (3, 7), (4, 1)] {
+        trail
+            .admin
+            .run(&format!(
+                "UPDATE licenses SET valid_until = now() + interval '{days} days' - interval '1 hour'"
+            ))
+            .await;
+        let payloads = notified(&listener, number).await;
+        let days = format!("\"days\":{days},");
+        assert!(payloads[number - 1].contains(&days), "{payloads:?}");
+        assert!(payloads[number - 1].contains("\"level\":\"ending\""));
+        // Others come, and it is written anew.
+        trail.user("anna").await.close().await;
+        let anna = format!(
+            "SELECT count(*) FROM license_events WHERE event = 'login' AND usename = 'anna'
+              HAVING count(*) = {number}"
+        );
+        trail.shows(&anna, &number.to_string()).await;
+    }
+    // A short retention brings none of them back, nor does a restart.
+    trail.cluster.set("pg_seats.event_retention", "0");
+    trail.user("anna").await.close().await;
+    trail
+        .shows(
+            "SELECT count(*) FROM license_events WHERE event <> 'warning'",
+            "0",
+        )
+        .await;
+    let ending = "SELECT count(*) FROM license_events WHERE detail ->> 'level' = 'ending'";
+    assert_eq!(trail.admin.text(ending).await, "4");
+    drop(listener);
+    trail.cluster.restart(Stop::Fast);
+    trail.user("anna").await;
+    trail.cluster.sql("SELECT pg_sleep(2)");
+    assert_eq!(trail.cluster.sql(ending), "4");
+    let line = trail.cluster.log_since(mark);
+    assert_eq!(line.matches("license \"TOM\" ends within").count(), 4);
+}
+
+/// What could break out of a line, a JSON text, a notification or a statement.
+const NASTY: [&str; 8] = [
+    r#"quote" here"#,
+    r"back\slash\",
+    "%s%n%d",
+    "it's; DROP TABLE license_events; --",
+    "$$ $1 :name {x}",
+    "\u{202e}gnitirw",
+    "line\u{2028}end",
+    r#"","event":"forged"#,
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_somebody_is_called_breaks_out_of_its_field() {
+    let trail = Trail::of("seats", "0").await;
+    let listener = trail.cluster.login("postgres").open_ok().await;
+    listener.run("LISTEN pg_seats").await;
+    for name in NASTY {
+        let role = format!("r {name}");
+        let quoted = role.replace('"', "\"\"");
+        trail
+            .admin
+            .run(&format!(
+                "TRUNCATE license_events; CREATE ROLE \"{quoted}\" LOGIN"
+            ))
+            .await;
+        trail
+            .admin
+            .run(&format!(
+                "DELETE FROM licenses;
+                 INSERT INTO licenses (product, seats, enforcement) VALUES ('p {0}', 1, 'warn');
+                 INSERT INTO licenses (product, seats, claimed_at) VALUES ('q {0}', 1, 'checkout')",
+                name.replace('\'', "''")
+            ))
+            .await;
+        let mark = trail.cluster.log().len();
+        let login = trail
+            .cluster
+            .login(&role)
+            .from("127.0.2.1")
+            .workstation(&format!("w {name}"));
+        let session = login.open_ok().await;
+        let user = format!("c {name}").replace('\'', "''");
+        let product = format!("q {name}").replace('\'', "''");
+        session
+            .run(&format!(
+                "SELECT license_checkout('{product}', client_user => '{user}')"
+            ))
+            .await;
+        let denied = session
+            .fails(&format!(
+                "SELECT license_checkout('{product}', client_user => 'other')"
+            ))
+            .await;
+        denied.assert("53400", "license_full");
+        let tried =
+            format!("SELECT * FROM license_try_checkout('{product}', client_user => '{user} 2')");
+        assert!(session.texts(&tried).await.is_empty());
+        let other = trail.login("anna").open_ok().await;
+        let rows = format!(
+            "SELECT count(*) FILTER (WHERE event = 'login' AND product = $p${p}$p$
+                                       AND usename = $p${r}$p$ AND workstation = $p${w}$p$),
+                    count(*) FILTER (WHERE event = 'checkout' AND product = $p${q}$p$
+                                       AND client_user = $p${c}$p$),
+                    count(*) FILTER (WHERE event = 'denial' AND product = $p${q}$p$
+                                       AND client_user = $p${c} 2$p$),
+                    count(*) FILTER (WHERE event = 'forged')
+               FROM license_events",
+            p = format_args!("p {name}"),
+            q = format_args!("q {name}"),
+            r = role,
+            w = format_args!("w {name}"),
+            c = format_args!("c {name}"),
+        );
+        trail.shows(&rows, "1|1|1|0").await;
+        let shown: String = format!("p {name}")
+            .chars()
+            .flat_map(|letter| match letter {
+                '"' | '\\' => vec!['\\', letter],
+                '\u{202e}' => r"\u202e".chars().collect(),
+                '\u{2028}' => r"\u2028".chars().collect(),
+                other => vec![other],
+            })
+            .collect();
+        for line in [
+            format!("license \"{shown}\" is at level \"full\": 1 of 1 seats were in use"),
+            format!("license \"{shown}\" would have denied user \"anna\" at 127.0.1.1"),
+            format!(
+                "maximum user license count reached for \"{}\"",
+                shown.replacen('p', "q", 1)
+            ),
+            format!(
+                "denied user \"{} 2\" by role \"",
+                shown.replacen('p', "c", 1)
+            ),
+        ] {
+            trail.cluster.wait_log_since(mark, &line);
+        }
+        other.close().await;
+        session.close().await;
+        eventually("nobody is in", PATIENCE, async || {
+            trail
+                .admin
+                .text("SELECT sum(in_use) FROM license_usage")
+                .await
+                == "0"
+        })
+        .await;
+    }
+    eventually("all crossings are notified", PATIENCE, async || {
+        listener.notifications().len() >= 2 * NASTY.len()
+    })
+    .await;
+    for (_, payload) in listener.notifications() {
+        let json = payload.replace('\'', "''");
+        let fields = format!("SELECT '{json}'::jsonb ->> 'event', '{json}'::jsonb ->> 'product'");
+        let fields = trail.admin.text(&fields).await;
+        let (event, product) = fields.split_once('|').unwrap();
+        assert_eq!(event, "warning");
+        assert!(NASTY.contains(&&product[2..]), "{payload}");
+        for secret in ["127.0.2.1", "\"r ", "\"w ", "anna"] {
+            assert!(!payload.contains(secret), "{payload}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_longest_names_are_whole_in_the_trail_and_in_notifications() {
+    let product = "\\\"".repeat(31);
+    let trail = Trail::of("seats, claimed_at", "9, 'checkout'").await;
+    let listener = trail.cluster.login("postgres").open_ok().await;
+    listener.run("LISTEN pg_seats").await;
+    trail
+        .admin
+        .run(&format!(
+            "INSERT INTO licenses (product, seats, claimed_at) VALUES ('{product}', 1, 'checkout');
+             TRUNCATE license_events"
+        ))
+        .await;
+    let user = "\"\\".repeat(255) + "x";
+    assert_eq!(user.len(), 511);
+    let anna = trail.user("anna").await;
+    anna.run(&format!(
+        "SELECT license_checkout('{product}', client_user => '{user}')"
+    ))
+    .await;
+    let whole = format!(
+        "SELECT string_agg(event, ',' ORDER BY at, ctid) FROM license_events
+          WHERE client_user = '{user}' AND product = '{product}'"
+    );
+    trail.shows(&whole, "checkout").await;
+    anna.run(&format!(
+        "SELECT license_checkin('{product}', client_user => '{user}')"
+    ))
+    .await;
+    trail.shows(&whole, "checkout,release").await;
+    anna.run(&format!("SELECT license_checkout('{product}')"))
+        .await;
+    let denied = format!("SELECT license_checkout('{product}', client_user => '{user}')");
+    anna.fails(&denied).await.assert("53400", "license_full");
+    trail.shows(&whole, "checkout,release,denial").await;
+    let payloads = notified(&listener, 2).await;
+    assert!(payloads[0].len() < 8_000);
+    let field = format!("SELECT '{}'::jsonb ->> 'product'", payloads[0]);
+    assert_eq!(trail.admin.text(&field).await, product);
+}
