@@ -36,7 +36,8 @@ impl Denied {
         use PgSqlErrorCode::{
             ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, ERRCODE_TOO_MANY_CONNECTIONS,
         };
-        let product = quoted(denial.product);
+        // As its owner wrote it: it has no control characters.
+        let product = format!("\"{}\"", denial.product);
         match denial.cause {
             Cause::Full { .. } | Cause::RoleFull { .. } => Report::new(
                 self.code(ERRCODE_TOO_MANY_CONNECTIONS),
