@@ -108,8 +108,6 @@ fn ask_one(candidate: &Candidate, deadline: Instant) -> Outcome {
         Some(Hope::Gone) | None => return Outcome::Stays,
     }
     let asking = Asking {
-        key,
-        number,
         at,
         sessions: &candidate.sessions,
     };
@@ -159,8 +157,6 @@ fn ask_one(candidate: &Candidate, deadline: Instant) -> Outcome {
 
 /// A seat is asked to give way, until this is dropped: also by a cancel.
 struct Asking<'a> {
-    key: SeatKey,
-    number: u64,
     at: usize,
     sessions: &'a [Ender],
 }
@@ -180,7 +176,7 @@ impl Drop for Asking<'_> {
     fn drop(&mut self) {
         // Who has not yet begun to end need not.
         self.hears(Answer::Withdrawn, farewell::withdraw);
-        memory::write(|ledger| ledger.ask_no_longer(&self.key, self.number, self.at));
+        memory::write(|ledger| ledger.ask_no_longer(self.at));
     }
 }
 

@@ -11,7 +11,7 @@ use super::hold::LeaseId;
 use super::identity::{Label, Name, Text, Who};
 use super::license::{License, Timestamp};
 use super::reservation::Roles;
-use super::session::{Kind, NOBODY, Promise, SeatKey};
+use super::session::{Kind, Promise, Seat, SeatKey};
 use super::table::{Table, Tables};
 
 /// An administrator's wish to end all that holds a seat.
@@ -227,21 +227,34 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(seat) = self.seats.get(key).filter(|s| s.number == number) else {
             return Hope::Gone;
         };
-        // Whoever asked before may be gone without a word.
-        let asker = seat.gives_way_to().and_then(|at| self.sessions.get(at));
-        let asked = asker.is_some_and(|asker| asker.promise.is_some_and(|promise| !promise.kept));
-        if asked || seat.is_ending(now) || !seat.is_held() {
+        let roles = seat.roles;
+        if self.asker_of(number).is_some() || seat.is_ending(now) || !seat.is_held() {
             return Hope::Gone;
         }
-        let roles = seat.roles;
         let promise = self.sessions.get(at).and_then(|session| session.promise);
         if !promise.is_some_and(|promise| self.has_room_once_left(&promise, at, 1, roles)) {
             return Hope::Gone;
         }
-        if let Some(seat) = self.seats.get_mut(key) {
-            seat.gives_way_to = at as u32;
+        self.ask_no_longer(at);
+        if let Some(session) = self.sessions.get_mut(at)
+            && let Some(promise) = &mut session.promise
+        {
+            promise.asks = Some(number);
+            self.head.asking += 1;
         }
         Hope::Open
+    }
+
+    /// The place of whoever asks the seat with this number to give way.
+    fn asker_of(&self, number: u64) -> Option<usize> {
+        if self.head.asking == 0 {
+            return None;
+        }
+        self.sessions.iter().position(|session| {
+            session
+                .promise
+                .is_some_and(|promise| promise.asks == Some(number))
+        })
     }
 
     /// Whether there is a seat for whoever is at this place, without any that it asks.
@@ -275,19 +288,20 @@ impl<T: Tables> Ledger<'_, T> {
             return hope;
         }
         let seat = self.seats.get(key).filter(|seat| seat.number == number);
-        if seat.is_some_and(|seat| seat.is_held() && seat.gives_way_to() == Some(at)) {
+        if seat.is_some_and(|seat| seat.is_held()) && self.asker_of(number) == Some(at) {
             Hope::Open
         } else {
             Hope::Gone
         }
     }
 
-    /// A seat need no longer give way to whoever is at this place.
-    pub fn ask_no_longer(&mut self, key: &SeatKey, number: u64, at: usize) {
-        if let Some(seat) = self.seats.get_mut(key).filter(|s| s.number == number)
-            && seat.gives_way_to() == Some(at)
+    /// No seat need give way any more to whoever is at this place.
+    pub fn ask_no_longer(&mut self, at: usize) {
+        if let Some(session) = self.sessions.get_mut(at)
+            && let Some(promise) = &mut session.promise
+            && promise.asks.take().is_some()
         {
-            seat.gives_way_to = NOBODY;
+            self.head.asking -= 1;
         }
     }
 
@@ -301,18 +315,20 @@ impl<T: Tables> Ledger<'_, T> {
                 tally: license.tally,
                 license: license.key,
                 roles,
+                asks: None,
                 kept: false,
             });
         }
     }
 
-    /// A seat was left that gives way to somebody: it is kept for them.
-    pub(super) fn keep_promise(&mut self, tally: u64, at: usize) {
-        if let Some(session) = self.sessions.get_mut(at)
+    /// A seat was left: if it gives way to somebody, it is kept for them.
+    pub(super) fn keep_promise(&mut self, left: &Seat) {
+        if let Some(at) = self.asker_of(left.number)
+            && let Some(session) = self.sessions.get_mut(at)
             && let Some(promise) = &mut session.promise
-            && promise.tally == tally
+            && promise.tally == left.key.tally
             && !promise.kept
-            && let Some(tally) = self.tallies.get_mut(&tally)
+            && let Some(tally) = self.tallies.get_mut(&promise.tally)
         {
             promise.kept = true;
             tally.promised += 1;
@@ -323,6 +339,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Whoever is at this place has a seat, or needs none any more. The tally in which one is free
     /// now that was kept.
     pub(super) fn take_promise(&mut self, at: usize) -> Option<u64> {
+        self.ask_no_longer(at);
         let promise = self.sessions.get_mut(at)?.promise.take()?;
         if !promise.kept {
             return None;

@@ -438,8 +438,8 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Notes that a seat was left by its last holder; if it gives way to somebody, it is kept for them.
     pub(super) fn note_left(&mut self, event: Event, left: &Seat, now: Timestamp) {
-        if let Some(at) = left.gives_way_to().filter(|_| left.lingers_until == 0) {
-            self.keep_promise(left.key.tally, at);
+        if left.lingers_until == 0 {
+            self.keep_promise(left);
         }
         let Some(tally) = self.tallies.get(&left.key.tally) else {
             return;

@@ -155,10 +155,17 @@ impl fmt::Debug for Label {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Host {
-    family: u32,
-    /// The interface of a link-local IPv6 address: the same address on two links is two hosts.
-    zone: u32,
+    /// The family, in the first byte. The others are the interface of a link-local IPv6 address: the
+    /// same address on two links is two hosts.
+    family_and_zone: u32,
     address: [u8; 16],
+}
+
+/// Linux counts interfaces from 1 on.
+const ZONE_BITS: u32 = 24;
+
+const fn in_zone(family: u32, zone: u32) -> u32 {
+    family << ZONE_BITS | zone & ((1 << ZONE_BITS) - 1)
 }
 
 const FAMILY_LOCAL: u32 = 1;
@@ -169,15 +176,13 @@ const FAMILY_IPV6: u32 = 6;
 impl Host {
     /// No host: the part of an identity that a rule of counting leaves out.
     pub const NONE: Host = Host {
-        family: 0,
-        zone: 0,
+        family_and_zone: 0,
         address: [0; 16],
     };
 
     /// The server's own computer, however it is reached.
     pub const LOCAL: Host = Host {
-        family: FAMILY_LOCAL,
-        zone: 0,
+        family_and_zone: in_zone(FAMILY_LOCAL, 0),
         address: [0; 16],
     };
 
@@ -205,14 +210,12 @@ impl Host {
                     *to = from;
                 }
                 Host {
-                    family: FAMILY_IPV4,
-                    zone: 0,
+                    family_and_zone: in_zone(FAMILY_IPV4, 0),
                     address: bytes,
                 }
             }
             IpAddr::V6(v6) => Host {
-                family: FAMILY_IPV6,
-                zone,
+                family_and_zone: in_zone(FAMILY_IPV6, zone),
                 address: v6.octets(),
             },
         }
@@ -226,15 +229,18 @@ impl Host {
             *to = from;
         }
         Host {
-            family: FAMILY_NAMED,
-            zone: 0,
+            family_and_zone: in_zone(FAMILY_NAMED, 0),
             address,
         }
     }
 
+    fn zone(&self) -> u32 {
+        self.family_and_zone & ((1 << ZONE_BITS) - 1)
+    }
+
     /// The address, unless it is `local`, a name's or none.
     pub fn address(&self) -> Option<IpAddr> {
-        match self.family {
+        match self.family_and_zone >> ZONE_BITS {
             FAMILY_IPV4 => {
                 let [a, b, c, d, ..] = self.address;
                 Some(IpAddr::V4(Ipv4Addr::new(a, b, c, d)))
@@ -249,8 +255,10 @@ impl Host {
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address() {
-            Some(address) if self.zone != 0 => write!(f, "{address}%{}", self.zone),
-            Some(address) => write!(f, "{address}"),
+            Some(address) => match self.zone() {
+                0 => write!(f, "{address}"),
+                zone => write!(f, "{address}%{zone}"),
+            },
             None if *self == Host::LOCAL => f.write_str("local"),
             None => Ok(()),
         }
@@ -286,7 +294,6 @@ pub struct Identity {
     pub session: u64,
     /// The role's OID, or 0.
     pub role: u32,
-    zero: u32,
     /// The host, or none.
     pub host: Host,
     /// The workstation and the application's user, or empty. They only split seats (counting
@@ -309,7 +316,6 @@ impl Identity {
         Identity {
             session,
             role,
-            zero: 0,
             host,
             names: Label::join(&who.workstation, &who.client_user),
         }

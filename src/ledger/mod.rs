@@ -85,6 +85,8 @@ pub struct Head {
     /// many and two more for each session: those already in always find theirs, and once more while
     /// two rules of counting are compared.
     pub max_seats: usize,
+    /// How many seats are asked to give way.
+    pub asking: u32,
     /// How often rules were put in force.
     pub published: u64,
     /// Every database of the server has been visited once.
@@ -108,6 +110,7 @@ impl Default for Head {
             numbers: 0,
             seat_ids: SeatIds(0),
             max_seats: 0,
+            asking: 0,
             published: 0,
             visited: false,
             next_due: Timestamp::MAX,

@@ -59,6 +59,8 @@ pub struct Promise {
     pub license: RowKey,
     /// The reserved roles of whoever wants it.
     pub roles: Roles,
+    /// The number of the seat that is asked.
+    pub asks: Option<u64>,
     /// One has, and is kept.
     pub kept: bool,
 }
@@ -204,8 +206,6 @@ pub struct Seat {
     pub(super) role: u32,
     /// The reserved roles that one is a member of.
     pub roles: Roles,
-    /// The place of somebody who would be denied, and to whom it gives way; [`NOBODY`]: nobody's.
-    pub(super) gives_way_to: u32,
     /// The rule that made its identity.
     pub rule: CountedBy,
     /// Its holders are being ended, and until then nobody joins them.
@@ -213,9 +213,6 @@ pub struct Seat {
     /// Until when it stays taken once nobody holds it any more; where it is ending, until when it is.
     pub lingers_until: Timestamp,
 }
-
-/// No backend's place.
-pub(super) const NOBODY: u32 = u32::MAX;
 
 /// What holds a seat, from the strongest to the weakest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -250,7 +247,6 @@ impl Seat {
             leases: 0,
             role: 0,
             roles: Roles::NONE,
-            gives_way_to: NOBODY,
             rule: CountedBy::UserHost,
             ending: false,
             lingers_until: 0,
@@ -268,11 +264,6 @@ impl Seat {
     /// Its holders are being ended at this moment, and nobody joins them.
     pub(super) fn is_ending(&self, now: Timestamp) -> bool {
         self.ending && self.lingers_until > now
-    }
-
-    /// The place of somebody to whom it gives way.
-    pub(super) fn gives_way_to(&self) -> Option<usize> {
-        (self.gives_way_to != NOBODY).then_some(self.gives_way_to as usize)
     }
 
     /// Somebody holds it; else it lingers.

@@ -69,13 +69,13 @@ static ATTACHED: AtomicPtr<Attached> = AtomicPtr::new(ptr::null_mut());
 const NAME: &std::ffi::CStr = c"pg_seats";
 
 /// How many events can wait to be written: those of a second of a busy server.
-const EVENTS: usize = 512;
+const EVENTS: usize = 400;
 
 /// How many can be barred at once.
 const BARS: usize = 64;
 
 /// How many different texts of theirs can be too long for a label.
-const TEXTS: usize = 64;
+const TEXTS: usize = 32;
 
 /// How many entries each table has room for.
 struct Sizes {
@@ -110,10 +110,10 @@ fn sizes() -> Sizes {
     // SAFETY: set before the hooks that call this.
     let places = usize::try_from(unsafe { pg_sys::MaxBackends }).unwrap_or(0);
     let max_seats = settings::max_seats();
-    let rows = (max_seats / 40).max(256);
+    let rows = (max_seats / 50).max(200);
     Sizes {
         places,
-        databases: rows,
+        databases: rows.max(256),
         rows,
         reservations: rows / 4,
         // New rules find their tallies before those of the former ones go.

@@ -100,10 +100,8 @@ fn hope(server: &mut Server, at: usize, seat: &Seat) -> Hope {
     server.ledger.with(|l| l.hope(&seat.key, seat.number, at))
 }
 
-fn asks_no_longer(server: &mut Server, at: usize, seat: &Seat) {
-    server
-        .ledger
-        .with(|l| l.ask_no_longer(&seat.key, seat.number, at));
+fn asks_no_longer(server: &mut Server, at: usize) {
+    server.ledger.with(|l| l.ask_no_longer(at));
 }
 
 fn gives_up(server: &mut Server, at: usize) {
@@ -286,7 +284,7 @@ fn one_seat_never_gives_way_to_two() {
     assert_eq!(asks(&mut server, 11, &seat), Hope::Gone);
     assert_eq!(hope(&mut server, 11, &seat), Hope::Gone);
     // Somebody else's ending does not take the wish back.
-    asks_no_longer(&mut server, 11, &seat);
+    asks_no_longer(&mut server, 11);
     assert_eq!(hope(&mut server, 10, &seat), Hope::Open);
     // Once the first needs it no longer, or is gone without a word, the second may ask.
     leaves(&mut server, 10, Leaving::Logout);
@@ -306,7 +304,7 @@ fn nobody_is_asked_while_a_seat_is_free() {
     // Somebody else leaves while the first makes up its mind.
     server.log_out(at[1]);
     assert_eq!(hope(&mut server, NEWCOMER, &seats[0]), Hope::Free);
-    asks_no_longer(&mut server, NEWCOMER, &seats[0]);
+    asks_no_longer(&mut server, NEWCOMER);
     assert_eq!(asks(&mut server, NEWCOMER, &seats[0]), Hope::Free);
     // Whoever is quicker has it; then others are asked again.
     let quick = server.enters(session(4, &pc(4)));
@@ -944,8 +942,8 @@ fn whatever_happens_no_seat_is_given_twice_or_lost() {
                     }
                 }
                 4 => {
-                    if let Some(seat) = asked[at].take() {
-                        asks_no_longer(&mut server, at, &seat);
+                    if asked[at].take().is_some() {
+                        asks_no_longer(&mut server, at);
                     }
                 }
                 5 => {
