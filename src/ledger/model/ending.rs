@@ -316,6 +316,22 @@ fn nobody_is_asked_while_a_seat_is_free() {
 }
 
 #[test]
+fn where_more_seats_are_in_use_than_there_are_none_gives_way_in_vain() {
+    let mut server = Server::with_license(reclaimed(module(3)));
+    let at: [usize; 4] = std::array::from_fn(|n| server.enters(session(2, &pc(n))));
+    let seats = [0, 1, 2].map(|n| server.checks_out(at[n], "payroll", "").seat);
+    let seats = seats.map(|seat| seat_named(&mut server, seat));
+    server.change(1, |rows| rows.licenses[0].seats = Some(2));
+    let claimed = server.claim(at[3], "payroll", want(""), false);
+    assert!(matches!(claimed, Claimed::MayReclaim(_)), "{claimed:?}");
+    for seat in &seats {
+        assert_eq!(asks(&mut server, at[3], seat), Hope::Gone);
+    }
+    server.check_in(at[0], "payroll", "");
+    assert_eq!(asks(&mut server, at[3], &seats[1]), Hope::Open);
+}
+
+#[test]
 fn only_where_somebody_would_be_denied_does_a_seat_give_way() {
     for (row, server_wide, asked) in [
         (Enforcement::On, Enforcement::On, true),
