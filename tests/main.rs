@@ -7,6 +7,7 @@
     reason = "a test that can't go on says so by panicking"
 )]
 
+mod administration;
 mod bad_input;
 mod changes;
 mod changes_in;
@@ -34,6 +35,7 @@ mod pooler;
 mod pools;
 mod races;
 mod readme;
+mod reclaim;
 mod recovery;
 mod release;
 mod reservations;
