@@ -61,18 +61,6 @@ impl Office {
                          FROM license_active_seats WHERE product = 'TOM'";
         self.admin.text(holders).await
     }
-
-    /// Waits until this user has been inactive for so long.
-    async fn is_idle(&self, user: &str, since: &str) {
-        let idle = format!(
-            "SELECT count(*) = 0 FROM pg_stat_activity
-              WHERE usename = '{user}' AND (state <> 'idle' OR state_change > clock_timestamp() - interval '{since}')"
-        );
-        eventually("the user is idle", PATIENCE, async || {
-            self.admin.val(&idle).await
-        })
-        .await;
-    }
 }
 
 fn is_full(denied: &Denied) {
