@@ -958,9 +958,8 @@ fn whatever_happens_no_seat_is_given_twice_or_lost() {
                     }
                 }
                 4 => {
-                    if asked[at].take().is_some() {
-                        asks_no_longer(&mut server, at);
-                    }
+                    asked[at] = None;
+                    asks_no_longer(&mut server, at);
                 }
                 5 => {
                     let ways = [Leaving::Logout, Leaving::Reclaim, Leaving::Termination];
