@@ -1,0 +1,139 @@
+//! What is counted lasts: high water and denials survive whatever ends the server.
+
+use crate::util::*;
+
+/// High water, denials, and since when they are counted, as they are shown.
+const SHOWN: &str = "SELECT high_water, denied, counted_since, high_water_at FROM license_usage
+                      WHERE product = 'TOM'";
+
+const KEPT: &str = "SELECT high_water, denied, counted_since, high_water_at FROM license_counts
+                     WHERE product = 'TOM'";
+
+/// Two have been in at once, and three were denied.
+async fn busy(cluster: &Cluster) {
+    let login = |user: &str, number: u32| cluster.login(user).from(&format!("127.0.1.{number}"));
+    let _two = (
+        login("anna", 1).open_ok().await,
+        login("bert", 2).open_ok().await,
+    );
+    for _ in 0..3 {
+        let denied = login("carl", 3).denied().await;
+        denied.assert("53300", "license_full");
+    }
+}
+
+/// Waits until what is shown is kept; that is what should be shown ever after.
+async fn kept(cluster: &Cluster, begins: &str) -> String {
+    let mut shown = String::new();
+    eventually("the counts are kept", PATIENCE, async || {
+        shown = cluster.sql(SHOWN);
+        shown == cluster.sql(KEPT)
+    })
+    .await;
+    assert!(shown.starts_with(begins), "{shown}");
+    shown
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_survive_restarts_and_crashes() {
+    let cluster = Cluster::with_seats(2);
+    busy(&cluster).await;
+    let shown = kept(&cluster, "2|3|").await;
+    for mode in [Stop::Smart, Stop::Fast, Stop::Immediate] {
+        cluster.restart(mode);
+        assert_eq!(cluster.sql(SHOWN), shown, "{mode:?}");
+        assert_eq!(kept(&cluster, "2|3|").await, shown);
+    }
+    let anna = cluster.login("anna").from("127.0.1.1").open_ok().await;
+    cluster.crash_backend(anna.pid().await);
+    assert_eq!(cluster.sql(SHOWN), shown);
+    // They go on from there.
+    busy(&cluster).await;
+    let again = kept(&cluster, "2|6|").await;
+    assert_eq!(again.replacen("|6|", "|3|", 1), shown);
+    cluster.sql("UPDATE licenses SET seats = 3");
+    let _three = race(3, |i| {
+        cluster.login("dora").from(&format!("127.0.2.{}", i + 1))
+    })
+    .await;
+    kept(&cluster, "3|6|").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_stay_with_their_product() {
+    let cluster = Cluster::with_seats(2);
+    busy(&cluster).await;
+    let shown = kept(&cluster, "2|3|").await;
+    cluster.sql("UPDATE licenses SET seats = 5, overdraft = 1");
+    assert_eq!(cluster.sql(SHOWN), shown);
+    cluster.sql("INSERT INTO licenses (product, seats, claimed_at) VALUES ('CRM', 1, 'checkout')");
+    let crm = "SELECT high_water, denied, counted_since > '1 minute ago'::interval + now()
+                 FROM license_usage WHERE product = 'CRM'";
+    assert_eq!(cluster.sql(crm), "0|0|t");
+    cluster.restart(Stop::Fast);
+    assert_eq!(cluster.sql(SHOWN), shown);
+    // Gone, and back.
+    cluster.sql("DELETE FROM licenses WHERE product = 'TOM'");
+    cluster.sql("INSERT INTO licenses (product, seats) VALUES ('TOM', 2)");
+    assert_eq!(cluster.sql(SHOWN), shown);
+    cluster.sql("DROP EXTENSION pg_seats; CREATE EXTENSION pg_seats");
+    cluster.sql("INSERT INTO licenses (product, seats) VALUES ('TOM', 2)");
+    assert!(cluster.sql(SHOWN).starts_with("0|0|"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promoted_standby_adds_its_own_to_the_primarys() {
+    let primary = Cluster::with_seats(2);
+    busy(&primary).await;
+    let shown = kept(&primary, "2|3|").await;
+    let standby = primary.standby();
+    standby.catch_up(&primary);
+    assert!(standby.sql(SHOWN).starts_with("0|0|"));
+    busy(&standby).await;
+    assert!(standby.sql(SHOWN).starts_with("2|3|"));
+    primary.stop(Stop::Fast);
+    standby.promote();
+    let promoted = kept(&standby, "2|6|").await;
+    let since = |text: &str| text.split('|').nth(2).unwrap().to_owned();
+    assert_eq!(since(&promoted), since(&shown));
+    standby.restart(Stop::Fast);
+    assert_eq!(standby.sql(SHOWN), promoted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pools_high_water_lasts_in_each_of_its_databases() {
+    let cluster = Cluster::builder().licensed("seats, pool", "2, 'firm'");
+    cluster.sql("CREATE DATABASE second");
+    cluster.license("second", "seats, pool", "2, 'firm'");
+    busy(&cluster).await;
+    kept(&cluster, "2|3|").await;
+    cluster.restart(Stop::Fast);
+    for (db, begins) in [("postgres", "2|3|"), ("second", "2|0|")] {
+        eventually("it is known again", PATIENCE, async || {
+            cluster.sql_in(db, SHOWN).starts_with(begins)
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_that_somebody_has_damaged_keep_nobody_out() {
+    let cluster = Cluster::with_seats(1);
+    cluster.sql(
+        "ALTER TABLE license_counts DROP CONSTRAINT license_counts_pkey;
+         INSERT INTO license_counts VALUES
+             (repeat('x', 1000), -5, 'infinity', -9, '-infinity'), ('TOM', -1, 'infinity', -1, 'infinity'),
+             ('TOM', 7, now(), 3, now())",
+    );
+    for mode in [Stop::Fast, Stop::Immediate] {
+        cluster.restart(mode);
+        let _anna = cluster.login("anna").from("127.0.1.1").open_ok().await;
+        let denied = cluster.login("bert").from("127.0.1.2").denied().await;
+        denied.assert("53300", "license_full");
+        cluster.sql("SELECT * FROM license_usage");
+    }
+    cluster.sql("ALTER TABLE license_counts ALTER COLUMN denied TYPE text USING 'many'");
+    cluster.restart(Stop::Fast);
+    let _anna = cluster.login("anna").from("127.0.1.1").open_ok().await;
+    cluster.sql("SELECT * FROM license_usage");
+}
