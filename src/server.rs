@@ -6,7 +6,7 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::{checkout, ending, licenses, login, memory, settings, worker};
+use crate::{checkout, ending, events, licenses, login, memory, settings, worker};
 
 pgrx::pg_module_magic!();
 
@@ -100,4 +100,5 @@ unsafe extern "C-unwind" fn on_memory_startup() {
         unsafe { pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| previous()) };
     }
     memory::create();
+    events::shutdown::watch();
 }

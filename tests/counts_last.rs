@@ -137,3 +137,34 @@ async fn counts_that_somebody_has_damaged_keep_nobody_out() {
     let _anna = cluster.login("anna").from("127.0.1.1").open_ok().await;
     cluster.sql("SELECT * FROM license_usage");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_counted_a_moment_before_a_stop_lasts() {
+    let cluster = Cluster::with_seats(2);
+    for (round, mode) in (1..).zip([Stop::Fast, Stop::Smart, Stop::Fast]) {
+        busy(&cluster).await;
+        cluster.restart(mode);
+        let begins = format!("2|{}|", round * 3);
+        assert!(cluster.sql(SHOWN).starts_with(&begins), "{mode:?}");
+    }
+    // Once: neither a crash nor a new extension brings it back.
+    let shown = kept(&cluster, "2|9|").await;
+    cluster.restart(Stop::Immediate);
+    assert_eq!(cluster.sql(SHOWN), shown);
+    cluster.sql("DROP EXTENSION pg_seats; CREATE EXTENSION pg_seats");
+    cluster.sql("INSERT INTO licenses (product, seats) VALUES ('TOM', 2)");
+    assert!(cluster.sql(SHOWN).starts_with("0|0|"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stop_has_left_can_be_damaged() {
+    let cluster = Cluster::with_seats(2);
+    busy(&cluster).await;
+    kept(&cluster, "2|3|").await;
+    for text in ["", "[", "[[1]]", "{}", "null", "\u{0}"] {
+        cluster.stop(Stop::Fast);
+        cluster.write("pg_stat/pg_seats.json", text);
+        cluster.start_again();
+        assert!(cluster.sql(SHOWN).starts_with("2|3|"), "{text}");
+    }
+}

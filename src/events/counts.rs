@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::shutdown;
 use crate::ledger::identity::Name;
 use crate::ledger::rules::Counts;
 use crate::ledger::table::Table;
@@ -38,7 +39,17 @@ pub fn read(schema: &str) -> Option<Vec<Counts>> {
             },
         )
     });
-    rows.ok()
+    let mut counts = rows.ok()?;
+    let database = backend::database();
+    let known = memory::read(|ledger| ledger.databases.get(&database).map(|known| known.counted));
+    if known.flatten() != Some(true) {
+        // What was not written any more when the server stopped.
+        for kept in shutdown::kept(database) {
+            counts.retain(|row| row.product != kept.product);
+            counts.push(kept);
+        }
+    }
+    Some(counts)
 }
 
 /// Writes what is counted of this database's licenses, where that has changed, in a part of the

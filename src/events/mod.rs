@@ -8,11 +8,13 @@
 //!
 //! * [`change`]: changes of the license tables, told by their own transaction
 //! * [`counts`]: what lasts of the counts
+//! * [`shutdown`]: what is counted in the last moment before the server stops
 //! * [`told`]: an event as the trail has it
 //! * [`warning`]: what somebody should know before anybody is denied
 
 pub mod change;
 pub mod counts;
+pub mod shutdown;
 mod told;
 mod warning;
 
