@@ -76,7 +76,7 @@ async fn counts_stay_with_their_product() {
     cluster.sql("DELETE FROM licenses WHERE product = 'TOM'");
     cluster.sql("INSERT INTO licenses (product, seats) VALUES ('TOM', 2)");
     assert_eq!(cluster.sql(SHOWN), shown);
-    cluster.sql("DROP EXTENSION pg_seats; CREATE EXTENSION pg_seats");
+    cluster.sql("DROP EXTENSION pg_seats; CREATE EXTENSION pg_seats; SELECT * FROM license_usage");
     cluster.sql("INSERT INTO licenses (product, seats) VALUES ('TOM', 2)");
     assert!(cluster.sql(SHOWN).starts_with("0|0|"));
 }
@@ -151,7 +151,7 @@ async fn what_was_counted_a_moment_before_a_stop_lasts() {
     let shown = kept(&cluster, "2|9|").await;
     cluster.restart(Stop::Immediate);
     assert_eq!(cluster.sql(SHOWN), shown);
-    cluster.sql("DROP EXTENSION pg_seats; CREATE EXTENSION pg_seats");
+    cluster.sql("DROP EXTENSION pg_seats; CREATE EXTENSION pg_seats; SELECT * FROM license_usage");
     cluster.sql("INSERT INTO licenses (product, seats) VALUES ('TOM', 2)");
     assert!(cluster.sql(SHOWN).starts_with("0|0|"));
 }

@@ -138,6 +138,8 @@ async fn what_is_licensed_no_longer_does_not_linger() {
     desk.admin
         .run("DROP EXTENSION pg_seats; CREATE EXTENSION pg_seats")
         .await;
+    // Somebody has seen it without a license.
+    desk.visits("bert").await;
     desk.admin.run(license).await;
     assert_eq!(desk.in_use().await, 0);
 }
