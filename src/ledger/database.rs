@@ -79,7 +79,6 @@ impl Database {
             && self.leases_of == rules.leases_of
             && (self.counted || rules.counts.is_none())
             && self.licenses as usize == rules.licenses.len()
-            && self.reservations as usize == rules.reservations.len()
     }
 
     fn is_read(&self, in_recovery: bool) -> bool {

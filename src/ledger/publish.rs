@@ -106,8 +106,8 @@ impl<T: Tables> Ledger<'_, T> {
         Some(())
     }
 
-    /// Puts the rules that were read in force, and judges the database's sessions by them; that of
-    /// whom reserved roles count is judged for the whole server.
+    /// Puts the rules that were read in force, and judges the database's sessions by them; for which
+    /// reserved roles somebody counts is judged for the whole server.
     pub fn publish(
         &mut self,
         database: u32,
@@ -143,7 +143,7 @@ impl<T: Tables> Ledger<'_, T> {
         {
             return Published::Unjudged;
         }
-        // Of whom they count is nobody's business where there are none.
+        // Where none is reserved, nobody counts for any.
         let (mut unasked, mut moved) = (false, self.head.reserved_roles != reserved_roles);
         if !reserved_roles.is_empty() {
             self.each_role(|role, roles| match judgement.roles_of(role) {

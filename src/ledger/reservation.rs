@@ -224,21 +224,19 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Shows the role of everybody who holds, held or awaits a seat, or is in, with the reserved
-    /// roles that it counts for: some more than once, at most [`Self::holders`] times in all.
+    /// Shows the role of everybody who is in, who holds or who took a seat, with the reserved roles
+    /// that it counts for: some more than once, at most [`Self::holders`] times in all.
     pub fn each_role(&self, mut see: impl FnMut(u32, Roles)) {
         for session in self.sessions.iter().filter(|s| s.number != 0) {
             see(session.who.role, session.roles);
         }
         self.holds.each(|hold| see(hold.who.role, hold.roles));
-        self.waits
-            .each(|wait| see(wait.hold.who.role, wait.hold.roles));
         self.seats.each(|seat| see(seat.role, seat.roles));
     }
 
     /// How many roles [`Self::each_role`] shows at most.
     pub fn holders(&self) -> usize {
-        self.sessions.len() + self.holds.len() + self.waits.len() + self.seats.len()
+        self.sessions.len() + self.holds.len() + self.seats.len()
     }
 
     /// Has everybody count for the reserved roles that it belongs to now, and counts anew.

@@ -367,6 +367,17 @@ fn a_login_judged_before_other_roles_were_reserved_is_judged_again() {
 }
 
 #[test]
+fn who_reads_the_rules_is_judged_by_them_at_once() {
+    let mut server = crm(1, &[kept("accounting", 1)]);
+    let (mut first, mut second) = (server.read(1), server.read(1));
+    for rules in [&mut first, &mut second] {
+        assert_eq!(server.publish(1, rules), IN_FORCE);
+        let edition = server.judge(&session(ANNA, &pc(1))).roles_edition;
+        assert_eq!((rules.roles_edition, edition), (1, 1));
+    }
+}
+
+#[test]
 fn a_role_that_came_unjudged_hinders_publishing_until_it_is_judged() {
     let mut server = crm(9, &[at_most("accounting", 1)]);
     let mut rules = server.read(1);
@@ -565,6 +576,25 @@ fn a_lease_counts_for_the_role_that_took_it() {
         server.claim(dora, "crm", want("more"), false),
         Claimed::Denied(Denial { cause, .. }) if cause == full(1, 2, 1)
     ));
+}
+
+#[test]
+fn a_lease_counts_again_once_its_product_is_licensed_again() {
+    let (mut server, [anna, ..]) = module(2, &[kept("accounting", 1)]);
+    server.change(1, |rows| rows.leases_of = 7);
+    server.leases(anna, "crm", lease(1, "ann", &pc(9)));
+    server.commit_lease(id(1));
+    server.log_out(anna);
+    let licenses = server.tables[&1].licenses.clone();
+    server.change(1, |rows| rows.licenses.clear());
+    server.load(1);
+    assert_eq!(used_by(&mut server, "accounting"), 0);
+    server.change(1, |rows| {
+        rows.licenses = licenses;
+        rows.reservations.push(kept("interns", 0));
+    });
+    server.load(1);
+    assert_eq!(used_by(&mut server, "accounting"), 1);
 }
 
 #[test]
