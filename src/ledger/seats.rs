@@ -436,13 +436,15 @@ fn give_back<T: Tables>(
     if seat.is_held() {
         return None;
     }
+    let tally = tallies.get_mut(&key.tally);
+    let longest = tally.as_ref().map_or(0, |tally| tally.linger);
+    seat.lingers_until = seat.lingers_until.min(linger.now.saturating_add(longest));
     // Whoever is stopped may also leave by itself.
     let lingers = !seat.ending && seat.lingers_until > linger.now && has_room;
     if !lingers {
         seat.lingers_until = 0;
     }
     let left = *seat;
-    let tally = tallies.get_mut(&key.tally);
     if lingers {
         head.next_due = head.next_due.min(left.lingers_until);
         tally.into_iter().for_each(|tally| tally.lingering += 1);

@@ -1,5 +1,12 @@
 //! Seats that linger: they stay taken for their identity after their last holder left.
 
+use std::collections::BTreeMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use proptest::test_runner::Config;
+
 use super::server::{
     MINUTE, ROOM, Server, TTL, exempt_role, id, lease, license, name, of_database, session,
     superuser, want,
@@ -9,7 +16,7 @@ use crate::ledger::license::{ClaimedAt, CountedBy, License, Timestamp};
 use crate::ledger::map::Room;
 use crate::ledger::session::Session;
 use crate::ledger::table::Table;
-use crate::ledger::{Answer, Cause, Claimed};
+use crate::ledger::{Answer, Cause, Claimed, NewLease, Want};
 
 const PC1: &str = "10.0.0.1";
 const PC2: &str = "10.0.0.2";
@@ -529,4 +536,255 @@ fn a_call_of_who_left_a_seat_joins_it() {
     ));
     server.checks_out(again, "tom", "");
     assert!(server.may_use(again, "tom"));
+}
+
+/// What may happen to seats that linger.
+#[derive(Clone, Debug)]
+enum Step {
+    Login(u32),
+    Logout(Index),
+    /// A lease for one of two users.
+    Lease(u32),
+    /// Of one of those whose transactions go on.
+    EndTransaction(Index, bool),
+    Release(Index),
+    Pass(Timestamp),
+    EndDue,
+    Linger(Timestamp),
+    Seats(i32),
+    Rule(bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (2..6u32).prop_map(Step::Login),
+        5 => any::<Index>().prop_map(Step::Logout),
+        3 => (0..2u32).prop_map(Step::Lease),
+        3 => (any::<Index>(), any::<bool>()).prop_map(|(i, c)| Step::EndTransaction(i, c)),
+        2 => any::<Index>().prop_map(Step::Release),
+        6 => (0..12i64).prop_map(Step::Pass),
+        2 => Just(Step::EndDue),
+        2 => select(vec![0, 3, 10]).prop_map(Step::Linger),
+        1 => (0..5i32).prop_map(Step::Seats),
+        1 => any::<bool>().prop_map(Step::Rule),
+    ]
+}
+
+/// The promise by brute force: who holds a seat how often, and until when it is kept after the last
+/// leave. Roles 2 to 5 are users, 10 and 11 those of leases.
+struct Kept {
+    server: Server,
+    application: usize,
+    sessions: Vec<(usize, u32)>,
+    pending: Vec<(u8, u32)>,
+    committed: Vec<(u8, u32)>,
+    last_lease: u8,
+    holders: BTreeMap<u32, u32>,
+    until: BTreeMap<u32, Timestamp>,
+    license: License,
+}
+
+impl Kept {
+    fn new() -> Kept {
+        let license = License {
+            seats: Some(2),
+            ..lingering(2)
+        };
+        let mut server = Server::new(Room {
+            events: 10_000,
+            ..ROOM
+        });
+        server.change(1, |rows| {
+            rows.licenses = vec![license];
+            rows.leases_of = 7;
+        });
+        let application = server.enters(superuser(1, PC2));
+        Kept {
+            server,
+            application,
+            sessions: vec![],
+            pending: vec![],
+            committed: vec![],
+            last_lease: 0,
+            holders: BTreeMap::new(),
+            until: BTreeMap::new(),
+            license,
+        }
+    }
+
+    fn in_use(&self) -> usize {
+        let lingers = |user: &&u32| !self.holders.contains_key(user);
+        self.holders.len() + self.until.keys().filter(lingers).count()
+    }
+
+    fn end_lingering(&mut self) {
+        let mut users: Vec<u32> = self.until.keys().copied().collect();
+        users.retain(|user| !self.holders.contains_key(user));
+        for user in users {
+            self.end_lingering_of(user);
+        }
+    }
+
+    /// By what the license says now.
+    fn end_lingering_of(&mut self, user: u32) {
+        let (now, longest) = (self.server.now, self.server.now + self.license.linger);
+        self.until.retain(|of, until| {
+            if *of == user {
+                *until = longest.min(*until);
+            }
+            *of != user || *until > now
+        });
+    }
+
+    fn end_due(&mut self) {
+        self.server.end_due_leases();
+        self.end_lingering();
+    }
+
+    fn may_have(&mut self, user: u32) -> bool {
+        let knows =
+            |kept: &Kept| kept.holders.contains_key(&user) || kept.until.contains_key(&user);
+        let free = |kept: &Kept| kept.in_use() < kept.license.seats.unwrap_or(0) as usize;
+        if !knows(self) && !free(self) {
+            // Nobody is denied for what is over.
+            self.end_lingering();
+        }
+        let may = knows(self) || free(self);
+        if may {
+            *self.holders.entry(user).or_default() += 1;
+        }
+        may
+    }
+
+    fn leaves(&mut self, user: u32, kept: bool) {
+        let holders = self.holders.get_mut(&user).unwrap();
+        *holders -= 1;
+        let free = *holders == 0;
+        if kept {
+            let until = self.server.now + self.license.linger;
+            self.until.insert(user, until);
+        }
+        if free {
+            self.holders.remove(&user);
+            self.end_lingering_of(user);
+        }
+    }
+
+    fn change(&mut self) {
+        let license = self.license;
+        self.server.change(1, |rows| rows.licenses = vec![license]);
+        self.server.load(1);
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Login(role) => {
+                let mut login = self.server.log_in(session(*role, PC1));
+                if login.1 == Answer::TimesUp {
+                    self.end_due();
+                    login = self.server.log_in(session(*role, PC1));
+                }
+                let admitted = matches!(login.1, Answer::Admitted(_));
+                assert_eq!(admitted, self.may_have(*role), "{step:?}");
+                if admitted {
+                    self.sessions.push((login.0, *role));
+                }
+            }
+            Step::Logout(index) if !self.sessions.is_empty() => {
+                let at = index.index(self.sessions.len());
+                let (place, role) = self.sessions.swap_remove(at);
+                self.server.log_out(place);
+                self.leaves(role, true);
+            }
+            Step::Lease(user) => {
+                self.last_lease += 1;
+                let wanted = lease(self.last_lease, ["ann", "bob"][*user as usize], PC2);
+                let wanted = Want {
+                    lease: wanted.lease.map(|lease| NewLease {
+                        ttl: 1_000_000 * MINUTE,
+                        ..lease
+                    }),
+                    ..wanted
+                };
+                let mut claim = || self.server.claim(self.application, "tom", wanted, false);
+                let mut claimed = claim();
+                if claimed == Claimed::TimesUp {
+                    self.end_due();
+                    claimed = self.server.claim(self.application, "tom", wanted, false);
+                }
+                let held = matches!(claimed, Claimed::Held(_));
+                assert_eq!(held, self.may_have(10 + user), "{step:?}");
+                if held {
+                    self.pending.push((self.last_lease, 10 + user));
+                }
+            }
+            Step::EndTransaction(index, commits) if !self.pending.is_empty() => {
+                let at = index.index(self.pending.len());
+                let (number, user) = self.pending.swap_remove(at);
+                if *commits {
+                    self.server.commit_lease(id(number));
+                    self.committed.push((number, user));
+                } else {
+                    self.server.drop_lease(id(number));
+                    self.leaves(user, false);
+                }
+            }
+            Step::Release(index) if !self.committed.is_empty() => {
+                let at = index.index(self.committed.len());
+                let (number, user) = self.committed.swap_remove(at);
+                self.server.drop_lease(id(number));
+                self.leaves(user, true);
+            }
+            Step::Pass(minutes) => self.server.now += minutes * MINUTE,
+            Step::EndDue => self.end_due(),
+            Step::Linger(minutes) => {
+                self.license.linger = minutes * MINUTE;
+                self.change();
+                self.end_lingering();
+            }
+            Step::Seats(seats) => {
+                self.license.seats = Some(*seats);
+                self.change();
+                self.end_lingering();
+            }
+            Step::Rule(by_user) => {
+                let rule = match by_user {
+                    true => CountedBy::User,
+                    false => CountedBy::UserHost,
+                };
+                if std::mem::replace(&mut self.license.counted_by, rule) != rule {
+                    self.until.clear();
+                }
+                self.change();
+                self.end_lingering();
+            }
+            _ => {}
+        }
+        assert_eq!(self.server.in_use("tom"), self.in_use() as i64, "{step:?}");
+        let lingering = self.in_use() - self.holders.len();
+        assert_eq!(left(&mut self.server), lingering as i64, "{step:?}");
+        // Whoever should look in time is told when.
+        let ends = self
+            .until
+            .iter()
+            .filter(|(user, _)| !self.holders.contains_key(user));
+        let first = ends.map(|(_, until)| *until).min();
+        assert!(first.is_none_or(|first| self.server.ledger.head.next_due <= first));
+    }
+}
+
+proptest! {
+    #![proptest_config(Config {
+        cases: 400,
+        failure_persistence: None,
+        ..Config::default()
+    })]
+
+    #[test]
+    fn seats_are_kept_as_long_as_promised_whatever_happens(steps in vec(step(), 1..80)) {
+        let mut kept = Kept::new();
+        for step in &steps {
+            kept.step(step);
+        }
+    }
 }
