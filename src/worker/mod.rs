@@ -108,6 +108,11 @@ impl Launcher {
                 self.note_all_databases();
             }
             let all_read = self.visit_unread();
+            if BackgroundWorker::sighup_received() {
+                // Waiting for a visitor has taken its wake-up.
+                self.reload();
+                continue;
+            }
             if in_recovery {
                 BackgroundWorker::transaction(events::log_all);
             }
