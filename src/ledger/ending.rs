@@ -321,10 +321,11 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// A seat was left: if it gives way to somebody, it is kept for them.
+    /// A seat was left: if it gives way to somebody, it is kept for them, unless they stand in line, where
+    /// the first gets it.
     pub(super) fn keep_promise(&mut self, left: &Seat) {
         if let Some(at) = self.asker_of(left.number)
-            && let Some(session) = self.sessions.get_mut(at)
+            && let Some(session) = self.sessions.get_mut(at).filter(|s| s.ticket == 0)
             && let Some(promise) = &mut session.promise
             && promise.tally == left.key.tally
             && !promise.kept

@@ -402,6 +402,28 @@ fn checkouts_leases_and_those_in_line_may_ask() {
 }
 
 #[test]
+fn of_those_in_line_the_first_gets_the_seat_whoever_asked() {
+    let mut server = Server::with_license(reclaimed(module(2)));
+    let at: [usize; 4] = std::array::from_fn(|n| server.enters(session(2, &pc(n))));
+    let seats = [0, 1].map(|n| server.checks_out(at[n], "payroll", "").seat);
+    let seats = seats.map(|seat| seat_named(&mut server, seat));
+    server.change(1, |rows| rows.licenses[0].reclaim_idle_after = None);
+    let tickets = [2, 3].map(|n| server.waits(at[n], "payroll", want("")));
+    server.change(1, |rows| rows.licenses[0].reclaim_idle_after = Some(0));
+    server.load(1);
+    for (n, seat) in seats.iter().enumerate() {
+        let reclaim = server.ledger.with(|l| l.may_reclaim_in_line(tickets[1]));
+        assert!(reclaim.is_some());
+        assert_eq!(asks(&mut server, at[3], seat), Hope::Open);
+        leaves(&mut server, at[n], Leaving::Reclaim);
+        let expected = [Hope::Gone, Hope::Fulfilled][n];
+        assert_eq!(hope(&mut server, at[3], seat), expected);
+        assert!(server.collect(tickets[n]).is_some());
+        assert_eq!(in_use_and_promised(&mut server, "payroll"), (2, 0));
+    }
+}
+
+#[test]
 fn a_seat_that_is_kept_belongs_to_its_product_alone() {
     let mut server = Server::with_license(reclaimed(license("crm", 1)));
     server.change(1, |rows| rows.licenses.push(module(1)));
