@@ -752,3 +752,38 @@ async fn applications_that_ask_for_more_than_there_is_share_what_there_is() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_those_in_line_the_first_gets_the_seat() {
+    let office = Office::with_checkouts(1, "2s").await;
+    let anna = office.user("anna").await;
+    anna.checkout().await;
+    anna.run("BEGIN").await;
+    let mut waiters = Vec::new();
+    for user in ["bert", "carl", "dora", "emil"] {
+        let session = office.user(user).await;
+        waiters.push(tokio::spawn(async move {
+            session.run("SELECT license_checkout(wait => '1min')").await;
+            session
+        }));
+        let standing = waiters.len() as i32;
+        eventually("one more waits", PATIENCE, async || {
+            let waiting = "SELECT waiting FROM license_usage";
+            office.admin.val::<i32>(waiting).await == standing
+        })
+        .await;
+    }
+    // From now on she is idle, and each of them asks when it next looks.
+    anna.run("COMMIT").await;
+    anna.ended().await.assert("57P05", "license_reclaimed");
+    for (user, waiter) in ["bert", "carl", "dora", "emil"].into_iter().zip(waiters) {
+        let session = waiter.await.unwrap();
+        let name: String = session.val("SELECT current_user::text").await;
+        assert_eq!(name, user);
+        session.close().await;
+    }
+    eventually("nobody is in", PATIENCE, async || {
+        office.in_use().await == 0
+    })
+    .await;
+}

@@ -1165,3 +1165,36 @@ async fn who_is_barred_never_gets_in_again() {
         assert!(hammer.await.unwrap().is_none());
     }
 }
+
+/// The promise is a tenth of a second; the median leaves out what else the machine does. Run with
+/// `--nocapture` it tells the times.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_takes_no_time_to_speak_of_with_a_thousand_seats_held() {
+    let cluster = Cluster::builder()
+        .conf("max_connections", 1200)
+        .licensed("seats", "2000");
+    let office = Office::of(cluster).await;
+    let user = |n: usize| {
+        let host = format!("127.0.{}.{}", 3 + n / 250, 1 + n % 250);
+        office.cluster.login("bert").from(&host)
+    };
+    let mut inside = Vec::new();
+    for first in (0..999).step_by(37) {
+        let more = race(37, |n| user(first + n)).await;
+        inside.extend(more.into_iter().map(Result::unwrap));
+    }
+    assert_eq!(office.in_use().await, 1000);
+    let mut times = Vec::new();
+    for _ in 0..15 {
+        let anna = office.anna().open_ok().await;
+        let seat = office.seat_of("anna").await;
+        let start = Instant::now();
+        assert_eq!(office.stop(&seat, ", 'x'").await, 1);
+        times.push(start.elapsed());
+        assert_eq!(office.annas_seats().await, 0);
+        anna.ended().await.assert("57P01", "license_stopped");
+    }
+    times.sort();
+    eprintln!("stopped within {times:?}");
+    assert!(times[7] < Duration::from_millis(100), "{times:?}");
+}
