@@ -526,7 +526,11 @@ async fn a_dump_has_no_leases() {
     let cluster = with_leases(Cluster::builder(), 2);
     take_leases(&cluster, "postgres", 2);
     let dump = cluster.program("pg_dump", &[]).ok();
-    assert!(!dump.contains("license_leases") && !dump.contains("10.0.0.1"));
+    assert!(!dump.contains("license_leases"));
+    // The audit trail tells of them, and keeps their secret.
+    for id in cluster.sql("SELECT lease_id FROM license_leases").lines() {
+        assert!(!dump.contains(id));
+    }
     cluster.sql("CREATE DATABASE restored");
     let psql = ["-Xq", "-v", "ON_ERROR_STOP=1", "-d", "restored"];
     cluster.program_with("psql", &psql, &[], &dump).ok();
