@@ -783,16 +783,19 @@ impl World {
             self.naive.people.insert(place, person.clone());
             let groups = self.naive.groups_of(person.user.role);
             self.naive.groups.insert(place, groups);
+        }
+        // Whoever takes a kept seat may make room for others in line, by the rows of their databases.
+        let after = tally.map_or(0, |tally| self.naive.in_use(tally));
+        if let Answer::Admitted(_) = answer {
             self.serve();
         }
         // Promises 1 and 2, once more in their own words.
-        if let (Some(row), Some(tally)) = (row, tally)
+        if let (Some(row), Some(_)) = (row, tally)
             && enforcement == Enforcement::On
             && !person.superuser()
             && let Some(seats) = row.seats
         {
             let limit = (seats + row.overdraft) as usize;
-            let after = self.naive.in_use(tally);
             match answer {
                 Answer::Admitted(_) => assert!(after <= before.max(limit), "over-admitted"),
                 Answer::Denied(Denial {
