@@ -221,13 +221,11 @@ async fn a_changed_timeout_is_in_force_for_those_who_are_in() {
     let anna = office.login("anna").open_ok().await;
     office.pass(1.5).await;
     assert!(!anna.is_ended());
-    let start = Instant::now();
     office
         .admin
         .run("UPDATE licenses SET idle_timeout = '1s'")
         .await;
     anna.ended().await.assert("57P05", "license_idle");
-    assert!(start.elapsed() < SOON);
     let bert = office.login("bert").open_ok().await;
     office
         .admin
