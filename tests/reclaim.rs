@@ -526,7 +526,11 @@ async fn what_is_kept_for_a_newcomer_that_is_ended_is_free() {
               WHERE wait_event IN ('Extension', 'LicenseSeat')
                 AND backend_type = 'client backend'"
         );
-        office.admin.run(&waits).await;
+        // Between two looks it does not wait for a moment.
+        eventually("the newcomer is ended", PATIENCE, async || {
+            office.admin.texts(&waits).await.len() == 1
+        })
+        .await;
         let denied = newcomer.await.unwrap().expect_err(end);
         assert!(
             ["57P01", "57014"].contains(&&*denied.sqlstate),
@@ -555,14 +559,17 @@ async fn the_crash_of_a_newcomer_leaves_nothing() {
     let login = office.login("bert");
     let newcomer = tokio::spawn(async move { login.open().await });
     is_asked(&office).await;
-    let waits: i32 = office
-        .admin
-        .val(
-            "SELECT pid FROM pg_stat_activity
+    // Between two looks it does not wait for a moment.
+    let mut waits = vec![];
+    eventually("the newcomer waits", PATIENCE, async || {
+        let statement = "SELECT pid::text FROM pg_stat_activity
               WHERE wait_event IN ('Extension', 'LicenseSeat')
-                AND backend_type = 'client backend'",
-        )
-        .await;
+                AND backend_type = 'client backend'";
+        waits = office.admin.texts(statement).await;
+        waits.len() == 1
+    })
+    .await;
+    let waits = waits[0].parse().unwrap();
     office.cluster.crash_backend(waits);
     assert!(newcomer.await.unwrap().is_err());
     assert_eq!(office.cluster.in_use(), 0);
