@@ -180,26 +180,15 @@ impl<T: Tables> Ledger<'_, T> {
                 }
             };
         }
-        let joins = self.holds_seat(&session.claimant());
-        self.register(at, session, judged.now);
+        let taken = self.register(at, session, judged.now);
         if let Some(exempt) = session.exempt {
-            self.note(event(Happened::ExemptLogin(exempt)), judged.now);
-        } else if !joins {
-            let seat = self.sessions.get(at).and_then(|session| session.seat);
-            let seat = seat.and_then(|key| self.seats.get(&key));
-            let event = Event {
-                seat: seat.map_or(0, |seat| seat.number),
-                ..event(Happened::Taken)
-            };
+            self.note(&event(Happened::ExemptLogin(exempt)), judged.now);
+        } else if let Some(seat) = taken {
+            let mut event = event(Happened::Taken);
+            event.seat = seat;
             self.note_taken(event, license.tally, remark, judged.now);
         }
         Answer::Admitted(remark)
-    }
-
-    /// True where a claimant joins a seat that is held, or lingers.
-    pub(super) fn holds_seat(&self, claimant: &Claimant) -> bool {
-        self.seat_key(claimant)
-            .is_some_and(|key| self.seats.get(&key).is_some())
     }
 
     /// True when a denial may be untrue: seats are taken by leases whose time is up, or have lingered
@@ -241,7 +230,7 @@ impl<T: Tables> Ledger<'_, T> {
         denial: Denial,
         superuser: bool,
         judged: &Judged,
-        event: Event,
+        mut event: Event,
     ) -> Result<Remark, Denial> {
         if superuser {
             return Ok(Remark::None);
@@ -256,18 +245,15 @@ impl<T: Tables> Ledger<'_, T> {
         {
             license.denied += 1;
         }
-        let event = Event {
-            in_use: self.in_use(license.tally),
-            ..event
-        };
+        event.in_use = self.in_use(license.tally);
         match enforcement {
             Enforcement::On => {
-                self.note(event, judged.now);
+                self.note(&event, judged.now);
                 Err(denial)
             }
             Enforcement::Warn => {
-                let happened = Happened::WouldBeDenied(denial.cause);
-                self.note(Event { happened, ..event }, judged.now);
+                event.happened = Happened::WouldBeDenied(denial.cause);
+                self.note(&event, judged.now);
                 Ok(Remark::WouldBeDenied(denial))
             }
             Enforcement::Off => Ok(Remark::None),
@@ -275,23 +261,24 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Registers a session whose database's rules are not known: a superuser's, or one of a
-    /// replication connection. It is judged when rules are published.
-    pub fn register(&mut self, at: usize, mut session: Session, now: Timestamp) {
+    /// replication connection. It is judged when rules are published. Returns the number of the seat
+    /// that its login took, if that was free.
+    pub fn register(&mut self, at: usize, mut session: Session, now: Timestamp) -> Option<u64> {
         // What was kept for it is taken before anybody else can have it.
         let promise = self.sessions.get_mut(at).and_then(|s| s.promise.take());
         self.release(at, Leaving::Logout, now);
         session.promise = promise;
         self.number(&mut session);
-        if let Some(place) = self.sessions.get_mut(at) {
-            *place = session;
-            self.reseat(at);
-            let kept = self.take_promise(at);
-            // Somebody in line may work under the identity that has a seat now.
-            self.serve(session.tally, now);
-            if let Some(tally) = kept.filter(|&tally| tally != session.tally) {
-                self.serve(tally, now);
-            }
+        *self.sessions.get_mut(at)? = session;
+        let former = self.head.numbers;
+        let taken = self.reseat(at).filter(|&seat| seat > former);
+        let kept = self.take_promise(at);
+        // Somebody in line may work under the identity that has a seat now.
+        self.serve(session.tally, now);
+        if let Some(tally) = kept.filter(|&tally| tally != session.tally) {
+            self.serve(tally, now);
         }
+        taken
     }
 
     /// Takes a session out, with all that it holds and awaits; its seats are free where it was the
@@ -307,7 +294,7 @@ impl<T: Tables> Ledger<'_, T> {
             if known.is_some_and(|known| known.loaded == 0 || known.licenses > 0) {
                 let happened = Happened::ExemptLogin(exempt);
                 let event = Event::of_login(happened, &session, Name::EMPTY);
-                self.note(event, session.since);
+                self.note(&event, session.since);
             }
         }
         self.step_out(session.ticket, now);
@@ -351,9 +338,10 @@ impl<T: Tables> Ledger<'_, T> {
         if let Some(dates) = license.out_of_dates(now) {
             return Err(denial(Cause::OutOfDates(dates)));
         }
-        let Some(key) = self.seat_key(claimant) else {
+        let Some(tally) = self.tallies.get(&claimant.tally) else {
             return Ok(Remark::None);
         };
+        let key = tally.key_of(claimant);
         if let Some(seat) = self.seats.get(&key) {
             return if seat.is_ending(now) {
                 Err(denial(Cause::Barred { until: None }))
@@ -361,8 +349,8 @@ impl<T: Tables> Ledger<'_, T> {
                 Ok(Remark::None)
             };
         }
-        let in_use = self.in_use(license.tally) + self.promised_to_others(license.tally, at);
-        let (kept, role_full) = self.reserved(license, claimant.roles, Roles::NONE);
+        let in_use = tally.in_use + self.promised_to_others(tally, at);
+        let (kept, role_full) = self.reserved(license, tally, claimant.roles, Roles::NONE);
         if let Some(limit) = license.limit().filter(|&limit| in_use + kept >= limit) {
             return Err(denial(Cause::Full {
                 in_use,
@@ -373,7 +361,7 @@ impl<T: Tables> Ledger<'_, T> {
         if let Some(cause) = role_full {
             return Err(denial(cause));
         }
-        if self.seats.len() >= self.head.max_seats || !self.can_settle(license.tally) {
+        if self.seats.len() >= self.head.max_seats || !self.can_settle(tally) {
             return Err(denial(Cause::TableFull));
         }
         Ok(match license.seats.map(i64::from) {

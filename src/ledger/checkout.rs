@@ -132,7 +132,7 @@ impl<T: Tables> Ledger<'_, T> {
                 }
             }
         };
-        let joins = !hold.counted || self.holds_seat(&hold.claimant());
+        let numbers = self.head.numbers;
         if let Some(key) = former {
             self.change_hold(&key, |hold| hold.times += 1);
             hold.key = key;
@@ -144,12 +144,10 @@ impl<T: Tables> Ledger<'_, T> {
         }
         let kept = self.take_promise(at);
         if let Some(seat) = self.holds.get(&hold.key).and_then(Hold::seat)
-            && !joins
+            && seat > numbers
         {
-            let event = Event {
-                seat,
-                ..event(Happened::Taken)
-            };
+            let mut event = event(Happened::Taken);
+            event.seat = seat;
             self.note_taken(event, license.tally, remark, judged.now);
         }
         // Somebody in line may work under the identity that has a seat now.

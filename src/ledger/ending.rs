@@ -13,6 +13,7 @@ use super::license::{License, Timestamp};
 use super::reservation::Roles;
 use super::session::{Kind, Promise, Seat, SeatKey};
 use super::table::{Table, Tables};
+use super::tally::Tally;
 
 /// An administrator's wish to end all that holds a seat.
 #[derive(Clone, Copy, Debug)]
@@ -144,7 +145,7 @@ impl<T: Tables> Ledger<'_, T> {
             reason: stop.reason,
             ..holder
         };
-        self.note(event, now);
+        self.note(&event, now);
         super::checkout::drop_long_name::<T>(&mut self.texts, &stop.reason);
         if seat.is_held() {
             return Stopping::Begun(seat.key);
@@ -271,15 +272,14 @@ impl<T: Tables> Ledger<'_, T> {
     /// roles were left: what is reserved may leave it to others.
     fn has_room_once_left(&self, promise: &Promise, at: usize, seats: i64, roles: Roles) -> bool {
         let license = self.licenses.get(&promise.license);
-        license.is_some_and(|license| {
-            let in_use = self.in_use(promise.tally) + self.promised_to_others(promise.tally, at);
-            let (kept, role_full) = self.reserved(license, promise.roles, roles);
-            license.tally == promise.tally
-                && role_full.is_none()
-                && license
-                    .limit()
-                    .is_none_or(|limit| in_use - seats + kept < limit)
-        })
+        let license = license.filter(|license| license.tally == promise.tally);
+        let (Some(license), Some(tally)) = (license, self.tallies.get(&promise.tally)) else {
+            return false;
+        };
+        let in_use = tally.in_use + self.promised_to_others(tally, at);
+        let (kept, role_full) = self.reserved(license, tally, promise.roles, roles);
+        let limit = license.limit();
+        role_full.is_none() && limit.is_none_or(|limit| in_use - seats + kept < limit)
     }
 
     /// What whoever is at this place may hope of the seat that was asked to give way.
@@ -358,12 +358,9 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// How many seats of a tally are kept for others than whoever is at this place.
-    pub(super) fn promised_to_others(&self, tally: u64, at: usize) -> i64 {
-        let Some(all) = self.tallies.get(&tally).map(|tally| tally.promised) else {
-            return 0;
-        };
+    pub(super) fn promised_to_others(&self, tally: &Tally, at: usize) -> i64 {
         let promise = self.sessions.get(at).and_then(|session| session.promise);
-        let own = promise.is_some_and(|promise| promise.kept && promise.tally == tally);
-        all - i64::from(own)
+        let own = promise.is_some_and(|promise| promise.kept && promise.tally == tally.number);
+        tally.promised - i64::from(own)
     }
 }

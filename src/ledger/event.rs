@@ -7,9 +7,10 @@ use super::admission::{Cause, Denial, Remark};
 use super::checkout::drop_long_name;
 use super::hold::{Hold, LongName};
 use super::identity::{Host, Label, Name, Text, Who};
-use super::license::{RowKey, Timestamp};
+use super::license::{License, RowKey, Timestamp};
 use super::session::{Exempt, Kind, Seat, Session};
 use super::table::{Table, Tables, entry};
+use super::tally::{Steady, Tally};
 
 /// How long events come together before they are written, in microseconds: a crash loses at most the
 /// last second.
@@ -205,17 +206,8 @@ impl Event {
 
 impl<T: Tables> Ledger<'_, T> {
     /// Notes an event for the audit trail of its database.
-    pub(super) fn note(&mut self, event: Event, now: Timestamp) {
-        let capacity = self.events.capacity();
-        let Some(known) = self.databases.get(&event.database).copied() else {
-            return;
-        };
-        if self.events.len() >= capacity && !known.unwritable {
-            self.make_room();
-        }
-        let waiting = self.events.len();
-        let has_room = waiting < capacity
-            && (!known.unwritable || (known.events as usize) < self.share_of_unwritable());
+    pub(super) fn note(&mut self, event: &Event, now: Timestamp) {
+        let (waiting, capacity) = (self.events.len(), self.events.capacity());
         let Some(known) = self.databases.get_mut(&event.database) else {
             return;
         };
@@ -226,20 +218,43 @@ impl<T: Tables> Ledger<'_, T> {
             known.write_at = known.write_at.min(now.saturating_add(pause));
             self.head.next_write = self.head.next_write.min(known.write_at);
         }
-        if !has_room {
-            known.events_lost += 1;
+        if waiting < capacity && !known.unwritable {
+            known.events += 1;
+        } else if !self.find_room(event.database) {
             return;
         }
-        known.events += 1;
         self.head.numbers += 1;
-        let number = self.head.numbers;
         self.events.put(Event {
-            number,
+            number: self.head.numbers,
             at: now,
-            ..event
+            ..*event
         });
         self.keep_text(&event.who.client_user, None);
         self.keep_text(&event.reason, None);
+    }
+
+    /// Finds room for one more event of a database, where there is not enough for everybody; false if
+    /// it is lost.
+    fn find_room(&mut self, database: u32) -> bool {
+        let share = self.share_of_unwritable();
+        if self
+            .databases
+            .get(&database)
+            .is_some_and(|known| !known.unwritable)
+        {
+            self.make_room(share);
+        }
+        let is_full = self.events.len() >= self.events.capacity();
+        let Some(known) = self.databases.get_mut(&database) else {
+            return false;
+        };
+        let has_room = !is_full && (!known.unwritable || (known.events as usize) < share);
+        if has_room {
+            known.events += 1;
+        } else {
+            known.events_lost += 1;
+        }
+        has_room
     }
 
     /// Somebody waits for what is to be written in a database.
@@ -258,9 +273,8 @@ impl<T: Tables> Ledger<'_, T> {
         self.events.capacity() / SHARE_OF_UNWRITABLE / databases.max(1)
     }
 
-    /// Takes from databases that can't be written what they have beyond their share.
-    fn make_room(&mut self) {
-        let share = self.share_of_unwritable();
+    /// Takes from databases that can't be written what they have beyond this share.
+    fn make_room(&mut self, share: usize) {
         for _ in 0..self.databases.len() {
             let mut greedy = None;
             self.databases.each(|known| {
@@ -426,38 +440,40 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that somebody has taken a seat that was free, and what the server log says of it.
-    pub(super) fn note_taken(&mut self, event: Event, tally: u64, remark: Remark, now: Timestamp) {
-        let in_use = self.in_use(tally);
-        let event = Event { in_use, ..event };
-        self.note(event, now);
+    pub(super) fn note_taken(
+        &mut self,
+        mut event: Event,
+        tally: u64,
+        remark: Remark,
+        now: Timestamp,
+    ) {
+        event.in_use = self.in_use(tally);
+        self.note(&event, now);
         if let Remark::Overdraft(Denial { cause, .. }) = remark {
-            let happened = Happened::Overdraft(cause);
-            self.note(Event { happened, ..event }, now);
+            event.happened = Happened::Overdraft(cause);
+            self.note(&event, now);
         }
     }
 
     /// Notes that a seat was left by its last holder; if it gives way to somebody, it is kept for them.
-    pub(super) fn note_left(&mut self, event: Event, left: &Seat, now: Timestamp) {
+    pub(super) fn note_left(&mut self, mut event: Event, left: &Seat, now: Timestamp) {
         if left.lingers_until == 0 {
             self.keep_promise(left);
         }
         let Some(tally) = self.tallies.get(&left.key.tally) else {
             return;
         };
-        let event = Event {
-            product: tally.product,
-            seat: left.number,
-            in_use: tally.in_use,
-            until: left.lingers_until,
-            ..event
-        };
-        self.note(event, now);
-        let happened = match event.happened {
+        event.product = tally.product;
+        event.seat = left.number;
+        event.in_use = tally.in_use;
+        event.until = left.lingers_until;
+        self.note(&event, now);
+        event.happened = match event.happened {
             Happened::Left(Leaving::IdleLogOff) => Happened::LoggedOff,
             Happened::Left(Leaving::Reclaim) => Happened::Reclaimed,
             _ => return,
         };
-        self.note(Event { happened, ..event }, now);
+        self.note(&event, now);
     }
 
     pub(super) fn in_use(&self, tally: u64) -> i64 {
@@ -471,36 +487,58 @@ impl<T: Tables> Ledger<'_, T> {
             return;
         };
         tally.note_high_water(now);
-        let (in_use, owner) = (tally.in_use, tally.database);
-        if owner == 0 {
-            self.note_levels(now);
-            return;
-        }
-        let mut licenses = self.licenses_of(owner);
-        let license = licenses.find(|license| license.tally == number);
-        let level = license.map(|license| (license.key, license.level_of(in_use)));
-        drop(licenses);
-        if let Some((key, level)) = level {
-            self.note_level(key, level, in_use, now);
+        if !tally.is_steady() {
+            let tally = *tally;
+            self.note_levels_of(&tally, now);
         }
     }
 
     /// The same for the levels of all licenses.
     pub(super) fn note_levels(&mut self, now: Timestamp) {
         loop {
-            let tallies = &self.tallies;
-            let mut changed = None;
-            self.licenses.each(|license| {
-                let in_use = tallies.get(&license.tally).map_or(0, |tally| tally.in_use);
-                let level = license.level_of(in_use);
-                if level != license.level {
-                    changed = Some((license.key, level, in_use));
+            let mut moved = None;
+            self.tallies.each(|tally| {
+                if !tally.is_steady() {
+                    moved = Some(*tally);
                 }
             });
-            let Some((key, level, in_use)) = changed else {
+            let Some(tally) = moved else { return };
+            self.note_levels_of(&tally, now);
+        }
+    }
+
+    fn note_levels_of(&mut self, tally: &Tally, now: Timestamp) {
+        let in_use = tally.in_use;
+        loop {
+            let (mut steady, mut changed) = (Steady::ALWAYS, None);
+            self.each_license_of(tally, |license| {
+                steady.narrow(license, in_use);
+                let level = license.level_of(in_use);
+                if level != license.level {
+                    changed = Some((license.key, level));
+                }
+            });
+            let Some((key, level)) = changed else {
+                if let Some(tally) = self.tallies.get_mut(&tally.number) {
+                    tally.steady = steady;
+                }
                 return;
             };
             self.note_level(key, level, in_use, now);
+        }
+    }
+
+    fn each_license_of(&self, tally: &Tally, mut see: impl FnMut(&License)) {
+        let number = tally.number;
+        let see = |license: &License| {
+            if license.tally == number {
+                see(license);
+            }
+        };
+        if tally.database == 0 {
+            self.licenses.each(see);
+        } else {
+            self.licenses_of(tally.database).for_each(see);
         }
     }
 
@@ -511,8 +549,9 @@ impl<T: Tables> Ledger<'_, T> {
         let former = std::mem::replace(&mut license.level, level);
         if let Some(seats) = license.seats.filter(|_| level > former) {
             let happened = Happened::Reached { level, seats };
-            let event = Event::of_product(happened, key.database, license.product);
-            self.note(Event { in_use, ..event }, now);
+            let mut event = Event::of_product(happened, key.database, license.product);
+            event.in_use = in_use;
+            self.note(&event, now);
         }
     }
 }

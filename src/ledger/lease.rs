@@ -207,7 +207,7 @@ impl<T: Tables> Ledger<'_, T> {
             Event::of_hold(happened, lease, Name::EMPTY, product)
         };
         if leaving == Leaving::Expiry {
-            self.note(of_lease(Happened::LeaseExpired), now);
+            self.note(&of_lease(Happened::LeaseExpired), now);
         }
         if let Some(left) = left {
             self.note_left(of_lease(Happened::Left(leaving)), &left, now);

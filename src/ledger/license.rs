@@ -160,6 +160,17 @@ impl License {
         }
     }
 
+    /// The numbers of seats in use from which on it may have another level than below.
+    pub(super) fn levels_begin(&self) -> impl Iterator<Item = i64> {
+        let seats = self.seats.map(i64::from);
+        let limit = self.limit();
+        let begin = seats.zip(limit).map(|(seats, limit)| {
+            let warning = (seats * i64::from(self.warn_at_percent) + 99) / 100;
+            [1, warning, seats, seats + 1, limit + 1]
+        });
+        begin.into_iter().flatten()
+    }
+
     /// The word for its state in `license_usage`: the first that holds.
     pub fn status(&self, in_use: i64, server: Enforcement, now: Timestamp) -> &'static str {
         let seats = self.seats.map(i64::from);

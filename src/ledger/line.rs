@@ -129,7 +129,7 @@ impl<T: Tables> Ledger<'_, T> {
             expires_at: now.saturating_add(wait.hold.ttl),
             ..wait.hold
         };
-        let joins = self.holds_seat(&hold.claimant());
+        let numbers = self.head.numbers;
         self.take(wait.at, hold);
         self.take_promise(wait.at);
         if let Some(wait) = self.waits.get_mut(&wait.ticket) {
@@ -143,9 +143,10 @@ impl<T: Tables> Ledger<'_, T> {
             let session = self.sessions.get(wait.at);
             let usename = session.map_or(Name::EMPTY, |session| session.usename);
             let seat = self.holds.get(&hold.key).and_then(Hold::seat);
-            if let Some(seat) = seat.filter(|_| !joins) {
-                let taken = Event::of_hold(Happened::Taken, &hold, usename, product);
-                self.note_taken(Event { seat, ..taken }, hold.tally, remark, now);
+            if let Some(seat) = seat.filter(|&seat| seat > numbers) {
+                let mut taken = Event::of_hold(Happened::Taken, &hold, usename, product);
+                taken.seat = seat;
+                self.note_taken(taken, hold.tally, remark, now);
             }
         }
         self.note_usage(hold.tally, now);

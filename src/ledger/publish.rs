@@ -11,7 +11,7 @@ use super::rules::{Exemption, Rules};
 use super::seats::{Linger, drop_user, unseat_hold};
 use super::session::{Kind, NO_TALLY, Session, Standing};
 use super::table::{Table, Tables};
-use super::tally::Tally;
+use super::tally::{Steady, Tally};
 
 /// The outcome of publishing rules.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -280,7 +280,7 @@ impl<T: Tables> Ledger<'_, T> {
                 let happened = Happened::ExemptLogin(exempt);
                 let event = Event::of_login(happened, session, tally.product);
                 let since = session.since;
-                self.note(event, since);
+                self.note(&event, since);
             }
         }
         let tally_of = |product: &Name| {
@@ -500,6 +500,7 @@ impl<T: Tables> Ledger<'_, T> {
                 used_by: RoleCounts::NONE,
                 high_water: 0,
                 high_water_at: 0,
+                steady: Steady::NEVER,
             });
             number
         })
@@ -520,7 +521,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Derives each tally's rule of counting from its licenses: where they disagree, the one that
-    /// gives most seats (counting rule 5).
+    /// gives most seats (counting rule 5). How much of them is in use is yet to be looked at.
     pub(super) fn recount_tallies(&mut self) {
         let Ledger {
             tallies, licenses, ..
@@ -531,6 +532,7 @@ impl<T: Tables> Ledger<'_, T> {
             tally.ruled = tally.counted_by;
             tally.rival = None;
             tally.disagreed = false;
+            tally.steady = Steady::NEVER;
         });
         licenses.each(|license| {
             let Some(tally) = tallies.get_mut(&license.tally) else {

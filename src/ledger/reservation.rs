@@ -11,6 +11,7 @@ use super::admission::Cause;
 use super::identity::Name;
 use super::license::{License, RowKey};
 use super::table::{Table, Tables, entry};
+use super::tally::Tally;
 
 /// How many different roles the reservations of all databases can name.
 pub const ROLES_MAX: usize = 32;
@@ -159,11 +160,12 @@ impl RoleCounts {
 }
 
 impl<T: Tables> Ledger<'_, T> {
-    /// How many seats of a license are kept from somebody of these roles, and why its roles may have
+    /// How many seats of a license, counted in this tally, are kept from somebody of these roles, and why its roles may have
     /// no more of them, if they may not; with one seat less for the roles for which one is `left`.
     pub(super) fn reserved(
         &self,
         license: &License,
+        tally: &Tally,
         roles: Roles,
         left: Roles,
     ) -> (i64, Option<Cause>) {
@@ -173,11 +175,8 @@ impl<T: Tables> Ledger<'_, T> {
             .databases
             .get(&database)
             .map_or(0, |known| known.reservations);
-        let Some(tally) = self.tallies.get(&license.tally).filter(|_| rows > 0) else {
-            return (kept, full);
-        };
         let rows = (0..rows).filter_map(|place| self.reservations.get(&RowKey { database, place }));
-        for row in rows.filter(|row| row.tally == license.tally) {
+        for row in rows.filter(|row| row.tally == tally.number) {
             let in_use = tally.used_by.of(row.number) - i64::from(left.contain(row.number));
             if !roles.contain(row.number) {
                 kept += (i64::from(row.reserved) - in_use).max(0);

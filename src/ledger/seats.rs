@@ -21,7 +21,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// The seat that a claimant should have.
     pub(super) fn seat_key(&self, claimant: &Claimant) -> Option<SeatKey> {
         let tally = self.tallies.get(&claimant.tally)?;
-        Some(key_under(tally.counted_by, claimant))
+        Some(tally.key_of(claimant))
     }
 
     /// Has that rule rule in every tally which gives most seats.
@@ -48,31 +48,26 @@ impl<T: Tables> Ledger<'_, T> {
         holds.each_mut(|hold| reseat_hold::<T>(head, seats, tallies, hold));
     }
 
-    /// Gives a session's login the seat that it should have.
-    pub(super) fn reseat(&mut self, at: usize) {
-        let Some(session) = self.sessions.get(at).copied() else {
-            return;
-        };
-        let claimant = session.claimant();
+    /// Gives a session's login the seat that it should have; its number, if it is another one than
+    /// before.
+    pub(super) fn reseat(&mut self, at: usize) -> Option<u64> {
+        let session = self.sessions.get(at)?;
+        let (claimant, since) = (session.claimant(), session.since);
         let key = self.seat_key(&claimant);
         if key == session.seat {
-            return;
+            return None;
         }
         self.unseat(at, Linger::NOT);
-        if let Some(key) = key {
-            take::<T>(
-                self.head,
-                &mut self.seats,
-                &mut self.tallies,
-                key,
-                &claimant,
-                Kind::Login,
-                session.since,
-            );
-        }
-        if let Some(session) = self.sessions.get_mut(at) {
-            session.seat = key;
-        }
+        self.sessions.get_mut(at)?.seat = key;
+        Some(take::<T>(
+            self.head,
+            &mut self.seats,
+            &mut self.tallies,
+            key?,
+            &claimant,
+            Kind::Login,
+            since,
+        ))
     }
 
     /// Takes its seat from a session's login; the seat, if nobody holds it any more.
@@ -212,11 +207,9 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Two rules are compared in the table of seats itself. Where it has no room for that, nobody
     /// knows how many seats are in use, and there are no more.
-    pub(super) fn can_settle(&self, number: u64) -> bool {
-        self.tallies.get(&number).is_none_or(|tally| {
-            let holders = tally.users as usize + self.sessions.len() + 1;
-            tally.rival.is_none() || self.seats.len() + holders <= self.seats.capacity()
-        })
+    pub(super) fn can_settle(&self, tally: &Tally) -> bool {
+        let holders = tally.users as usize + self.sessions.len() + 1;
+        tally.rival.is_none() || self.seats.len() + holders <= self.seats.capacity()
     }
 
     fn next_rivalry(&self, after: u64) -> Option<u64> {
@@ -263,6 +256,13 @@ impl<T: Tables> Ledger<'_, T> {
         let given = seats.len().saturating_sub(former) as i64;
         each(&mut |key| seats.remove(&key));
         given
+    }
+}
+
+impl Tally {
+    /// The seat that a claimant of one of its seats should have.
+    pub(super) fn key_of(&self, claimant: &Claimant) -> SeatKey {
+        key_under(self.counted_by, claimant)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The count of one product's seats, in one database or one pool.
 
 use super::identity::Name;
-use super::license::{CountedBy, Timestamp};
+use super::license::{CountedBy, License, Timestamp};
 use super::reservation::{RoleCounts, Roles};
 use super::table::entry;
 
@@ -45,6 +45,37 @@ pub struct Tally {
     pub high_water: i64,
     /// When they were.
     pub high_water_at: Timestamp,
+    /// While so many are taken, no license of it reaches another level of use.
+    pub(super) steady: Steady,
+}
+
+/// Numbers of seats in use among which no license reaches another level of use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Steady {
+    from: i64,
+    below: i64,
+}
+
+impl Steady {
+    /// No such numbers are known.
+    pub(super) const NEVER: Steady = Steady { from: 0, below: 0 };
+
+    /// All numbers are, as far as no license says otherwise.
+    pub(super) const ALWAYS: Steady = Steady {
+        from: i64::MIN,
+        below: i64::MAX,
+    };
+
+    /// Leaves of those around this number the ones among which this license, too, keeps its level.
+    pub(super) fn narrow(&mut self, license: &License, in_use: i64) {
+        for begin in license.levels_begin() {
+            if begin <= in_use {
+                self.from = self.from.max(begin);
+            } else {
+                self.below = self.below.min(begin);
+            }
+        }
+    }
 }
 
 entry!(Tally, number: u64);
@@ -54,6 +85,11 @@ impl Tally {
     pub(super) fn left(&mut self, roles: Roles) {
         self.in_use -= 1;
         self.used_by.subtract(roles);
+    }
+
+    /// No license of it can have reached another level of use.
+    pub(super) fn is_steady(&self) -> bool {
+        (self.steady.from..self.steady.below).contains(&self.in_use)
     }
 
     /// The product.

@@ -322,6 +322,27 @@ fn who_claims_no_license_is_not_told() {
 }
 
 #[test]
+fn no_level_begins_elsewhere_than_levels_begin() {
+    let all = [(0, 0), (1, 0), (3, 0), (3, 2), (10, 0), (10, 4)];
+    for (seats, overdraft) in all {
+        for warn_at_percent in [0, 1, 50, 67, 90, 100] {
+            let license = License {
+                overdraft,
+                warn_at_percent,
+                ..license("crm", seats)
+            };
+            for n in 1..20 {
+                assert!(
+                    license.level_of(n) == license.level_of(n - 1)
+                        || license.levels_begin().any(|begin| begin == n),
+                    "{n} of {seats} + {overdraft}, {warn_at_percent} percent"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn each_level_is_warned_of_once_when_it_is_crossed_upwards() {
     let mut server = server(License {
         overdraft: 1,
