@@ -1088,6 +1088,77 @@ async fn the_end_of_a_license_is_warned_of_once_for_each_number_of_days() {
     assert_eq!(line.matches("license \"TOM\" ends within").count(), 4);
 }
 
+/// Somebody whose commit waits for a standby that never comes, with the lock that every NOTIFY needs.
+async fn stuck_notifier(trail: &Trail) -> tokio::task::JoinHandle<()> {
+    trail.admin.run("CREATE TABLE notes (note text)").await;
+    trail.cluster.set("synchronous_standby_names", "nobody");
+    let notifier = trail.cluster.login("postgres").open_ok().await;
+    let pid = notifier.pid().await;
+    // The first ones may be faster than the setting.
+    let stuck = tokio::spawn(async move {
+        loop {
+            // Who has written nothing waits for nobody.
+            let notify = "INSERT INTO notes VALUES ('new'); NOTIFY notes; SELECT pg_sleep(0.01)";
+            notifier.run(notify).await;
+        }
+    });
+    let waits = format!("SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}");
+    trail.shows(&waits, "SyncRep").await;
+    stuck
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_locks_the_queue_of_notifications_keeps_nothing_from_being_written_or_logged_off() {
+    let trail = Trail::of("seats, idle_timeout", "1, '3 seconds'").await;
+    let stuck = stuck_notifier(&trail).await;
+    let mark = trail.cluster.log().len();
+    let anna = trail.user("anna").await;
+    let could_not = "could not notify who listens on pg_seats in database \"postgres\": \
+                     canceling statement due to lock timeout";
+    trail.cluster.wait_log_since(mark, could_not);
+    anna.ended().await.assert("57P05", "license_idle");
+    let rows = ["login|", "warning|full", "release|", "idle log-off|"];
+    trail.becomes("event, detail ->> 'level'", &rows).await;
+    assert_eq!(trail.cluster.log_since(mark).matches(could_not).count(), 1);
+    assert!(
+        !trail
+            .cluster
+            .log_since(mark)
+            .contains("could not write license_events")
+    );
+    stuck.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_of_notifications_keeps_nothing_from_being_written() {
+    let cluster = Cluster::builder();
+    if Programs::from_env().major() < 17 {
+        // There it has eight gigabytes.
+        return;
+    }
+    let cluster = cluster.conf("max_notify_queue_pages", "64");
+    let trail = Trail::at(cluster.licensed("seats", "1")).await;
+    let listener = trail.cluster.login("postgres").open_ok().await;
+    listener.run("LISTEN pg_seats; BEGIN").await;
+    let some =
+        "SELECT pg_notify('elsewhere', n || repeat('x', 7000)) FROM generate_series(1, 20) n";
+    while trail.admin.try_texts(some).await.is_ok() {}
+    let mark = trail.cluster.log().len();
+    trail.user("anna").await.close().await;
+    let rows = ["login|", "warning|full", "release|"];
+    trail.becomes("event, detail ->> 'level'", &rows).await;
+    trail.cluster.wait_log_since(
+        mark,
+        "could not notify who listens on pg_seats in database \"postgres\": too many notifications",
+    );
+    // There is room again: who comes is notified.
+    listener.run("COMMIT").await;
+    trail.user("anna").await.close().await;
+    assert_eq!(notified(&listener, 1).await.len(), 1);
+    let rows = [rows, rows].concat();
+    trail.becomes("event, detail ->> 'level'", &rows).await;
+}
+
 /// What could break out of a line, a JSON text, a notification or a statement.
 const NASTY: [&str; 8] = [
     r#"quote" here"#,

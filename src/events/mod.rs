@@ -29,9 +29,10 @@ use crate::ledger::identity::{Label, Text};
 use crate::ledger::session::SeatIds;
 use crate::ledger::table::Table;
 use crate::pg::error::{self, quoted};
-use crate::pg::table::{Argument, ReadError, Reader, write_as_part};
+use crate::pg::table::{Argument, ReadError, Reader, write_alone};
 use crate::pg::{backend, catalog};
 use crate::{memory, settings};
+use warning::Warning;
 
 /// So many old rows are deleted at a time.
 const OLD_ROWS: u64 = 1_000;
@@ -90,6 +91,16 @@ impl Untold {
     }
 }
 
+/// What is to be said of what was written, once it is committed.
+#[derive(Default)]
+struct Written {
+    /// Lines for the server log.
+    lines: Vec<String>,
+    warnings: Vec<Warning>,
+    /// There may be more old rows.
+    has_more: bool,
+}
+
 /// Writes what is to be told of this visitor's database, waiting for locks at most `patience`.
 /// Outside a transaction.
 pub fn write(database: u32, patience: Duration) {
@@ -99,19 +110,21 @@ pub fn write(database: u32, patience: Duration) {
         return;
     }
     let untold = Untold::of(database);
-    let written =
-        BackgroundWorker::transaction(|| write_as_part(patience, |writer| tell(writer, &untold)));
+    let written = write_alone(patience, |writer| tell(writer, &untold));
     let now = backend::now();
     match written {
         // Between the commit and this nothing looks for interrupts: no event is written twice.
-        Ok((lines, has_more)) => {
+        Ok(written) => {
             memory::write(|ledger| {
                 ledger.told(database, &untold.events, untold.lost, now);
-                if has_more {
+                if written.has_more {
                     ledger.write_soon(database, now);
                 }
             });
-            BackgroundWorker::transaction(|| lines.into_iter().for_each(error::log));
+            let lines = written.lines.iter();
+            let lines = lines.chain(written.warnings.iter().map(|warning| &warning.line));
+            BackgroundWorker::transaction(|| lines.for_each(error::log));
+            warning::notify(&written.warnings, patience);
         }
         Err(error) => {
             let is_news = memory::write(|ledger| ledger.could_not_write(database, now));
@@ -127,13 +140,12 @@ pub fn write(database: u32, patience: Duration) {
     }
 }
 
-/// Writes it all; what the server log is to say once that is committed, and whether there may be more
-/// old rows.
-fn tell(writer: &Reader, untold: &Untold) -> Result<(Vec<String>, bool), ReadError> {
-    let mut lines = Vec::new();
+/// Writes it all.
+fn tell(writer: &Reader, untold: &Untold) -> Result<Written, ReadError> {
+    let mut written = Written::default();
     let Some(extension) = catalog::extension() else {
         // Its trail went with it.
-        return Ok((lines, false));
+        return Ok(written);
     };
     let schema = writer.schema_of(extension)?;
     let mut rows: Vec<Value> = untold
@@ -143,20 +155,18 @@ fn tell(writer: &Reader, untold: &Untold) -> Result<(Vec<String>, bool), ReadErr
         .collect();
     if untold.lost > 0 {
         rows.push(told::lost(untold.lost));
-        lines.push(format!(
+        written.lines.push(format!(
             "{} events of license_events of database {} are lost: they could not be written in time",
             untold.lost,
             quoted(catalog::database_name(backend::database()))
         ));
     }
     insert(writer, &schema, rows)?;
-    for event in &untold.events {
-        lines.extend(warning::of_use(writer, event)?);
-    }
-    lines.extend(warning::of_end(writer, &schema)?);
-    let has_more = delete_old(writer, &schema)? == OLD_ROWS;
-    lines.extend(counts::write(&schema));
-    Ok((lines, has_more))
+    let of_use = untold.events.iter().filter_map(Warning::of_use);
+    written.warnings = of_use.chain(Warning::of_end(writer, &schema)?).collect();
+    written.has_more = delete_old(writer, &schema)? == OLD_ROWS;
+    written.lines.extend(counts::write(&schema));
+    Ok(written)
 }
 
 fn insert(writer: &Reader, schema: &str, rows: Vec<Value>) -> Result<(), ReadError> {

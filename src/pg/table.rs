@@ -5,6 +5,8 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
+use pgrx::bgworkers::BackgroundWorker;
+use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgTryBuilder, pg_sys};
 
 use super::encoding::{decode, encode, text_datum};
@@ -38,6 +40,39 @@ pub fn write_as_part<R>(
     in_subtransaction(patience, true, write)
 }
 
+/// The same in a worker, outside a transaction, as one of its own: neither a lock that its commit needs
+/// is waited for any longer, nor does an error of the commit leave this function.
+pub fn write_alone<R>(
+    patience: Duration,
+    write: impl FnOnce(&Reader) -> Result<R, ReadError>,
+) -> Result<R, ReadError> {
+    let transaction = AssertUnwindSafe(|| {
+        be_patient(patience);
+        write_as_part(patience, write)
+    });
+    PgTryBuilder::new(AssertUnwindSafe(|| {
+        BackgroundWorker::transaction(transaction)
+    }))
+    .catch_others(|error| {
+        // SAFETY: as every worker goes on after an error.
+        unsafe { pg_sys::AbortCurrentTransaction() };
+        Err(read_error(error))
+    })
+    .execute()
+}
+
+fn read_error(error: CaughtError) -> ReadError {
+    let (CaughtError::PostgresError(report)
+    | CaughtError::ErrorReport(report)
+    | CaughtError::RustPanic {
+        ereport: report, ..
+    }) = error;
+    ReadError {
+        code: report.sql_error_code(),
+        message: report.message().to_owned(),
+    }
+}
+
 fn in_subtransaction<R>(
     patience: Duration,
     keeps: bool,
@@ -69,18 +104,7 @@ fn in_subtransaction<R>(
             pg_sys::PopActiveSnapshot();
             result
         }))
-        .catch_others(|error| {
-            use pg_sys::panic::CaughtError::{ErrorReport, PostgresError, RustPanic};
-            let (PostgresError(report)
-            | ErrorReport(report)
-            | RustPanic {
-                ereport: report, ..
-            }) = error;
-            Err(ReadError {
-                code: report.sql_error_code(),
-                message: report.message().to_owned(),
-            })
-        })
+        .catch_others(|error| Err(read_error(error)))
         .execute();
         if keeps && result.is_ok() {
             pg_sys::SetUserIdAndSecContext(user, context);
@@ -115,7 +139,7 @@ unsafe fn set_locally(name: &CStr, value: &CStr) {
     }
 }
 
-/// Reads and writes tables; only [`read_committed`] and [`write_as_part`] make one.
+/// Reads and writes tables; only [`read_committed`], [`write_as_part`] and [`write_alone`] make one.
 pub struct Reader {
     deadline: Instant,
     writes: bool,
