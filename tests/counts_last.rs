@@ -157,6 +157,31 @@ async fn what_was_counted_a_moment_before_a_stop_lasts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_stop_has_left_outlasts_a_second_one_before_it_is_read() {
+    let cluster = Cluster::builder()
+        .conf("max_prepared_transactions", "5")
+        .licensed("seats", "2");
+    cluster
+        .sql("SELECT * FROM license_usage; BEGIN; LOCK license_counts; PREPARE TRANSACTION 'lock'");
+    busy(&cluster).await;
+    for _ in 0..2 {
+        cluster.restart(Stop::Fast);
+        assert!(cluster.sql(SHOWN).starts_with("0|0|"));
+    }
+    cluster.sql("COMMIT PREPARED 'lock'");
+    let _anna = cluster.login("anna").from("127.0.1.1").open_ok().await;
+    kept(&cluster, "2|3|").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_last_though_the_trail_can_not_be_written() {
+    let cluster = Cluster::with_seats(2);
+    cluster.sql("ALTER EXTENSION pg_seats DROP TABLE license_events; DROP TABLE license_events");
+    busy(&cluster).await;
+    kept(&cluster, "2|3|").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_stop_has_left_can_be_damaged() {
     let cluster = Cluster::with_seats(2);
     busy(&cluster).await;

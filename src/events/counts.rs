@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pgrx::bgworkers::BackgroundWorker;
 use serde_json::{Value, json};
 
 use super::shutdown;
@@ -10,8 +11,8 @@ use crate::ledger::rules::Counts;
 use crate::ledger::table::Table;
 use crate::licenses;
 use crate::memory;
-use crate::pg::error::quoted;
-use crate::pg::table::{Argument, ReadError, Reader, damaged, read_committed, write_as_part};
+use crate::pg::error::{self, quoted};
+use crate::pg::table::{Argument, ReadError, Reader, damaged, read_committed, write_alone};
 use crate::pg::{backend, catalog};
 
 /// How long they wait for a lock on the table: numbers keep nobody from logging in.
@@ -52,24 +53,30 @@ pub fn read(schema: &str) -> Option<Vec<Counts>> {
     Some(counts)
 }
 
-/// Writes what is counted of this database's licenses, where that has changed, in a part of the
-/// transaction of its own: the trail does not fail with it. What the log is to say.
-pub fn write(schema: &str) -> Option<String> {
-    let database = backend::database();
+/// Writes what is counted of this visitor's database's licenses, where that has changed, in a
+/// transaction of its own: neither fails with the trail, nor the trail with it. Outside a transaction.
+pub fn write(database: u32) {
     let counted = memory::read(|ledger| ledger.databases.get(&database).map(|known| known.counted));
-    let written = if counted.flatten() == Some(true) {
-        write_as_part(PATIENCE, |writer| put(writer, schema))
-    } else {
-        // What was counted before would be lost.
-        Err(damaged("it could not be read since the server's start"))
-    };
+    let written = write_alone(PATIENCE, |writer| {
+        let Some(extension) = catalog::extension() else {
+            // They went with it.
+            return Ok(());
+        };
+        if counted.flatten() != Some(true) {
+            // What was counted before would be lost.
+            return Err(damaged("it could not be read since the server's start"));
+        }
+        put(writer, &writer.schema_of(extension)?)
+    });
     let is_news = memory::write(|ledger| ledger.counts_written(database, written.is_ok()));
-    let error = written.err().filter(|_| is_news == Some(true))?;
-    Some(format!(
-        "could not write license_counts of database {}: {}",
-        quoted(catalog::database_name(database)),
-        error.message
-    ))
+    if let Some(error) = written.err().filter(|_| is_news == Some(true)) {
+        let name = BackgroundWorker::transaction(|| catalog::database_name(database));
+        error::log(format!(
+            "could not write license_counts of database {}: {}",
+            quoted(&name),
+            error.message
+        ));
+    }
 }
 
 fn put(writer: &Reader, schema: &str) -> Result<(), ReadError> {

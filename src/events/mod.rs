@@ -109,6 +109,11 @@ pub fn write(database: u32, patience: Duration) {
         memory::write(|ledger| ledger.told(database, &[], 0, backend::now()));
         return;
     }
+    write_trail(database, patience);
+    counts::write(database);
+}
+
+fn write_trail(database: u32, patience: Duration) {
     let untold = Untold::of(database);
     let written = write_alone(patience, |writer| tell(writer, &untold));
     let now = backend::now();
@@ -165,7 +170,6 @@ fn tell(writer: &Reader, untold: &Untold) -> Result<Written, ReadError> {
     let of_use = untold.events.iter().filter_map(Warning::of_use);
     written.warnings = of_use.chain(Warning::of_end(writer, &schema)?).collect();
     written.has_more = delete_old(writer, &schema)? == OLD_ROWS;
-    written.lines.extend(counts::write(&schema));
     Ok(written)
 }
 

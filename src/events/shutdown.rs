@@ -50,26 +50,39 @@ unsafe extern "C-unwind" fn keep(code: c_int, _argument: pg_sys::Datum) {
         return;
     }
     let counts = memory::read(|ledger| {
-        let mut counts = Vec::new();
+        let is_counted = |database| ledger.databases.get(&database).is_some_and(|d| d.counted);
+        let mut counts = KEPT.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Of who was not counted since the start that is still the last word.
+        counts.retain(|(database, _)| !is_counted(*database));
         ledger.licenses.each(|license| {
             let database = license.key.database;
-            let counted = ledger.databases.get(&database).is_some_and(|d| d.counted);
-            if let Some(tally) = ledger.tallies.get(&license.tally).filter(|_| counted) {
-                counts.push(json!([
-                    database,
-                    license.product.as_str(),
-                    tally.high_water,
-                    tally.high_water_at,
-                    license.denied,
-                    license.counted_since,
-                ]));
+            let tally = ledger.tallies.get(&license.tally);
+            if let Some(tally) = tally.filter(|_| is_counted(database)) {
+                let of_license = Counts {
+                    product: license.product,
+                    high_water: tally.high_water,
+                    high_water_at: tally.high_water_at,
+                    denied: license.denied,
+                    counted_since: license.counted_since,
+                };
+                counts.push((database, of_license));
             }
         });
         counts
     });
-    let counts = counts.unwrap_or_default();
-    if !counts.is_empty() {
-        let _ = fs::write(FILE, Value::Array(counts).to_string());
+    let rows = counts.iter().flatten().map(|(database, counts)| {
+        json!([
+            database,
+            counts.product.as_str(),
+            counts.high_water,
+            counts.high_water_at,
+            counts.denied,
+            counts.counted_since,
+        ])
+    });
+    let rows: Vec<Value> = rows.collect();
+    if !rows.is_empty() {
+        let _ = fs::write(FILE, Value::Array(rows).to_string());
     }
 }
 
