@@ -149,7 +149,9 @@ async fn what_was_counted_a_moment_before_a_stop_lasts() {
     }
     // Once: neither a crash nor a new extension brings it back.
     let shown = kept(&cluster, "2|9|").await;
-    cluster.restart(Stop::Immediate);
+    cluster.stop(Stop::Immediate);
+    assert!(!cluster.data_dir().join("pg_stat/pg_seats.json").exists());
+    cluster.start_again();
     assert_eq!(cluster.sql(SHOWN), shown);
     cluster.sql("DROP EXTENSION pg_seats; CREATE EXTENSION pg_seats; SELECT * FROM license_usage");
     cluster.sql("INSERT INTO licenses (product, seats) VALUES ('TOM', 2)");

@@ -1,5 +1,6 @@
 //! What is counted in the last moment before the server stops: visitors write it no more, so it goes
-//! from the ledger into a file, from which the next start has it. After a crash there is no such file.
+//! from the ledger into a file, from which the next start has it. After a crash or an immediate shutdown
+//! there is no such file.
 #![allow(unsafe_code, reason = "the postmaster's callbacks are C")]
 
 use std::ffi::c_int;
@@ -49,7 +50,7 @@ unsafe extern "C-unwind" fn keep(code: c_int, _argument: pg_sys::Datum) {
     if code != 0 {
         return;
     }
-    let counts = memory::read(|ledger| {
+    let counts = memory::read_last(|ledger| {
         let is_counted = |database| ledger.databases.get(&database).is_some_and(|d| d.counted);
         let mut counts = KEPT.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // Of who was not counted since the start that is still the last word.

@@ -221,11 +221,19 @@ impl Held {
         unsafe { unguarded::LWLockAcquire(lock, mode) };
         Held(lock)
     }
+
+    /// `None` where somebody holds it.
+    fn acquire_if_free(lock: *mut pg_sys::LWLock) -> Option<Held> {
+        // SAFETY: our own lock, in shared memory.
+        let taken =
+            unsafe { unguarded::LWLockConditionalAcquire(lock, pg_sys::LWLockMode::LW_SHARED) };
+        taken.then(|| Held(lock))
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // SAFETY: held since `acquire`; nothing under it raises an error that would release it.
+        // SAFETY: held since it was acquired; nothing under it raises an error that would release it.
         unsafe { unguarded::LWLockRelease(self.0) };
     }
 }
@@ -272,6 +280,22 @@ impl Attached {
 pub fn read<R>(look: impl FnOnce(&Ledger<'static, Shared>) -> R) -> Option<R> {
     let attached = attached()?;
     let _held = Held::acquire(attached.lock, pg_sys::LWLockMode::LW_SHARED);
+    // SAFETY: the lock is held, and a shared reference only reads.
+    Some(look(&unsafe { attached.ledger() }))
+}
+
+/// Looks at the ledger in the postmaster, when every other process has ended. `None` also after an
+/// immediate shutdown, which interrupts everybody: then the ledger may be half changed, and its lock
+/// taken for ever, and the postmaster can't wait for a lock.
+pub fn read_last<R>(look: impl FnOnce(&Ledger<'static, Shared>) -> R) -> Option<R> {
+    let attached = attached()?;
+    // SAFETY: in shared memory, which nobody changes any more.
+    let launcher = unsafe { (*attached.control).launcher };
+    // A launcher that ends in order takes its leave.
+    if !launcher.is_null() {
+        return None;
+    }
+    let _held = Held::acquire_if_free(attached.lock)?;
     // SAFETY: the lock is held, and a shared reference only reads.
     Some(look(&unsafe { attached.ledger() }))
 }

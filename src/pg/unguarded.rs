@@ -13,6 +13,7 @@ use pgrx::pg_sys::{
 unsafe extern "C-unwind" {
     // Raises an error only in a process that holds 200 locks.
     pub fn LWLockAcquire(lock: *mut LWLock, mode: LWLockMode::Type) -> bool;
+    pub fn LWLockConditionalAcquire(lock: *mut LWLock, mode: LWLockMode::Type) -> bool;
     pub fn LWLockRelease(lock: *mut LWLock);
 
     // Raise no error for a table in shared memory that is scanned to its end.
