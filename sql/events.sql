@@ -35,6 +35,7 @@ COMMENT ON INDEX @extschema@.license_events_ending IS 'Finds the warnings that w
 
 CREATE TABLE @extschema@.license_counts (
     product       text NOT NULL,
+    datid         oid NOT NULL,
     high_water    bigint NOT NULL,
     high_water_at timestamptz NOT NULL,
     denied        bigint NOT NULL,
@@ -45,6 +46,8 @@ CREATE TABLE @extschema@.license_counts (
 COMMENT ON TABLE @extschema@.license_counts IS
     'What license_usage counts, to be found again after a restart. Written by a worker alone.';
 COMMENT ON COLUMN @extschema@.license_counts.product IS 'The product';
+COMMENT ON COLUMN @extschema@.license_counts.datid IS
+    'OID of the database in which it was counted: a copy of the database counts anew';
 COMMENT ON COLUMN @extschema@.license_counts.high_water IS 'The most seats that were in use at once';
 COMMENT ON COLUMN @extschema@.license_counts.high_water_at IS 'When they were';
 COMMENT ON COLUMN @extschema@.license_counts.denied IS 'How many were denied, or would have been under warn';

@@ -117,13 +117,60 @@ async fn a_pools_high_water_lasts_in_each_of_its_databases() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_database_counts_anew() {
+    let cluster = Cluster::builder().licensed("seats", "9");
+    cluster.sql("CREATE DATABASE company");
+    cluster.license("company", "seats", "2");
+    let denied = async |db: &str| {
+        let login = |number: u32| {
+            let host = format!("127.0.1.{number}");
+            cluster.login("anna").db(db).from(&host)
+        };
+        let _two = (login(1).open_ok().await, login(2).open_ok().await);
+        login(3).denied().await.assert("53300", "license_full");
+    };
+    let counts = |db: &str| cluster.sql_in(db, "SELECT high_water, denied FROM license_usage");
+    let kept = async |db: &str, number: usize, counts: &str| {
+        let kept = "SELECT high_water, denied FROM license_counts";
+        eventually("the counts are kept", PATIENCE, async || {
+            cluster.sql_in(db, kept) == counts
+        })
+        .await;
+        let rows = cluster.sql_in(db, "SELECT count(*) FROM license_counts");
+        assert_eq!(rows, number.to_string());
+    };
+    denied("company").await;
+    denied("company").await;
+    kept("company", 1, "2|2").await;
+    cluster.sql("CREATE DATABASE copy TEMPLATE company");
+    assert_eq!(counts("copy"), "0|0");
+    denied("copy").await;
+    kept("copy", 1, "2|1").await;
+    let since = "SELECT counted_since FROM license_usage";
+    assert!(cluster.sql_in("copy", since) > cluster.sql_in("company", since));
+    for mode in [Stop::Fast, Stop::Immediate] {
+        cluster.restart(mode);
+        assert_eq!((&*counts("company"), &*counts("copy")), ("2|2", "2|1"));
+    }
+    // Of a dump it is the same.
+    let text = cluster.program("pg_dump", &["-d", "company"]).ok();
+    cluster.sql("CREATE DATABASE restored");
+    let psql = ["-Xq", "-v", "ON_ERROR_STOP=1", "-d", "restored"];
+    cluster.program_with("psql", &psql, &[], &text).ok();
+    assert_eq!(counts("restored"), "0|0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn counts_that_somebody_has_damaged_keep_nobody_out() {
     let cluster = Cluster::with_seats(1);
     cluster.sql(
         "ALTER TABLE license_counts DROP CONSTRAINT license_counts_pkey;
-         INSERT INTO license_counts VALUES
-             (repeat('x', 1000), -5, 'infinity', -9, '-infinity'), ('TOM', -1, 'infinity', -1, 'infinity'),
-             ('TOM', 7, now(), 3, now())",
+         INSERT INTO license_counts SELECT product, oid, most, at, denied, at
+           FROM pg_database,
+                (VALUES (repeat('x', 1000), -5, -9, '-infinity'::timestamptz),
+                        ('TOM', -1, -1, 'infinity'), ('TOM', 7, 3, now()))
+                AS damaged (product, most, denied, at)
+          WHERE datname = 'postgres'",
     );
     for mode in [Stop::Fast, Stop::Immediate] {
         cluster.restart(mode);

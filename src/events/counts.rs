@@ -18,15 +18,16 @@ use crate::pg::{backend, catalog};
 /// How long they wait for a lock on the table: numbers keep nobody from logging in.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// What was counted of this database's licenses before the server's start; `None` where that can't be
-/// read now.
+/// What was counted of this database's licenses before the server's start, and not of its template's;
+/// `None` where that can't be read now.
 pub fn read(schema: &str) -> Option<Vec<Counts>> {
     let rows = read_committed(PATIENCE, |reader| {
         reader.query(
             &format!(
                 "SELECT product, high_water::bigint, high_water_at::timestamptz, denied::bigint,
                         counted_since::timestamptz
-                   FROM ONLY {schema}.license_counts"
+                   FROM ONLY {schema}.license_counts WHERE datid = {}::oid",
+                backend::database()
             ),
             |row| {
                 Ok(Counts {
@@ -100,18 +101,21 @@ fn put(writer: &Reader, schema: &str) -> Result<(), ReadError> {
     }
     let statement = format!(
         "INSERT INTO {schema}.license_counts AS former
-                (product, high_water, high_water_at, denied, counted_since)
-         SELECT product, high_water, epoch + high_water_at * interval '1 microsecond', denied,
+                (product, datid, high_water, high_water_at, denied, counted_since)
+         SELECT product, {}::oid, high_water, epoch + high_water_at * interval '1 microsecond', denied,
                 epoch + counted_since * interval '1 microsecond'
            FROM jsonb_to_recordset($1::jsonb)
                 AS (product text, high_water bigint, high_water_at bigint, denied bigint,
                     counted_since bigint),
                 CAST('2000-01-01 00:00:00+00' AS timestamptz) AS epoch
              ON CONFLICT (product) DO UPDATE
-                SET high_water = excluded.high_water, high_water_at = excluded.high_water_at,
-                    denied = excluded.denied, counted_since = excluded.counted_since
-              WHERE (former.high_water, former.denied, former.counted_since)
-                    IS DISTINCT FROM (excluded.high_water, excluded.denied, excluded.counted_since)"
+                SET datid = excluded.datid, high_water = excluded.high_water,
+                    high_water_at = excluded.high_water_at, denied = excluded.denied,
+                    counted_since = excluded.counted_since
+              WHERE (former.datid, former.high_water, former.denied, former.counted_since)
+                    IS DISTINCT FROM (excluded.datid, excluded.high_water, excluded.denied,
+                                      excluded.counted_since)",
+        backend::database()
     );
     let counts = Value::Array(counts).to_string();
     writer.execute(&statement, &[Argument::Text(Some(&counts))])?;
