@@ -99,22 +99,31 @@ fn put(writer: &Reader, schema: &str) -> Result<(), ReadError> {
     if counts.is_empty() {
         return Ok(());
     }
+    // Only what has changed comes to the conflict: that writes also where it updates nothing.
     let statement = format!(
-        "INSERT INTO {schema}.license_counts AS former
+        "WITH present AS (
+            SELECT product, {}::oid AS datid, high_water, epoch + high_water_at * microsecond AS high_water_at,
+                   denied, epoch + counted_since * microsecond AS counted_since
+              FROM jsonb_to_recordset($1::jsonb)
+                   AS (product text, high_water bigint, high_water_at bigint, denied bigint,
+                       counted_since bigint),
+                   CAST('2000-01-01 00:00:00+00' AS timestamptz) AS epoch,
+                   CAST('1 microsecond' AS interval) AS microsecond
+         )
+         INSERT INTO {schema}.license_counts
                 (product, datid, high_water, high_water_at, denied, counted_since)
-         SELECT product, {}::oid, high_water, epoch + high_water_at * interval '1 microsecond', denied,
-                epoch + counted_since * interval '1 microsecond'
-           FROM jsonb_to_recordset($1::jsonb)
-                AS (product text, high_water bigint, high_water_at bigint, denied bigint,
-                    counted_since bigint),
-                CAST('2000-01-01 00:00:00+00' AS timestamptz) AS epoch
+         SELECT product, datid, high_water, high_water_at, denied, counted_since
+           FROM present
+          WHERE NOT EXISTS (
+                SELECT FROM ONLY {schema}.license_counts former
+                 WHERE (former.product, former.datid, former.high_water, former.denied,
+                        former.counted_since)
+                       = (present.product, present.datid, present.high_water, present.denied,
+                          present.counted_since))
              ON CONFLICT (product) DO UPDATE
                 SET datid = excluded.datid, high_water = excluded.high_water,
                     high_water_at = excluded.high_water_at, denied = excluded.denied,
-                    counted_since = excluded.counted_since
-              WHERE (former.datid, former.high_water, former.denied, former.counted_since)
-                    IS DISTINCT FROM (excluded.datid, excluded.high_water, excluded.denied,
-                                      excluded.counted_since)",
+                    counted_since = excluded.counted_since",
         backend::database()
     );
     let counts = Value::Array(counts).to_string();
