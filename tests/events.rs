@@ -1119,7 +1119,7 @@ async fn who_locks_the_queue_of_notifications_keeps_nothing_from_being_written_o
                      canceling statement due to lock timeout";
     trail.cluster.wait_log_since(mark, could_not);
     anna.ended().await.assert("57P05", "license_idle");
-    let rows = ["login|", "warning|full", "release|", "idle log-off|"];
+    let rows = ["warning|full", "login|", "release|", "idle log-off|"];
     trail.becomes("event, detail ->> 'level'", &rows).await;
     assert_eq!(trail.cluster.log_since(mark).matches(could_not).count(), 1);
     assert!(
@@ -1147,7 +1147,7 @@ async fn a_full_queue_of_notifications_keeps_nothing_from_being_written() {
     while trail.admin.try_texts(some).await.is_ok() {}
     let mark = trail.cluster.log().len();
     trail.user("anna").await.close().await;
-    let rows = ["login|", "warning|full", "release|"];
+    let rows = ["warning|full", "login|", "release|"];
     trail.becomes("event, detail ->> 'level'", &rows).await;
     trail.cluster.wait_log_since(
         mark,
