@@ -29,7 +29,7 @@ COMMENT ON COLUMN @extschema@.license_events.client_host IS 'The client''s host'
 COMMENT ON COLUMN @extschema@.license_events.workstation IS 'The client''s workstation';
 COMMENT ON COLUMN @extschema@.license_events.datname IS 'The database';
 COMMENT ON COLUMN @extschema@.license_events.detail IS
-    'What else is known, among it seat_id, cause, in_use, limit, and from and to of changed columns';
+    'What else is known, among it seat_id, cause, in_use, limit, and from and to of changed columns; no_room_for names what was too long to be kept until it was written';
 COMMENT ON INDEX @extschema@.license_events_at IS 'Finds the rows of a time, and those that are old';
 COMMENT ON INDEX @extschema@.license_events_ending IS 'Finds the warnings that were given of a license''s end';
 

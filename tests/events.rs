@@ -1161,6 +1161,24 @@ async fn a_full_queue_of_notifications_keeps_nothing_from_being_written() {
     trail.becomes("event, detail ->> 'level'", &rows).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_whose_long_name_found_no_room_says_so() {
+    let trail = Trail::of("claimed_at, seats", "'checkout', 1000").await;
+    let locker = trail.cluster.login("postgres").open_ok().await;
+    locker.run("BEGIN; LOCK TABLE license_events").await;
+    let anna = trail.user("anna").await;
+    anna.run(
+        "SELECT license_checkout(client_user => repeat('x', 48) || n) FROM generate_series(1, 40) n",
+    )
+    .await;
+    locker.run("COMMIT").await;
+    let told = "SELECT count(client_user), count(detail -> 'no_room_for'),
+                       count(*) FILTER (WHERE client_user IS NULL
+                                          AND detail ->> 'no_room_for' = '[\"client_user\"]')
+                  FROM license_events WHERE event = 'checkout'";
+    trail.shows(told, "32|8|8").await;
+}
+
 /// What could break out of a line, a JSON text, a notification or a statement.
 const NASTY: [&str; 8] = [
     r#"quote" here"#,

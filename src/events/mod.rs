@@ -53,7 +53,8 @@ struct Untold {
 impl Untold {
     fn of(database: u32) -> Untold {
         let (events, texts) =
-            memory::read(|ledger| (ledger.events.len(), ledger.texts.len())).unwrap_or_default();
+            memory::read(|ledger| (ledger.events.capacity(), ledger.texts.capacity()))
+                .unwrap_or_default();
         let mut untold = Untold {
             events: Vec::with_capacity(events),
             lost: 0,
@@ -63,7 +64,7 @@ impl Untold {
         memory::read(|ledger| {
             untold.ids = ledger.head.seat_ids;
             untold.lost = ledger.databases.get(&database).map_or(0, |d| d.events_lost);
-            // What comes meanwhile is for the next time: under the lock nothing is allocated.
+            // There is room for all: under the lock nothing is allocated.
             ledger.each_event(database, |event| {
                 if untold.events.len() < untold.events.capacity() {
                     untold.events.push(*event);
@@ -77,6 +78,11 @@ impl Untold {
         });
         untold.events.sort_unstable_by_key(|event| event.number);
         untold
+    }
+
+    /// There was no room for the text that a label stands for.
+    fn lacks(&self, label: &Label) -> bool {
+        label.is_digest() && !self.texts.contains_key(label)
     }
 
     /// The text that a label stands for; `None` for no text, and where there was no room for it.

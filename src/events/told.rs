@@ -105,6 +105,17 @@ fn detail(event: &Event, untold: &Untold) -> Value {
     if let Some(reason) = untold.text(&event.reason) {
         put("reason", json!(reason));
     }
+    let missing: Vec<&str> = [
+        ("client_user", event.who.client_user),
+        ("reason", event.reason),
+    ]
+    .iter()
+    .filter(|(_, label)| untold.lacks(label))
+    .map(|(name, _)| *name)
+    .collect();
+    if !missing.is_empty() {
+        put("no_room_for", json!(missing));
+    }
     Value::Object(detail)
 }
 

@@ -296,7 +296,8 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// One more event needs this text, where it is too long for a label. Without one it is that of
-    /// somebody who holds or awaits a seat. Where there is no room for it, the event goes without.
+    /// somebody who holds or awaits a seat. Where there is no room for it, the event goes without, and says
+    /// so when it is told.
     pub(super) fn keep_text(&mut self, label: &Label, text: Option<Text<512>>) {
         if !label.is_digest() {
             return;
