@@ -234,7 +234,8 @@ fn figures(cause: Cause, [is, are]: [&str; 2]) -> String {
         } => {
             let role = memory::read(|ledger| ledger.head.reserved_roles.name(number));
             let role = role.flatten().unwrap_or(Name::EMPTY);
-            format!("{in_use} of {limit} seats for members of role \"{role}\" {are} in use")
+            let role = quoted(role);
+            format!("{in_use} of {limit} seats for members of role {role} {are} in use")
         }
         Cause::OutOfDates(OutOfDates::Expired(until)) => {
             format!("it expired on {}", catalog::timestamp_text(until))

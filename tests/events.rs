@@ -899,13 +899,15 @@ async fn the_longest_retention_deletes_nothing_and_fails_nowhere() {
 async fn a_standby_logs_what_happens_and_writes_after_its_promotion() {
     let primary = Cluster::builder().licensed("seats, warn_at_percent", "1, 50");
     let standby = primary.standby();
-    let anna = standby.login("anna").from("127.0.1.1").open_ok().await;
+    let anna = standby.login("anna").from("127.0.1.1");
+    let anna = anna.workstation("\u{202e}pc").open_ok().await;
     let denied = standby.login("bert").from("127.0.1.2").denied().await;
     denied.assert("53300", "license_full");
     for part in [
         r#"license event of database "postgres": {"#,
         r#""event":"login""#,
         r#""usename":"anna""#,
+        r#""workstation":"\u202epc""#,
         r#""event":"denial""#,
         r#""level":"full""#,
     ] {
@@ -1208,9 +1210,11 @@ async fn nothing_that_somebody_is_called_breaks_out_of_its_field() {
         trail
             .admin
             .run(&format!(
-                "DELETE FROM licenses;
+                "DELETE FROM licenses; DELETE FROM license_reservations;
                  INSERT INTO licenses (product, seats, enforcement) VALUES ('p {0}', 1, 'warn');
-                 INSERT INTO licenses (product, seats, claimed_at) VALUES ('q {0}', 1, 'checkout')",
+                 INSERT INTO licenses (product, seats, claimed_at)
+                     VALUES ('q {0}', 1, 'checkout'), ('s {0}', 9, 'checkout');
+                 INSERT INTO license_reservations VALUES ('s {0}', 'r {0}', 0, 0)",
                 name.replace('\'', "''")
             ))
             .await;
@@ -1236,6 +1240,8 @@ async fn nothing_that_somebody_is_called_breaks_out_of_its_field() {
         denied.assert("53400", "license_full");
         let tried =
             format!("SELECT * FROM license_try_checkout('{product}', client_user => '{user} 2')");
+        assert!(session.texts(&tried).await.is_empty());
+        let tried = tried.replacen("'q ", "'s ", 1);
         assert!(session.texts(&tried).await.is_empty());
         let other = trail.login("anna").open_ok().await;
         let rows = format!(
@@ -1270,6 +1276,10 @@ async fn nothing_that_somebody_is_called_breaks_out_of_its_field() {
             format!(
                 "denied user \"{} 2\" by role \"",
                 shown.replacen('p', "c", 1)
+            ),
+            format!(
+                "0 of 0 seats for members of role \"{}\" were in use",
+                shown.replacen('p', "r", 1)
             ),
         ] {
             trail.cluster.wait_log_since(mark, &line);

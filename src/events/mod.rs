@@ -28,7 +28,7 @@ use crate::ledger::event::Event;
 use crate::ledger::identity::{Label, Text};
 use crate::ledger::session::SeatIds;
 use crate::ledger::table::Table;
-use crate::pg::error::{self, quoted};
+use crate::pg::error::{self, quoted, shown};
 use crate::pg::table::{Argument, ReadError, Reader, write_alone};
 use crate::pg::{backend, catalog};
 use crate::{memory, settings};
@@ -223,7 +223,7 @@ pub fn log_all() {
             error::log(format!(
                 "license event of database {}: {}",
                 quoted(catalog::database_name(database)),
-                told::row(event, &untold)
+                shown(&told::row(event, &untold))
             ));
         }
         if untold.lost > 0 {

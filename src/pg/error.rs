@@ -138,9 +138,14 @@ impl Drop for InterruptsHeld {
 /// A name as part of a line or sentence: in double quotes, with what could break out of them, or change
 /// how the line is shown, escaped as in JSON.
 pub fn quoted(name: impl Display) -> String {
-    let quoted = serde_json::Value::String(name.to_string()).to_string();
-    let mut shown = String::with_capacity(quoted.len());
-    for letter in quoted.chars() {
+    shown(&serde_json::Value::String(name.to_string()))
+}
+
+/// JSON as part of a line, with the same escaped in its texts.
+pub fn shown(json: &serde_json::Value) -> String {
+    let json = json.to_string();
+    let mut shown = String::with_capacity(json.len());
+    for letter in json.chars() {
         // Control characters, separators of lines, and what turns the direction of writing.
         if letter.is_control()
             || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
