@@ -12,6 +12,9 @@ use super::session::{Exempt, Kind, Seat, Session};
 use super::table::{Table, Tables, entry};
 use super::tally::{Steady, Tally};
 
+/// How many events can wait to be written: those of a second of a busy server.
+pub const EVENTS: usize = 400;
+
 /// How long events come together before they are written, in microseconds: a crash loses at most the
 /// last second.
 const WRITTEN_AFTER: Timestamp = 700_000;
@@ -368,22 +371,17 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Leaves the oldest events of a database, so many; the others are lost.
     fn keep_oldest(&mut self, database: u32, keep: usize) {
-        let events_up_to = |number| {
-            let mut events = 0;
-            self.each_event(database, |e| events += usize::from(e.number <= number));
-            events
-        };
-        // As many as are kept have numbers up to `last`.
-        let (mut last, mut end) = (0, self.head.numbers);
-        while last < end {
-            let middle = end - (end - last) / 2;
-            if events_up_to(middle) <= keep {
-                last = middle;
-            } else {
-                end = middle - 1;
+        // Their numbers, the oldest first; the rest of the array, which is greater, comes last.
+        let mut numbers = [u64::MAX; EVENTS];
+        let mut places = numbers.iter_mut();
+        self.each_event(database, |event| {
+            if let Some(place) = places.next() {
+                *place = event.number;
             }
-        }
-        let lost = self.drop_events(|e| e.database == database && e.number > last);
+        });
+        numbers.sort_unstable();
+        let first_lost = numbers.get(keep).copied().unwrap_or(u64::MAX);
+        let lost = self.drop_events(|e| e.database == database && e.number >= first_lost);
         if let Some(known) = self.databases.get_mut(&database) {
             known.events_lost += lost;
         }

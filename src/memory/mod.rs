@@ -19,7 +19,7 @@ use std::time::Duration;
 use pgrx::pg_sys;
 
 use crate::ledger::bar::Bar;
-use crate::ledger::event::Event;
+use crate::ledger::event::{EVENTS, Event};
 use crate::ledger::hold::{Hold, LongName};
 use crate::ledger::license::License;
 use crate::ledger::line::Wait;
@@ -67,9 +67,6 @@ struct Attached {
 static ATTACHED: AtomicPtr<Attached> = AtomicPtr::new(ptr::null_mut());
 
 const NAME: &std::ffi::CStr = c"pg_seats";
-
-/// How many events can wait to be written: those of a second of a busy server.
-const EVENTS: usize = 400;
 
 /// How many can be barred at once.
 const BARS: usize = 64;
