@@ -1,5 +1,9 @@
 //! What is counted lasts: high water and denials survive whatever ends the server.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use crate::util::*;
 
 /// High water, denials, and since when they are counted, as they are shown.
@@ -203,6 +207,37 @@ async fn what_was_counted_a_moment_before_a_stop_lasts() {
     cluster.sql("DROP EXTENSION pg_seats; CREATE EXTENSION pg_seats; SELECT * FROM license_usage");
     cluster.sql("INSERT INTO licenses (product, seats) VALUES ('TOM', 2)");
     assert!(cluster.sql(SHOWN).starts_with("0|0|"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_immediate_shutdown_waits_for_nobodys_lock() {
+    let cluster = Cluster::builder().licensed("claimed_at, seats", "'checkout', 9");
+    let admin = cluster.login("postgres").open_ok().await;
+    let anna = cluster.login("anna").open_ok().await;
+    let pid = anna.pid().await;
+    let busy = tokio::spawn(async move {
+        let load = "DO $$BEGIN LOOP PERFORM license_checkout(); PERFORM license_checkin(); END LOOP; END$$";
+        anna.fails(load).await
+    });
+    eventually(
+        "she stands still with the lock that everybody needs",
+        PATIENCE,
+        async || {
+            cluster.signal(pid, Signal::SIGSTOP);
+            let look = admin.texts("SELECT * FROM license_usage");
+            let has_lock = timeout(Duration::from_secs(2), look).await.is_err();
+            if !has_lock {
+                cluster.signal(pid, Signal::SIGCONT);
+            }
+            has_lock
+        },
+    )
+    .await;
+    cluster.stop(Stop::Immediate);
+    assert!(!cluster.log().contains("PANIC"));
+    busy.await.unwrap();
+    cluster.start_again();
+    cluster.sql(SHOWN);
 }
 
 #[tokio::test(flavor = "multi_thread")]
