@@ -1143,10 +1143,11 @@ async fn a_full_queue_of_notifications_keeps_nothing_from_being_written() {
     let cluster = cluster.conf("max_notify_queue_pages", "64");
     let trail = Trail::at(cluster.licensed("seats", "1")).await;
     let listener = trail.cluster.login("postgres").open_ok().await;
-    listener.run("LISTEN pg_seats; BEGIN").await;
-    let some =
-        "SELECT pg_notify('elsewhere', n || repeat('x', 7000)) FROM generate_series(1, 20) n";
-    while trail.admin.try_texts(some).await.is_ok() {}
+    listener.run("LISTEN pg_seats").await;
+    listener.run("BEGIN").await;
+    let many =
+        "SELECT pg_notify('elsewhere', n || repeat('x', 7000)) FROM generate_series(1, 200) n";
+    trail.admin.fails(many).await.assert("54000", "");
     let mark = trail.cluster.log().len();
     trail.user("anna").await.close().await;
     let rows = ["warning|full", "login|", "release|"];
@@ -1155,8 +1156,15 @@ async fn a_full_queue_of_notifications_keeps_nothing_from_being_written() {
         mark,
         "could not notify who listens on pg_seats in database \"postgres\": too many notifications",
     );
-    // There is room again: who comes is notified.
-    listener.run("COMMIT").await;
+    // When there is room again, whoever listens is notified.
+    for step in [
+        "COMMIT",
+        "UNLISTEN *",
+        "SELECT pg_notification_queue_usage()",
+        "LISTEN pg_seats",
+    ] {
+        listener.run(step).await;
+    }
     trail.user("anna").await.close().await;
     assert_eq!(notified(&listener, 1).await.len(), 1);
     let rows = [rows, rows].concat();
