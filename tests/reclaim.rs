@@ -357,6 +357,29 @@ async fn a_session_that_holds_several_seats_does_not_lose_them_all_to_one_newcom
     assert_eq!(office.holders().await, "carl dora yan");
 }
 
+/// Nor do seats of two products go for one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_with_a_seat_of_another_product_too_does_not_give_way() {
+    let office = Office::with_checkouts(2, "0").await;
+    let main = "INSERT INTO licenses (product, seats, claimed_at, application_name)
+                VALUES ('MAIN', 9, 'login', 'main')";
+    office.admin.run(main).await;
+    let takes = async |session: &Session| -> bool {
+        let seats = "SELECT product FROM license_try_checkout('TOM')";
+        !session.texts(seats).await.is_empty()
+    };
+    let anna = office.login("anna").app("main").open_ok().await;
+    let bert = office.user("bert").await;
+    assert!(takes(&anna).await && takes(&bert).await);
+    let carl = office.user("carl").await;
+    assert!(takes(&carl).await);
+    bert.ended().await.assert("57P05", "license_reclaimed");
+    carl.run("BEGIN").await;
+    assert!(!takes(&office.user("dora").await).await);
+    assert!(!anna.is_ended());
+    assert_eq!(office.holders().await, "anna carl");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_in_line_gets_a_seat_as_soon_as_one_has_been_idle_long_enough() {
     let office = Office::with_checkouts(1, "3s").await;
