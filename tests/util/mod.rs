@@ -2,7 +2,8 @@
 //!
 //! - [`Cluster`] is a server of its own, gone with its folder at the end of the test; its methods block.
 //! - [`Login`] describes one connection and opens it as a [`Session`], or returns the server's refusal as [`Denied`].
-//! - [`Desk`] is a server whose product applications claim; [`Waiter`] stands in line for it.
+//! - [`Desk`] is a licensed server and the administrator who looks; [`Waiter`] stands in line there.
+//! - [`Told`] compares what clients were told, when their sessions may end, with what was done.
 //! - [`race`] opens many at once; [`ClientProcess`] is a client program that can be killed.
 //! - [`Lan`] is a network of two computers, with a cable that can be pulled.
 //! - [`Library`] is a client library of another language; [`Pooler`] a PgBouncer before a cluster.
@@ -33,6 +34,7 @@ mod session;
 mod sql;
 mod standby;
 mod template;
+mod told;
 mod wait;
 
 pub use builder::{Builder, SCRAM_HBA, TRUST_HBA};
@@ -50,4 +52,5 @@ pub use pooler::Pooler;
 pub use programs::{Programs, Ran};
 pub use race::race;
 pub use session::Session;
+pub use told::Told;
 pub use wait::{PATIENCE, eventually, eventually_blocking};
