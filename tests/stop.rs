@@ -1,22 +1,30 @@
 //! "Stop session": an administrator ends a seat, and may keep its user out for a time.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use crate::leases::{lease, with_leases};
+use crate::leases::{beats, lease, release, settles, with_leases};
 use crate::util::*;
 
 /// How long `license_terminate` waits for those whom it ends.
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 
-/// A licensed server, its superuser, and Lena of the support, who may stop sessions and nothing else.
+/// A desk, and Lena of the support, who may stop sessions and nothing else.
 struct Office {
-    admin: Session,
+    desk: Desk,
     lena: Session,
-    cluster: Cluster,
+}
+
+impl Deref for Office {
+    type Target = Desk;
+
+    fn deref(&self) -> &Desk {
+        &self.desk
+    }
 }
 
 impl Office {
@@ -31,32 +39,26 @@ impl Office {
     }
 
     async fn of(cluster: Cluster) -> Self {
-        let admin = cluster.login("postgres").open_ok().await;
-        admin
+        let desk = Desk::of(cluster).await;
+        desk.admin
             .run("GRANT EXECUTE ON FUNCTION license_terminate TO lena")
             .await;
-        let lena = cluster.login("lena").from("127.0.2.1").open_ok().await;
-        Self {
-            admin,
-            lena,
-            cluster,
-        }
+        let lena = desk.at("lena", "127.0.2.1").open_ok().await;
+        Self { desk, lena }
     }
 
     fn anna(&self) -> Login {
-        self.cluster.login("anna").from("127.0.1.1")
+        self.login("anna")
     }
 
-    /// The only seat of this user, as Lena sees it.
-    async fn seat_of(&self, user: &str) -> String {
-        let seat = format!("SELECT seat_id FROM license_active_seats WHERE usename = '{user}'");
-        self.lena.text(&seat).await
+    /// Anna's only seat, as Lena sees it.
+    async fn annas_seat(&self) -> String {
+        self.lena.text(&seats_of("anna")).await
     }
 
     /// Stops Anna's seat with these other arguments; how many have ended.
     async fn stop_anna(&self, more: &str) -> i32 {
-        let seat = self.seat_of("anna").await;
-        self.stop(&seat, more).await
+        stop(&self.lena, "anna", more).await
     }
 
     async fn stop(&self, seat: &str, more: &str) -> i32 {
@@ -65,9 +67,9 @@ impl Office {
 
     /// Another administrator stops Anna's seat while the test goes on.
     async fn begin_to_stop_anna(&self, more: &str) -> Stopping {
-        let session = self.cluster.login("lena").from("127.0.2.2").open_ok().await;
+        let session = self.at("lena", "127.0.2.2").open_ok().await;
         let pid = session.pid().await;
-        let statement = stopping(&self.seat_of("anna").await, more);
+        let statement = stopping(&self.annas_seat().await, more);
         let ended = tokio::spawn(async move {
             let ended = session.try_texts(&statement).await;
             (session, ended)
@@ -75,15 +77,18 @@ impl Office {
         Stopping { pid, ended }
     }
 
-    async fn in_use(&self) -> i32 {
-        self.admin
-            .val("SELECT in_use FROM license_usage WHERE product = 'TOM'")
-            .await
-    }
-
+    /// How many seats Anna has.
     async fn annas_seats(&self) -> i64 {
         let seats = "SELECT count(*) FROM license_active_seats WHERE usename = 'anna'";
         self.admin.val(seats).await
+    }
+
+    /// Waits until Anna has no seat.
+    async fn anna_is_out(&self) {
+        eventually("anna has no seat", PATIENCE, async || {
+            self.annas_seats().await == 0
+        })
+        .await;
     }
 
     async fn bars(&self) -> Vec<String> {
@@ -125,8 +130,19 @@ impl Stopping {
     }
 }
 
+/// Asks for the seats of this user.
+fn seats_of(user: &str) -> String {
+    format!("SELECT seat_id FROM license_active_seats WHERE usename = '{user}'")
+}
+
 fn stopping(seat: &str, more: &str) -> String {
     format!("SELECT license_terminate('{seat}'{more})")
+}
+
+/// This session stops the only seat of this user with these other arguments; how many have ended.
+async fn stop(session: &Session, user: &str, more: &str) -> i32 {
+    let seat = session.text(&seats_of(user)).await;
+    session.val(&stopping(&seat, more)).await
 }
 
 /// The warnings that a session was given.
@@ -141,21 +157,11 @@ const NOT_ALL: &str = "not all sessions of the seat have ended: they keep it";
 #[tokio::test(flavor = "multi_thread")]
 async fn every_session_of_the_seat_ends_and_reads_why() {
     let office = Office::with_seats(9).await;
-    let bert = office
-        .cluster
-        .login("bert")
-        .from("127.0.1.1")
-        .open_ok()
-        .await;
-    let elsewhere = office
-        .cluster
-        .login("anna")
-        .from("127.0.1.9")
-        .open_ok()
-        .await;
+    let bert = office.at("bert", "127.0.1.1").open_ok().await;
+    let elsewhere = office.at("anna", "127.0.1.9").open_ok().await;
     let mut annas = Vec::new();
     for _ in 0..3 {
-        annas.push(office.anna().open_ok().await);
+        annas.push(office.user("anna").await);
     }
     assert_eq!(office.in_use().await, 4);
     let seat = office
@@ -182,7 +188,7 @@ async fn every_session_of_the_seat_ends_and_reads_why() {
     elsewhere.run("SELECT 1").await;
     assert_eq!(warnings(&office.lena), [""; 0]);
     // Without a bar its user may come back.
-    office.anna().open_ok().await;
+    office.user("anna").await;
     assert_eq!(office.stop(&seat, "").await, 0, "it is gone");
 }
 
@@ -190,7 +196,7 @@ async fn every_session_of_the_seat_ends_and_reads_why() {
 async fn who_gives_no_reason_says_none() {
     let office = Office::with_seats(9).await;
     for reason in ["", ", NULL"] {
-        let anna = office.anna().open_ok().await;
+        let anna = office.user("anna").await;
         assert_eq!(office.stop_anna(reason).await, 1);
         let ended = anna.ended().await;
         ended.assert("57P01", "license_stopped");
@@ -224,7 +230,7 @@ async fn whatever_the_session_does_it_ends_at_once() {
         "SELECT count(*) FROM generate_series(1, 1000000000000)",
         "DO $$ BEGIN LOOP BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$",
     ] {
-        let anna = office.anna().open_ok().await;
+        let anna = office.user("anna").await;
         let busy = tokio::spawn(async move { anna.fails(statement).await });
         eventually("the statement runs", PATIENCE, async || {
             let active = "SELECT count(*) FROM pg_stat_activity
@@ -240,7 +246,7 @@ async fn whatever_the_session_does_it_ends_at_once() {
         ended.assert("57P01", "license_stopped");
         assert_eq!(ended.detail, "The reason: now");
     }
-    let anna = office.anna().open_ok().await;
+    let anna = office.user("anna").await;
     anna.run("BEGIN; INSERT INTO t VALUES (1)").await;
     assert_eq!(office.stop_anna("").await, 1);
     anna.ended().await.assert("57P01", "license_stopped");
@@ -291,17 +297,12 @@ async fn who_does_not_read_ends_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn checkouts_and_leases_of_the_seat_end_with_it() {
     let office = Office::with_checkouts(9).await;
-    let (one, two) = (office.anna().open_ok().await, office.anna().open_ok().await);
+    let (one, two) = (office.user("anna").await, office.user("anna").await);
     let checkout = "SELECT seat_id FROM license_checkout(client_user => 'zoe')";
     let seat = one.text(checkout).await;
     assert_eq!(two.text(checkout).await, seat);
     assert_eq!(two.text(checkout).await, seat);
-    let app = office
-        .cluster
-        .login("anna")
-        .from("127.0.1.7")
-        .open_ok()
-        .await;
+    let app = office.at("anna", "127.0.1.7").open_ok().await;
     let lease = "SELECT seat_id, lease_id FROM license_lease('zoe', '127.0.1.1')";
     let of_lease = app.text(lease).await;
     let (of_lease, id) = of_lease.split_once('|').unwrap();
@@ -312,31 +313,15 @@ async fn checkouts_and_leases_of_the_seat_end_with_it() {
         session.ended().await.assert("57P01", "license_stopped");
     }
     // The session that took the lease does not hold the seat.
-    let heartbeat = format!("SELECT license_heartbeat('{id}')");
-    assert_eq!(app.text(&heartbeat).await, "");
-    eventually("its row is gone", PATIENCE, async || {
-        office
-            .admin
-            .val::<i64>("SELECT count(*) FROM license_leases")
-            .await
-            == 0
-    })
-    .await;
-    assert_eq!(
-        app.text(&format!("SELECT license_release('{id}')")).await,
-        "f"
-    );
+    assert!(!beats(&app, id).await);
+    settles(&office.cluster, "its row is gone", "0|0|0").await;
+    assert!(!release(&app, id).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_ends_whatever_its_transaction_does() {
     let office = Office::with_checkouts(9).await;
-    let app = office
-        .cluster
-        .login("anna")
-        .from("127.0.1.7")
-        .open_ok()
-        .await;
+    let app = office.at("anna", "127.0.1.7").open_ok().await;
     let take = "SELECT seat_id FROM license_lease('zoe', '10.0.0.1')";
     for end in ["COMMIT", "ROLLBACK"] {
         app.run("BEGIN").await;
@@ -345,14 +330,7 @@ async fn a_lease_ends_whatever_its_transaction_does() {
         assert_eq!(office.in_use().await, 0);
         app.run(end).await;
         assert_eq!(office.in_use().await, 0);
-        eventually(end, PATIENCE, async || {
-            office
-                .admin
-                .val::<i64>("SELECT count(*) FROM license_leases")
-                .await
-                == 0
-        })
-        .await;
+        settles(&office.cluster, end, "0|0|0").await;
     }
     // Lent to a transaction.
     let id = lease(&app, "zoe").await;
@@ -362,10 +340,7 @@ async fn a_lease_ends_whatever_its_transaction_does() {
     assert_eq!(office.stop_anna("").await, 1);
     assert_eq!(app.text("SELECT license_held('TOM')").await, "f");
     app.run("COMMIT").await;
-    assert_eq!(
-        app.text(&format!("SELECT license_heartbeat('{id}')")).await,
-        ""
-    );
+    assert!(!beats(&app, &id).await);
     app.text(take).await;
     assert_eq!(office.in_use().await, 1);
 }
@@ -377,14 +352,9 @@ async fn who_stands_in_line_for_another_product_leaves_the_line() {
         .admin
         .run("INSERT INTO licenses (product, seats, claimed_at) VALUES ('PAY', 1, 'checkout')")
         .await;
-    let bert = office
-        .cluster
-        .login("bert")
-        .from("127.0.1.2")
-        .open_ok()
-        .await;
+    let bert = office.user("bert").await;
     bert.run("SELECT license_checkout('PAY')").await;
-    let anna = office.anna().open_ok().await;
+    let anna = office.user("anna").await;
     let waits = tokio::spawn(async move {
         anna.fails("SELECT license_checkout('PAY', wait => '10min')")
             .await
@@ -407,28 +377,12 @@ async fn who_stands_in_line_for_another_product_leaves_the_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seat_that_is_free_goes_to_the_first_in_line() {
     let office = Office::with_checkouts(1).await;
-    let anna = office.anna().open_ok().await;
+    let anna = office.user("anna").await;
     anna.checkout().await;
-    let bert = office
-        .cluster
-        .login("bert")
-        .from("127.0.1.2")
-        .open_ok()
-        .await;
-    let waits = tokio::spawn(async move {
-        bert.run("SELECT license_checkout(wait => '10min')").await;
-        bert
-    });
-    eventually("bert waits", PATIENCE, async || {
-        office
-            .admin
-            .val::<i32>("SELECT waiting FROM license_usage")
-            .await
-            == 1
-    })
-    .await;
+    let bert = office.user("bert").await;
+    let bert = office.line_up(bert).await;
     assert_eq!(office.stop_anna("").await, 1);
-    let _bert = waits.await.unwrap();
+    let _bert = bert.seated().await;
     assert_eq!(office.in_use().await, 1);
     anna.ended().await.assert("57P01", "license_stopped");
 }
@@ -442,11 +396,10 @@ async fn a_seat_of_a_pool_ends_in_every_database() {
     cluster.license("second", "seats, pool", "9, 'firm'");
     cluster.license("alien", "seats", "9");
     let office = Office::of(cluster).await;
-    let here = office.anna().open_ok().await;
+    let here = office.user("anna").await;
     let there = office.anna().db("second").open_ok().await;
     let alien = office.anna().db("alien").open_ok().await;
-    let other = "SELECT seat_id FROM license_active_seats WHERE usename = 'anna'";
-    let other = office.cluster.sql_in("alien", other);
+    let other = office.cluster.sql_in("alien", &seats_of("anna"));
     // A seat of another database is none of Lena's business.
     assert_eq!(office.stop(&other, "").await, 0);
     assert_eq!(office.stop_anna(", NULL, '1h'").await, 2);
@@ -480,8 +433,8 @@ async fn what_is_no_seat_is_no_error() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_arguments_are_refused() {
     let office = Office::with_seats(9).await;
-    let anna = office.anna().open_ok().await;
-    let seat = office.seat_of("anna").await;
+    let anna = office.user("anna").await;
+    let seat = office.annas_seat().await;
     let long = "x".repeat(256);
     for (arguments, message) in [
         ("NULL".to_owned(), "seat_id must not be null"),
@@ -504,10 +457,7 @@ async fn bad_arguments_are_refused() {
         assert_eq!(denied.message, message, "{statement}");
         assert_ne!(denied.hint, "");
     }
-    let own = office
-        .lena
-        .text("SELECT seat_id FROM license_active_seats WHERE usename = 'lena'")
-        .await;
+    let own = office.lena.text(&seats_of("lena")).await;
     let denied = office.lena.fails(&stopping(&own, "")).await;
     denied.assert("22023", "");
     assert_eq!(denied.message, "cannot stop your own seat");
@@ -518,17 +468,12 @@ async fn bad_arguments_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_stop_sessions_needs_no_more_than_the_grant() {
     let office = Office::with_seats(9).await;
-    let _anna = office.anna().open_ok().await;
-    let bert = office
-        .cluster
-        .login("bert")
-        .from("127.0.1.2")
-        .open_ok()
-        .await;
+    let _anna = office.user("anna").await;
+    let bert = office.user("bert").await;
     let seats = "SELECT count(*) FROM license_active_seats";
     assert_eq!(office.lena.text(seats).await, "3");
     assert_eq!(bert.text(seats).await, "1");
-    let seat = office.seat_of("anna").await;
+    let seat = office.annas_seat().await;
     bert.fails(&stopping(&seat, "")).await.assert("42501", "");
     for forbidden in [
         "SELECT license_raise_seats('TOM', 10)",
@@ -550,12 +495,7 @@ async fn superusers_are_never_ended() {
         .conf("pg_seats.exempt_superusers", "off")
         .licensed("seats", "9");
     let office = Office::of(cluster).await;
-    let boss = office
-        .cluster
-        .login("postgres")
-        .from("127.0.1.1")
-        .open_ok()
-        .await;
+    let boss = office.at("postgres", "127.0.1.1").open_ok().await;
     let seat = "SELECT seat_id FROM license_active_seats
                  WHERE usename = 'postgres' AND client_host = '127.0.1.1'";
     let seat = office.lena.text(seat).await;
@@ -565,19 +505,14 @@ async fn superusers_are_never_ended() {
     assert!(start.elapsed() < TEN_SECONDS / 2, "{:?}", start.elapsed());
     assert_eq!(warnings(&office.lena), [NOT_ALL]);
     boss.run("SELECT 1").await;
-    office
-        .cluster
-        .login("postgres")
-        .from("127.0.1.1")
-        .open_ok()
-        .await;
+    office.at("postgres", "127.0.1.1").open_ok().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_end_keeps_the_seat_with_a_warning() {
     let office = Office::with_seats(9).await;
-    let stuck = office.anna().open_ok().await;
-    let other = office.anna().open_ok().await;
+    let stuck = office.user("anna").await;
+    let other = office.user("anna").await;
     let pid = stuck.pid().await;
     office.cluster.signal(pid, Signal::SIGSTOP);
     let start = Instant::now();
@@ -594,7 +529,7 @@ async fn what_does_not_end_keeps_the_seat_with_a_warning() {
     assert!(waited >= TEN_SECONDS - Duration::from_secs(1), "{waited:?}");
     assert!(waited < TEN_SECONDS + Duration::from_secs(3), "{waited:?}");
     assert_eq!(office.annas_seats().await, 1);
-    let back = office.anna().open_ok().await;
+    let back = office.user("anna").await;
     office.cluster.signal(pid, Signal::SIGCONT);
     stuck.ended().await.assert("57P01", "license_stopped");
     back.run("SELECT 1").await;
@@ -604,7 +539,7 @@ async fn what_does_not_end_keeps_the_seat_with_a_warning() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rollback_undoes_nothing() {
     let office = Office::with_seats(9).await;
-    let anna = office.anna().open_ok().await;
+    let anna = office.user("anna").await;
     office.lena.run("BEGIN").await;
     assert_eq!(office.stop_anna(", 'out', '1h'").await, 1);
     office.lena.run("ROLLBACK").await;
@@ -629,7 +564,7 @@ async fn rollback_undoes_nothing() {
 async fn an_administrator_who_gives_up_leaves_the_seat_as_it_is() {
     let office = Office::with_seats(9).await;
     for end in ["pg_cancel_backend", "pg_terminate_backend"] {
-        let stuck = office.anna().open_ok().await;
+        let stuck = office.user("anna").await;
         let pid = stuck.pid().await;
         office.cluster.signal(pid, Signal::SIGSTOP);
         let stopping = office.begin_to_stop_anna("").await;
@@ -647,10 +582,7 @@ async fn an_administrator_who_gives_up_leaves_the_seat_as_it_is() {
         .await;
         office.cluster.signal(pid, Signal::SIGCONT);
         stuck.ended().await.assert("57P01", "license_stopped");
-        eventually("the seat is free", PATIENCE, async || {
-            office.annas_seats().await == 0
-        })
-        .await;
+        office.anna_is_out().await;
     }
 }
 
@@ -663,7 +595,7 @@ async fn reasons_arrive_as_they_were_given() {
         "schöne Grüße, 日本語, emoji 🎉",
         &longest,
     ] {
-        let anna = office.anna().open_ok().await;
+        let anna = office.user("anna").await;
         let quoted = reason.replace('\'', "''");
         assert_eq!(office.stop_anna(&format!(", '{quoted}', '2s'")).await, 1);
         let ended = anna.ended().await;
@@ -722,13 +654,8 @@ async fn in_a_database_of_another_encoding_reasons_arrive_as_well_as_can_be() {
             .db("western")
             .open_ok()
             .await;
-        let seat = lena
-            .text("SELECT seat_id FROM license_active_seats WHERE usename = 'anna'")
-            .await;
-        let ended: i32 = lena
-            .val(&stopping(&seat, &format!(", '{reason}', '1h'")))
-            .await;
-        assert_eq!(ended, 1);
+        let more = format!(", '{reason}', '1h'");
+        assert_eq!(stop(&lena, "anna", &more).await, 1);
         let words = anna.ended().await;
         words.assert("57P01", "license_stopped");
         assert_eq!(words.detail, format!("The reason: {told}"));
@@ -749,8 +676,8 @@ async fn a_bar_outlasts_crash_and_restart_until_its_row_is_deleted() {
     assert_eq!(warnings(&office.lena), [""; 0]);
     assert_eq!(office.bars().await, ["TOM|127.0.1.1|PC-1||lena|out|t"]);
     anna.ended().await;
-    let Office { cluster, .. } = office;
-    let anna = cluster.login("anna").from("127.0.1.1");
+    let cluster = &office.cluster;
+    let anna = office.anna();
     let barred = async |when: &str| {
         let denied = anna.clone().workstation("PC-1").denied().await;
         denied.assert("28000", "license_barred");
@@ -782,7 +709,7 @@ async fn a_bar_outlasts_crash_and_restart_until_its_row_is_deleted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bar_ends_by_itself() {
     let office = Office::with_seats(9).await;
-    let anna = office.anna().open_ok().await;
+    let anna = office.user("anna").await;
     let start = Instant::now();
     assert_eq!(office.stop_anna(", NULL, '2s'").await, 1);
     anna.ended().await;
@@ -808,7 +735,7 @@ async fn each_rule_of_counting_bars_whom_it_counts() {
         let cluster =
             Cluster::builder().licensed("seats, counted_by", &format!("9, '{counted_by}'"));
         let office = Office::of(cluster).await;
-        let _anna = office.anna().open_ok().await;
+        let _anna = office.user("anna").await;
         assert_eq!(office.stop_anna(", NULL, '1h'").await, 1);
         for restarted in [false, true] {
             if restarted {
@@ -819,8 +746,8 @@ async fn each_rule_of_counting_bars_whom_it_counts() {
                 .denied()
                 .await
                 .assert("28000", "license_barred");
-            let elsewhere = office.cluster.login("anna").from("127.0.1.2").open().await;
-            let bert = office.cluster.login("bert").from("127.0.1.1").open().await;
+            let elsewhere = office.at("anna", "127.0.1.2").open().await;
+            let bert = office.at("bert", "127.0.1.1").open().await;
             assert_eq!([elsewhere.is_ok(), bert.is_ok()], others, "{counted_by}");
         }
     }
@@ -829,7 +756,7 @@ async fn each_rule_of_counting_bars_whom_it_counts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn exempt_sessions_are_not_barred() {
     let office = Office::with_seats(9).await;
-    let _anna = office.anna().open_ok().await;
+    let _anna = office.user("anna").await;
     assert_eq!(office.stop_anna(", NULL, '1h'").await, 1);
     office
         .anna()
@@ -840,7 +767,7 @@ async fn exempt_sessions_are_not_barred() {
         .admin
         .run("INSERT INTO license_exemptions VALUES ('role', 'anna')")
         .await;
-    office.anna().open_ok().await;
+    office.user("anna").await;
     office.admin.run("DELETE FROM license_exemptions").await;
     // However softly seats are counted, an administrator has said no.
     office
@@ -853,14 +780,14 @@ async fn exempt_sessions_are_not_barred() {
         .await
         .assert("28000", "license_barred");
     office.admin.run("TRUNCATE license_bars").await;
-    office.anna().open_ok().await;
+    office.user("anna").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn applications_are_told_who_is_barred() {
     let office = Office::with_checkouts(9).await;
     let long = "a name of more than forty-seven bytes, which is a long one";
-    let app = office.anna().open_ok().await;
+    let app = office.user("anna").await;
     for user in ["zoe", long] {
         for at in ["127.0.1.1", "pc-7.example", "127.0.0.1"] {
             let take = format!("SELECT seat_id FROM license_lease('{user}', '{at}')");
@@ -912,33 +839,19 @@ async fn who_is_barred_waits_no_longer() {
     let cluster =
         Cluster::builder().licensed("seats, claimed_at, counted_by", "1, 'checkout', 'session'");
     let office = Office::of(cluster).await;
-    let (holds, waits) = (office.anna().open_ok().await, office.anna().open_ok().await);
+    let (holds, waits) = (office.user("anna").await, office.user("anna").await);
     let seat = holds.checkout().await;
-    let waits = tokio::spawn(async move {
-        waits
-            .fails("SELECT license_checkout(wait => '10min')")
-            .await
-    });
-    eventually("anna waits", PATIENCE, async || {
-        office
-            .admin
-            .val::<i32>("SELECT waiting FROM license_usage")
-            .await
-            == 1
-    })
-    .await;
+    let waits = office.line_up(waits).await;
     assert_eq!(office.stop(&seat, ", NULL, '1h'").await, 1);
-    let denied = tokio::time::timeout(PATIENCE, waits)
-        .await
-        .expect("an answer");
-    denied.unwrap().assert("53400", "license_barred");
+    let (_session, denied) = waits.refused().await;
+    denied.assert("53400", "license_barred");
     assert_eq!(office.in_use().await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bar_that_cannot_be_written_at_once_is_written_soon() {
     let office = Office::with_seats(9).await;
-    let _anna = office.anna().open_ok().await;
+    let _anna = office.user("anna").await;
     let locker = office.cluster.login("postgres").open_ok().await;
     locker
         .run("BEGIN; LOCK TABLE license_bars IN EXCLUSIVE MODE")
@@ -969,30 +882,21 @@ async fn on_a_standby_sessions_are_stopped_and_bars_do_not_last() {
     let standby = primary.standby();
     let lena = standby.login("lena").from("127.0.2.1").open_ok().await;
     let anna = standby.login("anna").from("127.0.1.1");
-    let seat = "SELECT seat_id FROM license_active_seats WHERE usename = 'anna'";
     let session = anna.open_ok().await;
-    let ended: i32 = lena
-        .val(&stopping(&lena.text(seat).await, ", 'x', '1h'"))
-        .await;
-    assert_eq!(ended, 1);
+    assert_eq!(stop(&lena, "anna", ", 'x', '1h'").await, 1);
     session.ended().await.assert("57P01", "license_stopped");
     anna.denied().await.assert("28000", "license_barred");
     let unstored = "the bar could not be written yet: it would not outlast a crash";
     assert_eq!(warnings(&lena), [unstored]);
     // Nobody is warned of others' bars.
     let bert = standby.login("bert").from("127.0.1.2").open_ok().await;
-    let seat = "SELECT seat_id FROM license_active_seats WHERE usename = 'bert'";
-    let ended: i32 = lena.val(&stopping(&lena.text(seat).await, "")).await;
-    assert_eq!((ended, warnings(&lena).len()), (1, 1));
+    assert_eq!(stop(&lena, "bert", "").await, 1);
+    assert_eq!(warnings(&lena).len(), 1);
     bert.ended().await.assert("57P01", "license_stopped");
     // The primary's bars hold here, too.
     let admin = primary.login("lena").from("127.0.2.1").open_ok().await;
     let _carl = primary.login("carl").from("127.0.1.3").open_ok().await;
-    let seat = "SELECT seat_id FROM license_active_seats WHERE usename = 'carl'";
-    let ended: i32 = admin
-        .val(&stopping(&admin.text(seat).await, ", 'x', '1h'"))
-        .await;
-    assert_eq!(ended, 1);
+    assert_eq!(stop(&admin, "carl", ", 'x', '1h'").await, 1);
     standby.catch_up(&primary);
     eventually("the bar arrives", PATIENCE, async || {
         match standby.login("carl").from("127.0.1.3").open().await {
@@ -1043,20 +947,17 @@ async fn nobody_slips_in_while_the_seat_is_stopped() {
         drop(hammer.await.unwrap());
     }
     assert_eq!(warnings(&office.lena), [""; 0]);
-    eventually("nothing is left", PATIENCE, async || {
-        office.annas_seats().await == 0
-    })
-    .await;
-    office.anna().open_ok().await;
+    office.anna_is_out().await;
+    office.user("anna").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_races_with_the_users_own_end() {
     let office = Office::with_seats(9).await;
     for round in 0..60 {
-        let anna = office.anna().open_ok().await;
-        let twin = office.anna().open_ok().await;
-        let seat = office.seat_of("anna").await;
+        let anna = office.user("anna").await;
+        let twin = office.user("anna").await;
+        let seat = office.annas_seat().await;
         let leave = async {
             if round % 2 == 0 {
                 anna.close().await;
@@ -1078,10 +979,10 @@ async fn a_stop_races_with_the_users_own_end() {
 async fn two_administrators_stop_one_seat_at_once() {
     let office = Office::with_seats(9).await;
     for _ in 0..20 {
-        let _annas = [office.anna().open_ok().await, office.anna().open_ok().await];
+        let _annas = [office.user("anna").await, office.user("anna").await];
         let one = office.begin_to_stop_anna("").await;
-        let two = office.seat_of_if_any("anna").await;
-        if let Some(seat) = two {
+        let seat = office.lena.texts(&seats_of("anna")).await.pop();
+        if let Some(seat) = seat {
             office.stop(&seat, ", 'two'").await;
         }
         let (lena, _) = one.ended().await;
@@ -1090,13 +991,6 @@ async fn two_administrators_stop_one_seat_at_once() {
         lena.close().await;
     }
     assert_eq!(warnings(&office.lena), [""; 0]);
-}
-
-impl Office {
-    async fn seat_of_if_any(&self, user: &str) -> Option<String> {
-        let seat = format!("SELECT seat_id FROM license_active_seats WHERE usename = '{user}'");
-        self.lena.texts(&seat).await.pop()
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -1115,7 +1009,7 @@ async fn a_stop_races_with_changes_of_the_license() {
     };
     let stop = async {
         for _ in 0..40 {
-            let anna = office.anna().open_ok().await;
+            let anna = office.user("anna").await;
             let pid = anna.pid().await;
             let seat = format!("SELECT seat_id FROM license_active_seats WHERE {pid} = ANY (pids)");
             // By another rule it has another seat by then.
@@ -1129,10 +1023,7 @@ async fn a_stop_races_with_changes_of_the_license() {
         done.store(true, SeqCst);
     };
     tokio::join!(stop, change);
-    eventually("nothing is left", PATIENCE, async || {
-        office.annas_seats().await == 0
-    })
-    .await;
+    office.anna_is_out().await;
     assert_eq!(office.in_use().await, 1);
 }
 
@@ -1140,8 +1031,8 @@ async fn a_stop_races_with_changes_of_the_license() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_barred_never_gets_in_again() {
     let office = Office::with_seats(9).await;
-    let _anna = office.anna().open_ok().await;
-    let seat = office.seat_of("anna").await;
+    let _anna = office.user("anna").await;
+    let seat = office.annas_seat().await;
     let (anna, done) = (office.anna(), Arc::new(AtomicBool::new(false)));
     let hammers: Vec<_> = (0..4)
         .map(|_| {
@@ -1174,10 +1065,7 @@ async fn a_stop_takes_no_time_to_speak_of_with_a_thousand_seats_held() {
         .conf("max_connections", 1200)
         .licensed("seats", "2000");
     let office = Office::of(cluster).await;
-    let user = |n: usize| {
-        let host = format!("127.0.{}.{}", 3 + n / 250, 1 + n % 250);
-        office.cluster.login("bert").from(&host)
-    };
+    let user = |n: usize| office.at("bert", &format!("127.0.{}.{}", 3 + n / 250, 1 + n % 250));
     let mut inside = Vec::new();
     for first in (0..999).step_by(37) {
         let more = race(37, |n| user(first + n)).await;
@@ -1186,8 +1074,8 @@ async fn a_stop_takes_no_time_to_speak_of_with_a_thousand_seats_held() {
     assert_eq!(office.in_use().await, 1000);
     let mut times = Vec::new();
     for _ in 0..15 {
-        let anna = office.anna().open_ok().await;
-        let seat = office.seat_of("anna").await;
+        let anna = office.user("anna").await;
+        let seat = office.annas_seat().await;
         let start = Instant::now();
         assert_eq!(office.stop(&seat, ", 'x'").await, 1);
         times.push(start.elapsed());
