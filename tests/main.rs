@@ -9,6 +9,7 @@
 
 mod administration;
 mod bad_input;
+mod bars;
 mod changes;
 mod changes_in;
 mod checkouts;

@@ -1,4 +1,4 @@
-//! "Stop session": an administrator ends a seat, and may keep its user out for a time.
+//! "Stop session": an administrator ends a seat with all its sessions, whatever they do.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use crate::util::*;
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 
 /// A desk, and Lena of the support, who may stop sessions and nothing else.
-struct Office {
+pub struct Office {
     desk: Desk,
-    lena: Session,
+    pub lena: Session,
 }
 
 impl Deref for Office {
@@ -28,17 +28,17 @@ impl Deref for Office {
 }
 
 impl Office {
-    async fn with_seats(seats: u32) -> Self {
+    pub async fn with_seats(seats: u32) -> Self {
         Self::of(Cluster::with_seats(seats)).await
     }
 
-    /// So many seats that only applications claim; everybody may take leases.
-    async fn with_checkouts(seats: u32) -> Self {
+    /// So many seats that only applications claim; Anna and Bert may take leases.
+    pub async fn with_checkouts(seats: u32) -> Self {
         let cluster = with_leases(Cluster::builder(), seats);
         Self::of(cluster).await
     }
 
-    async fn of(cluster: Cluster) -> Self {
+    pub async fn of(cluster: Cluster) -> Self {
         let desk = Desk::of(cluster).await;
         desk.admin
             .run("GRANT EXECUTE ON FUNCTION license_terminate TO lena")
@@ -47,26 +47,26 @@ impl Office {
         Self { desk, lena }
     }
 
-    fn anna(&self) -> Login {
+    pub fn anna(&self) -> Login {
         self.login("anna")
     }
 
     /// Anna's only seat, as Lena sees it.
-    async fn annas_seat(&self) -> String {
+    pub async fn annas_seat(&self) -> String {
         self.lena.text(&seats_of("anna")).await
     }
 
     /// Stops Anna's seat with these other arguments; how many have ended.
-    async fn stop_anna(&self, more: &str) -> i32 {
+    pub async fn stop_anna(&self, more: &str) -> i32 {
         stop(&self.lena, "anna", more).await
     }
 
-    async fn stop(&self, seat: &str, more: &str) -> i32 {
+    pub async fn stop(&self, seat: &str, more: &str) -> i32 {
         self.lena.val(&stopping(seat, more)).await
     }
 
     /// Another administrator stops Anna's seat while the test goes on.
-    async fn begin_to_stop_anna(&self, more: &str) -> Stopping {
+    pub async fn begin_to_stop_anna(&self, more: &str) -> Stopping {
         let session = self.at("lena", "127.0.2.2").open_ok().await;
         let pid = session.pid().await;
         let statement = stopping(&self.annas_seat().await, more);
@@ -78,7 +78,7 @@ impl Office {
     }
 
     /// How many seats Anna has.
-    async fn annas_seats(&self) -> i64 {
+    pub async fn annas_seats(&self) -> i64 {
         let seats = "SELECT count(*) FROM license_active_seats WHERE usename = 'anna'";
         self.admin.val(seats).await
     }
@@ -91,7 +91,7 @@ impl Office {
         .await;
     }
 
-    async fn bars(&self) -> Vec<String> {
+    pub async fn bars(&self) -> Vec<String> {
         let bars = "SELECT product, client_host, workstation, client_user, barred_by, reason,
                            barred_until > now() FROM license_bars ORDER BY barred_at";
         self.admin.texts(bars).await
@@ -114,7 +114,7 @@ impl Office {
 }
 
 /// An administrator waits for those who are stopped.
-struct Stopping {
+pub struct Stopping {
     pid: i32,
     ended: JoinHandle<(Session, Result<Vec<String>, Denied>)>,
 }
@@ -124,7 +124,7 @@ impl Stopping {
         self.ended.await.unwrap()
     }
 
-    async fn ended(self) -> (Session, String) {
+    pub async fn ended(self) -> (Session, String) {
         let (session, ended) = self.answer().await;
         (session, ended.unwrap().remove(0))
     }
@@ -140,13 +140,13 @@ fn stopping(seat: &str, more: &str) -> String {
 }
 
 /// This session stops the only seat of this user with these other arguments; how many have ended.
-async fn stop(session: &Session, user: &str, more: &str) -> i32 {
+pub async fn stop(session: &Session, user: &str, more: &str) -> i32 {
     let seat = session.text(&seats_of(user)).await;
     session.val(&stopping(&seat, more)).await
 }
 
 /// The warnings that a session was given.
-fn warnings(session: &Session) -> Vec<String> {
+pub fn warnings(session: &Session) -> Vec<String> {
     let warnings = session.notices().into_iter();
     let warnings = warnings.filter(|notice| notice.severity == "WARNING");
     warnings.map(|notice| notice.message).collect()
@@ -667,246 +667,6 @@ async fn in_a_database_of_another_encoding_reasons_arrive_as_well_as_can_be() {
     }
 }
 
-/// A bar is kept whole: who is barred stays so after the rules were read again, and nobody else is.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bar_outlasts_crash_and_restart_until_its_row_is_deleted() {
-    let office = Office::with_seats(9).await;
-    let anna = office.anna().workstation("PC-1").open_ok().await;
-    assert_eq!(office.stop_anna(", 'out', '1 hour'").await, 1);
-    assert_eq!(warnings(&office.lena), [""; 0]);
-    assert_eq!(office.bars().await, ["TOM|127.0.1.1|PC-1||lena|out|t"]);
-    anna.ended().await;
-    let cluster = &office.cluster;
-    let anna = office.anna();
-    let barred = async |when: &str| {
-        let denied = anna.clone().workstation("PC-1").denied().await;
-        denied.assert("28000", "license_barred");
-        assert_eq!(denied.severity, "FATAL");
-        let words = r#"an administrator has barred you from "TOM" until "#;
-        assert!(denied.message.starts_with(words), "{when}: {denied:?}");
-        // Others are not.
-        anna.open_ok().await;
-        anna.clone().workstation("PC-2").open_ok().await;
-        let elsewhere = cluster.login("anna").from("127.0.1.2");
-        elsewhere.workstation("PC-1").open_ok().await;
-        let bert = cluster.login("bert").from("127.0.1.1");
-        bert.workstation("PC-1").open_ok().await;
-    };
-    barred("at once").await;
-    cluster.sql("UPDATE licenses SET seats = 8");
-    barred("after a change").await;
-    for mode in [Stop::Fast, Stop::Immediate] {
-        cluster.restart(mode);
-        barred("after a restart").await;
-    }
-    let victim = cluster.login("bert").from("127.0.1.2").open_ok().await;
-    cluster.crash_backend(victim.pid().await);
-    barred("after a crash").await;
-    cluster.sql("DELETE FROM license_bars");
-    anna.clone().workstation("PC-1").open_ok().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bar_ends_by_itself() {
-    let office = Office::with_seats(9).await;
-    let anna = office.user("anna").await;
-    let start = Instant::now();
-    assert_eq!(office.stop_anna(", NULL, '2s'").await, 1);
-    anna.ended().await;
-    eventually("the bar is over", PATIENCE, async || {
-        office.anna().open().await.is_ok()
-    })
-    .await;
-    let waited = start.elapsed();
-    assert!(waited > Duration::from_millis(1_500), "{waited:?}");
-    assert!(waited < Duration::from_secs(5), "{waited:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn each_rule_of_counting_bars_whom_it_counts() {
-    for (counted_by, others) in [
-        // Anna elsewhere, Bert at Anna's computer.
-        ("user_host", [true, true]),
-        ("user", [false, true]),
-        ("host", [true, false]),
-        ("session", [true, true]),
-        ("user_workstation", [true, true]),
-    ] {
-        let cluster =
-            Cluster::builder().licensed("seats, counted_by", &format!("9, '{counted_by}'"));
-        let office = Office::of(cluster).await;
-        let _anna = office.user("anna").await;
-        assert_eq!(office.stop_anna(", NULL, '1h'").await, 1);
-        for restarted in [false, true] {
-            if restarted {
-                office.cluster.restart(Stop::Immediate);
-            }
-            office
-                .anna()
-                .denied()
-                .await
-                .assert("28000", "license_barred");
-            let elsewhere = office.at("anna", "127.0.1.2").open().await;
-            let bert = office.at("bert", "127.0.1.1").open().await;
-            assert_eq!([elsewhere.is_ok(), bert.is_ok()], others, "{counted_by}");
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn exempt_sessions_are_not_barred() {
-    let office = Office::with_seats(9).await;
-    let _anna = office.user("anna").await;
-    assert_eq!(office.stop_anna(", NULL, '1h'").await, 1);
-    office
-        .anna()
-        .denied()
-        .await
-        .assert("28000", "license_barred");
-    office
-        .admin
-        .run("INSERT INTO license_exemptions VALUES ('role', 'anna')")
-        .await;
-    office.user("anna").await;
-    office.admin.run("DELETE FROM license_exemptions").await;
-    // However softly seats are counted, an administrator has said no.
-    office
-        .admin
-        .run("UPDATE licenses SET enforcement = 'warn'")
-        .await;
-    office
-        .anna()
-        .denied()
-        .await
-        .assert("28000", "license_barred");
-    office.admin.run("TRUNCATE license_bars").await;
-    office.user("anna").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn applications_are_told_who_is_barred() {
-    let office = Office::with_checkouts(9).await;
-    let long = "a name of more than forty-seven bytes, which is a long one";
-    let app = office.user("anna").await;
-    for user in ["zoe", long] {
-        for at in ["127.0.1.1", "pc-7.example", "127.0.0.1"] {
-            let take = format!("SELECT seat_id FROM license_lease('{user}', '{at}')");
-            let seat = app.text(&take).await;
-            assert_eq!(office.stop(&seat, ", 'out', '1h'").await, 1);
-            for changed in [false, true] {
-                if changed {
-                    office
-                        .admin
-                        .run("UPDATE licenses SET seats = seats + 1")
-                        .await;
-                }
-                let denied = app.fails(&take).await;
-                denied.assert("53400", "license_barred");
-            }
-            let patient = format!("SELECT license_lease('{user}', '{at}', wait => '1min')");
-            app.fails(&patient).await.assert("53400", "license_barred");
-            if at == "127.0.1.1" {
-                let checkout = format!("SELECT license_checkout(client_user => '{user}')");
-                app.fails(&checkout).await.assert("53400", "license_barred");
-                let quiet = format!("SELECT license_try_checkout(client_user => '{user}')");
-                app.fails(&quiet).await.assert("53400", "license_barred");
-            }
-            // Nobody else is.
-            for other in [
-                "license_lease('yan', '127.0.1.1')".to_owned(),
-                format!("license_lease('{user}', '10.9.9.9')"),
-                format!("license_lease('{user}', 'pc-8.example')"),
-                "license_checkout()".to_owned(),
-            ] {
-                app.run(&format!("BEGIN; SELECT {other}; ROLLBACK")).await;
-                app.run("DISCARD ALL").await;
-            }
-            assert_eq!(
-                office
-                    .admin
-                    .texts("SELECT client_user, reason FROM license_bars")
-                    .await,
-                [format!("{user}|out")]
-            );
-            office.admin.run("DELETE FROM license_bars").await;
-        }
-    }
-}
-
-/// Who waits in line and is barred meanwhile is told so at once.
-#[tokio::test(flavor = "multi_thread")]
-async fn who_is_barred_waits_no_longer() {
-    let cluster =
-        Cluster::builder().licensed("seats, claimed_at, counted_by", "1, 'checkout', 'session'");
-    let office = Office::of(cluster).await;
-    let (holds, waits) = (office.user("anna").await, office.user("anna").await);
-    let seat = holds.checkout().await;
-    let waits = office.line_up(waits).await;
-    assert_eq!(office.stop(&seat, ", NULL, '1h'").await, 1);
-    let (_session, denied) = waits.refused().await;
-    denied.assert("53400", "license_barred");
-    assert_eq!(office.in_use().await, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bar_that_cannot_be_written_at_once_is_written_soon() {
-    let office = Office::with_seats(9).await;
-    let _anna = office.user("anna").await;
-    let locker = office.cluster.login("postgres").open_ok().await;
-    locker
-        .run("BEGIN; LOCK TABLE license_bars IN EXCLUSIVE MODE")
-        .await;
-    let stopping = office.begin_to_stop_anna(", NULL, '1h'").await;
-    eventually("it could not be written", PATIENCE, async || {
-        office
-            .cluster
-            .log()
-            .contains("could not write license_bars")
-    })
-    .await;
-    office
-        .anna()
-        .denied()
-        .await
-        .assert("28000", "license_barred");
-    locker.run("COMMIT").await;
-    let (lena, ended) = stopping.ended().await;
-    assert_eq!((ended.as_str(), warnings(&lena)), ("1", vec![]));
-    assert_eq!(office.bars().await.len(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn on_a_standby_sessions_are_stopped_and_bars_do_not_last() {
-    let primary = Cluster::with_seats(9);
-    primary.sql("GRANT EXECUTE ON FUNCTION license_terminate TO lena");
-    let standby = primary.standby();
-    let lena = standby.login("lena").from("127.0.2.1").open_ok().await;
-    let anna = standby.login("anna").from("127.0.1.1");
-    let session = anna.open_ok().await;
-    assert_eq!(stop(&lena, "anna", ", 'x', '1h'").await, 1);
-    session.ended().await.assert("57P01", "license_stopped");
-    anna.denied().await.assert("28000", "license_barred");
-    let unstored = "the bar could not be written yet: it would not outlast a crash";
-    assert_eq!(warnings(&lena), [unstored]);
-    // Nobody is warned of others' bars.
-    let bert = standby.login("bert").from("127.0.1.2").open_ok().await;
-    assert_eq!(stop(&lena, "bert", "").await, 1);
-    assert_eq!(warnings(&lena).len(), 1);
-    bert.ended().await.assert("57P01", "license_stopped");
-    // The primary's bars hold here, too.
-    let admin = primary.login("lena").from("127.0.2.1").open_ok().await;
-    let _carl = primary.login("carl").from("127.0.1.3").open_ok().await;
-    assert_eq!(stop(&admin, "carl", ", 'x', '1h'").await, 1);
-    standby.catch_up(&primary);
-    eventually("the bar arrives", PATIENCE, async || {
-        match standby.login("carl").from("127.0.1.3").open().await {
-            Err(denied) => denied.reason == "license_barred",
-            Ok(_) => false,
-        }
-    })
-    .await;
-}
-
 /// A hundred logins of the same user while it is stopped: no session of the seat survives.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_slips_in_while_the_seat_is_stopped() {
@@ -1025,36 +785,6 @@ async fn a_stop_races_with_changes_of_the_license() {
     tokio::join!(stop, change);
     office.anna_is_out().await;
     assert_eq!(office.in_use().await, 1);
-}
-
-/// A client that comes back with each end is kept out by the bar, whenever it tries.
-#[tokio::test(flavor = "multi_thread")]
-async fn who_is_barred_never_gets_in_again() {
-    let office = Office::with_seats(9).await;
-    let _anna = office.user("anna").await;
-    let seat = office.annas_seat().await;
-    let (anna, done) = (office.anna(), Arc::new(AtomicBool::new(false)));
-    let hammers: Vec<_> = (0..4)
-        .map(|_| {
-            let (anna, done) = (anna.clone(), Arc::clone(&done));
-            tokio::spawn(async move {
-                let mut last = None;
-                while !done.load(SeqCst) {
-                    last = anna.open().await.ok();
-                }
-                last
-            })
-        })
-        .collect();
-    office.stop(&seat, ", 'x', '1h'").await;
-    for _ in 0..30 {
-        assert_eq!(office.annas_seats().await, 0);
-        office.admin.run("UPDATE licenses SET seats = 9").await;
-    }
-    done.store(true, SeqCst);
-    for hammer in hammers {
-        assert!(hammer.await.unwrap().is_none());
-    }
 }
 
 /// The promise is a tenth of a second; the median leaves out what else the machine does. Run with
