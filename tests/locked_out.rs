@@ -63,34 +63,29 @@ async fn a_license_out_of_its_dates() {
     only_superusers_get_in(&cluster, "28000", "license_not_yet_valid").await;
 }
 
-/// A prepared transaction holds its lock across the restart.
+/// A prepared transaction holds its lock on this table across the restart.
+async fn locked(table: &str) {
+    let lock = format!(
+        "ALTER TABLE licenses DISABLE TRIGGER USER;
+         BEGIN; LOCK TABLE {table}; PREPARE TRANSACTION 'lock'"
+    );
+    let unlock = "ROLLBACK PREPARED 'lock'; UPDATE licenses SET seats = 0";
+    unreadable(&lock, unlock).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_since_before_the_start() {
-    unreadable(
-        "ALTER TABLE licenses DISABLE TRIGGER USER; BEGIN; LOCK TABLE licenses; PREPARE TRANSACTION 'lock'",
-        "ROLLBACK PREPARED 'lock'; UPDATE licenses SET seats = 0",
-    )
-    .await;
+    locked("licenses").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_on_the_exemptions() {
-    unreadable(
-        "ALTER TABLE licenses DISABLE TRIGGER USER;
-         BEGIN; LOCK TABLE license_exemptions; PREPARE TRANSACTION 'lock'",
-        "ROLLBACK PREPARED 'lock'; UPDATE licenses SET seats = 0",
-    )
-    .await;
+    locked("license_exemptions").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_on_the_reservations() {
-    unreadable(
-        "ALTER TABLE licenses DISABLE TRIGGER USER;
-         BEGIN; LOCK TABLE license_reservations; PREPARE TRANSACTION 'lock'",
-        "ROLLBACK PREPARED 'lock'; UPDATE licenses SET seats = 0",
-    )
-    .await;
+    locked("license_reservations").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,34 +145,29 @@ async fn a_refusal_for_want_of_limits_says_why() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_table_dropped_by_force() {
+/// Somebody takes this table from the extension and drops it.
+async fn dropped(table: &str) {
     unreadable(
-        "ALTER EXTENSION pg_seats DROP TABLE licenses; DROP TABLE licenses",
+        &format!("ALTER EXTENSION pg_seats DROP TABLE {table}; DROP TABLE {table}"),
         "DROP EXTENSION pg_seats; CREATE EXTENSION pg_seats;
          INSERT INTO licenses (product, seats) VALUES ('TOM', 0)",
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_dropped_by_force() {
+    dropped("licenses").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_exemptions_dropped_by_force() {
-    unreadable(
-        "ALTER EXTENSION pg_seats DROP TABLE license_exemptions; DROP TABLE license_exemptions",
-        "DROP EXTENSION pg_seats; CREATE EXTENSION pg_seats;
-         INSERT INTO licenses (product, seats) VALUES ('TOM', 0)",
-    )
-    .await;
+    dropped("license_exemptions").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_reservations_dropped_by_force() {
-    unreadable(
-        "ALTER EXTENSION pg_seats DROP TABLE license_reservations; DROP TABLE license_reservations",
-        "DROP EXTENSION pg_seats; CREATE EXTENSION pg_seats;
-         INSERT INTO licenses (product, seats) VALUES ('TOM', 0)",
-    )
-    .await;
+    dropped("license_reservations").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
