@@ -1,6 +1,7 @@
 //! The audit trail: everything that happens is in it or counted as lost, nobody waits for it, and nothing
 //! breaks out of its field.
 
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use crate::util::*;
@@ -8,10 +9,17 @@ use crate::util::*;
 /// What happens is written so soon, on a slow machine too.
 const SOON: Duration = Duration::from_secs(5);
 
-/// A server whose trail is read by its administrator.
+/// A desk whose administrator reads the trail.
 struct Trail {
-    admin: Session,
-    cluster: Cluster,
+    desk: Desk,
+}
+
+impl Deref for Trail {
+    type Target = Desk;
+
+    fn deref(&self) -> &Desk {
+        &self.desk
+    }
 }
 
 impl Trail {
@@ -21,8 +29,8 @@ impl Trail {
     }
 
     async fn at(cluster: Cluster) -> Trail {
-        let admin = cluster.login("postgres").open_ok().await;
-        Trail { admin, cluster }
+        let desk = Desk::of(cluster).await;
+        Trail { desk }
     }
 
     /// What the trail has of others than the administrator, in this form, in its order.
@@ -34,45 +42,30 @@ impl Trail {
         self.admin.texts(&rows).await
     }
 
-    /// Waits until the trail has these rows.
+    /// Waits until the trail has these rows of others than the administrator, in this form.
     async fn becomes(&self, form: &str, expected: &[&str]) {
-        let mut rows = vec![];
-        let start = Instant::now();
-        while start.elapsed() < PATIENCE {
-            rows = self.rows(form).await;
-            if rows == expected {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        assert_eq!(rows, expected);
+        shown_in_the_end(form, expected, async || self.rows(form).await).await;
     }
 
-    /// Waits until this is what a query returns.
+    /// Waits until this one row is what a query returns.
     async fn shows(&self, query: &str, expected: &str) {
-        self.shows_within(query, expected, PATIENCE).await;
+        shown_in_the_end(query, &[expected], async || self.admin.texts(query).await).await;
     }
+}
 
-    async fn shows_within(&self, query: &str, expected: &str, deadline: Duration) {
-        let mut shown = String::new();
-        let start = Instant::now();
-        while start.elapsed() < deadline {
-            shown = self.admin.texts(query).await.join("\n");
-            if shown == expected {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+/// Waits as [`eventually`] does, and shows what there was instead.
+async fn shown_in_the_end(what: &str, expected: &[&str], rows: impl AsyncFn() -> Vec<String>) {
+    let start = Instant::now();
+    loop {
+        let rows = rows().await;
+        if rows == expected {
+            return;
         }
-        assert_eq!(shown, expected, "{query}");
-    }
-
-    fn login(&self, user: &str) -> Login {
-        let number = STAFF.iter().position(|name| *name == user).unwrap() + 1;
-        self.cluster.login(user).from(&format!("127.0.1.{number}"))
-    }
-
-    async fn user(&self, user: &str) -> Session {
-        self.login(user).open_ok().await
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{what}: {rows:#?}, not {expected:#?}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -237,6 +230,7 @@ const NEVER_TWICE: &str = "SELECT count(*) FROM (SELECT 1 FROM license_events
       WHERE event IN ('checkout', 'release')
       GROUP BY event, client_user, usename HAVING count(*) > 1) twice";
 
+/// Run with `--nocapture` it tells how long that takes, and how many are lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_hundred_thousand_events_each_is_written_or_counted() {
     let trail = Trail::of("claimed_at, seats", "'checkout', 1000").await;
@@ -253,14 +247,9 @@ async fn of_a_hundred_thousand_events_each_is_written_or_counted() {
     }
     trail.shows(EVERY, "100000").await;
     assert_eq!(trail.admin.text(NEVER_TWICE).await, "0");
-    println!(
-        "{:?}, lost: {}",
-        start.elapsed(),
-        trail
-            .admin
-            .text("SELECT sum((detail ->> 'events')::bigint) FROM license_events")
-            .await
-    );
+    let lost = "SELECT sum((detail ->> 'events')::bigint) FROM license_events";
+    let lost = trail.admin.text(lost).await;
+    println!("{:?}, lost: {lost}", start.elapsed());
     // And it stays so.
     trail.user("anna").await.run(&pairs(20_000, 20_000)).await;
     trail.shows(EVERY, "100002").await;
@@ -345,13 +334,8 @@ async fn whatever_keeps_the_trail_from_being_written_logins_go_on_and_it_recover
                     WHERE event = 'login' AND usename IN ('anna', 'bert')";
         trail.shows(all, &logins.to_string()).await;
     }
-    assert_eq!(
-        trail
-            .admin
-            .text("SELECT count(*) FROM license_events WHERE event = 'events lost'")
-            .await,
-        "0"
-    );
+    let lost = "SELECT count(*) FROM license_events WHERE event = 'events lost'";
+    assert_eq!(trail.admin.text(lost).await, "0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -444,7 +428,7 @@ async fn a_lock_on_the_counts_holds_up_no_login_after_a_start_and_loses_none() {
     trail.login("anna").denied().await;
     let kept = "SELECT denied FROM license_counts";
     trail.shows(kept, "1").await;
-    let Trail { admin, cluster } = trail;
+    let Desk { admin, cluster } = trail.desk;
     drop(admin);
     // A prepared transaction keeps its locks across a restart.
     cluster.set("max_prepared_transactions", "5");
@@ -488,7 +472,7 @@ async fn a_locked_old_row_is_left_for_later_and_holds_up_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_loses_at_most_the_last_moments_and_nothing_is_written_twice() {
     let trail = Trail::of("claimed_at, seats", "'checkout', 1000").await;
-    let Trail { admin, cluster } = trail;
+    let Desk { admin, cluster } = trail.desk;
     drop(admin);
     let mut number = 0;
     for _ in 0..3 {
@@ -523,7 +507,7 @@ async fn a_crash_loses_at_most_the_last_moments_and_nothing_is_written_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn restarts_amid_load_write_nothing_twice() {
     let trail = Trail::of("claimed_at, seats", "'checkout', 1000").await;
-    let Trail { admin, cluster } = trail;
+    let Desk { admin, cluster } = trail.desk;
     drop(admin);
     for round in 0..4 {
         let busy: Vec<_> = STAFF[..3]
@@ -611,7 +595,7 @@ async fn databases_come_and_go_and_serve_as_templates_while_trails_are_written()
     launcher_sleeps(&trail).await;
 }
 
-/// The time that the launcher has used, in clock ticks.
+/// The time that a process has used, in clock ticks.
 fn ticks(pid: i32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
@@ -619,7 +603,7 @@ fn ticks(pid: i32) -> u64 {
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
-/// How often the launcher has gone to sleep.
+/// How often a process has gone to sleep.
 fn sleeps(pid: i32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status
@@ -628,30 +612,22 @@ fn sleeps(pid: i32) -> u64 {
     line.unwrap().trim().parse().unwrap()
 }
 
-async fn launcher(cluster: &Cluster) -> i32 {
-    let mut pid = 0;
-    eventually("the launcher runs", PATIENCE, async || {
-        let running = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_seats launcher'";
-        pid = cluster.sql(running).parse().unwrap_or(0);
-        pid != 0
-    })
-    .await;
-    pid
+/// How often a process goes to sleep within so many seconds, and the clock ticks that it uses.
+async fn activity(pid: i32, seconds: u64) -> (u64, u64) {
+    let before = (sleeps(pid), ticks(pid));
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    (sleeps(pid) - before.0, ticks(pid) - before.1)
 }
 
 /// That the launcher has nothing to do, and does nothing.
 async fn launcher_sleeps(trail: &Trail) {
-    let pid = launcher(&trail.cluster).await;
-    let mut quiet = false;
+    let pid = trail.cluster.launcher().await;
     for _ in 0..10 {
-        let before = (sleeps(pid), ticks(pid));
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        quiet = sleeps(pid) == before.0 && ticks(pid) == before.1;
-        if quiet {
-            break;
+        if activity(pid, 2).await == (0, 0) {
+            return;
         }
     }
-    assert!(quiet, "the launcher is busy");
+    panic!("the launcher is busy");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -684,15 +660,13 @@ async fn without_a_free_worker_the_launcher_tries_once_a_second() {
         .conf("max_logical_replication_workers", "0")
         .licensed("seats", "9");
     let trail = Trail::at(cluster).await;
-    let pid = launcher(&trail.cluster).await;
+    let pid = trail.cluster.launcher().await;
     let _anna = trail.user("anna").await;
     trail
         .cluster
         .wait_log("found no free background worker", PATIENCE);
-    let before = (sleeps(pid), ticks(pid));
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    assert!(sleeps(pid) - before.0 < 60, "{}", sleeps(pid) - before.0);
-    assert!(ticks(pid) - before.1 < 50);
+    let (sleeps, ticks) = activity(pid, 3).await;
+    assert!(sleeps < 60 && ticks < 50, "{sleeps} sleeps, {ticks} ticks");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -700,7 +674,7 @@ async fn of_steady_logins_the_launcher_wakes_about_once_each_time_it_writes() {
     let trail = Trail::of("claimed_at, seats", "'checkout', 9").await;
     let anna = trail.user("anna").await;
     launcher_sleeps(&trail).await;
-    let pid = launcher(&trail.cluster).await;
+    let pid = trail.cluster.launcher().await;
     let before = sleeps(pid);
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(7) {
@@ -724,7 +698,7 @@ async fn changes_of_licenses_say_who_from_what_to_what() {
              GRANT ALL ON license_exemptions TO bert",
         )
         .await;
-    let anna = trail.login("anna").open_ok().await;
+    let anna = trail.user("anna").await;
     anna.run("UPDATE licenses SET seats = 10, purchased = 20")
         .await;
     anna.run("UPDATE licenses SET seats = 5").await;
@@ -738,7 +712,7 @@ async fn changes_of_licenses_say_who_from_what_to_what() {
     anna.run("BEGIN; SAVEPOINT s; UPDATE licenses SET seats = 3; RELEASE s; COMMIT")
         .await;
     anna.fails("DELETE FROM licenses").await;
-    let bert = trail.login("bert").open_ok().await;
+    let bert = trail.user("bert").await;
     bert.run("INSERT INTO license_exemptions VALUES ('role', 'anna', 'boss')")
         .await;
     bert.run("UPDATE license_exemptions SET note = NULL").await;
@@ -910,11 +884,9 @@ async fn a_standby_logs_what_happens_and_writes_after_its_promotion() {
         standby.wait_log(part, PATIENCE);
     }
     // The launcher of a standby looks once a second, and no more often.
-    let pid = launcher(&standby).await;
-    let before = (sleeps(pid), ticks(pid));
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    assert!(sleeps(pid) - before.0 < 60, "{}", sleeps(pid) - before.0);
-    assert!(ticks(pid) - before.1 < 100);
+    let pid = standby.launcher().await;
+    let (sleeps, ticks) = activity(pid, 4).await;
+    assert!(sleeps < 60 && ticks < 100, "{sleeps} sleeps, {ticks} ticks");
     let rows = "SELECT event, usename FROM license_events WHERE usename IN ('anna', 'bert')";
     assert_eq!(standby.sql(rows), "");
     primary.stop(Stop::Fast);
@@ -952,10 +924,7 @@ async fn the_extension_can_go_and_come_while_events_wait() {
             "0"
         );
         carl.close().await;
-        eventually("nobody is in", PATIENCE, async || {
-            trail.cluster.in_use() == 0
-        })
-        .await;
+        trail.in_use_becomes(0).await;
     }
 }
 
@@ -1028,10 +997,7 @@ async fn each_crossing_is_notified_and_logged_once_and_names_nobody() {
     }
     again.close().await;
     carl.close().await;
-    eventually("carl is out", PATIENCE, async || {
-        trail.cluster.in_use() == 2
-    })
-    .await;
+    trail.in_use_becomes(2).await;
     let _carl = trail.user("carl").await;
     let payloads = notified(&listener, 4).await;
     assert!(payloads[3].contains("overdraft"));
@@ -1146,7 +1112,7 @@ async fn nothing_that_somebody_is_called_breaks_out_of_its_field() {
         let tried =
             format!("SELECT * FROM license_try_checkout('{product}', client_user => '{user} 2')");
         assert!(session.texts(&tried).await.is_empty());
-        let other = trail.login("anna").open_ok().await;
+        let other = trail.user("anna").await;
         let rows = format!(
             "SELECT count(*) FILTER (WHERE event = 'login' AND product = $p${p}$p$
                                        AND usename = $p${r}$p$ AND workstation = $p${w}$p$),

@@ -272,24 +272,16 @@ async fn a_file_of_zeros() {
     }
 }
 
-fn launcher(cluster: &Cluster) -> String {
-    cluster.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_seats launcher'")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminated_launcher_comes_again() {
     let cluster = builder().licensed("seats, pool", "1, 'all'");
     for _ in 0..3 {
-        let before = launcher(&cluster);
+        let before = cluster.launcher().await;
         cluster.sql(&format!("SELECT pg_terminate_backend({before})"));
         let anna = cluster.login("anna").from("127.0.1.1").open_ok().await;
         only_superusers_get_in(&cluster, "53300", "license_full").await;
         anna.close().await;
-        eventually("another launcher", PATIENCE, async || {
-            let now = launcher(&cluster);
-            now != before && !now.is_empty()
-        })
-        .await;
+        cluster.launcher_after(before).await;
         eventually("the seat is free", PATIENCE, async || cluster.in_use() == 0).await;
     }
 }
@@ -323,7 +315,7 @@ async fn without_any_worker_licenses_are_enforced() {
         .conf("max_worker_processes", 0)
         .conf("max_logical_replication_workers", 0)
         .licensed("seats", "0");
-    assert_eq!(launcher(&cluster), "");
+    assert_eq!(cluster.worker("launcher"), None);
     only_superusers_get_in(&cluster, "53300", "license_full").await;
     cluster.sql("UPDATE licenses SET seats = 99");
     assert!(admits(&cluster).await);
