@@ -23,6 +23,7 @@ mod databases;
 mod dead_clients;
 mod encodings;
 mod events;
+mod events_written;
 mod exemptions;
 mod harness;
 mod held;
