@@ -91,6 +91,12 @@ impl Office {
         .await;
     }
 
+    /// Anna is kept out.
+    pub async fn anna_is_barred(&self) {
+        let denied = self.anna().denied().await;
+        denied.assert("28000", "license_barred");
+    }
+
     pub async fn bars(&self) -> Vec<String> {
         let bars = "SELECT product, client_host, workstation, client_user, barred_by, reason,
                            barred_until > now() FROM license_bars ORDER BY barred_at";
@@ -520,8 +526,7 @@ async fn what_does_not_end_keeps_the_seat_with_a_warning() {
     // Nobody joins the seat meanwhile.
     office.is_ending().await;
     other.ended().await.assert("57P01", "license_stopped");
-    let denied = office.anna().denied().await;
-    denied.assert("28000", "license_barred");
+    office.anna_is_barred().await;
     let (lena, ended) = stopping.ended().await;
     let waited = start.elapsed();
     assert_eq!(ended, "1");
@@ -544,11 +549,7 @@ async fn rollback_undoes_nothing() {
     assert_eq!(office.stop_anna(", 'out', '1h'").await, 1);
     office.lena.run("ROLLBACK").await;
     anna.ended().await.assert("57P01", "license_stopped");
-    office
-        .anna()
-        .denied()
-        .await
-        .assert("28000", "license_barred");
+    office.anna_is_barred().await;
     assert_eq!(office.bars().await.len(), 1);
     let event = "SELECT usename, client_host, product, detail ->> 'by', detail ->> 'reason',
                         detail ? 'barred_until'
