@@ -79,21 +79,7 @@ fn admitted(results: Vec<Result<Session, Denied>>) -> Vec<(usize, Session)> {
     sessions
 }
 
-/// Small random numbers, the same in every run.
-struct Dice(u64);
-
 impl Dice {
-    fn new(i: usize) -> Self {
-        Self((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-
     /// Works for a random while, then leaves, politely or not.
     async fn work_and_leave(&mut self, session: Session, leaving: impl FnOnce()) {
         for _ in 0..self.below(20) {

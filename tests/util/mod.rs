@@ -4,7 +4,7 @@
 //! - [`Login`] describes one connection and opens it as a [`Session`], or returns the server's refusal as [`Denied`].
 //! - [`Desk`] is a licensed server and the administrator who looks; [`Waiter`] stands in line there.
 //! - [`Told`] compares what clients were told, when their sessions may end, with what was done.
-//! - [`race`] opens many at once; [`ClientProcess`] is a client program that can be killed.
+//! - [`race`] opens many at once, [`Dice`] lets them differ; [`ClientProcess`] is a client program that can be killed.
 //! - [`Lan`] is a network of two computers, with a cable that can be pulled.
 //! - [`Library`] is a client library of another language; [`Pooler`] a PgBouncer before a cluster.
 //! - [`eventually`] is the one way to wait: poll with a deadline.
@@ -21,6 +21,7 @@ mod client_process;
 mod cluster;
 mod denied;
 mod desk;
+mod dice;
 mod folder;
 mod lan;
 mod library;
@@ -42,6 +43,7 @@ pub use client_process::ClientProcess;
 pub use cluster::{Cluster, Stop};
 pub use denied::Denied;
 pub use desk::{Desk, Waiter};
+pub use dice::Dice;
 pub use lan::Lan;
 pub use library::Library;
 pub use licensed::STAFF;
