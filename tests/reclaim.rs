@@ -146,6 +146,12 @@ async fn who_is_active_or_in_a_transaction_keeps_the_seat() {
     let carl = desk.user("carl").await;
     let twin = desk.user("carl").await;
     carl.send("SELECT pg_sleep(600)").await;
+    let active =
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'carl' AND state = 'active'";
+    eventually("carl's statement has arrived", PATIENCE, async || {
+        desk.admin.text(active).await == "1"
+    })
+    .await;
     let dora = desk.user("dora").await;
     for _ in 0..3 {
         is_full(&desk.login("emil").denied().await);
@@ -154,8 +160,6 @@ async fn who_is_active_or_in_a_transaction_keeps_the_seat() {
         assert!(!session.is_ended());
         session.run("ROLLBACK").await;
     }
-    let active =
-        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'carl' AND state = 'active'";
     assert_eq!(desk.admin.text(active).await, "1");
     let _emil = desk.user("emil").await;
     assert_eq!(desk.in_use().await, 4);
