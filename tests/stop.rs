@@ -104,18 +104,16 @@ impl Office {
     }
 
     /// Nobody joins Anna's seat by now.
-    async fn is_ending(&self) {
+    async fn is_ending(&self, stopping: &Stopping) {
+        let waits = format!(
+            "SELECT wait_event IN ('Extension', 'LicenseSeat') FROM pg_stat_activity WHERE pid = {}",
+            stopping.pid
+        );
         eventually("the seat is being stopped", PATIENCE, async || {
-            match self.anna().open().await {
-                Err(denied) if denied.reason == "license_barred" => true,
-                Err(denied) => panic!("{denied:?}"),
-                Ok(session) => {
-                    session.close().await;
-                    false
-                }
-            }
+            self.desk.admin.text(&waits).await == "t"
         })
         .await;
+        self.anna_is_barred().await;
     }
 }
 
@@ -524,7 +522,7 @@ async fn what_does_not_end_keeps_the_seat_with_a_warning() {
     let start = Instant::now();
     let stopping = office.begin_to_stop_anna(", 'stuck'").await;
     // Nobody joins the seat meanwhile.
-    office.is_ending().await;
+    office.is_ending(&stopping).await;
     other.ended().await.assert("57P01", "license_stopped");
     office.anna_is_barred().await;
     let (lena, ended) = stopping.ended().await;
@@ -569,7 +567,7 @@ async fn an_administrator_who_gives_up_leaves_the_seat_as_it_is() {
         let pid = stuck.pid().await;
         office.cluster.signal(pid, Signal::SIGSTOP);
         let stopping = office.begin_to_stop_anna("").await;
-        office.is_ending().await;
+        office.is_ending(&stopping).await;
         office
             .admin
             .run(&format!("SELECT {end}({})", stopping.pid))
