@@ -118,7 +118,6 @@ async fn a_reduction_throws_nobody_out_and_is_over_until_it_fits() {
         .await;
     }
     assert_eq!(firm.status().await, "full");
-    drop(inside);
 }
 
 #[tokio::test(flavor = "multi_thread")]

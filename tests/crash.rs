@@ -38,21 +38,6 @@ async fn empty_and_correct(cluster: &Cluster, before: Vec<Session>) {
     .await;
 }
 
-fn launcher(cluster: &Cluster) -> Option<i32> {
-    let pid = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_seats launcher'";
-    cluster.sql(pid).parse().ok()
-}
-
-async fn running_launcher(cluster: &Cluster, other_than: i32) -> i32 {
-    let mut found = 0;
-    eventually("the launcher runs", PATIENCE, async || {
-        found = launcher(cluster).unwrap_or(other_than);
-        found != other_than
-    })
-    .await;
-    found
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn after_the_crash_of_a_backend_the_ledger_is_empty_and_correct() {
     let cluster = Cluster::with_seats(5);
@@ -98,22 +83,22 @@ async fn after_the_crash_of_the_launcher_the_ledger_is_empty_and_correct() {
     let mut former = 0;
     for _ in 0..3 {
         let inside = full_house(&cluster).await;
-        former = running_launcher(&cluster, former).await;
+        former = cluster.launcher_after(former).await;
         cluster.crash_backend(former);
         empty_and_correct(&cluster, inside).await;
     }
-    running_launcher(&cluster, former).await;
+    cluster.launcher_after(former).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ended_launcher_comes_back_and_nobody_notices() {
     let cluster = Cluster::with_seats(5);
     let inside = full_house(&cluster).await;
-    let former = running_launcher(&cluster, 0).await;
+    let former = cluster.launcher().await;
     cluster.kill_backend(former, Signal::SIGTERM);
     let latecomer = cluster.login("bert").from("127.0.2.1");
     latecomer.denied().await.assert("53300", "license_full");
-    running_launcher(&cluster, former).await;
+    cluster.launcher_after(former).await;
     assert_eq!(cluster.in_use(), 5);
     assert!(inside.iter().all(|session| !session.is_ended()));
 }

@@ -30,11 +30,6 @@ async fn admits(cluster: &Cluster) -> bool {
     cluster.login("lena").from("127.0.9.9").open().await.is_ok()
 }
 
-fn worker(cluster: &Cluster, kind: &str) -> Option<i32> {
-    let pid = format!("SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_seats {kind}'");
-    cluster.sql(&pid).parse().ok()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_whose_time_is_up_ends_with_nobody_there() {
     let cluster = with_leases(Cluster::builder(), 1);
@@ -47,7 +42,7 @@ async fn a_lease_whose_time_is_up_ends_with_nobody_there() {
     assert!(!release(&app, &id).await);
     // Nothing is left to be done.
     eventually("no visitor comes any more", PATIENCE, async || {
-        worker(&cluster, "visitor").is_none()
+        cluster.worker("visitor").is_none()
     })
     .await;
 }
@@ -112,17 +107,9 @@ async fn leases_end_also_when_the_launcher_was_ended() {
     let cluster = with_leases(Cluster::builder(), 9);
     let app = app(&cluster, "anna").await;
     for _ in 0..3 {
-        let mut launcher = None;
-        eventually("the launcher runs", PATIENCE, async || {
-            launcher = worker(&cluster, "launcher");
-            launcher.is_some()
-        })
-        .await;
+        let launcher = cluster.launcher().await;
         lease_for(&app, "zoe", "10 ms").await;
-        cluster.sql(&format!(
-            "SELECT pg_terminate_backend({})",
-            launcher.unwrap()
-        ));
+        cluster.sql(&format!("SELECT pg_terminate_backend({launcher})"));
         settles(&cluster, "the lease has ended", "0|0|0").await;
     }
 }

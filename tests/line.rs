@@ -913,18 +913,6 @@ async fn no_wake_up_is_lost_by_a_timeout() {
     no_wake_up_is_lost(Race::Timeout).await;
 }
 
-/// Small random numbers, the same in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
 /// What becomes of one in the crowd.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fate {

@@ -5,10 +5,6 @@ use std::time::{Duration, Instant};
 
 use crate::util::*;
 
-async fn desk(columns: &str, values: &str) -> Desk {
-    Desk::licensed(columns, values).await
-}
-
 impl Desk {
     /// In and out again.
     async fn visits(&self, user: &str) {
@@ -26,14 +22,14 @@ impl Desk {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_left_finds_the_seat_again_and_nobody_else_gets_it() {
-    let desk = desk("seats, linger", "1, '1 hour'").await;
+    let desk = Desk::licensed("seats, linger", "1, '1 hour'").await;
     for _ in 0..3 {
         desk.visits("anna").await;
         assert_eq!(desk.in_use().await, 1);
         let denied = desk.login("bert").denied().await;
         denied.assert("53300", "license_full");
         // Another computer is another identity.
-        let elsewhere = desk.cluster.login("anna").from("127.0.1.99");
+        let elsewhere = desk.at("anna", "127.0.1.99");
         elsewhere.denied().await.assert("53300", "license_full");
     }
     let _anna = desk.user("anna").await;
@@ -46,7 +42,7 @@ async fn whoever_left_finds_the_seat_again_and_nobody_else_gets_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seat_is_free_once_its_time_is_up() {
-    let desk = desk("seats, linger", "1, '2s'").await;
+    let desk = Desk::licensed("seats, linger", "1, '2s'").await;
     let start = Instant::now();
     desk.visits("anna").await;
     assert_eq!(desk.in_use().await, 1);
@@ -61,7 +57,7 @@ async fn a_seat_is_free_once_its_time_is_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_in_line_gets_the_seat_once_its_time_is_up() {
-    let desk = desk("claimed_at, seats, linger", "'checkout', 1, '2s'").await;
+    let desk = Desk::licensed("claimed_at, seats, linger", "'checkout', 1, '2s'").await;
     let (anna, bert) = (desk.user("anna").await, desk.user("bert").await);
     anna.checkout().await;
     let waiter = desk.line_up(bert).await;
@@ -76,15 +72,10 @@ async fn who_waits_in_line_gets_the_seat_once_its_time_is_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_racing_newcomers_none_gets_a_seat_that_lingers() {
-    let desk = desk("seats, linger", "3, '1 hour'").await;
+    let desk = Desk::licensed("seats, linger", "3, '1 hour'").await;
     desk.visits("anna").await;
     desk.visits("bert").await;
-    let racers = race(40, |i| {
-        desk.cluster
-            .login("carl")
-            .from(&format!("127.0.3.{}", i + 1))
-    })
-    .await;
+    let racers = race(40, |i| desk.at("carl", &format!("127.0.3.{}", i + 1))).await;
     let inside = racers.iter().filter(|racer| racer.is_ok()).count();
     assert_eq!(inside, 1);
     assert_eq!(desk.in_use().await, 3);
@@ -94,7 +85,7 @@ async fn of_racing_newcomers_none_gets_a_seat_that_lingers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seat_whose_lease_is_rolled_back_does_not_linger() {
-    let desk = desk("claimed_at, seats, linger", "'checkout', 1, '1 hour'").await;
+    let desk = Desk::licensed("claimed_at, seats, linger", "'checkout', 1, '1 hour'").await;
     let lease = "SELECT lease_id FROM license_lease('zoe', '10.0.0.1')";
     desk.admin.run(&format!("BEGIN; {lease}; ROLLBACK")).await;
     assert_eq!(desk.in_use().await, 0);
@@ -109,7 +100,7 @@ async fn a_seat_whose_lease_is_rolled_back_does_not_linger() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shorter_linger_holds_for_seats_that_linger_already() {
-    let desk = desk("seats, linger", "1, '1 year'").await;
+    let desk = Desk::licensed("seats, linger", "1, '1 year'").await;
     desk.visits("anna").await;
     desk.admin.run("UPDATE licenses SET linger = '1s'").await;
     desk.in_use_becomes(0).await;
@@ -124,7 +115,7 @@ async fn a_shorter_linger_holds_for_seats_that_linger_already() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_licensed_no_longer_does_not_linger() {
-    let desk = desk("seats, linger", "1, '1 hour'").await;
+    let desk = Desk::licensed("seats, linger", "1, '1 hour'").await;
     let license = "INSERT INTO licenses (product, seats, linger) VALUES ('TOM', 1, '1 hour')";
     for remove in ["DELETE FROM licenses", "TRUNCATE licenses"] {
         desk.visits("anna").await;
@@ -162,7 +153,7 @@ async fn a_seat_lingers_in_all_databases_of_its_pool() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_end_of_a_session_is_an_end_of_lingering_and_a_restart_is_one() {
-    let desk = desk("seats, linger", "1, '1 hour'").await;
+    let desk = Desk::licensed("seats, linger", "1, '1 hour'").await;
     let anna = desk.user("anna").await;
     desk.cluster.kill_backend(anna.pid().await, Signal::SIGTERM);
     anna.ended().await;

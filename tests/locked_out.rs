@@ -63,34 +63,29 @@ async fn a_license_out_of_its_dates() {
     only_superusers_get_in(&cluster, "28000", "license_not_yet_valid").await;
 }
 
-/// A prepared transaction holds its lock across the restart.
+/// A prepared transaction holds its lock on this table across the restart.
+async fn locked(table: &str) {
+    let lock = format!(
+        "ALTER TABLE licenses DISABLE TRIGGER USER;
+         BEGIN; LOCK TABLE {table}; PREPARE TRANSACTION 'lock'"
+    );
+    let unlock = "ROLLBACK PREPARED 'lock'; UPDATE licenses SET seats = 0";
+    unreadable(&lock, unlock).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_since_before_the_start() {
-    unreadable(
-        "ALTER TABLE licenses DISABLE TRIGGER USER; BEGIN; LOCK TABLE licenses; PREPARE TRANSACTION 'lock'",
-        "ROLLBACK PREPARED 'lock'; UPDATE licenses SET seats = 0",
-    )
-    .await;
+    locked("licenses").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_on_the_exemptions() {
-    unreadable(
-        "ALTER TABLE licenses DISABLE TRIGGER USER;
-         BEGIN; LOCK TABLE license_exemptions; PREPARE TRANSACTION 'lock'",
-        "ROLLBACK PREPARED 'lock'; UPDATE licenses SET seats = 0",
-    )
-    .await;
+    locked("license_exemptions").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_on_the_reservations() {
-    unreadable(
-        "ALTER TABLE licenses DISABLE TRIGGER USER;
-         BEGIN; LOCK TABLE license_reservations; PREPARE TRANSACTION 'lock'",
-        "ROLLBACK PREPARED 'lock'; UPDATE licenses SET seats = 0",
-    )
-    .await;
+    locked("license_reservations").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,34 +145,29 @@ async fn a_refusal_for_want_of_limits_says_why() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_table_dropped_by_force() {
+/// Somebody takes this table from the extension and drops it.
+async fn dropped(table: &str) {
     unreadable(
-        "ALTER EXTENSION pg_seats DROP TABLE licenses; DROP TABLE licenses",
+        &format!("ALTER EXTENSION pg_seats DROP TABLE {table}; DROP TABLE {table}"),
         "DROP EXTENSION pg_seats; CREATE EXTENSION pg_seats;
          INSERT INTO licenses (product, seats) VALUES ('TOM', 0)",
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_dropped_by_force() {
+    dropped("licenses").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_exemptions_dropped_by_force() {
-    unreadable(
-        "ALTER EXTENSION pg_seats DROP TABLE license_exemptions; DROP TABLE license_exemptions",
-        "DROP EXTENSION pg_seats; CREATE EXTENSION pg_seats;
-         INSERT INTO licenses (product, seats) VALUES ('TOM', 0)",
-    )
-    .await;
+    dropped("license_exemptions").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_reservations_dropped_by_force() {
-    unreadable(
-        "ALTER EXTENSION pg_seats DROP TABLE license_reservations; DROP TABLE license_reservations",
-        "DROP EXTENSION pg_seats; CREATE EXTENSION pg_seats;
-         INSERT INTO licenses (product, seats) VALUES ('TOM', 0)",
-    )
-    .await;
+    dropped("license_reservations").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,24 +272,16 @@ async fn a_file_of_zeros() {
     }
 }
 
-fn launcher(cluster: &Cluster) -> String {
-    cluster.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_seats launcher'")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminated_launcher_comes_again() {
     let cluster = builder().licensed("seats, pool", "1, 'all'");
     for _ in 0..3 {
-        let before = launcher(&cluster);
+        let before = cluster.launcher().await;
         cluster.sql(&format!("SELECT pg_terminate_backend({before})"));
         let anna = cluster.login("anna").from("127.0.1.1").open_ok().await;
         only_superusers_get_in(&cluster, "53300", "license_full").await;
         anna.close().await;
-        eventually("another launcher", PATIENCE, async || {
-            let now = launcher(&cluster);
-            now != before && !now.is_empty()
-        })
-        .await;
+        cluster.launcher_after(before).await;
         eventually("the seat is free", PATIENCE, async || cluster.in_use() == 0).await;
     }
 }
@@ -333,7 +315,7 @@ async fn without_any_worker_licenses_are_enforced() {
         .conf("max_worker_processes", 0)
         .conf("max_logical_replication_workers", 0)
         .licensed("seats", "0");
-    assert_eq!(launcher(&cluster), "");
+    assert_eq!(cluster.worker("launcher"), None);
     only_superusers_get_in(&cluster, "53300", "license_full").await;
     cluster.sql("UPDATE licenses SET seats = 99");
     assert!(admits(&cluster).await);

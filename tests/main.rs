@@ -9,6 +9,7 @@
 
 mod administration;
 mod bad_input;
+mod bars;
 mod changes;
 mod changes_in;
 mod checkouts;
@@ -22,6 +23,7 @@ mod databases;
 mod dead_clients;
 mod encodings;
 mod events;
+mod events_written;
 mod exemptions;
 mod harness;
 mod held;

@@ -44,6 +44,18 @@ async fn all_seats_are_free(admin: &Session) {
     .await;
 }
 
+/// Waits until the racer with this number is seen to have no seat. Looks without a pause, for others
+/// wait for its permit.
+async fn is_seen_gone(admin: &Session, i: usize) {
+    let seats = format!(
+        "SELECT count(*) FROM license_active_seats WHERE client_host = '{}'",
+        host(i)
+    );
+    let seen_gone = async { while admin.val::<i64>(&seats).await != 0 {} };
+    let seen_gone = timeout(PATIENCE, seen_gone).await;
+    seen_gone.expect("the seat is given back");
+}
+
 /// Fails unless it is the license that denied.
 #[track_caller]
 fn is_full(denied: &Denied) {
@@ -67,21 +79,7 @@ fn admitted(results: Vec<Result<Session, Denied>>) -> Vec<(usize, Session)> {
     sessions
 }
 
-/// Small random numbers, the same in every run.
-struct Dice(u64);
-
 impl Dice {
-    fn new(i: usize) -> Self {
-        Self((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-
     /// Works for a random while, then leaves, politely or not.
     async fn work_and_leave(&mut self, session: Session, leaving: impl FnOnce()) {
         for _ in 0..self.below(20) {
@@ -192,10 +190,6 @@ async fn nobody_is_denied_while_a_seat_is_free() {
             let login = cluster.login("anna").from(&host(i));
             let (admin, permits) = (Arc::clone(&admin), Arc::clone(&permits));
             let visits = Arc::clone(&visits);
-            let seats = format!(
-                "SELECT count(*) FROM license_active_seats WHERE client_host = '{}'",
-                host(i)
-            );
             tokio::spawn(async move {
                 let mut dice = Dice::new(i);
                 while is_busy(start, &[&visits], 100) {
@@ -203,9 +197,7 @@ async fn nobody_is_denied_while_a_seat_is_free() {
                     let session = login.open_ok().await;
                     visits.fetch_add(1, SeqCst);
                     dice.work_and_leave(session, || ()).await;
-                    let seen_gone = async { while admin.val::<i64>(&seats).await != 0 {} };
-                    let seen_gone = timeout(PATIENCE, seen_gone).await;
-                    seen_gone.expect("the seat is given back");
+                    is_seen_gone(&admin, i).await;
                     drop(permit);
                 }
             })
@@ -371,14 +363,21 @@ async fn logins_race_in_a_pool_of_two_databases() {
     }
 }
 
-/// Ten seats: three kept for accountants, who are Anna and Bert, at most two for interns, who are Carl
-/// and Dora.
-fn reserved() -> Cluster {
-    let cluster = roomy().licensed("seats", "10");
+/// A server with accountants, who are Anna and Bert, and interns, who are Carl and Dora.
+fn with_roles(seats: u32) -> Cluster {
+    let cluster = roomy().licensed("seats", &seats.to_string());
     cluster.sql(
         "CREATE ROLE accounting; CREATE ROLE interns; GRANT accounting TO anna, bert;
-         GRANT interns TO carl, dora;
-         INSERT INTO license_reservations VALUES ('TOM', 'accounting', 3, NULL), ('TOM', 'interns', 0, 2)",
+         GRANT interns TO carl, dora",
+    );
+    cluster
+}
+
+/// Ten seats: three kept for accountants, at most two for interns.
+fn reserved() -> Cluster {
+    let cluster = with_roles(10);
+    cluster.sql(
+        "INSERT INTO license_reservations VALUES ('TOM', 'accounting', 3, NULL), ('TOM', 'interns', 0, 2)",
     );
     cluster
 }
@@ -437,10 +436,6 @@ async fn nobody_is_denied_while_a_seat_is_free_that_it_may_have() {
             let login = cluster.login(KINDS[kind][i / 3 % 2]).from(&host(i));
             let [own, all] = [kind, 2].map(|kind| Arc::clone(&permits[kind]));
             let (admin, visits) = (Arc::clone(&admin), Arc::clone(&visits));
-            let seats = format!(
-                "SELECT count(*) FROM license_active_seats WHERE client_host = '{}'",
-                host(i)
-            );
             tokio::spawn(async move {
                 let mut dice = Dice::new(i);
                 while is_busy(start, &[&visits], 100) {
@@ -452,9 +447,7 @@ async fn nobody_is_denied_while_a_seat_is_free_that_it_may_have() {
                     let session = login.open_ok().await;
                     visits.fetch_add(1, SeqCst);
                     dice.work_and_leave(session, || ()).await;
-                    let seen_gone = async { while admin.val::<i64>(&seats).await != 0 {} };
-                    let seen_gone = timeout(PATIENCE, seen_gone).await;
-                    seen_gone.expect("the seat is given back");
+                    is_seen_gone(&admin, i).await;
                     drop((own, all));
                 }
             })
@@ -521,11 +514,7 @@ async fn never_more_than_their_seats_are_held_by_any_kind_at_any_instant() {
 /// Whoever comes while other roles are reserved counts for those that are in the end.
 #[tokio::test(flavor = "multi_thread")]
 async fn logins_race_while_reservations_change() {
-    let cluster = roomy().licensed("seats", "200");
-    cluster.sql(
-        "CREATE ROLE accounting; CREATE ROLE interns; GRANT accounting TO anna, bert;
-         GRANT interns TO carl, dora",
-    );
+    let cluster = with_roles(200);
     let admin = administrator(&cluster).await;
     let insert = |row: &str| format!("INSERT INTO license_reservations VALUES ('TOM', {row})");
     let changes = [

@@ -1,5 +1,6 @@
 //! Seats that are kept for members of a role, and how many they may use.
 
+use crate::leases::{lease, release};
 use crate::util::*;
 
 const FULL: &str = r#"maximum user license count reached for "TOM""#;
@@ -373,31 +374,21 @@ async fn a_lease_counts_for_the_role_that_takes_it() {
         .run("GRANT EXECUTE ON FUNCTION license_lease, license_release TO carl, emil")
         .await;
     let (carl, emil) = (desk.user("carl").await, desk.user("emil").await);
-    let lease = |user: &str| format!("SELECT lease_id FROM license_lease('{user}', '10.0.0.1')");
-    let id = carl.text(&lease("ann")).await;
+    let id = lease(&carl, "ann").await;
     let full = r#"1 of 1 seats for members of role "interns" are in use."#;
     for session in [&carl, &desk.user("dora").await] {
-        let ask = "SELECT license_checkout()";
-        assert_eq!(
-            session
-                .fails(ask)
-                .await
-                .assert("53400", "license_full")
-                .detail,
-            full
-        );
+        let denied = session.fails("SELECT license_checkout()").await;
+        denied.assert("53400", "license_full");
+        assert_eq!(denied.detail, full);
     }
-    emil.run(&lease("bob")).await;
+    lease(&emil, "bob").await;
     // A lease outlives its session, and a crash.
     carl.close().await;
     desk.cluster.restart(Stop::Immediate);
-    let dora = desk.login("dora").open_ok().await;
+    let dora = desk.user("dora").await;
     assert_eq!(dora.fails("SELECT license_checkout()").await.detail, full);
-    let carl = desk.login("carl").open_ok().await;
-    assert_eq!(
-        carl.text(&format!("SELECT license_release('{id}')")).await,
-        "t"
-    );
+    let carl = desk.user("carl").await;
+    assert!(release(&carl, &id).await);
     dora.checkout().await;
 }
 
@@ -434,53 +425,27 @@ async fn the_views_show_the_license_as_a_whole() {
 async fn rows_that_make_no_sense_are_refused() {
     let cluster = seats(1);
     let admin = cluster.login("postgres").open_ok().await;
-    let name = "license_reservations_product_is_a_name";
-    for (values, sqlstate, constraint) in [
-        ("'', 'anna', 1", "23514", name),
-        ("repeat('ä', 32), 'anna', 1", "23514", name),
-        ("E'a\\nb', 'anna', 1", "23514", name),
-        (
-            "'TOM', '', 1",
-            "23514",
-            "license_reservations_role_is_a_name",
-        ),
-        (
-            "'TOM', repeat('ä', 32), 1",
-            "23514",
-            "license_reservations_role_is_a_name",
-        ),
-        (
-            "'TOM', 'anna', -1",
-            "23514",
-            "license_reservations_reserved_not_negative",
-        ),
-        (
-            "'TOM', 'anna', 0, -1",
-            "23514",
-            "license_reservations_max_seats_not_negative",
-        ),
-        (
-            "'TOM', 'anna', 2, 1",
-            "23514",
-            "license_reservations_reserved_within_max_seats",
-        ),
-        (
-            "'TOM', 'anna', 0), ('TOM', 'anna', 1",
-            "23505",
-            "license_reservations_pkey",
-        ),
-        ("'TOM', 'anna', NULL", "23502", ""),
-        ("'TOM', NULL, 1", "23502", ""),
-        ("NULL, 'anna', 1", "23502", ""),
-    ] {
+    let refused = async |values: &str| {
         let insert = format!("INSERT INTO license_reservations VALUES ({values})");
-        let error = admin.fails(&insert).await;
-        let column = if sqlstate == "23502" {
-            &error.reason
-        } else {
-            constraint
-        };
-        error.assert(sqlstate, column);
+        admin.fails(&insert).await
+    };
+    for (values, constraint) in [
+        ("'', 'anna', 1", "product_is_a_name"),
+        ("repeat('ä', 32), 'anna', 1", "product_is_a_name"),
+        ("E'a\\nb', 'anna', 1", "product_is_a_name"),
+        ("'TOM', '', 1", "role_is_a_name"),
+        ("'TOM', repeat('ä', 32), 1", "role_is_a_name"),
+        ("'TOM', 'anna', -1", "reserved_not_negative"),
+        ("'TOM', 'anna', 0, -1", "max_seats_not_negative"),
+        ("'TOM', 'anna', 2, 1", "reserved_within_max_seats"),
+    ] {
+        let constraint = format!("license_reservations_{constraint}");
+        refused(values).await.assert("23514", &constraint);
+    }
+    let twice = refused("'TOM', 'anna', 0), ('TOM', 'anna', 1").await;
+    twice.assert("23505", "license_reservations_pkey");
+    for values in ["'TOM', 'anna', NULL", "'TOM', NULL, 1", "NULL, 'anna', 1"] {
+        assert_eq!(refused(values).await.sqlstate, "23502", "{values}");
     }
     // What has no license yet is none of them, nor a role that is not there.
     reserve(&cluster, "repeat('ä', 31), repeat('ö', 31), 1, 1");

@@ -1,73 +1,75 @@
-//! "Stop session": an administrator ends a seat, and may keep its user out for a time.
+//! "Stop session": an administrator ends a seat with all its sessions, whatever they do.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use crate::leases::{lease, with_leases};
+use crate::leases::{beats, lease, release, settles, with_leases};
 use crate::util::*;
 
 /// How long `license_terminate` waits for those whom it ends.
 const TEN_SECONDS: Duration = Duration::from_secs(10);
 
-/// A licensed server, its superuser, and Lena of the support, who may stop sessions and nothing else.
-struct Office {
-    admin: Session,
-    lena: Session,
-    cluster: Cluster,
+/// A desk, and Lena of the support, who may stop sessions and nothing else.
+pub struct Office {
+    desk: Desk,
+    pub lena: Session,
+}
+
+impl Deref for Office {
+    type Target = Desk;
+
+    fn deref(&self) -> &Desk {
+        &self.desk
+    }
 }
 
 impl Office {
-    async fn with_seats(seats: u32) -> Self {
+    pub async fn with_seats(seats: u32) -> Self {
         Self::of(Cluster::with_seats(seats)).await
     }
 
-    /// So many seats that only applications claim; everybody may take leases.
-    async fn with_checkouts(seats: u32) -> Self {
+    /// So many seats that only applications claim; Anna and Bert may take leases.
+    pub async fn with_checkouts(seats: u32) -> Self {
         let cluster = with_leases(Cluster::builder(), seats);
         Self::of(cluster).await
     }
 
-    async fn of(cluster: Cluster) -> Self {
-        let admin = cluster.login("postgres").open_ok().await;
-        admin
+    pub async fn of(cluster: Cluster) -> Self {
+        let desk = Desk::of(cluster).await;
+        desk.admin
             .run("GRANT EXECUTE ON FUNCTION license_terminate TO lena")
             .await;
-        let lena = cluster.login("lena").from("127.0.2.1").open_ok().await;
-        Self {
-            admin,
-            lena,
-            cluster,
-        }
+        let lena = desk.at("lena", "127.0.2.1").open_ok().await;
+        Self { desk, lena }
     }
 
-    fn anna(&self) -> Login {
-        self.cluster.login("anna").from("127.0.1.1")
+    pub fn anna(&self) -> Login {
+        self.login("anna")
     }
 
-    /// The only seat of this user, as Lena sees it.
-    async fn seat_of(&self, user: &str) -> String {
-        let seat = format!("SELECT seat_id FROM license_active_seats WHERE usename = '{user}'");
-        self.lena.text(&seat).await
+    /// Anna's only seat, as Lena sees it.
+    pub async fn annas_seat(&self) -> String {
+        self.lena.text(&seats_of("anna")).await
     }
 
     /// Stops Anna's seat with these other arguments; how many have ended.
-    async fn stop_anna(&self, more: &str) -> i32 {
-        let seat = self.seat_of("anna").await;
-        self.stop(&seat, more).await
+    pub async fn stop_anna(&self, more: &str) -> i32 {
+        stop(&self.lena, "anna", more).await
     }
 
-    async fn stop(&self, seat: &str, more: &str) -> i32 {
+    pub async fn stop(&self, seat: &str, more: &str) -> i32 {
         self.lena.val(&stopping(seat, more)).await
     }
 
     /// Another administrator stops Anna's seat while the test goes on.
-    async fn begin_to_stop_anna(&self, more: &str) -> Stopping {
-        let session = self.cluster.login("lena").from("127.0.2.2").open_ok().await;
+    pub async fn begin_to_stop_anna(&self, more: &str) -> Stopping {
+        let session = self.at("lena", "127.0.2.2").open_ok().await;
         let pid = session.pid().await;
-        let statement = stopping(&self.seat_of("anna").await, more);
+        let statement = stopping(&self.annas_seat().await, more);
         let ended = tokio::spawn(async move {
             let ended = session.try_texts(&statement).await;
             (session, ended)
@@ -75,41 +77,48 @@ impl Office {
         Stopping { pid, ended }
     }
 
-    async fn in_use(&self) -> i32 {
-        self.admin
-            .val("SELECT in_use FROM license_usage WHERE product = 'TOM'")
-            .await
-    }
-
-    async fn annas_seats(&self) -> i64 {
+    /// How many seats Anna has.
+    pub async fn annas_seats(&self) -> i64 {
         let seats = "SELECT count(*) FROM license_active_seats WHERE usename = 'anna'";
         self.admin.val(seats).await
     }
 
-    async fn bars(&self) -> Vec<String> {
+    /// Waits until Anna has no seat.
+    async fn anna_is_out(&self) {
+        eventually("anna has no seat", PATIENCE, async || {
+            self.annas_seats().await == 0
+        })
+        .await;
+    }
+
+    /// Anna is kept out.
+    pub async fn anna_is_barred(&self) {
+        let denied = self.anna().denied().await;
+        denied.assert("28000", "license_barred");
+    }
+
+    pub async fn bars(&self) -> Vec<String> {
         let bars = "SELECT product, client_host, workstation, client_user, barred_by, reason,
                            barred_until > now() FROM license_bars ORDER BY barred_at";
         self.admin.texts(bars).await
     }
 
     /// Nobody joins Anna's seat by now.
-    async fn is_ending(&self) {
+    async fn is_ending(&self, stopping: &Stopping) {
+        let waits = format!(
+            "SELECT wait_event IN ('Extension', 'LicenseSeat') FROM pg_stat_activity WHERE pid = {}",
+            stopping.pid
+        );
         eventually("the seat is being stopped", PATIENCE, async || {
-            match self.anna().open().await {
-                Err(denied) if denied.reason == "license_barred" => true,
-                Err(denied) => panic!("{denied:?}"),
-                Ok(session) => {
-                    session.close().await;
-                    false
-                }
-            }
+            self.desk.admin.text(&waits).await == "t"
         })
         .await;
+        self.anna_is_barred().await;
     }
 }
 
 /// An administrator waits for those who are stopped.
-struct Stopping {
+pub struct Stopping {
     pid: i32,
     ended: JoinHandle<(Session, Result<Vec<String>, Denied>)>,
 }
@@ -119,18 +128,29 @@ impl Stopping {
         self.ended.await.unwrap()
     }
 
-    async fn ended(self) -> (Session, String) {
+    pub async fn ended(self) -> (Session, String) {
         let (session, ended) = self.answer().await;
         (session, ended.unwrap().remove(0))
     }
+}
+
+/// Asks for the seats of this user.
+fn seats_of(user: &str) -> String {
+    format!("SELECT seat_id FROM license_active_seats WHERE usename = '{user}'")
 }
 
 fn stopping(seat: &str, more: &str) -> String {
     format!("SELECT license_terminate('{seat}'{more})")
 }
 
+/// This session stops the only seat of this user with these other arguments; how many have ended.
+pub async fn stop(session: &Session, user: &str, more: &str) -> i32 {
+    let seat = session.text(&seats_of(user)).await;
+    session.val(&stopping(&seat, more)).await
+}
+
 /// The warnings that a session was given.
-fn warnings(session: &Session) -> Vec<String> {
+pub fn warnings(session: &Session) -> Vec<String> {
     let warnings = session.notices().into_iter();
     let warnings = warnings.filter(|notice| notice.severity == "WARNING");
     warnings.map(|notice| notice.message).collect()
@@ -141,21 +161,11 @@ const NOT_ALL: &str = "not all sessions of the seat have ended: they keep it";
 #[tokio::test(flavor = "multi_thread")]
 async fn every_session_of_the_seat_ends_and_reads_why() {
     let office = Office::with_seats(9).await;
-    let bert = office
-        .cluster
-        .login("bert")
-        .from("127.0.1.1")
-        .open_ok()
-        .await;
-    let elsewhere = office
-        .cluster
-        .login("anna")
-        .from("127.0.1.9")
-        .open_ok()
-        .await;
+    let bert = office.at("bert", "127.0.1.1").open_ok().await;
+    let elsewhere = office.at("anna", "127.0.1.9").open_ok().await;
     let mut annas = Vec::new();
     for _ in 0..3 {
-        annas.push(office.anna().open_ok().await);
+        annas.push(office.user("anna").await);
     }
     assert_eq!(office.in_use().await, 4);
     let seat = office
@@ -182,7 +192,7 @@ async fn every_session_of_the_seat_ends_and_reads_why() {
     elsewhere.run("SELECT 1").await;
     assert_eq!(warnings(&office.lena), [""; 0]);
     // Without a bar its user may come back.
-    office.anna().open_ok().await;
+    office.user("anna").await;
     assert_eq!(office.stop(&seat, "").await, 0, "it is gone");
 }
 
@@ -190,7 +200,7 @@ async fn every_session_of_the_seat_ends_and_reads_why() {
 async fn who_gives_no_reason_says_none() {
     let office = Office::with_seats(9).await;
     for reason in ["", ", NULL"] {
-        let anna = office.anna().open_ok().await;
+        let anna = office.user("anna").await;
         assert_eq!(office.stop_anna(reason).await, 1);
         let ended = anna.ended().await;
         ended.assert("57P01", "license_stopped");
@@ -224,7 +234,7 @@ async fn whatever_the_session_does_it_ends_at_once() {
         "SELECT count(*) FROM generate_series(1, 1000000000000)",
         "DO $$ BEGIN LOOP BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$",
     ] {
-        let anna = office.anna().open_ok().await;
+        let anna = office.user("anna").await;
         let busy = tokio::spawn(async move { anna.fails(statement).await });
         eventually("the statement runs", PATIENCE, async || {
             let active = "SELECT count(*) FROM pg_stat_activity
@@ -240,7 +250,7 @@ async fn whatever_the_session_does_it_ends_at_once() {
         ended.assert("57P01", "license_stopped");
         assert_eq!(ended.detail, "The reason: now");
     }
-    let anna = office.anna().open_ok().await;
+    let anna = office.user("anna").await;
     anna.run("BEGIN; INSERT INTO t VALUES (1)").await;
     assert_eq!(office.stop_anna("").await, 1);
     anna.ended().await.assert("57P01", "license_stopped");
@@ -291,17 +301,12 @@ async fn who_does_not_read_ends_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn checkouts_and_leases_of_the_seat_end_with_it() {
     let office = Office::with_checkouts(9).await;
-    let (one, two) = (office.anna().open_ok().await, office.anna().open_ok().await);
+    let (one, two) = (office.user("anna").await, office.user("anna").await);
     let checkout = "SELECT seat_id FROM license_checkout(client_user => 'zoe')";
     let seat = one.text(checkout).await;
     assert_eq!(two.text(checkout).await, seat);
     assert_eq!(two.text(checkout).await, seat);
-    let app = office
-        .cluster
-        .login("anna")
-        .from("127.0.1.7")
-        .open_ok()
-        .await;
+    let app = office.at("anna", "127.0.1.7").open_ok().await;
     let lease = "SELECT seat_id, lease_id FROM license_lease('zoe', '127.0.1.1')";
     let of_lease = app.text(lease).await;
     let (of_lease, id) = of_lease.split_once('|').unwrap();
@@ -312,31 +317,15 @@ async fn checkouts_and_leases_of_the_seat_end_with_it() {
         session.ended().await.assert("57P01", "license_stopped");
     }
     // The session that took the lease does not hold the seat.
-    let heartbeat = format!("SELECT license_heartbeat('{id}')");
-    assert_eq!(app.text(&heartbeat).await, "");
-    eventually("its row is gone", PATIENCE, async || {
-        office
-            .admin
-            .val::<i64>("SELECT count(*) FROM license_leases")
-            .await
-            == 0
-    })
-    .await;
-    assert_eq!(
-        app.text(&format!("SELECT license_release('{id}')")).await,
-        "f"
-    );
+    assert!(!beats(&app, id).await);
+    settles(&office.cluster, "its row is gone", "0|0|0").await;
+    assert!(!release(&app, id).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_ends_whatever_its_transaction_does() {
     let office = Office::with_checkouts(9).await;
-    let app = office
-        .cluster
-        .login("anna")
-        .from("127.0.1.7")
-        .open_ok()
-        .await;
+    let app = office.at("anna", "127.0.1.7").open_ok().await;
     let take = "SELECT seat_id FROM license_lease('zoe', '10.0.0.1')";
     for end in ["COMMIT", "ROLLBACK"] {
         app.run("BEGIN").await;
@@ -345,14 +334,7 @@ async fn a_lease_ends_whatever_its_transaction_does() {
         assert_eq!(office.in_use().await, 0);
         app.run(end).await;
         assert_eq!(office.in_use().await, 0);
-        eventually(end, PATIENCE, async || {
-            office
-                .admin
-                .val::<i64>("SELECT count(*) FROM license_leases")
-                .await
-                == 0
-        })
-        .await;
+        settles(&office.cluster, end, "0|0|0").await;
     }
     // Lent to a transaction.
     let id = lease(&app, "zoe").await;
@@ -362,10 +344,7 @@ async fn a_lease_ends_whatever_its_transaction_does() {
     assert_eq!(office.stop_anna("").await, 1);
     assert_eq!(app.text("SELECT license_held('TOM')").await, "f");
     app.run("COMMIT").await;
-    assert_eq!(
-        app.text(&format!("SELECT license_heartbeat('{id}')")).await,
-        ""
-    );
+    assert!(!beats(&app, &id).await);
     app.text(take).await;
     assert_eq!(office.in_use().await, 1);
 }
@@ -377,14 +356,9 @@ async fn who_stands_in_line_for_another_product_leaves_the_line() {
         .admin
         .run("INSERT INTO licenses (product, seats, claimed_at) VALUES ('PAY', 1, 'checkout')")
         .await;
-    let bert = office
-        .cluster
-        .login("bert")
-        .from("127.0.1.2")
-        .open_ok()
-        .await;
+    let bert = office.user("bert").await;
     bert.run("SELECT license_checkout('PAY')").await;
-    let anna = office.anna().open_ok().await;
+    let anna = office.user("anna").await;
     let waits = tokio::spawn(async move {
         anna.fails("SELECT license_checkout('PAY', wait => '10min')")
             .await
@@ -407,28 +381,12 @@ async fn who_stands_in_line_for_another_product_leaves_the_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seat_that_is_free_goes_to_the_first_in_line() {
     let office = Office::with_checkouts(1).await;
-    let anna = office.anna().open_ok().await;
+    let anna = office.user("anna").await;
     anna.checkout().await;
-    let bert = office
-        .cluster
-        .login("bert")
-        .from("127.0.1.2")
-        .open_ok()
-        .await;
-    let waits = tokio::spawn(async move {
-        bert.run("SELECT license_checkout(wait => '10min')").await;
-        bert
-    });
-    eventually("bert waits", PATIENCE, async || {
-        office
-            .admin
-            .val::<i32>("SELECT waiting FROM license_usage")
-            .await
-            == 1
-    })
-    .await;
+    let bert = office.user("bert").await;
+    let bert = office.line_up(bert).await;
     assert_eq!(office.stop_anna("").await, 1);
-    let _bert = waits.await.unwrap();
+    let _bert = bert.seated().await;
     assert_eq!(office.in_use().await, 1);
     anna.ended().await.assert("57P01", "license_stopped");
 }
@@ -442,11 +400,10 @@ async fn a_seat_of_a_pool_ends_in_every_database() {
     cluster.license("second", "seats, pool", "9, 'firm'");
     cluster.license("alien", "seats", "9");
     let office = Office::of(cluster).await;
-    let here = office.anna().open_ok().await;
+    let here = office.user("anna").await;
     let there = office.anna().db("second").open_ok().await;
     let alien = office.anna().db("alien").open_ok().await;
-    let other = "SELECT seat_id FROM license_active_seats WHERE usename = 'anna'";
-    let other = office.cluster.sql_in("alien", other);
+    let other = office.cluster.sql_in("alien", &seats_of("anna"));
     // A seat of another database is none of Lena's business.
     assert_eq!(office.stop(&other, "").await, 0);
     assert_eq!(office.stop_anna(", NULL, '1h'").await, 2);
@@ -480,8 +437,8 @@ async fn what_is_no_seat_is_no_error() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_arguments_are_refused() {
     let office = Office::with_seats(9).await;
-    let anna = office.anna().open_ok().await;
-    let seat = office.seat_of("anna").await;
+    let anna = office.user("anna").await;
+    let seat = office.annas_seat().await;
     let long = "x".repeat(256);
     for (arguments, message) in [
         ("NULL".to_owned(), "seat_id must not be null"),
@@ -504,10 +461,7 @@ async fn bad_arguments_are_refused() {
         assert_eq!(denied.message, message, "{statement}");
         assert_ne!(denied.hint, "");
     }
-    let own = office
-        .lena
-        .text("SELECT seat_id FROM license_active_seats WHERE usename = 'lena'")
-        .await;
+    let own = office.lena.text(&seats_of("lena")).await;
     let denied = office.lena.fails(&stopping(&own, "")).await;
     denied.assert("22023", "");
     assert_eq!(denied.message, "cannot stop your own seat");
@@ -518,17 +472,12 @@ async fn bad_arguments_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_stop_sessions_needs_no_more_than_the_grant() {
     let office = Office::with_seats(9).await;
-    let _anna = office.anna().open_ok().await;
-    let bert = office
-        .cluster
-        .login("bert")
-        .from("127.0.1.2")
-        .open_ok()
-        .await;
+    let _anna = office.user("anna").await;
+    let bert = office.user("bert").await;
     let seats = "SELECT count(*) FROM license_active_seats";
     assert_eq!(office.lena.text(seats).await, "3");
     assert_eq!(bert.text(seats).await, "1");
-    let seat = office.seat_of("anna").await;
+    let seat = office.annas_seat().await;
     bert.fails(&stopping(&seat, "")).await.assert("42501", "");
     for forbidden in [
         "SELECT license_raise_seats('TOM', 10)",
@@ -550,12 +499,7 @@ async fn superusers_are_never_ended() {
         .conf("pg_seats.exempt_superusers", "off")
         .licensed("seats", "9");
     let office = Office::of(cluster).await;
-    let boss = office
-        .cluster
-        .login("postgres")
-        .from("127.0.1.1")
-        .open_ok()
-        .await;
+    let boss = office.at("postgres", "127.0.1.1").open_ok().await;
     let seat = "SELECT seat_id FROM license_active_seats
                  WHERE usename = 'postgres' AND client_host = '127.0.1.1'";
     let seat = office.lena.text(seat).await;
@@ -565,28 +509,22 @@ async fn superusers_are_never_ended() {
     assert!(start.elapsed() < TEN_SECONDS / 2, "{:?}", start.elapsed());
     assert_eq!(warnings(&office.lena), [NOT_ALL]);
     boss.run("SELECT 1").await;
-    office
-        .cluster
-        .login("postgres")
-        .from("127.0.1.1")
-        .open_ok()
-        .await;
+    office.at("postgres", "127.0.1.1").open_ok().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_end_keeps_the_seat_with_a_warning() {
     let office = Office::with_seats(9).await;
-    let stuck = office.anna().open_ok().await;
-    let other = office.anna().open_ok().await;
+    let stuck = office.user("anna").await;
+    let other = office.user("anna").await;
     let pid = stuck.pid().await;
     office.cluster.signal(pid, Signal::SIGSTOP);
     let start = Instant::now();
     let stopping = office.begin_to_stop_anna(", 'stuck'").await;
     // Nobody joins the seat meanwhile.
-    office.is_ending().await;
+    office.is_ending(&stopping).await;
     other.ended().await.assert("57P01", "license_stopped");
-    let denied = office.anna().denied().await;
-    denied.assert("28000", "license_barred");
+    office.anna_is_barred().await;
     let (lena, ended) = stopping.ended().await;
     let waited = start.elapsed();
     assert_eq!(ended, "1");
@@ -594,7 +532,7 @@ async fn what_does_not_end_keeps_the_seat_with_a_warning() {
     assert!(waited >= TEN_SECONDS - Duration::from_secs(1), "{waited:?}");
     assert!(waited < TEN_SECONDS + Duration::from_secs(3), "{waited:?}");
     assert_eq!(office.annas_seats().await, 1);
-    let back = office.anna().open_ok().await;
+    let back = office.user("anna").await;
     office.cluster.signal(pid, Signal::SIGCONT);
     stuck.ended().await.assert("57P01", "license_stopped");
     back.run("SELECT 1").await;
@@ -604,16 +542,12 @@ async fn what_does_not_end_keeps_the_seat_with_a_warning() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rollback_undoes_nothing() {
     let office = Office::with_seats(9).await;
-    let anna = office.anna().open_ok().await;
+    let anna = office.user("anna").await;
     office.lena.run("BEGIN").await;
     assert_eq!(office.stop_anna(", 'out', '1h'").await, 1);
     office.lena.run("ROLLBACK").await;
     anna.ended().await.assert("57P01", "license_stopped");
-    office
-        .anna()
-        .denied()
-        .await
-        .assert("28000", "license_barred");
+    office.anna_is_barred().await;
     assert_eq!(office.bars().await.len(), 1);
     let event = "SELECT usename, client_host, product, detail ->> 'by', detail ->> 'reason',
                         detail ? 'barred_until'
@@ -629,11 +563,11 @@ async fn rollback_undoes_nothing() {
 async fn an_administrator_who_gives_up_leaves_the_seat_as_it_is() {
     let office = Office::with_seats(9).await;
     for end in ["pg_cancel_backend", "pg_terminate_backend"] {
-        let stuck = office.anna().open_ok().await;
+        let stuck = office.user("anna").await;
         let pid = stuck.pid().await;
         office.cluster.signal(pid, Signal::SIGSTOP);
         let stopping = office.begin_to_stop_anna("").await;
-        office.is_ending().await;
+        office.is_ending(&stopping).await;
         office
             .admin
             .run(&format!("SELECT {end}({})", stopping.pid))
@@ -647,10 +581,7 @@ async fn an_administrator_who_gives_up_leaves_the_seat_as_it_is() {
         .await;
         office.cluster.signal(pid, Signal::SIGCONT);
         stuck.ended().await.assert("57P01", "license_stopped");
-        eventually("the seat is free", PATIENCE, async || {
-            office.annas_seats().await == 0
-        })
-        .await;
+        office.anna_is_out().await;
     }
 }
 
@@ -663,7 +594,7 @@ async fn reasons_arrive_as_they_were_given() {
         "schöne Grüße, 日本語, emoji 🎉",
         &longest,
     ] {
-        let anna = office.anna().open_ok().await;
+        let anna = office.user("anna").await;
         let quoted = reason.replace('\'', "''");
         assert_eq!(office.stop_anna(&format!(", '{quoted}', '2s'")).await, 1);
         let ended = anna.ended().await;
@@ -722,13 +653,8 @@ async fn in_a_database_of_another_encoding_reasons_arrive_as_well_as_can_be() {
             .db("western")
             .open_ok()
             .await;
-        let seat = lena
-            .text("SELECT seat_id FROM license_active_seats WHERE usename = 'anna'")
-            .await;
-        let ended: i32 = lena
-            .val(&stopping(&seat, &format!(", '{reason}', '1h'")))
-            .await;
-        assert_eq!(ended, 1);
+        let more = format!(", '{reason}', '1h'");
+        assert_eq!(stop(&lena, "anna", &more).await, 1);
         let words = anna.ended().await;
         words.assert("57P01", "license_stopped");
         assert_eq!(words.detail, format!("The reason: {told}"));
@@ -738,269 +664,6 @@ async fn in_a_database_of_another_encoding_reasons_arrive_as_well_as_can_be() {
         );
         assert_eq!(cluster.sql_in("western", &bar), "t");
     }
-}
-
-/// A bar is kept whole: who is barred stays so after the rules were read again, and nobody else is.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bar_outlasts_crash_and_restart_until_its_row_is_deleted() {
-    let office = Office::with_seats(9).await;
-    let anna = office.anna().workstation("PC-1").open_ok().await;
-    assert_eq!(office.stop_anna(", 'out', '1 hour'").await, 1);
-    assert_eq!(warnings(&office.lena), [""; 0]);
-    assert_eq!(office.bars().await, ["TOM|127.0.1.1|PC-1||lena|out|t"]);
-    anna.ended().await;
-    let Office { cluster, .. } = office;
-    let anna = cluster.login("anna").from("127.0.1.1");
-    let barred = async |when: &str| {
-        let denied = anna.clone().workstation("PC-1").denied().await;
-        denied.assert("28000", "license_barred");
-        assert_eq!(denied.severity, "FATAL");
-        let words = r#"an administrator has barred you from "TOM" until "#;
-        assert!(denied.message.starts_with(words), "{when}: {denied:?}");
-        // Others are not.
-        anna.open_ok().await;
-        anna.clone().workstation("PC-2").open_ok().await;
-        let elsewhere = cluster.login("anna").from("127.0.1.2");
-        elsewhere.workstation("PC-1").open_ok().await;
-        let bert = cluster.login("bert").from("127.0.1.1");
-        bert.workstation("PC-1").open_ok().await;
-    };
-    barred("at once").await;
-    cluster.sql("UPDATE licenses SET seats = 8");
-    barred("after a change").await;
-    for mode in [Stop::Fast, Stop::Immediate] {
-        cluster.restart(mode);
-        barred("after a restart").await;
-    }
-    let victim = cluster.login("bert").from("127.0.1.2").open_ok().await;
-    cluster.crash_backend(victim.pid().await);
-    barred("after a crash").await;
-    cluster.sql("DELETE FROM license_bars");
-    anna.clone().workstation("PC-1").open_ok().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bar_ends_by_itself() {
-    let office = Office::with_seats(9).await;
-    let anna = office.anna().open_ok().await;
-    let start = Instant::now();
-    assert_eq!(office.stop_anna(", NULL, '2s'").await, 1);
-    anna.ended().await;
-    eventually("the bar is over", PATIENCE, async || {
-        office.anna().open().await.is_ok()
-    })
-    .await;
-    let waited = start.elapsed();
-    assert!(waited > Duration::from_millis(1_500), "{waited:?}");
-    assert!(waited < Duration::from_secs(5), "{waited:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn each_rule_of_counting_bars_whom_it_counts() {
-    for (counted_by, others) in [
-        // Anna elsewhere, Bert at Anna's computer.
-        ("user_host", [true, true]),
-        ("user", [false, true]),
-        ("host", [true, false]),
-        ("session", [true, true]),
-        ("user_workstation", [true, true]),
-    ] {
-        let cluster =
-            Cluster::builder().licensed("seats, counted_by", &format!("9, '{counted_by}'"));
-        let office = Office::of(cluster).await;
-        let _anna = office.anna().open_ok().await;
-        assert_eq!(office.stop_anna(", NULL, '1h'").await, 1);
-        for restarted in [false, true] {
-            if restarted {
-                office.cluster.restart(Stop::Immediate);
-            }
-            office
-                .anna()
-                .denied()
-                .await
-                .assert("28000", "license_barred");
-            let elsewhere = office.cluster.login("anna").from("127.0.1.2").open().await;
-            let bert = office.cluster.login("bert").from("127.0.1.1").open().await;
-            assert_eq!([elsewhere.is_ok(), bert.is_ok()], others, "{counted_by}");
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn exempt_sessions_are_not_barred() {
-    let office = Office::with_seats(9).await;
-    let _anna = office.anna().open_ok().await;
-    assert_eq!(office.stop_anna(", NULL, '1h'").await, 1);
-    office
-        .anna()
-        .denied()
-        .await
-        .assert("28000", "license_barred");
-    office
-        .admin
-        .run("INSERT INTO license_exemptions VALUES ('role', 'anna')")
-        .await;
-    office.anna().open_ok().await;
-    office.admin.run("DELETE FROM license_exemptions").await;
-    // However softly seats are counted, an administrator has said no.
-    office
-        .admin
-        .run("UPDATE licenses SET enforcement = 'warn'")
-        .await;
-    office
-        .anna()
-        .denied()
-        .await
-        .assert("28000", "license_barred");
-    office.admin.run("TRUNCATE license_bars").await;
-    office.anna().open_ok().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn applications_are_told_who_is_barred() {
-    let office = Office::with_checkouts(9).await;
-    let long = "a name of more than forty-seven bytes, which is a long one";
-    let app = office.anna().open_ok().await;
-    for user in ["zoe", long] {
-        for at in ["127.0.1.1", "pc-7.example", "127.0.0.1"] {
-            let take = format!("SELECT seat_id FROM license_lease('{user}', '{at}')");
-            let seat = app.text(&take).await;
-            assert_eq!(office.stop(&seat, ", 'out', '1h'").await, 1);
-            for changed in [false, true] {
-                if changed {
-                    office
-                        .admin
-                        .run("UPDATE licenses SET seats = seats + 1")
-                        .await;
-                }
-                let denied = app.fails(&take).await;
-                denied.assert("53400", "license_barred");
-            }
-            let patient = format!("SELECT license_lease('{user}', '{at}', wait => '1min')");
-            app.fails(&patient).await.assert("53400", "license_barred");
-            if at == "127.0.1.1" {
-                let checkout = format!("SELECT license_checkout(client_user => '{user}')");
-                app.fails(&checkout).await.assert("53400", "license_barred");
-                let quiet = format!("SELECT license_try_checkout(client_user => '{user}')");
-                app.fails(&quiet).await.assert("53400", "license_barred");
-            }
-            // Nobody else is.
-            for other in [
-                "license_lease('yan', '127.0.1.1')".to_owned(),
-                format!("license_lease('{user}', '10.9.9.9')"),
-                format!("license_lease('{user}', 'pc-8.example')"),
-                "license_checkout()".to_owned(),
-            ] {
-                app.run(&format!("BEGIN; SELECT {other}; ROLLBACK")).await;
-                app.run("DISCARD ALL").await;
-            }
-            assert_eq!(
-                office
-                    .admin
-                    .texts("SELECT client_user, reason FROM license_bars")
-                    .await,
-                [format!("{user}|out")]
-            );
-            office.admin.run("DELETE FROM license_bars").await;
-        }
-    }
-}
-
-/// Who waits in line and is barred meanwhile is told so at once.
-#[tokio::test(flavor = "multi_thread")]
-async fn who_is_barred_waits_no_longer() {
-    let cluster =
-        Cluster::builder().licensed("seats, claimed_at, counted_by", "1, 'checkout', 'session'");
-    let office = Office::of(cluster).await;
-    let (holds, waits) = (office.anna().open_ok().await, office.anna().open_ok().await);
-    let seat = holds.checkout().await;
-    let waits = tokio::spawn(async move {
-        waits
-            .fails("SELECT license_checkout(wait => '10min')")
-            .await
-    });
-    eventually("anna waits", PATIENCE, async || {
-        office
-            .admin
-            .val::<i32>("SELECT waiting FROM license_usage")
-            .await
-            == 1
-    })
-    .await;
-    assert_eq!(office.stop(&seat, ", NULL, '1h'").await, 1);
-    let denied = tokio::time::timeout(PATIENCE, waits)
-        .await
-        .expect("an answer");
-    denied.unwrap().assert("53400", "license_barred");
-    assert_eq!(office.in_use().await, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bar_that_cannot_be_written_at_once_is_written_soon() {
-    let office = Office::with_seats(9).await;
-    let _anna = office.anna().open_ok().await;
-    let locker = office.cluster.login("postgres").open_ok().await;
-    locker
-        .run("BEGIN; LOCK TABLE license_bars IN EXCLUSIVE MODE")
-        .await;
-    let stopping = office.begin_to_stop_anna(", NULL, '1h'").await;
-    eventually("it could not be written", PATIENCE, async || {
-        office
-            .cluster
-            .log()
-            .contains("could not write license_bars")
-    })
-    .await;
-    office
-        .anna()
-        .denied()
-        .await
-        .assert("28000", "license_barred");
-    locker.run("COMMIT").await;
-    let (lena, ended) = stopping.ended().await;
-    assert_eq!((ended.as_str(), warnings(&lena)), ("1", vec![]));
-    assert_eq!(office.bars().await.len(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn on_a_standby_sessions_are_stopped_and_bars_do_not_last() {
-    let primary = Cluster::with_seats(9);
-    primary.sql("GRANT EXECUTE ON FUNCTION license_terminate TO lena");
-    let standby = primary.standby();
-    let lena = standby.login("lena").from("127.0.2.1").open_ok().await;
-    let anna = standby.login("anna").from("127.0.1.1");
-    let seat = "SELECT seat_id FROM license_active_seats WHERE usename = 'anna'";
-    let session = anna.open_ok().await;
-    let ended: i32 = lena
-        .val(&stopping(&lena.text(seat).await, ", 'x', '1h'"))
-        .await;
-    assert_eq!(ended, 1);
-    session.ended().await.assert("57P01", "license_stopped");
-    anna.denied().await.assert("28000", "license_barred");
-    let unstored = "the bar could not be written yet: it would not outlast a crash";
-    assert_eq!(warnings(&lena), [unstored]);
-    // Nobody is warned of others' bars.
-    let bert = standby.login("bert").from("127.0.1.2").open_ok().await;
-    let seat = "SELECT seat_id FROM license_active_seats WHERE usename = 'bert'";
-    let ended: i32 = lena.val(&stopping(&lena.text(seat).await, "")).await;
-    assert_eq!((ended, warnings(&lena).len()), (1, 1));
-    bert.ended().await.assert("57P01", "license_stopped");
-    // The primary's bars hold here, too.
-    let admin = primary.login("lena").from("127.0.2.1").open_ok().await;
-    let _carl = primary.login("carl").from("127.0.1.3").open_ok().await;
-    let seat = "SELECT seat_id FROM license_active_seats WHERE usename = 'carl'";
-    let ended: i32 = admin
-        .val(&stopping(&admin.text(seat).await, ", 'x', '1h'"))
-        .await;
-    assert_eq!(ended, 1);
-    standby.catch_up(&primary);
-    eventually("the bar arrives", PATIENCE, async || {
-        match standby.login("carl").from("127.0.1.3").open().await {
-            Err(denied) => denied.reason == "license_barred",
-            Ok(_) => false,
-        }
-    })
-    .await;
 }
 
 /// A hundred logins of the same user while it is stopped: no session of the seat survives.
@@ -1043,20 +706,17 @@ async fn nobody_slips_in_while_the_seat_is_stopped() {
         drop(hammer.await.unwrap());
     }
     assert_eq!(warnings(&office.lena), [""; 0]);
-    eventually("nothing is left", PATIENCE, async || {
-        office.annas_seats().await == 0
-    })
-    .await;
-    office.anna().open_ok().await;
+    office.anna_is_out().await;
+    office.user("anna").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_races_with_the_users_own_end() {
     let office = Office::with_seats(9).await;
     for round in 0..60 {
-        let anna = office.anna().open_ok().await;
-        let twin = office.anna().open_ok().await;
-        let seat = office.seat_of("anna").await;
+        let anna = office.user("anna").await;
+        let twin = office.user("anna").await;
+        let seat = office.annas_seat().await;
         let leave = async {
             if round % 2 == 0 {
                 anna.close().await;
@@ -1078,10 +738,10 @@ async fn a_stop_races_with_the_users_own_end() {
 async fn two_administrators_stop_one_seat_at_once() {
     let office = Office::with_seats(9).await;
     for _ in 0..20 {
-        let _annas = [office.anna().open_ok().await, office.anna().open_ok().await];
+        let _annas = [office.user("anna").await, office.user("anna").await];
         let one = office.begin_to_stop_anna("").await;
-        let two = office.seat_of_if_any("anna").await;
-        if let Some(seat) = two {
+        let seat = office.lena.texts(&seats_of("anna")).await.pop();
+        if let Some(seat) = seat {
             office.stop(&seat, ", 'two'").await;
         }
         let (lena, _) = one.ended().await;
@@ -1090,13 +750,6 @@ async fn two_administrators_stop_one_seat_at_once() {
         lena.close().await;
     }
     assert_eq!(warnings(&office.lena), [""; 0]);
-}
-
-impl Office {
-    async fn seat_of_if_any(&self, user: &str) -> Option<String> {
-        let seat = format!("SELECT seat_id FROM license_active_seats WHERE usename = '{user}'");
-        self.lena.texts(&seat).await.pop()
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -1115,7 +768,7 @@ async fn a_stop_races_with_changes_of_the_license() {
     };
     let stop = async {
         for _ in 0..40 {
-            let anna = office.anna().open_ok().await;
+            let anna = office.user("anna").await;
             let pid = anna.pid().await;
             let seat = format!("SELECT seat_id FROM license_active_seats WHERE {pid} = ANY (pids)");
             // By another rule it has another seat by then.
@@ -1129,41 +782,8 @@ async fn a_stop_races_with_changes_of_the_license() {
         done.store(true, SeqCst);
     };
     tokio::join!(stop, change);
-    eventually("nothing is left", PATIENCE, async || {
-        office.annas_seats().await == 0
-    })
-    .await;
+    office.anna_is_out().await;
     assert_eq!(office.in_use().await, 1);
-}
-
-/// A client that comes back with each end is kept out by the bar, whenever it tries.
-#[tokio::test(flavor = "multi_thread")]
-async fn who_is_barred_never_gets_in_again() {
-    let office = Office::with_seats(9).await;
-    let _anna = office.anna().open_ok().await;
-    let seat = office.seat_of("anna").await;
-    let (anna, done) = (office.anna(), Arc::new(AtomicBool::new(false)));
-    let hammers: Vec<_> = (0..4)
-        .map(|_| {
-            let (anna, done) = (anna.clone(), Arc::clone(&done));
-            tokio::spawn(async move {
-                let mut last = None;
-                while !done.load(SeqCst) {
-                    last = anna.open().await.ok();
-                }
-                last
-            })
-        })
-        .collect();
-    office.stop(&seat, ", 'x', '1h'").await;
-    for _ in 0..30 {
-        assert_eq!(office.annas_seats().await, 0);
-        office.admin.run("UPDATE licenses SET seats = 9").await;
-    }
-    done.store(true, SeqCst);
-    for hammer in hammers {
-        assert!(hammer.await.unwrap().is_none());
-    }
 }
 
 /// The promise is a tenth of a second; the median leaves out what else the machine does. Run with
@@ -1174,10 +794,7 @@ async fn a_stop_takes_no_time_to_speak_of_with_a_thousand_seats_held() {
         .conf("max_connections", 1200)
         .licensed("seats", "2000");
     let office = Office::of(cluster).await;
-    let user = |n: usize| {
-        let host = format!("127.0.{}.{}", 3 + n / 250, 1 + n % 250);
-        office.cluster.login("bert").from(&host)
-    };
+    let user = |n: usize| office.at("bert", &format!("127.0.{}.{}", 3 + n / 250, 1 + n % 250));
     let mut inside = Vec::new();
     for first in (0..999).step_by(37) {
         let more = race(37, |n| user(first + n)).await;
@@ -1186,8 +803,8 @@ async fn a_stop_takes_no_time_to_speak_of_with_a_thousand_seats_held() {
     assert_eq!(office.in_use().await, 1000);
     let mut times = Vec::new();
     for _ in 0..15 {
-        let anna = office.anna().open_ok().await;
-        let seat = office.seat_of("anna").await;
+        let anna = office.user("anna").await;
+        let seat = office.annas_seat().await;
         let start = Instant::now();
         assert_eq!(office.stop(&seat, ", 'x'").await, 1);
         times.push(start.elapsed());

@@ -35,7 +35,7 @@ pub fn wait(ticket: u64, deadline: Instant) -> Result<Receipt, Enforcement> {
             (
                 ledger.collect(ticket),
                 ledger.may_wait_until(ticket, now),
-                ledger.may_reclaim_in_line(ticket),
+                ledger.reclaim_in_line(ticket),
             )
         })
         .ok_or(Enforcement::On)?;
@@ -51,7 +51,9 @@ pub fn wait(ticket: u64, deadline: Instant) -> Result<Receipt, Enforcement> {
         if let Some(reclaim) = reclaim {
             let wait = ask_again_at.saturating_duration_since(Instant::now());
             if wait.is_zero() {
-                reclaim::ask(reclaim);
+                if memory::write(|ledger| ledger.begin_to_ask(ticket, now)) == Some(true) {
+                    reclaim::ask(reclaim, deadline);
+                }
                 ask_again_at = Instant::now() + RETRY;
                 // Asking may have taken the wake-up.
                 continue;

@@ -20,6 +20,7 @@
 pub mod discard;
 mod line;
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::denial::{self, Denied};
@@ -60,10 +61,11 @@ pub struct Taken {
 /// Takes a seat for an application, or says why there is none.
 pub fn take(request: &Request) -> Result<Taken, Denial> {
     let deadline = Instant::now() + request.wait;
+    let latest_answer = deadline.max(reclaim::latest_answer());
     let mut loaded_by = Instant::now() + settings::load_timeout();
     let mut server = Enforcement::On;
     let mut asked = false;
-    let _promise = PromiseHeld;
+    let promise = Promise::default();
     let client_user = request.client_user.as_deref().unwrap_or_default();
     let label = Label::of(client_user);
     let want = Want {
@@ -115,22 +117,27 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
                 continue;
             }
             Some(Claimed::MayReclaim(may)) => {
-                asked = reclaim::ask(may);
+                promise.may_be_kept();
+                asked = reclaim::ask(may, latest_answer);
                 loaded_by = Instant::now() + settings::load_timeout();
                 continue;
             }
             Some(Claimed::Denied(denial)) => return Err(denial),
             Some(Claimed::Held(receipt)) => receipt,
-            Some(Claimed::Waits(ticket)) => match line::wait(ticket, deadline) {
-                Ok(receipt) => receipt,
-                // It waited in vain: what it is told is what is true now.
-                Err(softer) => {
-                    server = softer;
-                    asked = false;
-                    loaded_by = Instant::now() + settings::load_timeout();
-                    continue;
+            Some(Claimed::Waits(ticket)) => {
+                promise.may_be_kept();
+                match line::wait(ticket, deadline) {
+                    Ok(receipt) => receipt,
+                    // It waited in vain: what it is told is what is true now.
+                    Err(softer) => {
+                        server = softer;
+                        // At the end of its time idle seats have been asked a moment ago.
+                        asked = Instant::now() >= deadline;
+                        loaded_by = Instant::now() + settings::load_timeout();
+                        continue;
+                    }
                 }
-            },
+            }
         };
         denial::log(|| who(&session, client_user), receipt.remark);
         return Ok(Taken {
@@ -141,15 +148,20 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
     }
 }
 
-/// What was kept for this session is kept no longer once this is dropped: also by an error.
-struct PromiseHeld;
+/// A seat may be kept for this session, but no longer once this is dropped: also by an error.
+#[derive(Default)]
+struct Promise(Cell<bool>);
 
-impl Drop for PromiseHeld {
+impl Promise {
+    fn may_be_kept(&self) {
+        self.0.set(true);
+    }
+}
+
+impl Drop for Promise {
     fn drop(&mut self) {
-        let at = backend::place();
-        let session = memory::read(|ledger| ledger.sessions.get(at).copied()).flatten();
-        if session.is_some_and(|session| session.promise.is_some()) {
-            memory::write(|ledger| ledger.drop_promise(at, backend::now()));
+        if self.0.get() {
+            memory::write(|ledger| ledger.drop_promise(backend::place(), backend::now()));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Logs off seats that are inactive for longer than their license's `idle_timeout`. The launcher looks,
 //! no oftener than anybody can be due.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::{Ender, Inactivity, bid, leases_of};
@@ -32,8 +33,9 @@ pub fn log_off() -> Option<Timestamp> {
     if limited.is_empty() {
         return None;
     }
-    let is_wanted = |tally| limited.iter().any(|license| license.tally == tally);
-    let look = Inactivity::of(is_wanted, status::activities());
+    // Asked of every holder, under the lock.
+    let tallies: HashSet<u64> = limited.iter().map(|license| license.tally).collect();
+    let look = Inactivity::of(|tally| tallies.contains(&tally), status::activities());
     let mut next = Timestamp::MAX;
     for seat in look.holders.seats() {
         let Some((license, timeout)) = timeout_of(&limited, seat) else {
@@ -105,7 +107,7 @@ fn timeout_of<'a>(limited: &'a [Limited], seat: TakenSeat) -> Option<(&'a Limite
 }
 
 /// A time in words: in whole units, the largest that fits.
-pub(super) fn spoken(time: Timestamp) -> String {
+fn spoken(time: Timestamp) -> String {
     let seconds = time / 1_000_000;
     let (count, unit) = match seconds {
         s if s >= 3_600 && s % 3_600 == 0 => (s / 3_600, "hour"),

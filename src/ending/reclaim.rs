@@ -31,10 +31,11 @@ struct Candidate {
     leases: Vec<[u8; 16]>,
 }
 
-/// Asks idle seats to give way to this backend, which the ledger has told that they may. True when the
-/// ledger keeps a seat for it, or none would give way; false when one became free without that.
-pub fn ask(reclaim: Reclaim) -> bool {
-    let deadline = Instant::now() + PATIENCE;
+/// Asks idle seats to give way to this backend, which the ledger has told that they may: for a while,
+/// and not beyond `deadline`. True when the ledger keeps a seat for it, or none would give way; false
+/// when one became free without that.
+pub fn ask(reclaim: Reclaim, deadline: Instant) -> bool {
+    let deadline = deadline.min(latest_answer());
     let mut asked: Vec<u64> = Vec::new();
     while Instant::now() < deadline {
         let mut candidates = candidates(reclaim);
@@ -52,6 +53,11 @@ pub fn ask(reclaim: Reclaim) -> bool {
     true
 }
 
+/// When somebody who begins to ask now is told at the latest.
+pub fn latest_answer() -> Instant {
+    Instant::now() + PATIENCE
+}
+
 /// What became of a seat that was asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
@@ -67,7 +73,8 @@ enum Outcome {
 
 /// The idle seats, the one that has been so longest first.
 fn candidates(reclaim: Reclaim) -> Vec<Candidate> {
-    let look = Inactivity::of(|tally| tally == reclaim.tally, status::activities_now());
+    // Seats of other products, too: a session gives up all that it holds.
+    let look = Inactivity::of(|_| true, status::activities_now());
     let latest = look.now.saturating_sub(reclaim.idle_after);
     let mut seats_of: HashMap<u64, usize> = HashMap::new();
     for seat in look.holders.seats() {
@@ -78,6 +85,7 @@ fn candidates(reclaim: Reclaim) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = look
         .holders
         .seats()
+        .filter(|seat| seat.tally == reclaim.tally)
         .filter_map(|seat| {
             let inactive = look.of_seat(seat)?;
             let may = inactive.since <= latest && !inactive.in_transaction;

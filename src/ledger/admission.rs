@@ -261,8 +261,8 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Registers a session whose database's rules are not known: a superuser's, or one of a
-    /// replication connection. It is judged when rules are published. Returns the number of the seat
-    /// that its login took, if that was free.
+    /// replication connection. It is judged when rules are published. The number of the seat that its
+    /// login took, if nobody held it.
     pub fn register(&mut self, at: usize, mut session: Session, now: Timestamp) -> Option<u64> {
         // What was kept for it is taken before anybody else can have it.
         let promise = self.sessions.get_mut(at).and_then(|s| s.promise.take());
@@ -270,8 +270,7 @@ impl<T: Tables> Ledger<'_, T> {
         session.promise = promise;
         self.number(&mut session);
         *self.sessions.get_mut(at)? = session;
-        let former = self.head.numbers;
-        let taken = self.reseat(at).filter(|&seat| seat > former);
+        let taken = self.reseat(at);
         let kept = self.take_promise(at);
         // Somebody in line may work under the identity that has a seat now.
         self.serve(session.tally, now);

@@ -132,20 +132,18 @@ impl<T: Tables> Ledger<'_, T> {
                 }
             }
         };
-        let numbers = self.head.numbers;
+        let mut taken = None;
         if let Some(key) = former {
             self.change_hold(&key, |hold| hold.times += 1);
             hold.key = key;
         } else if self.keep_name(want) {
-            self.take(at, hold);
+            taken = self.take(at, hold);
         } else if want.lease.is_some() {
             // A lease that the ledger does not know could neither be extended nor end.
             return Claimed::Denied(self.no_room_for(&license, want));
         }
         let kept = self.take_promise(at);
-        if let Some(seat) = self.holds.get(&hold.key).and_then(Hold::seat)
-            && seat > numbers
-        {
+        if let Some(seat) = taken {
             let mut event = event(Happened::Taken);
             event.seat = seat;
             self.note_taken(event, license.tally, remark, judged.now);
@@ -291,14 +289,14 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Puts in what a session has taken. There must be room for it.
-    pub(super) fn take(&mut self, at: usize, hold: Hold) {
+    /// Puts in what a session has taken; the seat's number, if nobody held it. There must be room.
+    pub(super) fn take(&mut self, at: usize, hold: Hold) -> Option<u64> {
         if hold.kind() == Kind::Checkout
             && let Some(session) = self.sessions.get_mut(at)
         {
             session.checkouts += 1;
         }
-        self.put_hold(hold);
+        self.put_hold(hold)
     }
 
     pub(super) fn receipt(&self, wanted: &Hold, remark: Remark) -> Receipt {

@@ -333,7 +333,6 @@ impl<T: Tables> Ledger<'_, T> {
         {
             promise.kept = true;
             tally.promised += 1;
-            self.head.ring = true;
         }
     }
 

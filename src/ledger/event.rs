@@ -35,7 +35,7 @@ const SHARE_OF_UNWRITABLE: usize = 4;
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Happened {
-    /// A seat was taken that was free.
+    /// A seat was taken that nobody held.
     Taken,
     /// A seat was left by its last holder.
     Left(Leaving),
@@ -438,7 +438,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Notes that somebody has taken a seat that was free, and what the server log says of it.
+    /// Notes that somebody has taken a seat that nobody held, and what the server log says of it.
     pub(super) fn note_taken(
         &mut self,
         mut event: Event,

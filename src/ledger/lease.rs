@@ -7,7 +7,7 @@ use super::hold::{Hold, HoldKey, LeaseId};
 use super::identity::Name;
 use super::license::{Enforcement, Timestamp};
 use super::seats::{Linger, unseat_hold};
-use super::session::{Claimant, Kind};
+use super::session::{Claimant, Kind, Seat};
 use super::table::{Table, Tables};
 
 impl<T: Tables> Ledger<'_, T> {
@@ -118,7 +118,9 @@ impl<T: Tables> Ledger<'_, T> {
                 ..session.claimant()
             };
             let key = self.seat_key(&claimant);
-            key.is_some_and(|key| self.seats.get(&key).is_some())
+            let seat = key.and_then(|key| self.seats.get(&key));
+            // Nobody holds a seat that lingers.
+            seat.is_some_and(Seat::is_held)
         };
         let may = license.enforcement.max(server) != Enforcement::On
             || session.seat.is_some_and(|seat| seat.tally == tally)

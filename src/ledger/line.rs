@@ -129,8 +129,7 @@ impl<T: Tables> Ledger<'_, T> {
             expires_at: now.saturating_add(wait.hold.ttl),
             ..wait.hold
         };
-        let numbers = self.head.numbers;
-        self.take(wait.at, hold);
+        let taken = self.take(wait.at, hold);
         self.take_promise(wait.at);
         if let Some(wait) = self.waits.get_mut(&wait.ticket) {
             wait.called = true;
@@ -142,11 +141,10 @@ impl<T: Tables> Ledger<'_, T> {
             let product = tally.product;
             let session = self.sessions.get(wait.at);
             let usename = session.map_or(Name::EMPTY, |session| session.usename);
-            let seat = self.holds.get(&hold.key).and_then(Hold::seat);
-            if let Some(seat) = seat.filter(|&seat| seat > numbers) {
-                let mut taken = Event::of_hold(Happened::Taken, &hold, usename, product);
-                taken.seat = seat;
-                self.note_taken(taken, hold.tally, remark, now);
+            if let Some(seat) = taken {
+                let mut event = Event::of_hold(Happened::Taken, &hold, usename, product);
+                event.seat = seat;
+                self.note_taken(event, hold.tally, remark, now);
             }
         }
         self.note_usage(hold.tally, now);
@@ -215,20 +213,40 @@ impl<T: Tables> Ledger<'_, T> {
             .ok_or(wait.server)
     }
 
-    /// What may give way to a session in line, which may ask for that now.
-    pub fn may_reclaim_in_line(&mut self, ticket: u64) -> Option<Reclaim> {
-        let wait = self
-            .waits
-            .get(&ticket)
-            .filter(|wait| !wait.called)
-            .copied()?;
+    /// What may give way to a session in line.
+    pub fn reclaim_in_line(&self, ticket: u64) -> Option<Reclaim> {
+        let wait = self.waits.get(&ticket).filter(|wait| !wait.called)?;
         let license = self.license_of(&wait.hold)?;
-        let reclaim = Reclaim {
+        Some(Reclaim {
             tally: license.tally,
             idle_after: license.reclaim_idle_after?,
+        })
+    }
+
+    /// Whether it is this session in line that may ask now. Of those for whom the same seats are as good
+    /// the first alone does: it is the one that gets what it asks for.
+    pub fn begin_to_ask(&mut self, ticket: u64, now: Timestamp) -> bool {
+        let wait = self.waits.get(&ticket).copied();
+        let Some(wait) = wait.filter(|wait| self.may_be_called(wait, now)) else {
+            return false;
         };
-        self.promise(wait.at, &license, wait.hold.roles);
-        Some(reclaim)
+        let mut is_first = true;
+        self.waits.each(|other| {
+            is_first &= other.ticket >= ticket
+                || other.hold.tally != wait.hold.tally
+                || other.hold.database != wait.hold.database
+                || other.hold.roles != wait.hold.roles
+                || !self.may_be_called(other, now);
+        });
+        if is_first && let Some(license) = self.license_of(&wait.hold) {
+            self.promise(wait.at, &license, wait.hold.roles);
+        }
+        is_first
+    }
+
+    fn may_be_called(&self, wait: &Wait, now: Timestamp) -> bool {
+        let is_barred = || self.barred_until(&wait.hold.claimant(), now).is_some();
+        !wait.called && !wait.in_vain && !is_barred()
     }
 
     /// The server's own enforcement has changed: those in line may no longer have to wait.

@@ -45,11 +45,12 @@ impl<T: Tables> Ledger<'_, T> {
             holds,
             ..
         } = self;
-        holds.each_mut(|hold| reseat_hold::<T>(head, seats, tallies, hold));
+        holds.each_mut(|hold| {
+            reseat_hold::<T>(head, seats, tallies, hold);
+        });
     }
 
-    /// Gives a session's login the seat that it should have; its number, if it is another one than
-    /// before.
+    /// Gives a session's login the seat that it should have; its number, if nobody held it.
     pub(super) fn reseat(&mut self, at: usize) -> Option<u64> {
         let session = self.sessions.get(at)?;
         let (claimant, since) = (session.claimant(), session.since);
@@ -59,7 +60,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
         self.unseat(at, Linger::NOT);
         self.sessions.get_mut(at)?.seat = key;
-        Some(take::<T>(
+        let taken = take::<T>(
             self.head,
             &mut self.seats,
             &mut self.tallies,
@@ -67,7 +68,8 @@ impl<T: Tables> Ledger<'_, T> {
             &claimant,
             Kind::Login,
             since,
-        ))
+        );
+        taken.number_if_free()
     }
 
     /// Takes its seat from a session's login; the seat, if nobody holds it any more.
@@ -104,8 +106,9 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Puts a hold in, with the seat that it should have. There must be room for it.
-    pub(super) fn put_hold(&mut self, hold: Hold) {
+    /// Puts a hold in, with the seat that it should have: its number, if nobody held it. There must be
+    /// room for it.
+    pub(super) fn put_hold(&mut self, hold: Hold) -> Option<u64> {
         let Ledger {
             head,
             tallies,
@@ -116,9 +119,7 @@ impl<T: Tables> Ledger<'_, T> {
         if let Some(tally) = tallies.get_mut(&hold.tally) {
             tally.users += 1;
         }
-        if let Some(hold) = holds.put(hold) {
-            reseat_hold::<T>(head, seats, tallies, hold);
-        }
+        reseat_hold::<T>(head, seats, tallies, holds.put(hold)?)?.number_if_free()
     }
 
     /// Takes a hold out, and gives back its seat: what is left of it, if nobody holds it any more.
@@ -278,19 +279,19 @@ fn reseat_hold<T: Tables>(
     seats: &mut T::Of<Seat>,
     tallies: &mut T::Of<Tally>,
     hold: &mut Hold,
-) {
+) -> Option<Taken> {
     let claimant = hold.claimant();
     let rule = tallies.get(&claimant.tally).map(|tally| tally.counted_by);
     if rule == hold.seated {
-        return;
+        return None;
     }
     unseat_hold::<T>(head, seats, tallies, hold, Linger::NOT);
-    if let Some(rule) = rule {
-        let key = key_under(rule, &claimant);
-        let (kind, since) = (hold.kind(), hold.since());
-        hold.seat = take::<T>(head, seats, tallies, key, &claimant, kind, since);
-    }
     hold.seated = rule;
+    let key = key_under(rule?, &claimant);
+    let (kind, since) = (hold.kind(), hold.since());
+    let taken = take::<T>(head, seats, tallies, key, &claimant, kind, since);
+    hold.seat = taken.number;
+    Some(taken)
 }
 
 pub(super) fn unseat_hold<T: Tables>(
@@ -347,7 +348,21 @@ pub(super) fn drop_user<T: Tables>(tallies: &mut T::Of<Tally>, number: u64) {
     }
 }
 
-/// One more holder has a seat, which is taken if it was free; its number.
+/// A seat that somebody has taken.
+struct Taken {
+    number: u64,
+    /// Others hold it, too.
+    shared: bool,
+}
+
+impl Taken {
+    /// Its number, unless somebody held it already.
+    fn number_if_free(self) -> Option<u64> {
+        (!self.shared).then_some(self.number)
+    }
+}
+
+/// One more holder has a seat, which is taken if it was free.
 fn take<T: Tables>(
     head: &mut Head,
     seats: &mut T::Of<Seat>,
@@ -356,16 +371,16 @@ fn take<T: Tables>(
     claimant: &Claimant,
     kind: Kind,
     since: Timestamp,
-) -> u64 {
+) -> Taken {
     if let Some(seat) = seats.get_mut(&key) {
-        if !seat.is_held()
-            && let Some(tally) = tallies.get_mut(&key.tally)
-        {
+        let shared = seat.is_held();
+        if !shared && let Some(tally) = tallies.get_mut(&key.tally) {
             tally.lingering -= 1;
         }
         *seat.holders(kind) += 1;
         seat.opened_at = seat.opened_at.min(since);
-        return seat.number;
+        let number = seat.number;
+        return Taken { number, shared };
     }
     if seats.len() >= seats.capacity() {
         // There is room for all who hold seats, but not for as many that linger.
@@ -383,7 +398,10 @@ fn take<T: Tables>(
         seat.rule = tally.counted_by;
     }
     seats.put(seat);
-    number
+    Taken {
+        number,
+        shared: false,
+    }
 }
 
 fn lingering<T: Tables>(tallies: &T::Of<Tally>) -> usize {

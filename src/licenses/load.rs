@@ -58,7 +58,7 @@ pub fn load(database: u32, patience: Duration) -> Result<Rules, LoadError> {
             let cause = "this transaction may have changed them, unnoticed by their triggers";
             return Err(LoadError::Unreadable(cause.to_owned()));
         }
-        match publish(database, &mut rules) {
+        match publish(database, &mut rules, deadline) {
             Published::InForce { disagreement } => {
                 memory::announce_rules_read();
                 if let Some(product) = disagreement {
@@ -77,8 +77,9 @@ pub fn load(database: u32, patience: Duration) -> Result<Rules, LoadError> {
     }
 }
 
-/// Judges the sessions of the database by the rules, and puts them in force.
-fn publish(database: u32, rules: &mut Rules) -> Published {
+/// Judges the sessions of the database by the rules, and puts them in force: again until the deadline
+/// where others come meanwhile.
+fn publish(database: u32, rules: &mut Rules, deadline: Instant) -> Published {
     loop {
         let planned = memory::read(|ledger| ledger.plan_roles(database, &rules.reservations));
         let Some(reserved_roles) = planned.flatten() else {
@@ -99,7 +100,7 @@ fn publish(database: u32, rules: &mut Rules) -> Published {
         let now = backend::now();
         let published = memory::write(|ledger| ledger.publish(database, rules, &judgement, now))
             .unwrap_or(Published::NoRoom);
-        if published != Published::Unjudged {
+        if published != Published::Unjudged || Instant::now() >= deadline {
             return published;
         }
     }

@@ -121,9 +121,10 @@ fn admit() {
         if let Some(bad) = bad.filter(|_| !session.superuser) {
             denial::bad_workstation(&bad).raise();
         }
-        let counted = admit_counted(place, session);
+        admit_counted(place, session);
+        // Also of those whom the rules exempt: other rules may count them.
         settings::notice_killed_client();
-        if counted && session.address != Host::NONE {
+        if session.address != Host::NONE {
             settings::notice_silent_client();
         }
     }
@@ -140,8 +141,8 @@ fn admit_uncounted(place: usize, session: Session, exempt: Option<Exempt>) {
     });
 }
 
-/// Admits a session by the rules; false if they exempt it.
-fn admit_counted(place: usize, session: Session) -> bool {
+/// Admits a session by the rules, or raises why not.
+fn admit_counted(place: usize, session: Session) {
     let mut deadline = Instant::now() + settings::load_timeout();
     let mut asked = false;
     loop {
@@ -149,7 +150,7 @@ fn admit_counted(place: usize, session: Session) -> bool {
             Ok(judged) => judged,
             Err(_) if session.superuser => {
                 memory::write(|ledger| ledger.register(place, session, backend::now()));
-                return true;
+                return;
             }
             Err(error) => Denied::Login.not_loaded(session.database, error).raise(),
         };
@@ -168,15 +169,15 @@ fn admit_counted(place: usize, session: Session) -> bool {
                 expiry::end_due_leases();
             }
             Some(Answer::MayReclaim(reclaim)) => {
-                asked = reclaim::ask(reclaim);
+                asked = reclaim::ask(reclaim, reclaim::latest_answer());
                 deadline = Instant::now() + settings::load_timeout();
             }
             Some(Answer::Denied(denial)) => Denied::Login.report(&denial).raise(),
             Some(Answer::Admitted(remark)) => {
                 log(&session, remark);
-                return judged.standing.exempt.is_none();
+                return;
             }
-            None => return true,
+            None => return,
         }
     }
 }

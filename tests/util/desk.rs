@@ -1,4 +1,4 @@
-//! Seats that applications take themselves: who holds one, and who waits in line.
+//! A licensed server and its administrator: who holds a seat, and who waits in line.
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -32,10 +32,15 @@ impl Desk {
         Self { admin, cluster }
     }
 
+    /// This user at this computer.
+    pub fn at(&self, user: &str, host: &str) -> Login {
+        self.cluster.login(user).from(host)
+    }
+
     /// One of the staff at a computer of their own.
     pub fn login(&self, user: &str) -> Login {
         let number = STAFF.iter().position(|name| *name == user).unwrap() + 1;
-        self.cluster.login(user).from(&format!("127.0.1.{number}"))
+        self.at(user, &format!("127.0.1.{number}"))
     }
 
     /// One of the staff, logged in.

@@ -1,5 +1,6 @@
 //! A server that a vendor and an accountant have set up: the extension, its licenses, the staff.
 
+use super::wait::{PATIENCE, eventually};
 use super::{Builder, Cluster};
 
 /// The staff that every licensed server has as login roles.
@@ -48,5 +49,28 @@ impl Cluster {
     /// Seats of "TOM" in use in database `postgres`.
     pub fn in_use(&self) -> i64 {
         self.in_use_in("postgres")
+    }
+
+    /// The process of the extension's worker of this kind, "launcher" or "visitor", if one runs.
+    pub fn worker(&self, kind: &str) -> Option<i32> {
+        let pid =
+            format!("SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_seats {kind}'");
+        self.sql(&pid).parse().ok()
+    }
+
+    /// Waits until the launcher runs; its process.
+    pub async fn launcher(&self) -> i32 {
+        self.launcher_after(0).await
+    }
+
+    /// Waits until another launcher runs than this one that has ended; its process.
+    pub async fn launcher_after(&self, former: i32) -> i32 {
+        let mut found = former;
+        eventually("the launcher runs", PATIENCE, async || {
+            found = self.worker("launcher").unwrap_or(former);
+            found != former
+        })
+        .await;
+        found
     }
 }

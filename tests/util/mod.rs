@@ -2,8 +2,9 @@
 //!
 //! - [`Cluster`] is a server of its own, gone with its folder at the end of the test; its methods block.
 //! - [`Login`] describes one connection and opens it as a [`Session`], or returns the server's refusal as [`Denied`].
-//! - [`Desk`] is a server whose product applications claim; [`Waiter`] stands in line for it.
-//! - [`race`] opens many at once; [`ClientProcess`] is a client program that can be killed.
+//! - [`Desk`] is a licensed server and the administrator who looks; [`Waiter`] stands in line there.
+//! - [`Told`] compares what clients were told, when their sessions may end, with what was done.
+//! - [`race`] opens many at once, [`Dice`] lets them differ; [`ClientProcess`] is a client program that can be killed.
 //! - [`Lan`] is a network of two computers, with a cable that can be pulled.
 //! - [`Library`] is a client library of another language; [`Pooler`] a PgBouncer before a cluster.
 //! - [`eventually`] is the one way to wait: poll with a deadline.
@@ -20,6 +21,7 @@ mod client_process;
 mod cluster;
 mod denied;
 mod desk;
+mod dice;
 mod folder;
 mod lan;
 mod library;
@@ -33,6 +35,7 @@ mod session;
 mod sql;
 mod standby;
 mod template;
+mod told;
 mod wait;
 
 pub use builder::{Builder, SCRAM_HBA, TRUST_HBA};
@@ -40,6 +43,7 @@ pub use client_process::ClientProcess;
 pub use cluster::{Cluster, Stop};
 pub use denied::Denied;
 pub use desk::{Desk, Waiter};
+pub use dice::Dice;
 pub use lan::Lan;
 pub use library::Library;
 pub use licensed::STAFF;
@@ -50,4 +54,5 @@ pub use pooler::Pooler;
 pub use programs::{Programs, Ran};
 pub use race::race;
 pub use session::Session;
+pub use told::Told;
 pub use wait::{PATIENCE, eventually, eventually_blocking};

@@ -388,21 +388,23 @@ fn checkouts_leases_and_those_in_line_may_ask() {
     let seat = seat_named(&mut server, held.seat);
     server.change(1, |rows| rows.licenses[0].reclaim_idle_after = None);
     let ticket = server.waits(at[1], "payroll", want(""));
-    assert_eq!(server.ledger.with(|l| l.may_reclaim_in_line(ticket)), None);
+    assert_eq!(server.ledger.with(|l| l.reclaim_in_line(ticket)), None);
     server.change(1, |rows| rows.licenses[0].reclaim_idle_after = Some(0));
     server.load(1);
-    let reclaim = server.ledger.with(|l| l.may_reclaim_in_line(ticket));
+    let reclaim = server.ledger.with(|l| l.reclaim_in_line(ticket));
     assert_eq!(reclaim.unwrap().idle_after, 0);
+    assert!(server.begins_to_ask(ticket));
     assert_eq!(asks(&mut server, at[1], &seat), Hope::Open);
     leaves(&mut server, at[0], Leaving::Reclaim);
     assert_eq!(hope(&mut server, at[1], &seat), Hope::Fulfilled);
     assert!(server.collect(ticket).is_some());
     assert_eq!(in_use_and_promised(&mut server, "payroll"), (1, 0));
-    assert_eq!(server.ledger.with(|l| l.may_reclaim_in_line(ticket)), None);
+    assert_eq!(server.ledger.with(|l| l.reclaim_in_line(ticket)), None);
+    assert!(!server.begins_to_ask(ticket));
 }
 
 #[test]
-fn of_those_in_line_the_first_gets_the_seat_whoever_asked() {
+fn of_those_in_line_the_first_asks_and_gets_the_seat() {
     let mut server = Server::with_license(reclaimed(module(2)));
     let at: [usize; 4] = std::array::from_fn(|n| server.enters(session(2, &pc(n))));
     let seats = [0, 1].map(|n| server.checks_out(at[n], "payroll", "").seat);
@@ -412,15 +414,41 @@ fn of_those_in_line_the_first_gets_the_seat_whoever_asked() {
     server.change(1, |rows| rows.licenses[0].reclaim_idle_after = Some(0));
     server.load(1);
     for (n, seat) in seats.iter().enumerate() {
-        let reclaim = server.ledger.with(|l| l.may_reclaim_in_line(tickets[1]));
-        assert!(reclaim.is_some());
-        assert_eq!(asks(&mut server, at[3], seat), Hope::Open);
+        let asking = tickets.map(|ticket| server.begins_to_ask(ticket));
+        assert_eq!(asking, [n == 0, n == 1]);
+        assert_eq!(asks(&mut server, at[2 + n], seat), Hope::Open);
         leaves(&mut server, at[n], Leaving::Reclaim);
-        let expected = [Hope::Gone, Hope::Fulfilled][n];
-        assert_eq!(hope(&mut server, at[3], seat), expected);
+        assert_eq!(hope(&mut server, at[2 + n], seat), Hope::Fulfilled);
         assert!(server.collect(tickets[n]).is_some());
         assert_eq!(in_use_and_promised(&mut server, "payroll"), (2, 0));
     }
+}
+
+#[test]
+fn whoever_is_first_in_line_asks_of_those_who_may() {
+    let mut server = Server::with_license(reclaimed(module(1)));
+    let at: [usize; 3] = std::array::from_fn(|n| server.enters(session(2 + n as u32, &pc(n))));
+    server.checks_out(at[0], "payroll", "");
+    server.change(1, |rows| rows.licenses[0].reclaim_idle_after = None);
+    let tickets = [1, 2].map(|n| server.waits(at[n], "payroll", want("")));
+    assert!(!server.begins_to_ask(tickets[1]));
+    // The first is barred, or leaves: the next is first.
+    let bar = StoredBar {
+        product: name("payroll"),
+        who: session(3, &pc(1)).who,
+        until: server.now + HOUR,
+    };
+    server.change(1, |rows| rows.bars.push(bar));
+    server.load(1);
+    assert_eq!(
+        tickets.map(|ticket| server.begins_to_ask(ticket)),
+        [false, true]
+    );
+    server.change(1, |rows| rows.bars.clear());
+    server.load(1);
+    assert!(!server.begins_to_ask(tickets[1]));
+    server.log_out(at[1]);
+    assert!(server.begins_to_ask(tickets[1]));
 }
 
 #[test]

@@ -164,8 +164,14 @@ fn the_trail_says_until_when() {
     };
     let until = server.now + LINGER;
     assert_eq!(release(&mut server), Some((1, until)));
-    // Who comes back takes no new seat.
+    // Who comes back takes it again; who joins does not.
     let at = server.enters(session(2, PC1));
+    let events = server.tell_all();
+    let [back] = events.as_slice() else {
+        panic!("{events:?}");
+    };
+    assert_eq!((back.happened, back.in_use), (Happened::Taken, 1));
+    visits(&mut server, session(2, PC1));
     assert!(server.tell_all().is_empty());
     server.change(1, |rows| rows.licenses[0].linger = 0);
     server.load(1);
@@ -190,6 +196,17 @@ fn a_checkin_and_the_end_of_a_lease_let_the_seat_linger() {
     // What is kept of it is the lease's identity.
     server.leases(at, "tom", lease(2, "ann", PC2));
     assert_eq!((server.in_use("tom"), left(&mut server)), (2, 1));
+}
+
+#[test]
+fn who_gave_a_seat_back_that_lingers_may_use_the_product_no_longer() {
+    let mut server = Server::with_license(web(1));
+    let at = server.enters(session(2, PC1));
+    server.checks_out(at, "tom", "");
+    assert!(server.may_use(at, "tom"));
+    server.check_in(at, "tom", "");
+    assert_eq!((server.in_use("tom"), left(&mut server)), (1, 1));
+    assert!(!server.may_use(at, "tom"));
 }
 
 #[test]

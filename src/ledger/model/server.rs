@@ -341,6 +341,12 @@ impl Server {
         }
     }
 
+    /// Whether it is for this one in line to ask idle seats.
+    pub fn begins_to_ask(&mut self, ticket: u64) -> bool {
+        let now = self.now;
+        self.ledger.with(|l| l.begin_to_ask(ticket, now))
+    }
+
     pub fn collect(&mut self, ticket: u64) -> Option<Receipt> {
         self.ledger.with(|l| l.collect(ticket))
     }

@@ -1,0 +1,572 @@
+//! How the audit trail is written: each event once or counted as lost, whatever is in the way, and nobody
+//! waits for it.
+
+use std::time::{Duration, Instant};
+
+use crate::events::{SOON, Trail};
+use crate::util::*;
+
+/// Every event of `events` is in the trail or counted as lost.
+const EVERY: &str = "SELECT count(*) FILTER (WHERE event IN ('checkout', 'release'))
+           + coalesce(sum((detail ->> 'events')::bigint) FILTER (WHERE event = 'events lost'), 0)
+      FROM license_events";
+
+/// Checks out and in so often, each time under another name.
+fn pairs(from: u32, to: u32) -> String {
+    format!(
+        "DO $$BEGIN FOR i IN {from} .. {to} LOOP
+             PERFORM license_checkout(client_user => 'u' || i);
+             PERFORM license_checkin(client_user => 'u' || i);
+         END LOOP; END$$"
+    )
+}
+
+const NEVER_TWICE: &str = "SELECT count(*) FROM (SELECT 1 FROM license_events
+      WHERE event IN ('checkout', 'release')
+      GROUP BY event, client_user, usename HAVING count(*) > 1) twice";
+
+/// Run with `--nocapture` it tells how long that takes, and how many are lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_hundred_thousand_events_each_is_written_or_counted() {
+    let trail = Trail::of("claimed_at, seats", "'checkout', 1000").await;
+    let start = Instant::now();
+    let workers: Vec<_> = STAFF[..4]
+        .iter()
+        .map(|user| {
+            let login = trail.login(user);
+            tokio::spawn(async move { login.open_ok().await.run(&pairs(1, 12_500)).await })
+        })
+        .collect();
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    trail.shows(EVERY, "100000").await;
+    assert_eq!(trail.admin.text(NEVER_TWICE).await, "0");
+    let lost = "SELECT sum((detail ->> 'events')::bigint) FROM license_events";
+    let lost = trail.admin.text(lost).await;
+    println!("{:?}, lost: {lost}", start.elapsed());
+    // And it stays so.
+    trail.user("anna").await.run(&pairs(20_000, 20_000)).await;
+    trail.shows(EVERY, "100002").await;
+}
+
+/// A way to keep the trail from being written, what the log says of it, and the way back.
+const OBSTACLES: [(&str, &str, &str); 7] = [
+    (
+        "ALTER TABLE license_events RENAME TO elsewhere",
+        "relation \"public.license_events\" does not exist",
+        "ALTER TABLE elsewhere RENAME TO license_events",
+    ),
+    (
+        "ALTER TABLE license_events RENAME COLUMN event TO what",
+        "column \"event\" of relation \"license_events\" does not exist",
+        "ALTER TABLE license_events RENAME COLUMN what TO event",
+    ),
+    (
+        "ALTER TABLE license_events ALTER COLUMN product TYPE int USING NULL",
+        "column \"product\" is of type integer but expression is of type text",
+        "ALTER TABLE license_events ALTER COLUMN product TYPE text",
+    ),
+    (
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+             $$BEGIN RAISE 'read-only'; END$$;
+         CREATE TRIGGER refuse BEFORE INSERT ON license_events EXECUTE FUNCTION refuse()",
+        "read-only",
+        "DROP TRIGGER refuse ON license_events; DROP FUNCTION refuse",
+    ),
+    (
+        "CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS
+             $$BEGIN RAISE 'could not extend file: No space left on device' USING ERRCODE = '53100'; END$$;
+         CREATE TRIGGER fill BEFORE INSERT ON license_events FOR EACH ROW EXECUTE FUNCTION fill()",
+        "No space left on device",
+        "DROP TRIGGER fill ON license_events; DROP FUNCTION fill",
+    ),
+    (
+        "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS
+             $$BEGIN RAISE 'refused at commit'; END$$;
+         CREATE CONSTRAINT TRIGGER late AFTER INSERT ON license_events
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION late()",
+        "cannot fire deferred trigger within security-restricted operation",
+        "DROP TRIGGER late ON license_events; DROP FUNCTION late",
+    ),
+    (
+        "ALTER TABLE license_events ADD CONSTRAINT none CHECK (false) NOT VALID",
+        "violates check constraint \"none\"",
+        "ALTER TABLE license_events DROP CONSTRAINT none",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_keeps_the_trail_from_being_written_logins_go_on_and_it_recovers_by_itself() {
+    let trail = Trail::of("seats", "9").await;
+    trail
+        .cluster
+        .sql("CREATE DATABASE other TEMPLATE template0");
+    trail.cluster.license("other", "seats", "9");
+    let other = trail.cluster.login("postgres").db("other").open_ok().await;
+    let mut logins = 0;
+    for (block, message, free) in OBSTACLES {
+        trail.admin.run(block).await;
+        let mark = trail.cluster.log().len();
+        for user in ["anna", "bert"] {
+            trail.user(user).await.close().await;
+        }
+        logins += 2;
+        trail.cluster.wait_log_since(mark, message);
+        // Nothing of it holds up another database.
+        let fay = trail.login("fay").db("other").open_ok().await;
+        let seen = format!(
+            "SELECT count(*) >= {logins} / 2 FROM license_events
+              WHERE event = 'login' AND usename = 'fay'"
+        );
+        eventually("the other trail is written", SOON, async || {
+            other.text(&seen).await == "t"
+        })
+        .await;
+        fay.close().await;
+        trail.admin.run(free).await;
+        let all = "SELECT count(*) FROM license_events
+                    WHERE event = 'login' AND usename IN ('anna', 'bert')";
+        trail.shows(all, &logins.to_string()).await;
+    }
+    let lost = "SELECT count(*) FROM license_events WHERE event = 'events lost'";
+    assert_eq!(trail.admin.text(lost).await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_once_that_the_trail_can_not_be_written() {
+    let trail = Trail::of("seats", "9").await;
+    trail
+        .admin
+        .run("ALTER TABLE license_events RENAME TO elsewhere")
+        .await;
+    let mark = trail.cluster.log().len();
+    let line = "could not write license_events of database \"postgres\"";
+    trail.user("anna").await.close().await;
+    trail.cluster.wait_log_since(mark, line);
+    // Three tries later.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    trail.user("bert").await.close().await;
+    trail
+        .admin
+        .run("ALTER TABLE elsewhere RENAME TO license_events")
+        .await;
+    trail
+        .becomes(
+            "event, usename",
+            &["login|anna", "release|anna", "login|bert", "release|bert"],
+        )
+        .await;
+    assert_eq!(trail.cluster.log_since(mark).matches(line).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trail_that_is_dropped_for_good_is_in_nobodys_way() {
+    let trail = Trail::of("seats", "9").await;
+    trail
+        .admin
+        .run(
+            "ALTER EXTENSION pg_seats DROP TABLE license_events; DROP TABLE license_events;
+             ALTER EXTENSION pg_seats DROP TABLE license_counts; DROP TABLE license_counts",
+        )
+        .await;
+    trail.user("anna").await;
+    trail.admin.run("UPDATE licenses SET seats = 1").await;
+    for mode in [Stop::Fast, Stop::Immediate] {
+        trail.cluster.restart(mode);
+        let _anna = trail.user("anna").await;
+        let denied = trail.login("bert").denied().await;
+        denied.assert("53300", "license_full");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_on_the_trail_or_the_counts_holds_up_nobody() {
+    let trail = Trail::of("seats", "9").await;
+    let locker = trail.cluster.login("postgres").open_ok().await;
+    locker
+        .run("BEGIN; LOCK TABLE license_events, license_counts")
+        .await;
+    let mark = trail.cluster.log().len();
+    for user in ["anna", "bert"] {
+        // The lock is held all the while.
+        trail.user(user).await.close().await;
+    }
+    trail
+        .cluster
+        .wait_log_since(mark, "canceling statement due to lock timeout");
+    // A change waits a moment, and is made all the same: also of many rows.
+    let start = Instant::now();
+    trail
+        .admin
+        .run("INSERT INTO license_exemptions SELECT 'role', 'r' || n FROM generate_series(1, 20) n")
+        .await;
+    // One wait for all of them, not one for each.
+    assert!(start.elapsed() < Duration::from_secs(15));
+    trail.cluster.wait_log_since(
+        mark,
+        "could not note in license_events a change of license_exemptions by role \"postgres\"",
+    );
+    locker.run("COMMIT").await;
+    let told = "SELECT string_agg(event || ' ' || usename, ', ' ORDER BY usename, event)
+                  FROM license_events WHERE usename <> 'postgres'";
+    let all = "login anna, release anna, login bert, release bert";
+    trail.shows(told, all).await;
+    let lost =
+        "SELECT sum((detail ->> 'events')::int) FROM license_events WHERE event = 'events lost'";
+    trail.shows(lost, "20").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_on_the_counts_holds_up_no_login_after_a_start_and_loses_none() {
+    let trail = Trail::of("seats", "0").await;
+    trail.login("anna").denied().await;
+    let kept = "SELECT denied FROM license_counts";
+    trail.shows(kept, "1").await;
+    let Desk { admin, cluster } = trail.desk;
+    drop(admin);
+    // A prepared transaction keeps its locks across a restart.
+    cluster.set("max_prepared_transactions", "5");
+    cluster.restart(Stop::Fast);
+    cluster.sql("BEGIN; LOCK TABLE license_counts; PREPARE TRANSACTION 'lock'");
+    cluster.restart(Stop::Fast);
+    let start = Instant::now();
+    let login = cluster.login("anna").from("127.0.1.1");
+    login.denied().await.assert("53300", "license_full");
+    // Sooner than what can't be read at all would be given up.
+    assert!(start.elapsed() < Duration::from_millis(4_500));
+    cluster.wait_log(
+        "could not write license_counts of database \"postgres\"",
+        PATIENCE,
+    );
+    cluster.sql("COMMIT PREPARED 'lock'");
+    login.denied().await.assert("53300", "license_full");
+    let trail = Trail::at(cluster).await;
+    trail.shows(kept, "3").await;
+    trail.shows("SELECT denied FROM license_usage", "3").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_old_row_is_left_for_later_and_holds_up_nothing() {
+    let trail = Trail::of("seats", "9").await;
+    trail
+        .admin
+        .run("INSERT INTO license_events VALUES (now() - interval '500 days', 'old')")
+        .await;
+    let locker = trail.cluster.login("postgres").open_ok().await;
+    locker
+        .run("BEGIN; SELECT * FROM license_events FOR UPDATE")
+        .await;
+    let _anna = trail.user("anna").await;
+    trail.becomes("event", &["old", "login"]).await;
+    locker.run("COMMIT").await;
+    let _bert = trail.user("bert").await;
+    trail.becomes("event", &["login", "login"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_loses_at_most_the_last_moments_and_nothing_is_written_twice() {
+    let trail = Trail::of("claimed_at, seats", "'checkout', 1000").await;
+    let Desk { admin, cluster } = trail.desk;
+    drop(admin);
+    let mut number = 0;
+    for _ in 0..3 {
+        let anna = cluster.login("anna").from("127.0.1.1").open_ok().await;
+        let mut done: Vec<(u32, Instant)> = vec![];
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(4) {
+            number += 1;
+            anna.run(&pairs(number, number)).await;
+            done.push((number, Instant::now()));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let crash = Instant::now();
+        cluster.crash_backend(anna.pid().await);
+        // Twice the promise, for a slow machine.
+        let safe = done
+            .iter()
+            .filter(|(_, at)| crash - *at > Duration::from_secs(2))
+            .map(|(number, _)| *number)
+            .max()
+            .unwrap();
+        let written = format!(
+            "SELECT count(*) FROM license_events WHERE event = 'release'
+                AND substr(client_user, 2)::int BETWEEN {} AND {safe}",
+            done[0].0
+        );
+        assert_eq!(cluster.sql(&written), (safe - done[0].0 + 1).to_string());
+        assert_eq!(cluster.sql(NEVER_TWICE), "0");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_amid_load_write_nothing_twice() {
+    let trail = Trail::of("claimed_at, seats", "'checkout', 1000").await;
+    let Desk { admin, cluster } = trail.desk;
+    drop(admin);
+    for round in 0..4 {
+        let busy: Vec<_> = STAFF[..3]
+            .iter()
+            .map(|user| {
+                let login = cluster.login(user);
+                let load = pairs(round * 1_000_000, round * 1_000_000 + 999_999);
+                tokio::spawn(async move { login.open_ok().await.try_texts(&load).await })
+            })
+            .collect();
+        let some = format!(
+            "SELECT count(*) > 100 FROM license_events
+              WHERE substr(client_user, 2)::int >= {}",
+            round * 1_000_000
+        );
+        eventually("the trail is written", PATIENCE, async || {
+            cluster.sql(&some) == "t"
+        })
+        .await;
+        let start = Instant::now();
+        cluster.restart([Stop::Fast, Stop::Immediate][round as usize % 2]);
+        assert!(start.elapsed() < PATIENCE);
+        for load in busy {
+            load.await.unwrap().unwrap_err();
+        }
+        assert_eq!(cluster.sql(NEVER_TWICE), "0");
+        // Whoever was in the midst of something has left the postmaster no lock to wait for.
+        assert!(!cluster.log().contains("PANIC"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launcher_that_ends_leaves_nobody_behind_who_writes_twice() {
+    let trail = Trail::of("claimed_at, seats", "'checkout', 1000").await;
+    // Writing takes longer than the next launcher needs to come.
+    trail
+        .admin
+        .run(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+                 $$BEGIN PERFORM pg_sleep(2.5); RETURN NULL; END$$;
+             CREATE TRIGGER slow BEFORE INSERT ON license_events EXECUTE FUNCTION slow()",
+        )
+        .await;
+    let anna = trail.user("anna").await;
+    anna.run(&pairs(1, 50)).await;
+    let visitor = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    trail.shows(visitor, "1").await;
+    trail
+        .admin
+        .run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+              WHERE backend_type = 'pg_seats launcher'",
+        )
+        .await;
+    trail.shows(EVERY, "100").await;
+    anna.run(&pairs(51, 60)).await;
+    trail.shows(EVERY, "120").await;
+    assert_eq!(trail.admin.text(NEVER_TWICE).await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_come_and_go_and_serve_as_templates_while_trails_are_written() {
+    let trail = Trail::of("claimed_at, seats", "'checkout', 1000").await;
+    trail
+        .admin
+        .run("CREATE DATABASE form TEMPLATE template0")
+        .await;
+    trail.cluster.license("form", "seats", "9");
+    let load = {
+        let login = trail.login("anna");
+        tokio::spawn(async move {
+            let anna = login.open_ok().await;
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_secs(8) {
+                anna.run(&pairs(1, 500)).await;
+            }
+        })
+    };
+    for _ in 0..8 {
+        // Its events are yet to be written.
+        trail.cluster.sql_in("form", "SELECT 1");
+        trail.admin.run("CREATE DATABASE copy TEMPLATE form").await;
+        trail.cluster.sql_in("copy", "SELECT 1");
+        trail.admin.run("DROP DATABASE copy").await;
+    }
+    load.await.unwrap();
+    launcher_sleeps(&trail).await;
+}
+
+/// The time that a process has used, in clock ticks.
+fn ticks(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// How often a process has gone to sleep.
+fn sleeps(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+/// How often a process goes to sleep within so many seconds, and the clock ticks that it uses.
+async fn activity(pid: i32, seconds: u64) -> (u64, u64) {
+    let before = (sleeps(pid), ticks(pid));
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    (sleeps(pid) - before.0, ticks(pid) - before.1)
+}
+
+/// That the launcher has nothing to do, and does nothing.
+async fn launcher_sleeps(trail: &Trail) {
+    let pid = trail.cluster.launcher().await;
+    for _ in 0..10 {
+        if activity(pid, 2).await == (0, 0) {
+            return;
+        }
+    }
+    panic!("the launcher is busy");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_wakes_where_nothing_happens() {
+    let trail = Trail::of("seats", "9").await;
+    let _anna = trail.user("anna").await;
+    launcher_sleeps(&trail).await;
+    // A database that is gone with events, and one that nobody can connect to.
+    for db in ["gone", "closed"] {
+        trail.admin.run(&format!("CREATE DATABASE {db}")).await;
+        trail.cluster.license(db, "seats", "9");
+        trail.cluster.sql_in(db, "SELECT 1");
+    }
+    trail.admin.run("DROP DATABASE gone").await;
+    trail
+        .admin
+        .run("ALTER DATABASE closed ALLOW_CONNECTIONS false")
+        .await;
+    launcher_sleeps(&trail).await;
+    let _bert = trail.user("bert").await;
+    trail
+        .becomes("event, usename", &["login|anna", "login|bert"])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_free_worker_the_launcher_tries_once_a_second() {
+    let cluster = Cluster::builder()
+        .conf("max_worker_processes", "1")
+        .conf("max_logical_replication_workers", "0")
+        .licensed("seats", "9");
+    let trail = Trail::at(cluster).await;
+    let pid = trail.cluster.launcher().await;
+    let _anna = trail.user("anna").await;
+    trail
+        .cluster
+        .wait_log("found no free background worker", PATIENCE);
+    let (sleeps, ticks) = activity(pid, 3).await;
+    assert!(sleeps < 60 && ticks < 50, "{sleeps} sleeps, {ticks} ticks");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_steady_logins_the_launcher_wakes_about_once_each_time_it_writes() {
+    let trail = Trail::of("claimed_at, seats", "'checkout', 9").await;
+    let anna = trail.user("anna").await;
+    launcher_sleeps(&trail).await;
+    let pid = trail.cluster.launcher().await;
+    let before = sleeps(pid);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(7) {
+        anna.run(&pairs(1, 1)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Ten visitors: each is waited for when it starts and when it ends.
+    let woken = sleeps(pid) - before;
+    assert!(woken < 100, "{woken}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_made_though_its_trail_can_not_be_written() {
+    let trail = Trail::of("seats", "9").await;
+    for (block, message, free) in OBSTACLES {
+        trail.admin.run(block).await;
+        let mark = trail.cluster.log().len();
+        trail
+            .admin
+            .run("UPDATE licenses SET seats = seats + 1; UPDATE licenses SET seats = seats - 1")
+            .await;
+        trail
+            .admin
+            .run("BEGIN; UPDATE licenses SET seats = 7; COMMIT")
+            .await;
+        assert_eq!(trail.admin.text("SELECT seats FROM licenses").await, "7");
+        trail.cluster.wait_log_since(
+            mark,
+            "could not note in license_events a change of licenses by role \"postgres\": ",
+        );
+        trail.cluster.wait_log_since(mark, message);
+        trail.admin.run(free).await;
+        trail.admin.run("UPDATE licenses SET seats = 9").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_logs_what_happens_and_writes_after_its_promotion() {
+    let primary = Cluster::builder().licensed("seats, warn_at_percent", "1, 50");
+    let standby = primary.standby();
+    let anna = standby.login("anna").from("127.0.1.1");
+    let anna = anna.workstation("\u{202e}pc").open_ok().await;
+    let denied = standby.login("bert").from("127.0.1.2").denied().await;
+    denied.assert("53300", "license_full");
+    for part in [
+        r#"license event of database "postgres": {"#,
+        r#""event":"login""#,
+        r#""usename":"anna""#,
+        r#""workstation":"\u202epc""#,
+        r#""event":"denial""#,
+        r#""level":"full""#,
+    ] {
+        standby.wait_log(part, PATIENCE);
+    }
+    // The launcher of a standby looks once a second, and no more often.
+    let pid = standby.launcher().await;
+    let (sleeps, ticks) = activity(pid, 4).await;
+    assert!(sleeps < 60 && ticks < 100, "{sleeps} sleeps, {ticks} ticks");
+    let rows = "SELECT event, usename FROM license_events WHERE usename IN ('anna', 'bert')";
+    assert_eq!(standby.sql(rows), "");
+    primary.stop(Stop::Fast);
+    standby.promote();
+    anna.close().await;
+    eventually("the trail is written", PATIENCE, async || {
+        standby.sql(rows) == "release|anna"
+    })
+    .await;
+    eventually("the denial counts", PATIENCE, async || {
+        standby.sql("SELECT denied FROM license_counts") == "1"
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_extension_can_go_and_come_while_events_wait() {
+    let trail = Trail::of("seats", "1").await;
+    for _ in 0..3 {
+        let anna = trail.user("anna").await;
+        trail.login("bert").denied().await;
+        trail.admin.run("DROP EXTENSION pg_seats").await;
+        anna.close().await;
+        // Whoever comes next has what was counted forgotten.
+        trail.user("dora").await.close().await;
+        trail
+            .admin
+            .run("CREATE EXTENSION pg_seats; INSERT INTO licenses (product, seats) VALUES ('TOM', 1)")
+            .await;
+        let carl = trail.user("carl").await;
+        let new = "SELECT count(*) FROM license_events WHERE usename = 'carl' AND event = 'login'";
+        trail.shows(new, "1").await;
+        assert_eq!(
+            trail.admin.text("SELECT denied FROM license_usage").await,
+            "0"
+        );
+        carl.close().await;
+        trail.in_use_becomes(0).await;
+    }
+}
