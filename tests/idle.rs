@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
+
 use crate::leases::{beats, lease_for, settles};
 use crate::util::*;
 
@@ -230,6 +232,31 @@ async fn it_goes_on_after_restart_and_crash_and_without_the_launcher_for_a_momen
                      WHERE backend_type = 'pg_seats launcher'";
     assert_eq!(cluster.sql(launcher), "t");
     logged_off("after the launcher's end").await;
+}
+
+/// Whoever locks an audit trail has the launcher try again and again: there is always a database to be
+/// visited.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_happens_in_time_though_other_databases_keep_the_launcher_busy() {
+    let desk = desk().await;
+    let cluster = &desk.cluster;
+    let mut lockers = Vec::new();
+    for other in ["one", "two", "three"] {
+        cluster.sql(&format!("CREATE DATABASE {other}"));
+        cluster.license(other, "seats", "9");
+        let locker = cluster.login("postgres").db(other).open_ok().await;
+        locker.run("BEGIN; LOCK TABLE license_events").await;
+        cluster.login("bert").db(other).open_ok().await;
+        lockers.push(locker);
+    }
+    for other in ["one", "two", "three"] {
+        let complaint = format!("could not write license_events of database \"{other}\"");
+        cluster.wait_log(&complaint, PATIENCE);
+    }
+    let anna = desk.user("anna").await;
+    let ended = timeout(SOON, anna.ended()).await.expect("a log-off");
+    ended.assert("57P05", "license_idle");
+    drop(lockers);
 }
 
 #[tokio::test(flavor = "multi_thread")]

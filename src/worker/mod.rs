@@ -91,13 +91,22 @@ struct Launcher {
     idle_by: u64,
 }
 
+/// What became of a round of visits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Round {
+    /// No database was to be visited.
+    Idle,
+    /// Every visit was made.
+    Made,
+    /// Not every database could be visited and read.
+    Failed,
+}
+
 impl Launcher {
     /// Works until the server stops or is gone.
     fn run(&mut self) {
         loop {
-            if BackgroundWorker::sighup_received() {
-                self.reload();
-            }
+            self.attend();
             let in_recovery = backend::in_recovery();
             if std::mem::replace(&mut self.was_in_recovery, in_recovery) && !in_recovery {
                 memory::write(|ledger| ledger.revisit_all());
@@ -107,32 +116,42 @@ impl Launcher {
             if in_recovery || memory::read(|ledger| ledger.head.visited) == Some(false) {
                 self.note_all_databases();
             }
-            let all_read = self.visit_unread();
-            if BackgroundWorker::sighup_received() {
-                // Waiting for a visitor has taken its wake-up.
-                self.reload();
-                continue;
-            }
+            let round = self.visit_unread();
             if in_recovery {
                 BackgroundWorker::transaction(events::log_all);
             }
+            if round == Round::Made {
+                // Waiting for visitors has taken the wake-ups of what came meanwhile.
+                continue;
+            }
             // What could not be done a moment ago is not due again at once.
-            let next = if !all_read || self.lacks_room || in_recovery {
+            let next = if round == Round::Failed || self.lacks_room || in_recovery {
                 Some(RETRY)
             } else {
                 events::next_write_in()
             };
-            self.log_off_idle();
-            let pause = next
-                .into_iter()
-                .chain(next_expiry())
-                .chain(self.idle_at.map(idle::until))
-                .min();
-            if !BackgroundWorker::wait_latch(pause) {
+            // The rules may be others than before the visits.
+            self.attend();
+            if !BackgroundWorker::wait_latch(next.into_iter().chain(self.next_due()).min()) {
                 return;
             }
-            expiry::end_due_leases();
         }
+    }
+
+    /// Does what must not wait for visitors: takes note of a changed configuration, and ends leases and
+    /// logs off seats whose time is up.
+    fn attend(&mut self) {
+        if BackgroundWorker::sighup_received() {
+            self.reload();
+        }
+        expiry::end_due_leases();
+        self.log_off_idle();
+    }
+
+    /// How long until somebody's time is up.
+    fn next_due(&self) -> Option<Duration> {
+        let idle = self.idle_at.map(idle::until);
+        next_expiry().into_iter().chain(idle).min()
     }
 
     /// Reads the configuration again. Where superusers begin or cease to count, those in every
@@ -179,22 +198,18 @@ impl Launcher {
         self.lacks_room = lacks_room;
     }
 
-    /// Sends a visitor into every database that should be read, until none is left: what changes
-    /// meanwhile sets a latch that waiting for a visitor consumes. False when one could not be read.
-    fn visit_unread(&mut self) -> bool {
-        loop {
-            let unread = unread_databases();
-            if unread.is_empty() {
-                return true;
-            }
-            let mut all_read = true;
-            for database in unread {
-                all_read &= self.visit(database);
-            }
-            if !all_read {
-                return false;
+    /// Sends a visitor into every database that should be read, one after the other. Those that are to
+    /// be visited again by then wait for the next round: there may always be some.
+    fn visit_unread(&mut self) -> Round {
+        let mut round = Round::Idle;
+        for database in unread_databases() {
+            if !self.visit(database) {
+                round = Round::Failed;
+            } else if round == Round::Idle {
+                round = Round::Made;
             }
         }
+        round
     }
 
     /// Sends a visitor into a database and waits for it. False when it could not read the tables.
@@ -227,7 +242,7 @@ impl Launcher {
         };
         self.lacks_workers = false;
         let sent_at = backend::now();
-        if !wait_for(&visitor) {
+        if !self.wait_for(&visitor) {
             return false;
         }
         if known(database).is_some_and(|known| known.write_at <= sent_at) {
@@ -240,21 +255,21 @@ impl Launcher {
         }
         !lost && known(database).is_none_or(|known| !known.has_failed() && known.ended == 0)
     }
-}
 
-/// Waits until a visitor has ended; false when the server has. Leases end meanwhile as well.
-fn wait_for(visitor: &DynamicBackgroundWorker) -> bool {
-    loop {
-        pgrx::check_for_interrupts!();
-        match visitor.pid() {
-            Err(BackgroundWorkerStatus::Stopped) => return true,
-            Err(BackgroundWorkerStatus::PostmasterDied) => return false,
-            Ok(_) | Err(_) => {}
+    /// Waits until a visitor has ended; false when the server has.
+    fn wait_for(&mut self, visitor: &DynamicBackgroundWorker) -> bool {
+        loop {
+            pgrx::check_for_interrupts!();
+            match visitor.pid() {
+                Err(BackgroundWorkerStatus::Stopped) => return true,
+                Err(BackgroundWorkerStatus::PostmasterDied) => return false,
+                Ok(_) | Err(_) => {}
+            }
+            if !BackgroundWorker::wait_latch(self.next_due()) {
+                return false;
+            }
+            self.attend();
         }
-        if !BackgroundWorker::wait_latch(next_expiry()) {
-            return false;
-        }
-        expiry::end_due_leases();
     }
 }
 
