@@ -9,7 +9,7 @@ use super::require_preloaded;
 use crate::checkout::unlicensed;
 use crate::ending::stop::{self, Outcome, Refusal};
 use crate::ledger::ending::Stop;
-use crate::ledger::identity::{Label, Text};
+use crate::ledger::identity::Text;
 use crate::pg::encoding::TextArgument;
 use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report, quoted};
 use crate::pg::table::{Argument, ReadError, Reader, write_as_part};
@@ -166,7 +166,6 @@ fn license_terminate(
     licenses::refresh();
     let rules = licenses::last_in_force(backend::database()).unwrap_or_default();
     let is_ours = |tally| rules.licenses.iter().any(|license| license.tally == tally);
-    let label = Label::of(reason.as_deref().unwrap_or_default());
     let barred_until = match bar_for {
         0 => 0,
         bar_for => backend::now().saturating_add(bar_for),
@@ -175,8 +174,7 @@ fn license_terminate(
         seat,
         database: backend::database(),
         by: backend::role(),
-        reason: label,
-        long_reason: reason.as_deref().and_then(Text::new),
+        reason: reason.as_deref().and_then(Text::new).unwrap_or(Text::EMPTY),
         barred_until,
         patient_until: backend::now().saturating_add(stop::PATIENCE.as_micros() as i64),
     };

@@ -15,6 +15,7 @@ use crate::lease::rows::{self, NewRow};
 use crate::lease::transaction;
 use crate::ledger::NewLease;
 use crate::ledger::hold::{Hold, LeaseId};
+use crate::ledger::identity::Host;
 use crate::licenses::{self, LoadError};
 use crate::pg::encoding::TextArgument;
 use crate::pg::error::{PgSqlErrorCode, Report};
@@ -36,7 +37,7 @@ fn license_lease(
     require_preloaded();
     let client_user = arguments::required("client_user", client_user);
     let client_host = arguments::required("client_host", client_host);
-    let Some((host, host_name)) = rows::host_of(&client_host) else {
+    let Some((host, host_name)) = Host::of_text(&client_host) else {
         refuse(
             "client_host is too long",
             "Give an address, or a name of at most 63 bytes in UTF-8.",

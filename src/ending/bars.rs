@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 use pgrx::bgworkers::BackgroundWorker;
 use serde_json::{Value, json};
 
-use crate::lease::rows::host_of;
 use crate::ledger::bar::{Bar, StoredBar};
-use crate::ledger::identity::{Label, Name, Who};
+use crate::ledger::identity::{FullName, Name};
 use crate::ledger::table::Table;
 use crate::memory;
 use crate::pg::error::{self, quoted};
@@ -26,20 +25,12 @@ pub fn read(reader: &Reader, schema: &str) -> Result<Vec<StoredBar>, ReadError> 
         ),
         |row| {
             let text = |column| Ok(row.text(column)?.unwrap_or_default());
-            let name = |column| {
-                Name::new(text(column)?)
-                    .ok_or_else(|| damaged("a name of license_bars is too long"))
-            };
-            let (host, _) =
-                host_of(&text(3)?).ok_or_else(|| damaged("a host of license_bars is too long"))?;
+            let too_long = || damaged("a name of license_bars is too long");
+            let role = row.number(2).unwrap_or(0) as u32;
+            let whom = FullName::of_columns(role, [&text(3)?, &text(4)?, &text(5)?]);
             Ok(StoredBar {
-                product: name(1)?,
-                who: Who {
-                    role: row.number(2).unwrap_or(0) as u32,
-                    host,
-                    workstation: name(4)?,
-                    client_user: Label::of(&text(5)?),
-                },
+                product: Name::new(text(1)?).ok_or_else(too_long)?,
+                whom: whom.ok_or_else(too_long)?,
                 until: row.number(6).unwrap_or(0),
             })
         },
@@ -93,19 +84,17 @@ fn write(writer: &Reader, bars: &[Bar]) -> Result<(), ReadError> {
                 let tally = ledger.tallies.get(&bar.tally);
                 tally.map(|tally| tally.product())
             })??;
-            let host = match bar.host_name.as_str() {
-                "" => bar.who.host.to_string(),
-                name => name.to_owned(),
-            };
+            let [client_host, workstation, client_user] = bar.whom.columns();
+            let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
             Some(json!({
                 "product": product.as_str(),
-                "usesysid": bar.who.role,
-                "client_host": host,
-                "workstation": bar.who.workstation.as_str(),
-                "client_user": text_of(&bar.who.client_user),
+                "usesysid": bar.whom.who.role,
+                "client_host": client_host,
+                "workstation": workstation,
+                "client_user": given(&client_user),
                 "barred_until": catalog::timestamp_iso(bar.until),
                 "barred_by": catalog::role_name(bar.by),
-                "reason": text_of(&bar.reason),
+                "reason": given(bar.reason.as_str()),
             }))
         })
         .collect();
@@ -127,13 +116,6 @@ fn write(writer: &Reader, bars: &[Bar]) -> Result<(), ReadError> {
         &[],
     )?;
     Ok(())
-}
-
-fn text_of(label: &Label) -> Option<String> {
-    if label.is_digest() {
-        return memory::read(|ledger| ledger.long_text(label))?.map(|text| text.to_string());
-    }
-    label.text().map(str::to_owned)
 }
 
 /// Waits until every bar of a database is a row; false at the deadline. On a standby none can be.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::ledger::hold::LeaseId;
-use crate::ledger::identity::{Host, Label, NAME_MAX, Name, Text, Who};
+use crate::ledger::identity::{FullName, Name, Who};
 use crate::ledger::license::Timestamp;
 use crate::ledger::rules::StoredLease;
 use crate::pg::error::{PgSqlErrorCode, Report};
@@ -96,41 +96,17 @@ fn stored(row: &Row) -> Result<StoredLease, ReadError> {
             .ok_or_else(|| damaged("a value of license_leases is missing"))
     };
     let id = lease_id(row)?;
-    let client_user = text(4)?;
-    let client_user_label = Label::of(&client_user);
-    let (host, host_name) =
-        host_of(&text(5)?).ok_or_else(|| damaged("a lease's host is too long"))?;
-    let long_name = if client_user_label.is_digest() {
-        let name = Text::new(&client_user);
-        Some(name.ok_or_else(|| damaged("the name of a lease's user is too long"))?)
-    } else {
-        None
-    };
+    let role = row.number(3).unwrap_or(0) as u32;
+    let of_user = FullName::of_columns(role, [&text(5)?, "", &text(4)?])
+        .ok_or_else(|| damaged("a name of license_leases is too long"))?;
     Ok(StoredLease {
         id,
         product: Name::new(text(2)?).ok_or_else(|| damaged("a lease's product is too long"))?,
         who: Who {
-            role: row.number(3).unwrap_or(0) as u32,
-            host,
-            workstation: host_name,
-            client_user: client_user_label,
+            workstation: of_user.host_name(),
+            ..of_user.who
         },
-        long_name,
+        long_name: of_user.long_name(),
         ttl: row.number(6).unwrap_or(0).max(1),
     })
-}
-
-/// The host that an application names: an address, `local`, or a name of its own, which is also
-/// returned. `None` for a name that is too long.
-pub fn host_of(text: &str) -> Option<(Host, Name)> {
-    if text == "local" {
-        return Some((Host::LOCAL, Name::EMPTY));
-    }
-    if let Ok(address) = text.parse() {
-        return Some((Host::of_peer(Some((address, 0)), None), Name::EMPTY));
-    }
-    if text.len() > NAME_MAX {
-        return None;
-    }
-    Some((Host::named(text), Name::new(text)?))
 }

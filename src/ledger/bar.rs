@@ -1,10 +1,10 @@
 //! Identities that an administrator has barred for a time.
 
 use super::Ledger;
-use super::checkout::drop_long_name;
-use super::identity::{Identity, Label, Name, Text, Who};
+use super::event::Event;
+use super::identity::{FullName, Identity, Name, Text, Who};
 use super::license::{CountedBy, Timestamp};
-use super::session::Claimant;
+use super::session::{Claimant, Kind};
 use super::table::{Table, Tables, entry};
 
 /// Somebody who can't have a seat for a time.
@@ -18,13 +18,11 @@ pub struct Bar {
     /// The tally of the product.
     pub tally: u64,
     /// Who: compared as the tally counts.
-    pub who: Who,
-    /// The name of a lease's host that is no address, or empty.
-    pub host_name: Name,
+    pub whom: FullName,
     /// The OID of the role that wished it.
     pub by: u32,
     /// Why, or empty.
-    pub reason: Label,
+    pub reason: Text<256>,
     /// Until when.
     pub until: Timestamp,
     /// It is a row of the database's table, and lasts.
@@ -39,7 +37,7 @@ pub struct StoredBar {
     /// The product.
     pub product: Name,
     /// Who.
-    pub who: Who,
+    pub whom: FullName,
     /// Until when.
     pub until: Timestamp,
 }
@@ -50,32 +48,24 @@ impl<T: Tables> Ledger<'_, T> {
         self.drop_bars(|bar| bar.until <= now);
         self.head.numbers += 1;
         let number = self.head.numbers;
-        if self.bars.put(Bar { number, ..bar }).is_none() {
-            return false;
-        }
-        if !bar.stored {
-            // Its row is to have them whole.
-            self.keep_text(&bar.who.client_user, None);
-            self.keep_text(&bar.reason, None);
-        }
-        true
+        self.bars.put(Bar { number, ..bar }).is_some()
     }
 
     pub(super) fn drop_bars(&mut self, is_over: impl Fn(&Bar) -> bool) {
-        let Ledger { bars, texts, .. } = self;
-        bars.retain(|bar| {
-            let over = is_over(bar);
-            if over && !bar.stored {
-                drop_long_name::<T>(texts, &bar.who.client_user);
-                drop_long_name::<T>(texts, &bar.reason);
-            }
-            !over
-        });
+        self.bars.retain(|bar| !is_over(bar));
     }
 
-    /// The text of a bar that is not yet a row, where it is too long for a label.
-    pub fn long_text(&self, label: &Label) -> Option<Text<512>> {
-        self.texts.get(label).map(|text| text.text)
+    /// Whom to bar of those of whom an event tells; `None` where not all of the name is known any more.
+    pub(super) fn full_name(&self, of: &Event) -> Option<FullName> {
+        let long_name = self.long_name(&of.who.client_user);
+        if of.kind == Some(Kind::Lease) {
+            let who = Who {
+                workstation: Name::EMPTY,
+                ..of.who
+            };
+            return FullName::of(who, of.who.workstation, long_name);
+        }
+        FullName::of(of.who, Name::EMPTY, long_name)
     }
 
     /// Until when a claimant is barred, if it is.
@@ -93,7 +83,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.bars.each(|bar| {
             if bar.tally == claimant.tally
                 && bar.until > now
-                && Identity::of(rule, &bar.who, 0) == identity
+                && Identity::of(rule, &bar.whom.who, 0) == identity
             {
                 until = until.max(Some(bar.until));
             }
@@ -120,10 +110,8 @@ impl<T: Tables> Ledger<'_, T> {
     /// These bars are rows now.
     pub fn bars_stored(&mut self, numbers: &[u64]) {
         for number in numbers {
-            if let Some(bar) = self.bars.get_mut(number).filter(|bar| !bar.stored) {
+            if let Some(bar) = self.bars.get_mut(number) {
                 bar.stored = true;
-                drop_long_name::<T>(&mut self.texts, &bar.who.client_user);
-                drop_long_name::<T>(&mut self.texts, &bar.reason);
             }
         }
     }
@@ -145,10 +133,9 @@ impl<T: Tables> Ledger<'_, T> {
                 number: 0,
                 database,
                 tally,
-                who: row.who,
-                host_name: Name::EMPTY,
+                whom: row.whom,
                 by: 0,
-                reason: Label::EMPTY,
+                reason: Text::EMPTY,
                 until: row.until,
                 stored: true,
             };

@@ -8,10 +8,10 @@ use super::Ledger;
 use super::bar::Bar;
 use super::event::{Event, Happened, Leaving};
 use super::hold::LeaseId;
-use super::identity::{Label, Name, Text, Who};
+use super::identity::{Label, Name, Text};
 use super::license::{License, Timestamp};
 use super::reservation::Roles;
-use super::session::{Kind, Promise, Seat, SeatKey};
+use super::session::{Promise, Seat, SeatKey};
 use super::table::{Table, Tables};
 use super::tally::Tally;
 
@@ -25,9 +25,7 @@ pub struct Stop {
     /// The OID of the role that wished it.
     pub by: u32,
     /// Why, or empty.
-    pub reason: Label,
-    /// The reason, where the label has no room for it.
-    pub long_reason: Option<Text<512>>,
+    pub reason: Text<256>,
     /// Until when whoever has the seat can't come back; 0: they can at once.
     pub barred_until: Timestamp,
     /// Until when it is waited for, if nobody says before that it is not: whoever stops the seat may be
@@ -87,34 +85,22 @@ impl<T: Tables> Ledger<'_, T> {
             holder.who.workstation = workstation;
             holder.who.client_user = client_user;
         }
-        if stop.barred_until > now && !seat.is_held() && names.is_none() {
-            return Stopping::NoRoom;
-        }
-        self.keep_text(&stop.reason, stop.long_reason);
         if stop.barred_until > now {
-            let of_lease = holder.kind == Some(Kind::Lease);
-            let workstation = holder.who.workstation;
-            let (workstation, host_name) = if of_lease {
-                (Name::EMPTY, workstation)
-            } else {
-                (workstation, Name::EMPTY)
+            let is_known = seat.is_held() || names.is_some();
+            let Some(whom) = self.full_name(&holder).filter(|_| is_known) else {
+                return Stopping::NoRoom;
             };
             let bar = Bar {
                 number: 0,
                 database: stop.database,
                 tally: seat.key.tally,
-                who: Who {
-                    workstation,
-                    ..holder.who
-                },
-                host_name,
+                whom,
                 by: stop.by,
                 reason: stop.reason,
                 until: stop.barred_until,
                 stored: false,
             };
             if !self.bar(bar, now) {
-                super::checkout::drop_long_name::<T>(&mut self.texts, &stop.reason);
                 return Stopping::NoRoom;
             }
             self.write_now(stop.database, now);
@@ -136,17 +122,19 @@ impl<T: Tables> Ledger<'_, T> {
             };
             seat.ending = true;
         }
+        let reason = stop.reason.as_str();
         let event = Event {
             happened: Happened::Terminated,
             database: stop.database,
             in_use: self.in_use(seat.key.tally),
             until: stop.barred_until,
             by: stop.by,
-            reason: stop.reason,
+            reason: Label::of(reason),
             ..holder
         };
+        self.keep_text(&event.reason, Text::new(reason));
         self.note(&event, now);
-        super::checkout::drop_long_name::<T>(&mut self.texts, &stop.reason);
+        super::checkout::drop_long_name::<T>(&mut self.texts, &event.reason);
         if seat.is_held() {
             return Stopping::Begun(seat.key);
         }

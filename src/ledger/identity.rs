@@ -234,6 +234,27 @@ impl Host {
         }
     }
 
+    /// The host that an application or a table names: an address as [`Host`] shows it, `local`, none, or
+    /// a name of the application's own, which is also returned. `None` for a name that is too long.
+    pub fn of_text(text: &str) -> Option<(Host, Name)> {
+        let name = Name::EMPTY;
+        if text.is_empty() {
+            return Some((Host::NONE, name));
+        }
+        if text == "local" {
+            return Some((Host::LOCAL, name));
+        }
+        if let Some(peer) = address_and_zone(text) {
+            return Some((Host::of_peer(Some(peer), None), name));
+        }
+        Some((Host::named(text), Name::new(text)?))
+    }
+
+    /// A host that is known by a name that is no address.
+    fn is_named(&self) -> bool {
+        self.family_and_zone >> ZONE_BITS == FAMILY_NAMED
+    }
+
     fn zone(&self) -> u32 {
         self.family_and_zone & ((1 << ZONE_BITS) - 1)
     }
@@ -249,6 +270,16 @@ impl Host {
             _ => None,
         }
     }
+}
+
+/// An address, and the zone that may follow that of a link.
+fn address_and_zone(text: &str) -> Option<(IpAddr, u32)> {
+    let Some((address, zone)) = text.split_once('%') else {
+        return Some((text.parse().ok()?, 0));
+    };
+    let address: Ipv6Addr = address.parse().ok()?;
+    let zone = zone.parse().ok().filter(|zone| zone >> ZONE_BITS == 0)?;
+    Some((address.into(), zone))
 }
 
 /// The canonical text, as `client_host` shows it. Empty for no host, and for a name's.
@@ -283,6 +314,74 @@ pub struct Who {
     pub workstation: Name,
     /// The application's own user, or empty.
     pub client_user: Label,
+}
+
+/// Who somebody is, with every name whole, as tables have it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FullName {
+    /// As it is compared.
+    pub who: Who,
+    /// The name of a host that is no address, or empty.
+    host_name: Name,
+    /// The application's own user, or empty.
+    client_user: Text<{ CLIENT_USER_MAX + 1 }>,
+}
+
+impl FullName {
+    /// `long_name` is that of a user where the label has no room for it. `None` where not every name is
+    /// known.
+    pub fn of(who: Who, host_name: Name, long_name: Option<Text<512>>) -> Option<FullName> {
+        let client_user = match who.client_user.text() {
+            Some(text) => Text::new(text)?,
+            None => long_name?,
+        };
+        let is_known = !who.host.is_named() || !host_name.is_empty();
+        is_known.then_some(FullName {
+            who,
+            host_name,
+            client_user,
+        })
+    }
+
+    /// The name of a host that is no address, or empty.
+    pub fn host_name(&self) -> Name {
+        self.host_name
+    }
+
+    /// The name of the application's user, where it is too long for a label.
+    pub fn long_name(&self) -> Option<Text<512>> {
+        self.who.client_user.is_digest().then_some(self.client_user)
+    }
+
+    /// As a table's columns have it: host, workstation and the application's user.
+    pub fn columns(&self) -> [String; 3] {
+        let host = if self.who.host.is_named() {
+            self.host_name.to_string()
+        } else {
+            self.who.host.to_string()
+        };
+        [
+            host,
+            self.who.workstation.to_string(),
+            self.client_user.to_string(),
+        ]
+    }
+
+    /// What a role's OID and these columns say. `None` where one is too long.
+    pub fn of_columns(role: u32, columns: [&str; 3]) -> Option<FullName> {
+        let [host, workstation, client_user] = columns;
+        let (host, host_name) = Host::of_text(host)?;
+        Some(FullName {
+            who: Who {
+                role,
+                host,
+                workstation: Name::new(workstation)?,
+                client_user: Label::of(client_user),
+            },
+            host_name,
+            client_user: Text::new(client_user)?,
+        })
+    }
 }
 
 /// An identity under one rule of counting: who holds the same identity shares one seat. The parts
@@ -384,6 +483,68 @@ mod tests {
         let link: IpAddr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into();
         assert_ne!(Host::of_address(link, 1), Host::of_address(link, 2));
         assert_eq!(Host::of_address(link, 2).to_string(), "fe80::1%2");
+    }
+
+    /// What is written of somebody is read as the same.
+    #[test]
+    fn names_come_back_from_a_tables_columns() {
+        let link: IpAddr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into();
+        let named = |text: &str| (Host::named(text), Name::new(text).unwrap_or(Name::EMPTY));
+        let last_zone = (1 << ZONE_BITS) - 1;
+        let hosts = [
+            (Host::LOCAL, Name::EMPTY),
+            (Host::NONE, Name::EMPTY),
+            (host("10.0.0.1"), Name::EMPTY),
+            (host("2001:db8::1"), Name::EMPTY),
+            (Host::of_address(link, 0), Name::EMPTY),
+            (Host::of_address(link, 2), Name::EMPTY),
+            (Host::of_address(link, last_zone), Name::EMPTY),
+            named("pc-7"),
+            named("fe80::1%eth0"),
+            named("fe80::1%16777216"),
+            named("10.0.0.1%2"),
+            named(&"h".repeat(NAME_MAX)),
+        ];
+        for (host, host_name) in hosts {
+            for workstation in ["", "PC-1"] {
+                for client_user in ["", "zoe", &"u".repeat(LABEL_MAX + 1), &"ü".repeat(255)] {
+                    let who = Who {
+                        client_user: Label::of(client_user),
+                        ..who(2, host, workstation)
+                    };
+                    let full = FullName::of(who, host_name, Text::new(client_user));
+                    let long_name = full.and_then(|full| full.long_name());
+                    assert_eq!(long_name.is_some(), client_user.len() > LABEL_MAX);
+                    let columns = full.map(|full| full.columns()).unwrap_or_default();
+                    let again = FullName::of_columns(2, columns.each_ref().map(String::as_str));
+                    assert_eq!(again, full, "{columns:?}");
+                    assert_ne!(full, None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_known_whole_is_none() {
+        let long = Label::of(&"u".repeat(LABEL_MAX + 1));
+        let anna = who(2, host("10.0.0.1"), "");
+        let of_long = Who {
+            client_user: long,
+            ..anna
+        };
+        assert_eq!(FullName::of(of_long, Name::EMPTY, None), None);
+        let of_named = Who {
+            host: Host::named("pc-7"),
+            ..anna
+        };
+        assert_eq!(FullName::of(of_named, Name::EMPTY, None), None);
+        for too_long in [
+            [&*"h".repeat(NAME_MAX + 1), "", ""],
+            ["local", &"w".repeat(NAME_MAX + 1), ""],
+            ["local", "", &"u".repeat(CLIENT_USER_MAX + 1)],
+        ] {
+            assert_eq!(FullName::of_columns(2, too_long), None);
+        }
     }
 
     #[test]

@@ -8,12 +8,12 @@ use super::server::{
 use crate::ledger::bar::{Bar, StoredBar};
 use crate::ledger::ending::{Hope, Stop, Stopping};
 use crate::ledger::event::{Happened, Leaving};
-use crate::ledger::identity::{Host, Label, Name, Text};
+use crate::ledger::identity::{FullName, Host, Label, Text};
 use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, Timestamp};
 use crate::ledger::map::Room;
 use crate::ledger::session::{Seat, Session};
 use crate::ledger::table::Table;
-use crate::ledger::{Answer, Cause, Claimed, Denial, Reclaim, Remark};
+use crate::ledger::{Answer, Cause, Claimed, Denial, Reclaim, Remark, Want};
 
 const HOUR: Timestamp = 60 * MINUTE;
 
@@ -59,8 +59,7 @@ fn stop_of(server: &Server, seat: &Seat, barred_for: Timestamp) -> Stop {
         seat: seat.number,
         database: 1,
         by: 99,
-        reason: Label::EMPTY,
-        long_reason: None,
+        reason: Text::EMPTY,
         barred_until: match barred_for {
             0 => 0,
             barred_for => server.now + barred_for,
@@ -435,7 +434,7 @@ fn whoever_is_first_in_line_asks_of_those_who_may() {
     // The first is barred, or leaves: the next is first.
     let bar = StoredBar {
         product: name("payroll"),
-        who: session(3, &pc(1)).who,
+        whom: FullName::of_columns(3, [&pc(1), "", ""]).unwrap(),
         until: server.now + HOUR,
     };
     server.change(1, |rows| rows.bars.push(bar));
@@ -692,15 +691,15 @@ fn of_a_stop_the_trail_tells_who_and_by_whom_and_why() {
     let seat = seat_at(&mut server, at);
     let long = "why ".repeat(60);
     let stop = Stop {
-        reason: Label::of(&long),
-        long_reason: Text::new(&long),
+        reason: Text::new(&long).unwrap(),
         ..stop_of(&server, &seat, HOUR)
     };
     let now = server.now;
     server.ledger.with(|l| l.begin_to_end(&stop, now));
     leaves(&mut server, at, Leaving::Termination);
-    let texts = server.ledger.with(|l| l.long_text(&Label::of(&long)));
-    assert_eq!(texts.unwrap().as_str(), long);
+    let reason = Label::of(&long);
+    let text = server.ledger.with(|l| l.texts.get(&reason).unwrap().text);
+    assert_eq!(text.as_str(), long);
     store_bars(&mut server);
     let events = server.tell_all();
     let told = events
@@ -734,6 +733,12 @@ fn an_unknown_seat_is_gone() {
 
 // Bars.
 
+/// Somebody's name, written and read.
+fn read_again(name: &FullName) -> FullName {
+    let columns = name.columns();
+    FullName::of_columns(name.who.role, columns.each_ref().map(String::as_str)).unwrap()
+}
+
 /// What a visitor does, and then whoever reads the tables again.
 fn store_bars(server: &mut Server) {
     let mut bars: Vec<Bar> = vec![];
@@ -749,7 +754,7 @@ fn store_bars(server: &mut Server) {
         .iter()
         .map(|bar| StoredBar {
             product: product(server, bar.tally),
-            who: bar.who,
+            whom: read_again(&bar.whom),
             until: bar.until,
         })
         .collect();
@@ -842,16 +847,80 @@ fn superusers_and_exempt_sessions_are_not_barred() {
     server.enters(session(3, &pc(2)));
 }
 
+/// A lease at a host that is no address.
+fn named(number: u8, user: &str, host: &str) -> Want {
+    let mut wanted = lease(number, user, "local");
+    let lease = wanted.lease.as_mut().unwrap();
+    (lease.host, lease.host_name) = (Host::named(host), name(host));
+    wanted
+}
+
+/// Of a host's name nothing is left but its digest.
+#[test]
+fn who_left_a_seat_at_a_named_host_is_not_known_whole() {
+    let mut server = Server::with_license(License {
+        linger: HOUR,
+        ..module(9)
+    });
+    let at = server.enters(superuser(1, "local"));
+    let receipt = server.leases(at, "payroll", named(1, "ann", "pc-7"));
+    let seat = seat_named(&mut server, receipt.seat);
+    server.commit_lease(id(1));
+    server.drop_lease(id(1));
+    assert_eq!(server.in_use("payroll"), 1);
+    assert_eq!(stops(&mut server, &seat, HOUR), Stopping::NoRoom);
+    assert_eq!(server.in_use("payroll"), 1);
+    assert!(server.ledger.with(|l| l.bars.is_empty()));
+    assert_eq!(stops(&mut server, &seat, 0), Stopping::Gone);
+    assert_eq!(server.in_use("payroll"), 0);
+}
+
+/// However many other events there are to be told.
+#[test]
+fn a_bar_keeps_long_names_whole() {
+    let mut server = Server::new(Room { events: 3, ..ROOM });
+    server.change(1, |rows| rows.licenses = vec![module(9)]);
+    let at = server.enters(session(2, &pc(1)));
+    let users: Vec<String> = ('a'..'f')
+        .map(|user| user.to_string().repeat(511))
+        .collect();
+    let seats: Vec<_> = users
+        .iter()
+        .map(|user| server.checks_out(at, "payroll", user).seat)
+        .collect();
+    assert_eq!(server.ledger.with(|l| l.texts.len()), 3);
+    let seat = seat_named(&mut server, seats[4]);
+    let why = "w".repeat(255);
+    let stop = Stop {
+        reason: Text::new(&why).unwrap(),
+        ..stop_of(&server, &seat, HOUR)
+    };
+    let now = server.now;
+    let begun = server.ledger.with(|l| l.begin_to_end(&stop, now));
+    assert!(matches!(begun, Stopping::Begun(_)));
+    server.log_out(at);
+    let mut bars = vec![];
+    server
+        .ledger
+        .with(|l| l.each_unstored_bar(1, |bar| bars.push(*bar)));
+    assert_eq!(bars[0].whom.columns(), [&*pc(1), "", &users[4]]);
+    assert_eq!(bars[0].reason.as_str(), why);
+    store_bars(&mut server);
+    let at = server.enters(session(2, &pc(1)));
+    assert!(is_barred(server.claim(
+        at,
+        "payroll",
+        want(&users[4]),
+        true
+    )));
+    server.checks_out(at, "payroll", &users[3]);
+    server.checks_out(at, "payroll", "");
+}
+
 #[test]
 fn leases_are_barred_by_user_and_host_whoever_asks() {
     let mut server = Server::with_license(module(9));
     let at = server.enters(superuser(1, "local"));
-    let named = |number, user: &str, host: &str| {
-        let mut wanted = lease(number, user, "local");
-        let lease = wanted.lease.as_mut().unwrap();
-        (lease.host, lease.host_name) = (Host::named(host), name(host));
-        wanted
-    };
     let receipt = server.leases(at, "payroll", named(1, "ann", "pc-7"));
     let seat = seat_named(&mut server, receipt.seat);
     stops(&mut server, &seat, HOUR);
@@ -863,8 +932,7 @@ fn leases_are_barred_by_user_and_host_whoever_asks() {
     server
         .ledger
         .with(|l| l.each_unstored_bar(1, |b| bars.push(*b)));
-    assert_eq!(bars[0].host_name, name("pc-7"));
-    assert_eq!(bars[0].who.workstation, Name::EMPTY);
+    assert_eq!(bars[0].whom.columns(), ["pc-7", "", "ann"]);
     for read_again in [false, true] {
         if read_again {
             store_bars(&mut server);
