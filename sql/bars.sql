@@ -2,6 +2,7 @@
 -- see src/ending.
 
 CREATE TABLE @extschema@.license_bars (
+    datid        oid NOT NULL,
     product      text NOT NULL,
     usesysid     oid NOT NULL,
     client_host  text NOT NULL,
@@ -15,6 +16,8 @@ CREATE TABLE @extschema@.license_bars (
 
 COMMENT ON TABLE @extschema@.license_bars IS
     'Users who were stopped and can''t come back for a time. Delete a row to let one in again.';
+COMMENT ON COLUMN @extschema@.license_bars.datid IS
+    'OID of the database in which it was wished: a copy of the database has rows that are not its own';
 COMMENT ON COLUMN @extschema@.license_bars.product IS 'The product';
 COMMENT ON COLUMN @extschema@.license_bars.usesysid IS 'OID of the role';
 COMMENT ON COLUMN @extschema@.license_bars.client_host IS 'The client''s host';

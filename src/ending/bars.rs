@@ -15,13 +15,15 @@ use crate::pg::error::{self, quoted};
 use crate::pg::table::{Argument, ReadError, Reader, damaged, write_as_part};
 use crate::pg::{backend, catalog};
 
-/// The bars of this database that are in force.
+/// The bars of this database that are in force. Those of a database that was its template are that one's.
 pub fn read(reader: &Reader, schema: &str) -> Result<Vec<StoredBar>, ReadError> {
     reader.query(
         &format!(
             "SELECT product, usesysid::oid::bigint, client_host, workstation, client_user,
                     barred_until::timestamptz
-               FROM ONLY {schema}.license_bars WHERE barred_until > now()"
+               FROM ONLY {schema}.license_bars
+              WHERE datid = {}::oid AND barred_until > now()",
+            backend::database()
         ),
         |row| {
             let text = |column| Ok(row.text(column)?.unwrap_or_default());
@@ -101,13 +103,14 @@ fn write(writer: &Reader, bars: &[Bar]) -> Result<(), ReadError> {
     let rows = Value::Array(rows).to_string();
     writer.execute(
         &format!(
-            "INSERT INTO {schema}.license_bars (product, usesysid, client_host, workstation,
+            "INSERT INTO {schema}.license_bars (datid, product, usesysid, client_host, workstation,
                     client_user, barred_until, barred_by, reason)
-             SELECT product, usesysid, client_host, workstation, client_user, barred_until,
+             SELECT {}::oid, product, usesysid, client_host, workstation, client_user, barred_until,
                     barred_by, reason
                FROM jsonb_to_recordset($1::jsonb)
                     AS (product text, usesysid oid, client_host text, workstation text,
-                        client_user text, barred_until timestamptz, barred_by name, reason text)"
+                        client_user text, barred_until timestamptz, barred_by name, reason text)",
+            backend::database()
         ),
         &[Argument::Text(Some(&rows))],
     )?;
