@@ -142,6 +142,7 @@ fn license_exempt_sessions() -> TableIterator<
     licenses::refresh();
     let database = backend::database();
     let sessions = memory::sessions();
+    let sees_all = catalog::sees_all_sessions();
     let mut rows: Vec<_> = sessions
         .iter()
         .filter(|session| {
@@ -149,9 +150,7 @@ fn license_exempt_sessions() -> TableIterator<
                 && (session.database == database || session.database == 0)
                 && session.seat.is_none()
         })
-        .filter(|session| {
-            catalog::sees_all_sessions() || catalog::has_privileges_of(session.who.role)
-        })
+        .filter(|session| sees_all || catalog::has_privileges_of(session.who.role))
         .map(|session| {
             (
                 session.pid,
@@ -165,7 +164,7 @@ fn license_exempt_sessions() -> TableIterator<
             )
         })
         .collect();
-    if catalog::sees_all_sessions() {
+    if sees_all {
         let workers = status::activities();
         rows.extend(
             workers
