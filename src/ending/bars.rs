@@ -2,6 +2,7 @@
 //! written by a visitor, since stopping a session is not undone by ROLLBACK; whoever deletes one lifts
 //! the bar.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use pgrx::bgworkers::BackgroundWorker;
@@ -14,6 +15,10 @@ use crate::memory;
 use crate::pg::error::{self, quoted};
 use crate::pg::table::{Argument, ReadError, Reader, damaged, write_as_part};
 use crate::pg::{backend, catalog};
+
+thread_local! {
+    static IS_STORING: Cell<bool> = const { Cell::new(false) };
+}
 
 /// The bars of this database that are in force. Those of a database that was its template are that one's.
 pub fn read(reader: &Reader, schema: &str) -> Result<Vec<StoredBar>, ReadError> {
@@ -44,6 +49,11 @@ pub fn are_unstored(database: u32) -> bool {
     memory::read(|ledger| ledger.bars_are_stored(database)) == Some(false)
 }
 
+/// True while this process writes what administrators have done: the audit trail has that already.
+pub fn are_being_stored() -> bool {
+    IS_STORING.get()
+}
+
 /// Writes what is to be written for this visitor's database, and deletes what is over. Outside a
 /// transaction.
 pub fn store(database: u32, patience: Duration) {
@@ -56,8 +66,10 @@ pub fn store(database: u32, patience: Duration) {
             }
         });
     });
+    IS_STORING.set(true);
     let written =
         BackgroundWorker::transaction(|| write_as_part(patience, |writer| write(writer, &bars)));
+    IS_STORING.set(false);
     match written {
         Ok(()) => {
             let numbers: Vec<u64> = bars.iter().map(|bar| bar.number).collect();
