@@ -57,6 +57,7 @@ pub fn are_being_stored() -> bool {
 /// Writes what is to be written for this visitor's database, and deletes what is over. Outside a
 /// transaction.
 pub fn store(database: u32, patience: Duration) {
+    memory::write(|ledger| ledger.end_bars(backend::now()));
     let mut bars: Vec<Bar> =
         Vec::with_capacity(memory::read(|ledger| ledger.bars.len()).unwrap_or(0));
     memory::read(|ledger| {
@@ -66,19 +67,25 @@ pub fn store(database: u32, patience: Duration) {
             }
         });
     });
+    if bars.is_empty() {
+        return;
+    }
     IS_STORING.set(true);
     let written =
         BackgroundWorker::transaction(|| write_as_part(patience, |writer| write(writer, &bars)));
     IS_STORING.set(false);
+    let numbers: Vec<u64> = bars.iter().map(|bar| bar.number).collect();
     match written {
         Ok(()) => {
-            let numbers: Vec<u64> = bars.iter().map(|bar| bar.number).collect();
             memory::write(|ledger| ledger.bars_stored(&numbers));
         }
         Err(error) => {
+            if memory::write(|ledger| ledger.could_not_store_bars(&numbers)) != Some(true) {
+                return;
+            }
             let name = BackgroundWorker::transaction(|| catalog::database_name(database));
             error::log(format!(
-                "could not write license_bars of database {}: {}",
+                "could not write license_bars of database {}: {}; trying again every second",
                 quoted(&name),
                 error.message
             ));

@@ -13,20 +13,22 @@ use super::table::{Table, Tables, entry};
 pub struct Bar {
     /// Its own number.
     pub number: u64,
-    /// The OID of the database that keeps it.
-    pub database: u32,
     /// The tally of the product.
     pub tally: u64,
-    /// Who: compared as the tally counts.
-    pub whom: FullName,
-    /// The OID of the role that wished it.
-    pub by: u32,
-    /// Why, or empty.
-    pub reason: Text<256>,
     /// Until when.
     pub until: Timestamp,
+    /// The OID of the database that keeps it.
+    pub database: u32,
+    /// The OID of the role that wished it.
+    pub by: u32,
+    /// Who: compared as the tally counts.
+    pub whom: FullName,
+    /// Why, or empty.
+    pub reason: Text<256>,
     /// It is a row of the database's table, and lasts.
     pub stored: bool,
+    /// It could not be made one, which was told.
+    pub(super) complained_of: bool,
 }
 
 entry!(Bar, number: u64);
@@ -45,10 +47,15 @@ pub struct StoredBar {
 impl<T: Tables> Ledger<'_, T> {
     /// Bars somebody. False when there is no room for it.
     pub(super) fn bar(&mut self, bar: Bar, now: Timestamp) -> bool {
-        self.drop_bars(|bar| bar.until <= now);
+        self.end_bars(now);
         self.head.numbers += 1;
         let number = self.head.numbers;
         self.bars.put(Bar { number, ..bar }).is_some()
+    }
+
+    /// Forgets those whose time is over.
+    pub fn end_bars(&mut self, now: Timestamp) {
+        self.drop_bars(|bar| bar.until <= now);
     }
 
     pub(super) fn drop_bars(&mut self, is_over: impl Fn(&Bar) -> bool) {
@@ -116,7 +123,18 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Puts a database's rows in force, in the place of the former ones.
+    /// These bars could not be made rows. True when that is news of one of them.
+    pub fn could_not_store_bars(&mut self, numbers: &[u64]) -> bool {
+        let mut news = false;
+        for number in numbers {
+            if let Some(bar) = self.bars.get_mut(number) {
+                news |= !std::mem::replace(&mut bar.complained_of, true);
+            }
+        }
+        news
+    }
+
+    /// Puts a database's rows in force, in the place of the former ones, as long as there is room.
     pub(super) fn put_bars(
         &mut self,
         database: u32,
@@ -125,6 +143,7 @@ impl<T: Tables> Ledger<'_, T> {
         now: Timestamp,
     ) {
         self.drop_bars(|bar| bar.database == database && bar.stored);
+        let mut left = 0;
         for row in rows {
             let Some(tally) = tally_of(&row.product) else {
                 continue;
@@ -138,8 +157,12 @@ impl<T: Tables> Ledger<'_, T> {
                 reason: Text::EMPTY,
                 until: row.until,
                 stored: true,
+                complained_of: false,
             };
-            self.bar(bar, now);
+            left += u32::from(!self.bar(bar, now));
+        }
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.bars_left = left;
         }
     }
 }

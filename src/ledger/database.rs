@@ -37,6 +37,8 @@ pub struct Database {
     pub(super) leases_of: u32,
     /// Leases that have ended and whose rows are yet to be deleted.
     pub ended: u32,
+    /// Rows of bars that are not in force for want of room.
+    pub bars_left: u32,
     /// What was counted before the server's start has been added.
     pub counted: bool,
     /// What is counted could not be written.
@@ -134,6 +136,7 @@ impl<T: Tables> Ledger<'_, T> {
             reservations: 0,
             leases_of: 0,
             ended: 0,
+            bars_left: 0,
             counted: false,
             uncountable: false,
             events: 0,

@@ -99,6 +99,7 @@ impl<T: Tables> Ledger<'_, T> {
                 reason: stop.reason,
                 until: stop.barred_until,
                 stored: false,
+                complained_of: false,
             };
             if !self.bar(bar, now) {
                 return Stopping::NoRoom;

@@ -12,10 +12,11 @@ use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey}
 use crate::ledger::reservation::Reservation;
 use crate::ledger::rules::{Exemption, Hosts, Rules};
 use crate::ledger::session::{NO_TALLY, Session, Standing};
+use crate::ledger::table::Table;
 use crate::ledger::{Judgement, Published};
 use crate::pg::backend;
 use crate::pg::catalog::{self, Catalog};
-use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report, quoted};
+use crate::pg::error::{self, PgLogLevel, PgSqlErrorCode, Report, quoted};
 use crate::pg::table::{ReadError, Reader, Row, damaged, read_committed};
 use crate::{memory, settings};
 
@@ -64,6 +65,7 @@ pub fn load(database: u32, patience: Duration) -> Result<Rules, LoadError> {
                 if let Some(product) = disagreement {
                     warn_of_disagreement(product);
                 }
+                log_bars_left(database);
                 return Ok(rules);
             }
             Published::NoRoom => return Err(LoadError::NoRoom),
@@ -141,6 +143,18 @@ fn warn_of_disagreement(product: Name) {
     .detail("The rule that gives most seats is in force for all of them.")
     .hint("Set licenses.counted_by to the same value in every database of the pool.")
     .log(PgLogLevel::WARNING);
+}
+
+/// Who was stopped is not kept out where the ledger has no room to know of it.
+fn log_bars_left(database: u32) {
+    let known = memory::read(|ledger| ledger.databases.get(&database).map(|known| known.bars_left));
+    if let Some(left) = known.flatten().filter(|&left| left > 0) {
+        error::log(format!(
+            "pg_seats has no room for {left} rows of license_bars of database {}, which bar nobody: \
+             delete those that are no longer needed",
+            quoted(catalog::database_name(database))
+        ));
+    }
 }
 
 /// The triggers that notice every change, as sql/tables.sql makes them.

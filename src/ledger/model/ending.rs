@@ -10,10 +10,10 @@ use crate::ledger::ending::{Hope, Stop, Stopping};
 use crate::ledger::event::{Happened, Leaving};
 use crate::ledger::identity::{FullName, Host, Label, Text};
 use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, Timestamp};
-use crate::ledger::map::Room;
+use crate::ledger::map::{Maps, Room};
 use crate::ledger::session::{Seat, Session};
 use crate::ledger::table::Table;
-use crate::ledger::{Answer, Cause, Claimed, Denial, Reclaim, Remark, Want};
+use crate::ledger::{Answer, Cause, Claimed, Denial, Ledger, Reclaim, Remark, Want};
 
 const HOUR: Timestamp = 60 * MINUTE;
 
@@ -1022,6 +1022,58 @@ fn where_nobody_more_can_be_barred_nothing_is_stopped() {
         stops(&mut server, &seats[2], HOUR),
         Stopping::Begun(_)
     ));
+}
+
+/// What can't be written is news once, and no longer tried when it is over.
+#[test]
+fn of_a_bar_that_cannot_be_stored_is_complained_once() {
+    let mut server = Server::with_license(license("crm", 9));
+    let mut numbers = vec![];
+    for (n, news) in [(1, true), (2, true)] {
+        let at = server.enters(session(2, &pc(n)));
+        let seat = seat_at(&mut server, at);
+        stops(&mut server, &seat, MINUTE);
+        leaves(&mut server, at, Leaving::Termination);
+        numbers.clear();
+        server
+            .ledger
+            .with(|l| l.each_unstored_bar(1, |bar| numbers.push(bar.number)));
+        assert_eq!(numbers.len(), n);
+        for news in [news, false] {
+            let told = server.ledger.with(|l| l.could_not_store_bars(&numbers));
+            assert_eq!(told, news);
+        }
+    }
+    server.now += MINUTE;
+    let now = server.now;
+    server.ledger.with(|l| l.end_bars(now));
+    assert!(server.ledger.with(|l| l.bars_are_stored(1)));
+    let told = server.ledger.with(|l| l.could_not_store_bars(&numbers));
+    assert!(!told);
+}
+
+#[test]
+fn rows_that_there_is_no_room_for_are_counted() {
+    let mut server = Server::new(Room { events: 2, ..ROOM });
+    let until = server.now + MINUTE;
+    let row = |n: usize, product| StoredBar {
+        product: name(product),
+        whom: FullName::of_columns(2, [&pc(n), "", ""]).unwrap(),
+        until,
+    };
+    let left = |server: &mut Server| {
+        server.load(1);
+        let left = |l: &mut Ledger<'_, Maps>| l.databases.get(&1).unwrap().bars_left;
+        server.ledger.with(left)
+    };
+    server.change(1, |rows| {
+        rows.licenses = vec![license("crm", 9)];
+        rows.bars = (1..=5).map(|n| row(n, "crm")).collect();
+        rows.bars.push(row(6, "other"));
+    });
+    assert_eq!(left(&mut server), 3);
+    server.change(1, |rows| _ = rows.bars.drain(..3));
+    assert_eq!(left(&mut server), 0);
 }
 
 /// Histories at random: logins that have idle seats give way, or are too late, users that leave, are
