@@ -26,7 +26,7 @@ SELECT seat_id,
   FROM @extschema@.license_active_seats();
 
 COMMENT ON VIEW @extschema@.license_active_seats IS
-    'One row for each seat in use, those of the database''s pools included. Where the sessions of a seat differ, the column is null. Members of pg_monitor see all, others their own.';
+    'One row for each seat in use, those of the database''s pools included. Where the sessions of a seat differ, the column is null. Members of pg_monitor and roles that may execute license_terminate see all, others their own.';
 
 CREATE VIEW @extschema@.license_usage AS
 SELECT product, seats, purchased, in_use, available, waiting, exempt, high_water, high_water_at,
@@ -41,7 +41,7 @@ SELECT pid, datname::name, usename::name, client_host, application_name, reason
   FROM @extschema@.license_exempt_sessions();
 
 COMMENT ON VIEW @extschema@.license_exempt_sessions IS
-    'Sessions of the database that take no seat, and why. Members of pg_monitor see all, others their own.';
+    'Sessions of the database that take no seat, and why. Members of pg_monitor and roles that may execute license_terminate see all, others their own.';
 
 COMMENT ON FUNCTION @extschema@.license_active_seats() IS 'Under the view license_active_seats';
 COMMENT ON FUNCTION @extschema@.license_usage() IS 'Under the view license_usage';

@@ -17,8 +17,8 @@ use crate::pg::{backend, catalog};
 use crate::{licenses, memory};
 
 /// The seats in use of the current database's licenses, those of its pools included; under the view
-/// `license_active_seats`. Members of pg_monitor see all, others their own. Raises 55000 where
-/// pg_seats is not preloaded.
+/// `license_active_seats`. Members of pg_monitor and who may stop sessions see all, others their own.
+/// Raises 55000 where pg_seats is not preloaded.
 #[pg_extern(sql = false)]
 fn license_active_seats(fcinfo: pg_sys::FunctionCallInfo) {
     require_preloaded();
@@ -123,8 +123,8 @@ fn shared<'a, P: PartialEq>(seat: TakenSeat<'a>, part: impl FnMut(Holder<'a>) ->
 }
 
 /// The sessions of the current database that take no seat, and replication connections without a
-/// database; under the view `license_exempt_sessions`. Members of pg_monitor see all, others their
-/// own. Raises 55000 where pg_seats is not preloaded.
+/// database; under the view `license_exempt_sessions`. Members of pg_monitor and who may stop sessions
+/// see all, others their own. Raises 55000 where pg_seats is not preloaded.
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity, reason = "the columns of a view")]
 fn license_exempt_sessions() -> TableIterator<
