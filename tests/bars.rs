@@ -199,6 +199,119 @@ async fn a_bar_that_cannot_be_written_at_once_is_written_soon() {
     assert_eq!(office.bars().await.len(), 1);
 }
 
+/// A copy of the database has the rows, but whom its own administrators have not barred it lets in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bar_is_none_in_a_copy_of_the_database() {
+    let cluster = Cluster::with_seats(9);
+    cluster.sql("CREATE DATABASE company");
+    cluster.license("company", "seats", "9");
+    let anna = cluster.login("anna").from("127.0.1.1");
+    let session = anna.clone().db("company").open_ok().await;
+    let stop = "SELECT license_terminate(seat_id, 'x', '1h') FROM license_active_seats";
+    assert_eq!(cluster.sql_in("company", stop), "1");
+    session.ended().await.assert("57P01", "license_stopped");
+    cluster.sql("CREATE DATABASE copy TEMPLATE company");
+    anna.clone().db("copy").open_ok().await;
+    let rows = "SELECT count(*) FROM license_bars WHERE datid <> (
+                    SELECT oid FROM pg_database WHERE datname = current_database())";
+    assert_eq!(cluster.sql_in("copy", rows), "1");
+    assert_eq!(cluster.sql_in("company", rows), "0");
+    cluster.restart(Stop::Fast);
+    anna.clone().db("copy").open_ok().await;
+    let denied = anna.db("company").denied().await;
+    denied.assert("28000", "license_barred");
+}
+
+/// The log says it once, and what is over is tried no longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bar_that_can_never_be_written_is_complained_of_once_and_ends_by_itself() {
+    let office = Office::with_seats(9).await;
+    let locker = office.cluster.login("postgres").open_ok().await;
+    locker
+        .run("BEGIN; LOCK TABLE license_bars IN EXCLUSIVE MODE")
+        .await;
+    for complaints in [1, 2] {
+        let anna = office.anna().open_ok().await;
+        let stopping = office.begin_to_stop_anna(", NULL, '4s'").await;
+        anna.ended().await.assert("57P01", "license_stopped");
+        office.anna_is_barred().await;
+        // Nobody waits for it any more.
+        let (lena, ended) = stopping.ended().await;
+        assert_eq!((ended.as_str(), warnings(&lena)), ("1", vec![]));
+        let log = office.cluster.log();
+        let complaint = "could not write license_bars of database \"postgres\": canceling \
+                         statement due to lock timeout; trying again every second";
+        assert_eq!(log.matches(complaint).count(), complaints);
+    }
+    locker.run("COMMIT").await;
+    assert_eq!(office.bars().await, [""; 0]);
+}
+
+/// Who is let in again is told of also where no session does it: a subscription, or a scheduled job.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bar_that_a_background_worker_lifts_is_in_the_trail() {
+    let headquarters = Cluster::builder()
+        .conf("wal_level", "logical")
+        .licensed("seats", "9");
+    headquarters.sql(
+        "ALTER TABLE license_bars REPLICA IDENTITY FULL;
+         CREATE PUBLICATION bars FOR TABLE license_bars",
+    );
+    let branch = Cluster::with_seats(9);
+    branch.sql(&format!(
+        "CREATE SUBSCRIPTION bars
+            CONNECTION 'host={} port={} user=postgres dbname=postgres' PUBLICATION bars",
+        headquarters.socket_dir().display(),
+        headquarters.port()
+    ));
+    let bar = "INSERT INTO license_bars (datid, product, usesysid, client_host, barred_until)
+               VALUES (0, 'TOM', 1, 'local', now() + '1 hour'::interval)";
+    for (change, told) in [
+        (bar, "bar added TOM postgres"),
+        (
+            "DELETE FROM license_bars",
+            "bar added TOM postgres, bar removed TOM postgres",
+        ),
+    ] {
+        headquarters.sql(change);
+        let trail = "SELECT string_agg(event || ' ' || product || ' ' || usename, ', ' ORDER BY at)
+                       FROM license_events WHERE event LIKE 'bar %'";
+        eventually(told, PATIENCE, async || branch.sql(trail) == told).await;
+    }
+    branch.sql("DROP SUBSCRIPTION bars");
+}
+
+/// Bars that there is no room for are in the table, but bar nobody, which the log says.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_more_bars_than_there_is_room_for_the_log_tells() {
+    let office = Office::with_seats(9).await;
+    let complaint = "pg_seats has no room for 6 rows of license_bars of database \"postgres\"";
+    office
+        .admin
+        .run(
+            "INSERT INTO license_bars (datid, product, usesysid, client_host, barred_until)
+             SELECT d.oid, 'TOM', 1, '10.0.0.' || n, now() + '1 hour'::interval
+               FROM generate_series(1, 70) n, pg_database d WHERE datname = current_database()",
+        )
+        .await;
+    office.cluster.wait_log(complaint, PATIENCE);
+    let anna = office.anna().open_ok().await;
+    let seat = office.annas_seat().await;
+    let refused = office
+        .lena
+        .fails(&format!("SELECT license_terminate('{seat}', NULL, '1h')"))
+        .await;
+    refused.assert("53400", "license_table_full");
+    anna.run("SELECT 1").await;
+    let mark = office.cluster.log().len();
+    office
+        .admin
+        .run("DELETE FROM license_bars WHERE client_host < '10.0.0.2'")
+        .await;
+    assert_eq!(office.stop(&seat, ", NULL, '1h'").await, 1);
+    assert!(!office.cluster.log_since(mark).contains("no room"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_standby_sessions_are_stopped_and_bars_do_not_last() {
     let primary = Cluster::with_seats(9);
