@@ -21,7 +21,6 @@ use ledger::map::{MapLedger, Room};
 use ledger::reservation::Roles;
 use ledger::rules::Rules;
 use ledger::session::{Session, Standing};
-use ledger::table::Table;
 use ledger::{Answer, Judged, Judgement, Published, Remark};
 
 const DATABASE: u32 = 16_384;
