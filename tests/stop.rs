@@ -461,12 +461,22 @@ async fn bad_arguments_are_refused() {
         assert_eq!(denied.message, message, "{statement}");
         assert_ne!(denied.hint, "");
     }
-    let own = office.lena.text(&seats_of("lena")).await;
-    let denied = office.lena.fails(&stopping(&own, "")).await;
-    denied.assert("22023", "");
-    assert_eq!(denied.message, "cannot stop your own seat");
     assert!(!anna.is_ended());
     assert_eq!(office.in_use().await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ones_own_seat_is_not_stopped() {
+    let by_login = Office::with_seats(9).await;
+    let by_checkout = Office::with_checkouts(9).await;
+    by_checkout.lena.checkout().await;
+    for office in [by_login, by_checkout] {
+        let own = office.lena.text(&seats_of("lena")).await;
+        let denied = office.lena.fails(&stopping(&own, "")).await;
+        denied.assert("22023", "");
+        assert_eq!(denied.message, "cannot stop your own seat");
+        assert_eq!(office.in_use().await, 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,6 @@
 //! no oftener than anybody can be due.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use super::{Ender, Inactivity, bid, leases_of};
 use crate::holders::TakenSeat;
@@ -116,10 +115,4 @@ fn spoken(time: Timestamp) -> String {
     };
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {unit}{plural}")
-}
-
-/// How long until a moment.
-pub fn until(at: Timestamp) -> Duration {
-    let left = at.saturating_sub(backend::now()).max(0);
-    Duration::from_micros(left.unsigned_abs())
 }

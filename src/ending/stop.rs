@@ -45,15 +45,15 @@ pub fn stop(stop: &Stop, text: &str, is_wanted: impl Fn(u64) -> bool) -> Result<
         left: false,
         bar_unstored: false,
     };
-    let known = memory::read(|ledger| ledger.key_of_seat(stop.seat)).flatten();
-    if !known.is_some_and(|key| is_wanted(key.tally)) {
-        return Ok(outcome);
-    }
-    if sessions_of(stop.seat, &is_wanted)
-        .iter()
-        .any(|ender| ender.place == backend::place())
-    {
-        return Err(Refusal::Own);
+    let known = memory::read(|ledger| {
+        let key = ledger.key_of_seat(stop.seat)?;
+        let is_own = ledger.holds(backend::place(), &key, stop.seat);
+        is_wanted(key.tally).then_some(is_own)
+    });
+    match known.flatten() {
+        None => return Ok(outcome),
+        Some(true) => return Err(Refusal::Own),
+        Some(false) => {}
     }
     let begun = memory::write(|ledger| ledger.begin_to_end(stop, backend::now()));
     match begun {
@@ -113,12 +113,6 @@ fn end_holders(number: u64, text: &str, is_wanted: &impl Fn(u64) -> bool) -> (Ve
         )
     });
     (sessions, ended.unwrap_or(0))
-}
-
-fn sessions_of(number: u64, is_wanted: &impl Fn(u64) -> bool) -> Vec<Ender> {
-    let holders = Holders::of(is_wanted);
-    let seat = holders.seats().find(|seat| seat.number == number);
-    seat.map_or(Vec::new(), |seat| Ender::all_of(seat, &HashMap::new()))
 }
 
 /// Waits until all of these have ended; how many have not by the deadline.

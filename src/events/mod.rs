@@ -254,7 +254,5 @@ fn databases() -> Vec<u32> {
 
 /// How long until an audit trail is to be written.
 pub fn next_write_in() -> Option<Duration> {
-    let next = memory::read(|ledger| ledger.head.next_write)?;
-    let left = next.saturating_sub(backend::now()).max(0);
-    (next != i64::MAX).then(|| Duration::from_micros(left.unsigned_abs()))
+    backend::time_until(memory::read(|ledger| ledger.head.next_write)?)
 }

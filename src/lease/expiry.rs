@@ -6,7 +6,6 @@ use pgrx::bgworkers::BackgroundWorker;
 
 use super::{BATCH, rows};
 use crate::ledger::hold::LeaseId;
-use crate::ledger::license::Timestamp;
 use crate::ledger::table::Table;
 use crate::memory;
 use crate::pg::backend;
@@ -43,9 +42,7 @@ pub fn end_due_leases() {
 
 /// How long until the next lease's time may be up; `None` when there is no lease.
 pub fn next_due_in() -> Option<Duration> {
-    let next = memory::read(|ledger| ledger.head.next_due)?;
-    let left = next.saturating_sub(backend::now()).max(0);
-    (next != Timestamp::MAX).then(|| Duration::from_micros(left.unsigned_abs()))
+    backend::time_until(memory::read(|ledger| ledger.head.next_due)?)
 }
 
 /// Deletes the rows of the leases of this database that have ended, waiting for a lock on the table

@@ -3,7 +3,7 @@
 use super::Ledger;
 use super::admission::{Cause, Denial, Judged, Reclaim, Remark};
 use super::event::{Event, Happened, Leaving};
-use super::hold::{Hold, HoldKey, LeaseId, LongName};
+use super::hold::{Hold, HoldKey, LeaseId, LongName, drop_long_name};
 use super::identity::{Host, Label, Name, Text, Who};
 use super::license::{Enforcement, License, RowKey, Timestamp};
 use super::seats::Linger;
@@ -413,16 +413,5 @@ impl<T: Tables> Ledger<'_, T> {
     /// A hold or wait needs the name of its user no longer.
     pub(super) fn drop_name(&mut self, label: &Label) {
         drop_long_name::<T>(&mut self.long_names, label);
-    }
-}
-
-pub(super) fn drop_long_name<T: Tables>(names: &mut T::Of<LongName>, label: &Label) {
-    if label.is_digest()
-        && let Some(name) = names.get_mut(label)
-    {
-        name.users -= 1;
-        if name.users == 0 {
-            names.remove(label);
-        }
     }
 }

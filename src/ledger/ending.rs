@@ -7,7 +7,7 @@
 use super::Ledger;
 use super::bar::Bar;
 use super::event::{Event, Happened, Leaving};
-use super::hold::LeaseId;
+use super::hold::{LeaseId, drop_long_name};
 use super::identity::{Label, Name, Text};
 use super::license::{License, Timestamp};
 use super::reservation::Roles;
@@ -68,6 +68,14 @@ impl<T: Tables> Ledger<'_, T> {
             }
         });
         found
+    }
+
+    /// True where the session at this place holds the seat, by its login or by a checkout.
+    pub fn holds(&self, at: usize, key: &SeatKey, number: u64) -> bool {
+        self.sessions.get(at).is_some_and(|session| {
+            let mut checkouts = self.checkouts(session);
+            session.seat == Some(*key) || checkouts.any(|hold| hold.seat() == Some(number))
+        })
     }
 
     /// Begins to end a seat: nobody joins it until it is free, or [`Ledger::stop_ending`].
@@ -135,7 +143,7 @@ impl<T: Tables> Ledger<'_, T> {
         };
         self.keep_text(&event.reason, Text::new(reason));
         self.note(&event, now);
-        super::checkout::drop_long_name::<T>(&mut self.texts, &event.reason);
+        drop_long_name::<T>(&mut self.texts, &event.reason);
         if seat.is_held() {
             return Stopping::Begun(seat.key);
         }

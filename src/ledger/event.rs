@@ -1,11 +1,9 @@
 //! What the audit trail tells: noted here by whoever changes the ledger, written into the database's
 //! table by a worker soon afterwards. Nobody waits for that: where there is no room, what is lost is
 //! counted.
-
 use super::Ledger;
 use super::admission::{Cause, Denial, Remark};
-use super::checkout::drop_long_name;
-use super::hold::{Hold, LongName};
+use super::hold::{Hold, LongName, drop_long_name};
 use super::identity::{Host, Label, Name, Text, Who};
 use super::license::{License, RowKey, Timestamp};
 use super::session::{Exempt, Kind, Seat, Session};

@@ -4,7 +4,7 @@ use super::identity::{Label, Name, Text, Who};
 use super::license::{CountedBy, Timestamp};
 use super::reservation::Roles;
 use super::session::{Claimant, Kind, NO_TALLY};
-use super::table::entry;
+use super::table::{Table, Tables, entry};
 
 /// A lease's id: a random UUID, so that nobody finds another's.
 pub type LeaseId = [u8; 16];
@@ -148,3 +148,15 @@ pub struct LongName {
 }
 
 entry!(LongName, label: Label);
+
+/// One less needs the name that this label stands for.
+pub(super) fn drop_long_name<T: Tables>(names: &mut T::Of<LongName>, label: &Label) {
+    if label.is_digest()
+        && let Some(name) = names.get_mut(label)
+    {
+        name.users -= 1;
+        if name.users == 0 {
+            names.remove(label);
+        }
+    }
+}

@@ -1,9 +1,8 @@
 //! Puts a database's rules in force, and judges those who are in by them.
 
 use super::Ledger;
-use super::checkout::drop_long_name;
 use super::event::{Event, Happened, Level};
-use super::hold::{Hold, HoldKey};
+use super::hold::{Hold, HoldKey, drop_long_name};
 use super::identity::Name;
 use super::license::{CountedBy, Enforcement, License, RowKey, Timestamp};
 use super::reservation::{Reservation, RoleCounts, Roles};

@@ -191,6 +191,12 @@ pub fn now() -> Timestamp {
     unsafe { unguarded::GetCurrentTimestamp() }
 }
 
+/// How long until a moment; `None`: it never comes.
+pub fn time_until(moment: Timestamp) -> Option<Duration> {
+    let left = moment.saturating_sub(now()).max(0);
+    (moment != Timestamp::MAX).then(|| Duration::from_micros(left.unsigned_abs()))
+}
+
 /// The OID of the database that this backend is connected to, 0 for none.
 pub fn database() -> u32 {
     // SAFETY: a plain global of this process.

@@ -150,7 +150,7 @@ impl Launcher {
 
     /// How long until somebody's time is up.
     fn next_due(&self) -> Option<Duration> {
-        let idle = self.idle_at.map(idle::until);
+        let idle = self.idle_at.and_then(backend::time_until);
         next_expiry().into_iter().chain(idle).min()
     }
 
