@@ -1,6 +1,7 @@
 //! What the audit trail tells: noted here by whoever changes the ledger, written into the database's
 //! table by a worker soon afterwards. Nobody waits for that: where there is no room, what is lost is
 //! counted.
+
 use super::Ledger;
 use super::admission::{Cause, Denial, Remark};
 use super::hold::{Hold, LongName, drop_long_name};
