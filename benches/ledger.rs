@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 mod ledger;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ledger::event::{Event, Leaving, Level};
+use ledger::event::{EVENTS, Event, Leaving, Level};
 use ledger::identity::{Host, Label, Name, Text, Who};
 use ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
 use ledger::map::{MapLedger, Room};
@@ -24,9 +24,6 @@ use ledger::session::{Session, Standing};
 use ledger::{Answer, Judged, Judgement, Published, Remark};
 
 const DATABASE: u32 = 16_384;
-
-/// Events that have room, two for each login and logout.
-const EVENTS: usize = 400;
 
 fn license() -> License {
     License {
@@ -138,6 +135,7 @@ fn admit_and_release(c: &mut Criterion) {
                         let mut taken = Duration::ZERO;
                         let mut left = pairs;
                         while left > 0 {
+                            // Two events for each login and logout.
                             let batch = left.min(EVENTS as u64 / 2);
                             let begin = Instant::now();
                             for session in sessions.by_ref().take(batch as usize) {

@@ -5,15 +5,13 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use pgrx::bgworkers::BackgroundWorker;
 use serde_json::{Value, json};
 
 use crate::ledger::bar::{Bar, StoredBar};
 use crate::ledger::identity::{FullName, Name};
 use crate::ledger::table::Table;
 use crate::memory;
-use crate::pg::error::{self, quoted};
-use crate::pg::table::{Argument, ReadError, Reader, damaged, write_as_part};
+use crate::pg::table::{Argument, ReadError, Reader, damaged, log_failure, write_alone};
 use crate::pg::{backend, catalog};
 
 thread_local! {
@@ -71,8 +69,7 @@ pub fn store(database: u32, patience: Duration) {
         return;
     }
     IS_STORING.set(true);
-    let written =
-        BackgroundWorker::transaction(|| write_as_part(patience, |writer| write(writer, &bars)));
+    let written = write_alone(patience, |writer| write(writer, &bars));
     IS_STORING.set(false);
     let numbers: Vec<u64> = bars.iter().map(|bar| bar.number).collect();
     match written {
@@ -83,12 +80,12 @@ pub fn store(database: u32, patience: Duration) {
             if memory::write(|ledger| ledger.could_not_store_bars(&numbers)) != Some(true) {
                 return;
             }
-            let name = BackgroundWorker::transaction(|| catalog::database_name(database));
-            error::log(format!(
-                "could not write license_bars of database {}: {}; trying again every second",
-                quoted(&name),
-                error.message
-            ));
+            log_failure(
+                "write license_bars of",
+                database,
+                &error,
+                "; trying again every second",
+            );
         }
     }
 }

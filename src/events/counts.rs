@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use pgrx::bgworkers::BackgroundWorker;
 use serde_json::{Value, json};
 
 use super::shutdown;
@@ -11,8 +10,9 @@ use crate::ledger::rules::Counts;
 use crate::ledger::table::Table;
 use crate::licenses;
 use crate::memory;
-use crate::pg::error::{self, quoted};
-use crate::pg::table::{Argument, ReadError, Reader, damaged, read_committed, write_alone};
+use crate::pg::table::{
+    Argument, ReadError, Reader, damaged, log_failure, read_committed, write_alone,
+};
 use crate::pg::{backend, catalog};
 
 /// How long they wait for a lock on the table: numbers keep nobody from logging in.
@@ -71,12 +71,7 @@ pub fn write(database: u32) {
     });
     let is_news = memory::write(|ledger| ledger.counts_written(database, written.is_ok()));
     if let Some(error) = written.err().filter(|_| is_news == Some(true)) {
-        let name = BackgroundWorker::transaction(|| catalog::database_name(database));
-        error::log(format!(
-            "could not write license_counts of database {}: {}",
-            quoted(&name),
-            error.message
-        ));
+        log_failure("write license_counts of", database, &error, "");
     }
 }
 

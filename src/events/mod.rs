@@ -29,7 +29,7 @@ use crate::ledger::identity::{Label, Text};
 use crate::ledger::session::SeatIds;
 use crate::ledger::table::Table;
 use crate::pg::error::{self, quoted, shown};
-use crate::pg::table::{Argument, ReadError, Reader, write_alone};
+use crate::pg::table::{Argument, ReadError, Reader, log_failure, write_alone};
 use crate::pg::{backend, catalog};
 use crate::{memory, settings};
 use warning::Warning;
@@ -140,12 +140,12 @@ fn write_trail(database: u32, patience: Duration) {
         Err(error) => {
             let is_news = memory::write(|ledger| ledger.could_not_write(database, now));
             if is_news == Some(true) {
-                let name = BackgroundWorker::transaction(|| catalog::database_name(database));
-                error::log(format!(
-                    "could not write license_events of database {}: {}; trying again every second",
-                    quoted(&name),
-                    error.message
-                ));
+                log_failure(
+                    "write license_events of",
+                    database,
+                    &error,
+                    "; trying again every second",
+                );
             }
         }
     }

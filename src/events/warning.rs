@@ -3,14 +3,13 @@
 
 use std::time::Duration;
 
-use pgrx::bgworkers::BackgroundWorker;
 use serde_json::{Value, json};
 
 use crate::ledger::event::{Event, Happened};
 use crate::ledger::license::{Enforcement, Timestamp};
 use crate::licenses;
-use crate::pg::error::{self, quoted};
-use crate::pg::table::{Argument, ReadError, Reader, write_alone};
+use crate::pg::error::quoted;
+use crate::pg::table::{Argument, ReadError, Reader, log_failure, write_alone};
 use crate::pg::{backend, catalog};
 
 /// The days before its end at which a license is warned of.
@@ -118,12 +117,7 @@ pub fn notify(warnings: &[Warning], patience: Duration) {
         Ok(())
     });
     if let Err(error) = notified {
-        let database = backend::database();
-        let name = BackgroundWorker::transaction(|| catalog::database_name(database));
-        error::log(format!(
-            "could not notify who listens on pg_seats in database {}: {}",
-            quoted(&name),
-            error.message
-        ));
+        let what = "notify who listens on pg_seats in";
+        log_failure(what, backend::database(), &error, "");
     }
 }

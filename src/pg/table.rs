@@ -9,8 +9,9 @@ use pgrx::bgworkers::BackgroundWorker;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgTryBuilder, pg_sys};
 
+use super::catalog;
 use super::encoding::{decode, encode, text_datum};
-use super::error::{PgSqlErrorCode, Report};
+use super::error::{self, PgSqlErrorCode, Report, quoted};
 
 /// Why tables could not be read.
 #[derive(Debug)]
@@ -59,6 +60,16 @@ pub fn write_alone<R>(
         Err(read_error(error))
     })
     .execute()
+}
+
+/// Has the server log say what could not be done to a database; in a worker, outside a transaction.
+pub fn log_failure(what: &str, database: u32, error: &ReadError, and_now: &str) {
+    let name = BackgroundWorker::transaction(|| catalog::database_name(database));
+    error::log(format!(
+        "could not {what} database {}: {}{and_now}",
+        quoted(&name),
+        error.message
+    ));
 }
 
 fn read_error(error: CaughtError) -> ReadError {
