@@ -5,10 +5,9 @@
 )]
 
 use std::ffi::{CStr, CString, c_char, c_void};
-use std::io::Write;
 use std::time::Duration;
 
-use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, GucValue, PostgresGucEnum};
 use pgrx::pg_sys;
 
 use crate::ledger::identity::NAME_MAX;
@@ -132,7 +131,7 @@ pub fn define() {
 
 /// The server's enforcement, which can only soften a license's own.
 pub fn enforcement() -> license::Enforcement {
-    match ENFORCEMENT.get() {
+    match read(&ENFORCEMENT) {
         Enforcement::On => license::Enforcement::On,
         Enforcement::Warn => license::Enforcement::Warn,
         Enforcement::Off => license::Enforcement::Off,
@@ -141,35 +140,45 @@ pub fn enforcement() -> license::Enforcement {
 
 /// Seats that logins may take in all.
 pub fn max_seats() -> usize {
-    usize::try_from(MAX_SEATS.get()).unwrap_or(0)
+    usize::try_from(read(&MAX_SEATS)).unwrap_or(0)
 }
 
 /// Superusers take no seat.
 pub fn exempt_superusers() -> bool {
-    EXEMPT_SUPERUSERS.get()
+    read(&EXEMPT_SUPERUSERS)
 }
 
 /// How long a login waits for licenses to be readable.
 pub fn load_timeout() -> Duration {
-    Duration::from_millis(u64::try_from(LOAD_TIMEOUT.get()).unwrap_or(0))
+    Duration::from_millis(u64::try_from(read(&LOAD_TIMEOUT)).unwrap_or(0))
 }
 
 /// How long events are kept, in minutes; `None`: for ever.
 pub fn event_retention() -> Option<i32> {
-    Some(EVENT_RETENTION.get()).filter(|&minutes| minutes >= 0)
+    Some(read(&EVENT_RETENTION)).filter(|&minutes| minutes >= 0)
 }
 
 /// A denied user is told who has been idle longest.
 pub fn denial_names_holders() -> bool {
-    DENIAL_DETAIL.get() == DenialDetail::Holders
+    read(&DENIAL_DETAIL) == DenialDetail::Holders
 }
 
 /// The workstation that the client sent, in the database's encoding; empty when it sent none.
-pub fn workstation() -> Vec<u8> {
-    WORKSTATION
-        .get()
-        .map(CString::into_bytes)
-        .unwrap_or_default()
+pub fn workstation() -> &'static [u8] {
+    // SAFETY: a string that stays as it is for as long as its session lasts, or null.
+    unsafe {
+        let name = *WORKSTATION.as_ptr();
+        if name.is_null() {
+            return &[];
+        }
+        CStr::from_ptr(name).to_bytes()
+    }
+}
+
+/// A setting's value. pgrx's own way also asks which thread asks, which costs each login two page faults.
+fn read<T: GucValue>(setting: &GucSetting<T>) -> T {
+    // SAFETY: PostgreSQL keeps the value there, and its processes have one thread.
+    unsafe { T::from_raw(*setting.as_ptr()) }
 }
 
 /// Refuses a workstation that could not be told from another one: cut, or not to be seen.
@@ -211,7 +220,7 @@ pub fn notice_killed_client() {
 /// Has the server notice within `pg_seats.dead_client_timeout` that a session's client is cut off.
 /// Only for a session over TCP.
 pub fn notice_silent_client() {
-    let timeout = DEAD_CLIENT_TIMEOUT.get();
+    let timeout = read(&DEAD_CLIENT_TIMEOUT);
     if timeout == 0 {
         return;
     }
@@ -227,13 +236,13 @@ pub fn notice_silent_client() {
 /// wins.
 fn set_default(name: &CStr, value: i32) {
     // As many bytes as the longest number and the zero byte at its end.
-    let mut text = [0_u8; 12];
-    let _ = write!(text.as_mut_slice(), "{value}\0");
-    // SAFETY: names and values are valid settings of every supported version.
+    let mut text: [c_char; 12] = [0; 12];
+    // SAFETY: names and values are valid settings of every supported version, and a number finds room.
     unsafe {
+        unguarded::pg_ltoa(value, text.as_mut_ptr());
         unguarded::SetConfigOption(
             name.as_ptr(),
-            text.as_ptr().cast(),
+            text.as_ptr(),
             pg_sys::GucContext::PGC_USERSET,
             pg_sys::GucSource::PGC_S_DYNAMIC_DEFAULT,
         );

@@ -89,7 +89,7 @@ impl<E: Entry> Copy for SharedTable<E> {}
 const SEGMENT: usize = 256;
 
 /// How many entries a table has room for at first.
-const FIRST_ENTRIES: c_long = 16;
+const FIRST_ENTRIES: c_long = 1;
 
 impl<E: Entry> SharedTable<E> {
     /// The room that a table of this size takes.

@@ -257,9 +257,9 @@ pub fn workstation() -> Result<Name, BadWorkstation> {
     let sent = settings::workstation();
     let bad = |cause| BadWorkstation {
         cause,
-        shown: clipped(&decode_lossy(&sent)),
+        shown: clipped(&decode_lossy(sent)),
     };
-    let Some(name) = decode(&sent) else {
+    let Some(name) = decode(sent) else {
         return Err(bad(format!(
             "Not all of it is text in the database's encoding, {}.",
             encoding::name()
@@ -272,14 +272,15 @@ pub fn workstation() -> Result<Name, BadWorkstation> {
     })
 }
 
-/// The session of this backend at a workstation, before it is judged. Only where [`workstation`] is.
+/// The session of this backend at a workstation, before it is judged. Only at login, where [`workstation`]
+/// is.
 pub fn session(workstation: Name) -> Session {
     // SAFETY: this process's own globals; MyProcPort is set in every client backend, and Port is
     // the head of what it points to.
     unsafe {
         let role = unguarded::GetAuthenticatedUserId();
         let known = role != pg_sys::InvalidOid;
-        let superuser = known && pg_sys::superuser_arg(role);
+        let superuser = known && unguarded::superuser_arg(role);
         let port = pg_sys::MyProcPort.cast::<Port>();
         let (address, host, usename) = if port.is_null() {
             (Host::NONE, Host::LOCAL, None)
@@ -309,7 +310,7 @@ pub fn session(workstation: Name) -> Session {
             superuser,
             // Superusers have REPLICATION without asking for it.
             replication: pg_sys::am_walsender
-                || known && !superuser && pg_sys::has_rolreplication(role),
+                || known && !superuser && unguarded::has_rolreplication(role),
             ..Session::FREE
         }
     }
@@ -370,13 +371,12 @@ const AF_INET6: i32 = 10;
 unsafe fn application_name(port: &Port) -> Name {
     // SAFETY: guc_options is a list of C strings, names and values by turns.
     unsafe {
-        let options = port.guc_options;
-        let len = if options.is_null() {
-            0
-        } else {
-            (*options).length
+        let options = port.guc_options.as_ref();
+        let len = options.map_or(0, |options| options.length);
+        let option = |at: c_int| {
+            let element = options?.elements.offset(at as isize);
+            bytes((*element).ptr_value.cast())
         };
-        let option = |at: c_int| bytes(pg_sys::list_nth(options, at).cast());
         let sent = (0..len)
             .step_by(2)
             .filter(|&at| option(at) == Some(b"application_name"))

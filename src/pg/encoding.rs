@@ -59,7 +59,7 @@ pub fn is_proper_text(bytes: &[u8]) -> bool {
         return false;
     };
     // SAFETY: reads `len` bytes and raises nothing.
-    let valid = unsafe { pg_sys::pg_verify_mbstr(encoding(), bytes.as_ptr().cast(), len, true) };
+    let valid = unsafe { unguarded::pg_verify_mbstr(encoding(), bytes.as_ptr().cast(), len, true) };
     valid && !bytes.iter().any(u8::is_ascii_control)
 }
 

@@ -33,6 +33,18 @@ unsafe extern "C-unwind" {
         argument: Datum,
     );
 
+    // Where a client logs in, an error of these ends the process: nobody would catch it.
+    pub fn superuser_arg(role: Oid) -> bool;
+    pub fn has_rolreplication(role: Oid) -> bool;
+
+    // Raises no error where it is told so.
+    pub fn pg_verify_mbstr(
+        encoding: c_int,
+        text: *const c_char,
+        len: c_int,
+        no_error: bool,
+    ) -> bool;
+
     // Raises no error for a value that is valid.
     pub fn SetConfigOption(
         name: *const c_char,
@@ -40,6 +52,9 @@ unsafe extern "C-unwind" {
         context: GucContext::Type,
         source: GucSource::Type,
     );
+
+    // Rust's own would have each login map two more pieces of the library.
+    pub fn pg_ltoa(number: i32, text: *mut c_char) -> c_int;
 
     // Report to the log that the kernel doesn't answer.
     pub fn pq_getkeepalivesidle(port: *mut Port) -> c_int;
