@@ -1,10 +1,11 @@
-//! What pg_seats costs a server: `pgbench -C` logins per second against the same server without it,
-//! with 0 and with 1,000 seats held, and queries per second of one connection. Beside them the
-//! usual way to do without: a SQL function at login that counts `pg_stat_activity` (PostgreSQL 17
-//! and later, where a login event trigger can call one).
+//! What pg_seats costs a server: logins per second against the same server without it, with 0 and
+//! with 1,000 seats held, and queries per second of one connection. Beside them the usual way to do
+//! without: a SQL function at login that counts `pg_stat_activity` (PostgreSQL 17 and later, where a
+//! login event trigger can call one).
 //!
-//! The servers have the same content and take turns; the figures are medians. They are started anew
-//! each time, because where a server's memory happens to lie makes a difference of up to five percent.
+//! The servers have the same content and take turns, at logins from one to the next: rates of whole
+//! seconds vary by ten percent from one to another on a shared machine. They are made anew each round,
+//! because where a server's memory and files happen to lie makes a difference of up to five percent.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,16 +19,21 @@ mod pgbench;
 #[path = "../tests/util/mod.rs"]
 mod util;
 
+use std::time::Instant;
+
 use pgbench::{median, rate};
 use util::{Cluster, Session, race};
 
 /// Rounds in which logins are measured.
-const LOGINS: usize = 24;
+const LOGIN_ROUNDS: usize = 24;
+
+/// Logins to each server in a round.
+const LOGINS: usize = 400;
 
 /// Rounds in which queries are measured.
-const QUERIES: usize = 5;
+const QUERY_ROUNDS: usize = 5;
 
-/// Length of one measurement, in seconds.
+/// How long queries are measured in a round, in seconds.
 const SECONDS: &str = "2";
 
 /// The default of pg_seats.max_seats.
@@ -85,12 +91,21 @@ impl Server {
         self.held = logins.await.into_iter().map(Result::unwrap).collect();
     }
 
-    /// Transactions per second of pgbench over TCP.
-    fn measure(&self, options: &[&str]) -> f64 {
+    /// The seconds until a client that connects over TCP has the answer to its first query.
+    async fn login(&self) -> f64 {
+        let start = Instant::now();
+        let session = self.cluster.login("bench").open_ok().await;
+        session.run("SELECT 1").await;
+        let time = start.elapsed();
+        session.close().await;
+        time.as_secs_f64()
+    }
+
+    /// Queries per second of pgbench over TCP.
+    fn queries(&self) -> f64 {
         let port = self.cluster.port().to_string();
-        let mut all = vec!["-h", "127.0.0.1", "-p", &port];
-        all.extend(options);
-        rate(&self.cluster, "SELECT 1;\n", SECONDS, &all)
+        let options = ["-h", "127.0.0.1", "-p", &port, "-M", "prepared"];
+        rate(&self.cluster, "SELECT 1;\n", SECONDS, &options)
     }
 }
 
@@ -103,42 +118,82 @@ fn shared_memory(max_connections: usize) -> usize {
     cluster.sql(sql).parse().unwrap()
 }
 
-/// Measures every server in turn and prints a line for each: its median, and the median of its
-/// ratios to the first server in the same round.
-async fn compare(rounds: usize, what: &str, names: &[&str], held: usize, options: &[&str]) {
-    let mut measured = vec![Vec::new(); names.len()];
-    for round in 0..rounds {
+/// Logins per second of one client, by the median of their times.
+async fn logins(servers: &[Server]) -> Vec<f64> {
+    let mut times = vec![Vec::new(); servers.len()];
+    for turn in 0..LOGINS {
+        for at in turns(turn, servers.len()) {
+            times[at].push(servers[at].login().await);
+        }
+    }
+    times.into_iter().map(|its| 1.0 / median(its)).collect()
+}
+
+/// Servers in turn: whoever is first is another each time.
+fn turns(turn: usize, servers: usize) -> impl Iterator<Item = usize> {
+    (0..servers).map(move |at| (turn + at) % servers)
+}
+
+/// Prints a line for each server: the median of its rates, and of their ratios to the first server's
+/// in the same round, with the standard error of these.
+fn print(what: &str, names: &[&str], rounds: &[Vec<f64>]) {
+    for (at, name) in names.iter().enumerate() {
+        let rates = rounds.iter().map(|rates| rates[at]).collect();
+        let ratios: Vec<f64> = rounds.iter().map(|rates| rates[at] / rates[0]).collect();
+        let (count, middle) = (ratios.len() as f64, median(ratios.clone()));
+        let mean = ratios.iter().sum::<f64>() / count;
+        let variance = ratios
+            .iter()
+            .map(|ratio| (ratio - mean).powi(2))
+            .sum::<f64>()
+            / count;
+        let error = (variance / count).sqrt();
+        println!(
+            "| {what} | {name} | {:.0}/s | {middle:.3} ± {error:.3} |",
+            median(rates)
+        );
+    }
+}
+
+async fn compare_logins(what: &str, names: &[&str], held: usize) {
+    let mut rounds = Vec::new();
+    for _ in 0..LOGIN_ROUNDS {
         let mut servers: Vec<_> = names.iter().map(|name| Server::new(name)).collect();
         for server in &mut servers {
             server.hold(held).await;
         }
-        // Whoever is first in a round is another each time.
-        for at in 0..servers.len() {
-            let at = (round + at) % servers.len();
-            measured[at].push(servers[at].measure(options));
-        }
+        rounds.push(logins(&servers).await);
     }
-    for (name, its) in names.iter().zip(&measured) {
-        let ratios = its.iter().zip(&measured[0]).map(|(its, bare)| its / bare);
-        let (rate, ratio) = (median(its.clone()), median(ratios.collect()));
-        println!("| {what} | {name} | {rate:.0}/s | {ratio:.2} |");
-    }
+    print(what, names, &rounds);
 }
 
-#[tokio::main]
+fn compare_queries(what: &str, names: &[&str]) {
+    let mut rounds = Vec::new();
+    for round in 0..QUERY_ROUNDS {
+        let servers: Vec<_> = names.iter().map(|name| Server::new(name)).collect();
+        let mut rates = vec![0.0; servers.len()];
+        for at in turns(round, servers.len()) {
+            rates[at] = servers[at].queries();
+        }
+        rounds.push(rates);
+    }
+    print(what, names, &rounds);
+}
+
+#[tokio::main(flavor = "current_thread")]
 async fn main() {
     let major = Server::new(BARE).cluster.programs().major();
     let mut names = vec![BARE, SEATS];
     if major >= 17 {
         names.push(RIVAL);
     }
-    println!("\nPostgreSQL {major}, medians of {LOGINS} alternating rounds of {SECONDS} s:\n");
+    println!(
+        "\nPostgreSQL {major}, medians of {LOGIN_ROUNDS} rounds of {LOGINS} logins to each:\n"
+    );
     println!("| what | server | rate | ratio |\n| --- | --- | --- | --- |");
-    let login = ["-C", "-c", "2", "-j", "1"];
-    compare(LOGINS, "logins, no seat held", &names, 0, &login).await;
-    compare(LOGINS, "logins, 1,000 seats held", &names, 1_000, &login).await;
-    let queries = ["-M", "prepared"];
-    compare(QUERIES, "queries of one connection", &names, 0, &queries).await;
+    compare_logins("logins, no seat held", &names, 0).await;
+    compare_logins("logins, 1,000 seats held", &names, 1_000).await;
+    compare_queries("queries of one connection", &names);
     let (few, many) = (shared_memory(100), shared_memory(1_100));
     println!(
         "\nShared memory: {} bytes a seat with max_connections = 100, and {} a connection beyond.",

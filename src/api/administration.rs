@@ -12,7 +12,7 @@ use crate::ledger::ending::Stop;
 use crate::ledger::identity::Text;
 use crate::pg::encoding::TextArgument;
 use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report, quoted};
-use crate::pg::table::{Argument, ReadError, Reader, write_as_part};
+use crate::pg::table::{Argument, ReadError, Reader, damaged, write_as_part};
 use crate::pg::{backend, catalog};
 use crate::{licenses, memory};
 
@@ -91,7 +91,7 @@ fn change_seats(product: &str, seats: i32, check: impl FnOnce(&Seats)) {
         writer.execute(
             &format!(
                 "UPDATE {}.licenses SET seats = $2::int WHERE product = $1",
-                schema(writer)?
+                schema()?
             ),
             &[
                 Argument::Text(Some(product)),
@@ -106,7 +106,7 @@ fn lock_seats(writer: &Reader, product: &str) -> Result<Option<Seats>, ReadError
     let rows = writer.query_with(
         &format!(
             "SELECT seats, purchased FROM {}.licenses WHERE product = $1 FOR UPDATE",
-            schema(writer)?
+            schema()?
         ),
         &[Argument::Text(Some(product))],
         |row| {
@@ -119,8 +119,8 @@ fn lock_seats(writer: &Reader, product: &str) -> Result<Option<Seats>, ReadError
     Ok(rows.into_iter().next())
 }
 
-fn schema(reader: &Reader) -> Result<String, ReadError> {
-    reader.schema_of(catalog::extension().unwrap_or_default())
+fn schema() -> Result<String, ReadError> {
+    catalog::schema().ok_or_else(|| damaged("the extension's schema can't be read"))
 }
 
 fn failed(error: ReadError) -> ! {

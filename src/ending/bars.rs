@@ -91,10 +91,9 @@ pub fn store(database: u32, patience: Duration) {
 }
 
 fn write(writer: &Reader, bars: &[Bar]) -> Result<(), ReadError> {
-    let Some(extension) = catalog::extension() else {
+    let Some(schema) = catalog::schema() else {
         return Ok(());
     };
-    let schema = writer.schema_of(extension)?;
     let rows: Vec<Value> = bars
         .iter()
         .filter_map(|bar| {

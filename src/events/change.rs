@@ -46,7 +46,7 @@ pub fn tell(trigger: &PgTrigger) {
 /// The event is named by what became of the seats, where that is all; `detail` has, for each column
 /// that changed, what it was and what it is, and where the product does not tell which row, the row.
 fn write(writer: &Reader, trigger: &PgTrigger) -> Result<(), ReadError> {
-    let Some(extension) = catalog::extension() else {
+    let Some(schema) = catalog::schema() else {
         return Ok(());
     };
     let table = trigger.table_name().unwrap_or_default();
@@ -55,7 +55,6 @@ fn write(writer: &Reader, trigger: &PgTrigger) -> Result<(), ReadError> {
         return Ok(());
     }
     let session = checkout::this_session();
-    let schema = writer.schema_of(extension)?;
     let host = session.map(|session| session.who.host.to_string());
     let workstation = session.map(|session| session.who.workstation.to_string());
     let workstation = workstation.filter(|name| !name.is_empty());

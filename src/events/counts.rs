@@ -1,5 +1,6 @@
 //! What lasts of the counts: the table `license_counts`.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -57,43 +58,55 @@ pub fn read(schema: &str) -> Option<Vec<Counts>> {
 /// Writes what is counted of this visitor's database's licenses, where that has changed, in a
 /// transaction of its own: neither fails with the trail, nor the trail with it. Outside a transaction.
 pub fn write(database: u32) {
-    let counted = memory::read(|ledger| ledger.databases.get(&database).map(|known| known.counted));
+    let counts = Value::Array(present(database)).to_string();
+    let digest = digest_of(&counts);
+    let known = memory::read(|ledger| ledger.databases.get(&database).copied()).flatten();
+    if known.is_some_and(|known| known.counts_written == digest) {
+        return;
+    }
     let written = write_alone(PATIENCE, |writer| {
-        let Some(extension) = catalog::extension() else {
-            // They went with it.
-            return Ok(());
+        let Some(schema) = catalog::schema() else {
+            // They went with the extension.
+            return Ok(digest);
         };
-        if counted.flatten() != Some(true) {
+        if !known.is_some_and(|known| known.counted) {
             // What was counted before would be lost.
             return Err(damaged("it could not be read since the server's start"));
         }
-        put(writer, &writer.schema_of(extension)?)
+        put(writer, &schema, &counts)?;
+        Ok(digest)
     });
-    let is_news = memory::write(|ledger| ledger.counts_written(database, written.is_ok()));
+    let is_news =
+        memory::write(|ledger| ledger.counts_written(database, written.as_ref().ok().copied()));
     if let Some(error) = written.err().filter(|_| is_news == Some(true)) {
         log_failure("write license_counts of", database, &error, "");
     }
 }
 
-fn put(writer: &Reader, schema: &str) -> Result<(), ReadError> {
-    let rules = licenses::last_in_force(backend::database()).unwrap_or_default();
-    let counts: Vec<Value> = rules
-        .licenses
-        .iter()
-        .filter_map(|license| {
-            let tally = memory::read(|ledger| ledger.tallies.get(&license.tally).copied())??;
-            Some(json!({
-                "product": license.product.as_str(),
-                "high_water": tally.high_water,
-                "high_water_at": tally.high_water_at,
-                "denied": license.denied,
-                "counted_since": license.counted_since,
-            }))
-        })
-        .collect();
-    if counts.is_empty() {
-        return Ok(());
-    }
+/// What is counted now.
+fn present(database: u32) -> Vec<Value> {
+    let rules = licenses::last_in_force(database).unwrap_or_default();
+    let present = rules.licenses.iter().filter_map(|license| {
+        let tally = memory::read(|ledger| ledger.tallies.get(&license.tally).copied())??;
+        Some(json!({
+            "product": license.product.as_str(),
+            "high_water": tally.high_water,
+            "high_water_at": tally.high_water_at,
+            "denied": license.denied,
+            "counted_since": license.counted_since,
+        }))
+    });
+    present.collect()
+}
+
+/// Tells one text from another; never 0.
+fn digest_of(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish() | 1
+}
+
+fn put(writer: &Reader, schema: &str, counts: &str) -> Result<(), ReadError> {
     // Only what has changed comes to the conflict: that writes also where it updates nothing.
     let statement = format!(
         "WITH present AS (
@@ -121,7 +134,6 @@ fn put(writer: &Reader, schema: &str) -> Result<(), ReadError> {
                     counted_since = excluded.counted_since",
         backend::database()
     );
-    let counts = Value::Array(counts).to_string();
-    writer.execute(&statement, &[Argument::Text(Some(&counts))])?;
+    writer.execute(&statement, &[Argument::Text(Some(counts))])?;
     Ok(())
 }

@@ -154,11 +154,10 @@ fn write_trail(database: u32, patience: Duration) {
 /// Writes it all.
 fn tell(writer: &Reader, untold: &Untold) -> Result<Written, ReadError> {
     let mut written = Written::default();
-    let Some(extension) = catalog::extension() else {
+    let Some(schema) = catalog::schema() else {
         // Its trail went with it.
         return Ok(written);
     };
-    let schema = writer.schema_of(extension)?;
     let mut rows: Vec<Value> = untold
         .events
         .iter()

@@ -43,6 +43,8 @@ pub struct Database {
     pub counted: bool,
     /// What is counted could not be written.
     pub(super) uncountable: bool,
+    /// A digest of what was counted when it was written last; 0: that must be written again.
+    pub counts_written: u64,
     /// Events that its audit trail is yet to be told.
     pub events: u32,
     /// Those for which there was no room.
@@ -139,6 +141,7 @@ impl<T: Tables> Ledger<'_, T> {
             bars_left: 0,
             counted: false,
             uncountable: false,
+            counts_written: 0,
             events: 0,
             events_lost: 0,
             unwritable: false,

@@ -360,11 +360,13 @@ impl<T: Tables> Ledger<'_, T> {
         news
     }
 
-    /// What is counted in a database was written, or could not be. True when the latter is news.
-    pub fn counts_written(&mut self, database: u32, written: bool) -> bool {
+    /// What is counted in a database, of this digest, was written, or could not be. True when the latter is
+    /// news.
+    pub fn counts_written(&mut self, database: u32, digest: Option<u64>) -> bool {
         self.databases.get_mut(&database).is_some_and(|known| {
-            let former = std::mem::replace(&mut known.uncountable, !written);
-            !written && !former
+            known.counts_written = digest.unwrap_or(0);
+            let former = std::mem::replace(&mut known.uncountable, digest.is_none());
+            digest.is_none() && !former
         })
     }
 

@@ -170,10 +170,9 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
         counts: (!backend::in_recovery()).then(Vec::new),
         ..Rules::default()
     };
-    let Some(extension) = catalog::extension() else {
+    let Some(schema) = catalog::schema() else {
         return Ok(rules);
     };
-    let schema = reader.schema_of(extension)?;
     let count = |triggers: &Row| Ok(triggers.number(1).unwrap_or(0));
     let watching = reader.query(
         &format!(

@@ -115,6 +115,16 @@ pub fn extension_schema() -> Option<u32> {
     }
 }
 
+/// The schema that our extension is in, as SQL names it, if this database has it.
+pub fn schema() -> Option<String> {
+    let schema = pg_sys::Oid::from(extension_schema()?);
+    // SAFETY: a catalog look-up within a transaction; the name ends in a zero byte.
+    unsafe {
+        let name = pg_sys::get_namespace_name(schema);
+        (!name.is_null()).then(|| text(pg_sys::quote_identifier(name)))
+    }
+}
+
 /// The function that a trigger calls, also where the trigger was created a moment ago.
 pub fn function_of_trigger(trigger: pg_sys::Oid) -> Option<pg_sys::Oid> {
     // SAFETY: a row of pg_trigger, by its index on OIDs.

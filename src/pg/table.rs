@@ -261,22 +261,6 @@ impl Reader {
         }
         Ok(())
     }
-
-    /// The schema of an extension, quoted as SQL needs it.
-    pub fn schema_of(&self, extension: u32) -> Result<String, ReadError> {
-        let schema = self.query(
-            &format!(
-                "SELECT quote_ident(nspname) FROM pg_extension e
-                   JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.oid = {extension}"
-            ),
-            |row| {
-                row.text(1)?
-                    .ok_or_else(|| damaged("the extension has no schema"))
-            },
-        )?;
-        let schema = schema.into_iter().next();
-        schema.ok_or_else(|| damaged("the extension's schema can't be read"))
-    }
 }
 
 /// Waits for locks no longer than `patience`, until the transaction ends.
