@@ -5,7 +5,8 @@
 //!
 //! The servers have the same content and take turns, at logins from one to the next: rates of whole
 //! seconds vary by ten percent from one to another on a shared machine. They are made anew each round,
-//! because where a server's memory and files happen to lie makes a difference of up to five percent.
+//! another one first, because where a server's memory and files happen to lie makes a difference of up
+//! to five percent.
 
 #![allow(
     clippy::unwrap_used,
@@ -71,10 +72,13 @@ impl Server {
             .conf("max_connections", 1_100)
             .start();
         cluster.sql("CREATE ROLE bench LOGIN");
-        cluster.sql("CREATE EXTENSION pg_seats");
-        cluster.sql("INSERT INTO licenses (product, seats) VALUES ('bench', 10000)");
+        // As most do, it has other databases that somebody was in before.
+        cluster.sql("CREATE DATABASE bench");
+        cluster.sql_in("bench", "CREATE EXTENSION pg_seats");
+        let licenses = "INSERT INTO licenses (product, seats) VALUES ('bench', 10000)";
+        cluster.sql_in("bench", licenses);
         if name == RIVAL {
-            cluster.sql(COUNT_AT_LOGIN);
+            cluster.sql_in("bench", COUNT_AT_LOGIN);
         }
         Server {
             cluster,
@@ -86,7 +90,7 @@ impl Server {
     async fn hold(&mut self, seats: usize) {
         let logins = race(seats, |at| {
             let host = format!("127.1.{}.{}", at / 250, at % 250 + 1);
-            self.cluster.login("bench").from(&host)
+            self.cluster.login("bench").db("bench").from(&host)
         });
         self.held = logins.await.into_iter().map(Result::unwrap).collect();
     }
@@ -94,7 +98,7 @@ impl Server {
     /// The seconds until a client that connects over TCP has the answer to its first query.
     async fn login(&self) -> f64 {
         let start = Instant::now();
-        let session = self.cluster.login("bench").open_ok().await;
+        let session = self.cluster.login("bench").db("bench").open_ok().await;
         session.run("SELECT 1").await;
         let time = start.elapsed();
         session.close().await;
@@ -155,22 +159,30 @@ fn print(what: &str, names: &[&str], rounds: &[Vec<f64>]) {
     }
 }
 
+/// The servers of a round, by the order of their names.
+async fn servers(round: usize, names: &[&str], held: usize) -> Vec<Server> {
+    let mut servers = Vec::new();
+    for at in turns(round, names.len()) {
+        let mut server = Server::new(names[at]);
+        server.hold(held).await;
+        servers.push((at, server));
+    }
+    servers.sort_by_key(|&(at, _)| at);
+    servers.into_iter().map(|(_, server)| server).collect()
+}
+
 async fn compare_logins(what: &str, names: &[&str], held: usize) {
     let mut rounds = Vec::new();
-    for _ in 0..LOGIN_ROUNDS {
-        let mut servers: Vec<_> = names.iter().map(|name| Server::new(name)).collect();
-        for server in &mut servers {
-            server.hold(held).await;
-        }
-        rounds.push(logins(&servers).await);
+    for round in 0..LOGIN_ROUNDS {
+        rounds.push(logins(&servers(round, names, held).await).await);
     }
     print(what, names, &rounds);
 }
 
-fn compare_queries(what: &str, names: &[&str]) {
+async fn compare_queries(what: &str, names: &[&str]) {
     let mut rounds = Vec::new();
     for round in 0..QUERY_ROUNDS {
-        let servers: Vec<_> = names.iter().map(|name| Server::new(name)).collect();
+        let servers = servers(round, names, 0).await;
         let mut rates = vec![0.0; servers.len()];
         for at in turns(round, servers.len()) {
             rates[at] = servers[at].queries();
@@ -193,7 +205,7 @@ async fn main() {
     println!("| what | server | rate | ratio |\n| --- | --- | --- | --- |");
     compare_logins("logins, no seat held", &names, 0).await;
     compare_logins("logins, 1,000 seats held", &names, 1_000).await;
-    compare_queries("queries of one connection", &names);
+    compare_queries("queries of one connection", &names).await;
     let (few, many) = (shared_memory(100), shared_memory(1_100));
     println!(
         "\nShared memory: {} bytes a seat with max_connections = 100, and {} a connection beyond.",

@@ -277,6 +277,22 @@ async fn counts_that_have_not_changed_are_not_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn counts_are_written_to_a_table_that_is_new() {
+    let cluster = Cluster::with_seats(2);
+    let licenses = cluster.sql("SELECT product, seats FROM licenses");
+    busy(&cluster).await;
+    kept(&cluster, "2|3|").await;
+    cluster.sql(
+        "BEGIN; DROP EXTENSION pg_seats; CREATE EXTENSION pg_seats;
+                 INSERT INTO licenses (product, seats) VALUES ('TOM', 2); COMMIT",
+    );
+    assert_eq!(cluster.sql("SELECT product, seats FROM licenses"), licenses);
+    let _anna = cluster.login("anna").from("127.0.1.1").open_ok().await;
+    kept(&cluster, "").await;
+    assert_eq!(cluster.sql("SELECT count(*) FROM license_counts"), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn counts_last_though_the_trail_can_not_be_written() {
     let cluster = Cluster::with_seats(2);
     cluster.sql("ALTER EXTENSION pg_seats DROP TABLE license_events; DROP TABLE license_events");
