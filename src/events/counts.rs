@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::shutdown;
 use crate::ledger::identity::Name;
-use crate::ledger::rules::Counts;
+use crate::ledger::rules::{Counts, Rules};
 use crate::ledger::table::Table;
 use crate::licenses;
 use crate::memory;
@@ -58,8 +58,10 @@ pub fn read(schema: &str) -> Option<Vec<Counts>> {
 /// Writes what is counted of this visitor's database's licenses, where that has changed, in a
 /// transaction of its own: neither fails with the trail, nor the trail with it. Outside a transaction.
 pub fn write(database: u32) {
-    let counts = Value::Array(present(database)).to_string();
-    let digest = digest_of(&counts);
+    let rules = licenses::last_in_force(database).unwrap_or_default();
+    let counts = Value::Array(present(&rules)).to_string();
+    // Other rules may be those of another table.
+    let digest = digest_of((rules.generation, &counts));
     let known = memory::read(|ledger| ledger.databases.get(&database).copied()).flatten();
     if known.is_some_and(|known| known.counts_written == digest) {
         return;
@@ -84,8 +86,7 @@ pub fn write(database: u32) {
 }
 
 /// What is counted now.
-fn present(database: u32) -> Vec<Value> {
-    let rules = licenses::last_in_force(database).unwrap_or_default();
+fn present(rules: &Rules) -> Vec<Value> {
     let present = rules.licenses.iter().filter_map(|license| {
         let tally = memory::read(|ledger| ledger.tallies.get(&license.tally).copied())??;
         Some(json!({
@@ -99,10 +100,10 @@ fn present(database: u32) -> Vec<Value> {
     present.collect()
 }
 
-/// Tells one text from another; never 0.
-fn digest_of(text: &str) -> u64 {
+/// Tells one from another; never 0.
+fn digest_of(what: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
+    what.hash(&mut hasher);
     hasher.finish() | 1
 }
 

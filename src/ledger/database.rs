@@ -43,7 +43,7 @@ pub struct Database {
     pub counted: bool,
     /// What is counted could not be written.
     pub(super) uncountable: bool,
-    /// A digest of what was counted when it was written last; 0: that must be written again.
+    /// A digest of what was counted, and of the rules, when it was written last; 0: it is to be written.
     pub counts_written: u64,
     /// Events that its audit trail is yet to be told.
     pub events: u32,

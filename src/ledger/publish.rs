@@ -256,7 +256,6 @@ impl<T: Tables> Ledger<'_, T> {
             // Whoever read them could connect.
             known.lost_visitors = 0;
             known.counted |= rules.counts.is_some();
-            known.counts_written = 0;
         }
         self.recount_tallies();
         let disagreement = self.disagreement(database);

@@ -847,18 +847,6 @@ fn what_can_not_be_counted_is_news_once() {
     let written = [Some(7), None, None, Some(7), None];
     let news = written.map(|digest| server.ledger.with(|l| l.counts_written(1, digest)));
     assert_eq!(news, [false, true, false, false, true]);
-}
-
-#[test]
-fn what_was_counted_is_written_again_when_the_tables_have_changed() {
-    let mut server = server(license("tom", 9));
-    server.ledger.with(|l| l.counts_written(1, Some(7)));
-    assert_eq!(known(&mut server, 1).counts_written, 7);
-    // Where they have not, it stays as it is.
-    server.load(1);
-    assert_eq!(known(&mut server, 1).counts_written, 7);
-    server.change(1, |_| {});
-    server.load(1);
     assert_eq!(known(&mut server, 1).counts_written, 0);
 }
 
