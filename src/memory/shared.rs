@@ -88,7 +88,8 @@ impl<E: Entry> Copy for SharedTable<E> {}
 /// How many buckets come at once.
 const SEGMENT: usize = 256;
 
-/// How many entries a table has room for at first.
+/// How many entries a table has room for at first: few, so that the heads of all tables lie close
+/// together, and each login has to map little memory.
 const FIRST_ENTRIES: c_long = 1;
 
 impl<E: Entry> SharedTable<E> {
