@@ -71,9 +71,9 @@ fn compare(cluster: &Cluster, what: &str, against: &str, [script, other]: [&str;
     for round in 0..ROUNDS {
         for turn in 0..2 {
             if (round + turn) % 2 == 0 {
-                ours.push(rate(cluster, script, SECONDS, &PREPARED));
+                ours.push(rate(cluster, "postgres", script, SECONDS, &PREPARED));
             } else {
-                theirs.push(rate(cluster, other, SECONDS, &PREPARED));
+                theirs.push(rate(cluster, "postgres", other, SECONDS, &PREPARED));
             }
         }
     }

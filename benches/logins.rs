@@ -40,6 +40,9 @@ const SECONDS: &str = "2";
 /// The default of pg_seats.max_seats.
 const MAX_SEATS: usize = 10_000;
 
+/// The licensed database, in which everything is measured.
+const DATABASE: &str = "bench";
+
 const BARE: &str = "without pg_seats";
 const SEATS: &str = "pg_seats";
 const RIVAL: &str = "SQL function at login";
@@ -73,12 +76,12 @@ impl Server {
             .start();
         cluster.sql("CREATE ROLE bench LOGIN");
         // As most do, it has other databases that somebody was in before.
-        cluster.sql("CREATE DATABASE bench");
-        cluster.sql_in("bench", "CREATE EXTENSION pg_seats");
+        cluster.sql(&format!("CREATE DATABASE {DATABASE}"));
+        cluster.sql_in(DATABASE, "CREATE EXTENSION pg_seats");
         let licenses = "INSERT INTO licenses (product, seats) VALUES ('bench', 10000)";
-        cluster.sql_in("bench", licenses);
+        cluster.sql_in(DATABASE, licenses);
         if name == RIVAL {
-            cluster.sql_in("bench", COUNT_AT_LOGIN);
+            cluster.sql_in(DATABASE, COUNT_AT_LOGIN);
         }
         Server {
             cluster,
@@ -90,7 +93,7 @@ impl Server {
     async fn hold(&mut self, seats: usize) {
         let logins = race(seats, |at| {
             let host = format!("127.1.{}.{}", at / 250, at % 250 + 1);
-            self.cluster.login("bench").db("bench").from(&host)
+            self.cluster.login("bench").db(DATABASE).from(&host)
         });
         self.held = logins.await.into_iter().map(Result::unwrap).collect();
     }
@@ -98,7 +101,7 @@ impl Server {
     /// The seconds until a client that connects over TCP has the answer to its first query.
     async fn login(&self) -> f64 {
         let start = Instant::now();
-        let session = self.cluster.login("bench").db("bench").open_ok().await;
+        let session = self.cluster.login("bench").db(DATABASE).open_ok().await;
         session.run("SELECT 1").await;
         let time = start.elapsed();
         session.close().await;
@@ -109,7 +112,7 @@ impl Server {
     fn queries(&self) -> f64 {
         let port = self.cluster.port().to_string();
         let options = ["-h", "127.0.0.1", "-p", &port, "-M", "prepared"];
-        rate(&self.cluster, "SELECT 1;\n", SECONDS, &options)
+        rate(&self.cluster, DATABASE, "SELECT 1;\n", SECONDS, &options)
     }
 }
 

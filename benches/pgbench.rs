@@ -2,13 +2,13 @@
 
 use crate::util::Cluster;
 
-/// Transactions per second of a script, as pgbench measures them for so many seconds.
-pub fn rate(cluster: &Cluster, script: &str, seconds: &str, options: &[&str]) -> f64 {
+/// Transactions per second of a script in a database, as pgbench measures them for so many seconds.
+pub fn rate(cluster: &Cluster, db: &str, script: &str, seconds: &str, options: &[&str]) -> f64 {
     cluster.write("script.sql", script);
     let file = cluster.data_dir().join("script.sql");
     let file = file.to_string_lossy();
     let mut args = options.to_vec();
-    args.extend(["-U", "bench", "-n", "-T", seconds, "-f", &file, "postgres"]);
+    args.extend(["-U", "bench", "-n", "-T", seconds, "-f", &file, db]);
     let output = cluster.program("pgbench", &args).ok();
     let tps = output
         .lines()

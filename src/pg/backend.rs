@@ -276,7 +276,7 @@ pub fn workstation() -> Result<Name, BadWorkstation> {
 /// is.
 pub fn session(workstation: Name) -> Session {
     // SAFETY: this process's own globals; MyProcPort is set in every client backend, and Port is
-    // the head of what it points to.
+    // the head of what it points to. An error of the look-ups ends the process.
     unsafe {
         let role = unguarded::GetAuthenticatedUserId();
         let known = role != pg_sys::InvalidOid;
