@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Barrier, Semaphore};
 use tokio::time::timeout;
 
 use crate::util::*;
@@ -177,25 +177,28 @@ async fn never_more_than_ten_are_held_at_any_instant() {
 }
 
 /// Whoever holds a seat, is about to, or has not yet been seen to be gone, has one of ten permits:
-/// so there is a free seat for every login, and none may be denied.
+/// so there is a free seat for every login, and none may be denied. The first ten wait for each other,
+/// so that all seats are in use once.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_denied_while_a_seat_is_free() {
     let cluster = roomy().licensed("seats", "10");
     let admin = Arc::new(administrator(&cluster).await);
     let permits = Arc::new(Semaphore::new(10));
-    let visits = Arc::new(AtomicI64::new(0));
+    let (visits, all_in) = (Arc::new(AtomicI64::new(0)), Arc::new(Barrier::new(10)));
     let start = Instant::now();
     let clients: Vec<_> = (0..30)
         .map(|i| {
             let login = cluster.login("anna").from(&host(i));
             let (admin, permits) = (Arc::clone(&admin), Arc::clone(&permits));
-            let visits = Arc::clone(&visits);
+            let (visits, all_in) = (Arc::clone(&visits), Arc::clone(&all_in));
             tokio::spawn(async move {
                 let mut dice = Dice::new(i);
                 while is_busy(start, &[&visits], 100) {
                     let permit = permits.acquire().await.unwrap();
                     let session = login.open_ok().await;
-                    visits.fetch_add(1, SeqCst);
+                    if visits.fetch_add(1, SeqCst) < 10 {
+                        all_in.wait().await;
+                    }
                     dice.work_and_leave(session, || ()).await;
                     is_seen_gone(&admin, i).await;
                     drop(permit);
