@@ -505,6 +505,12 @@ async fn what_is_kept_for_a_newcomer_that_is_ended_is_free() {
             ["57P01", "57014"].contains(&&*denied.sqlstate),
             "{denied:?}"
         );
+        // It is told before it ends.
+        let asks = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {asks}");
+        eventually("the newcomer is gone", PATIENCE, async || {
+            desk.admin.val::<i64>(&asks).await == 0
+        })
+        .await;
         desk.cluster.signal(pid, Signal::SIGCONT);
         // Whether it gave way in that moment or not, nothing is kept for who is gone.
         let carl = desk.user("carl").await;
@@ -675,4 +681,22 @@ async fn of_those_in_line_the_first_gets_the_seat() {
         session.close().await;
     }
     desk.in_use_becomes(0).await;
+}
+
+/// Who stands in line looks once a second; a newcomer that asks without a pause is quicker.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newcomer_does_not_overtake_who_waits_in_line() {
+    let desk = desk_of_checkouts(1, "2s").await;
+    let anna = desk.user("anna").await;
+    anna.checkout().await;
+    anna.run("BEGIN").await;
+    let bert = desk.line_up(desk.user("bert").await).await;
+    let carl = desk.user("carl").await;
+    anna.run("COMMIT").await;
+    while bert.waits() {
+        assert!(!carl.try_checkout().await, "Carl came later than Bert");
+    }
+    anna.ended().await.assert("57P05", "license_reclaimed");
+    let _bert = bert.seated().await;
+    assert_eq!(desk.holders().await, "bert");
 }

@@ -308,10 +308,16 @@ impl<T: Tables> Ledger<'_, T> {
         if let Some(session) = self.sessions.get_mut(at)
             && session.promise.is_none_or(|promise| !promise.kept)
         {
+            let former = session
+                .promise
+                .filter(|former| former.tally == license.tally);
+            let came = former.map_or(self.head.numbers + 1, |former| former.came);
+            self.head.numbers = self.head.numbers.max(came);
             session.promise = Some(Promise {
                 tally: license.tally,
                 license: license.key,
                 roles,
+                came,
                 asks: None,
                 kept: false,
             });
@@ -319,18 +325,37 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// A seat was left: if it gives way to somebody, it is kept for them, unless they stand in line, where
-    /// the first gets it.
-    pub(super) fn keep_promise(&mut self, left: &Seat) {
+    /// the first gets it, or came after those who do.
+    pub(super) fn keep_promise(&mut self, left: &Seat, now: Timestamp) {
         if let Some(at) = self.asker_of(left.number)
-            && let Some(session) = self.sessions.get_mut(at).filter(|s| s.ticket == 0)
-            && let Some(promise) = &mut session.promise
+            && let Some(session) = self.sessions.get(at).filter(|s| s.ticket == 0)
+            && let Some(promise) = session.promise
             && promise.tally == left.key.tally
             && !promise.kept
+            && !self.would_overtake(&promise, now)
             && let Some(tally) = self.tallies.get_mut(&promise.tally)
+            && let Some(session) = self.sessions.get_mut(at)
         {
-            promise.kept = true;
             tally.promised += 1;
+            session.promise = Some(Promise {
+                kept: true,
+                ..promise
+            });
         }
+    }
+
+    /// Whether the first in line who may have the seat came before, and would have had it give way as well
+    /// when it next looked. One that asks another seat at this moment needs no second.
+    fn would_overtake(&self, promise: &Promise, now: Timestamp) -> bool {
+        let first = self.next_in_line(Some(promise.tally), 0, now);
+        first.is_some_and(|first| {
+            let session = self.sessions.get(first.at);
+            let asks = session.and_then(|session| session.promise?.asks).is_some();
+            let idle_after = |license: Option<License>| license?.reclaim_idle_after;
+            let its = idle_after(self.license_of(&first.hold));
+            let own = idle_after(self.licenses.get(&promise.license).copied());
+            first.ticket < promise.came && !asks && its.is_some() && its <= own
+        })
     }
 
     /// Whoever is at this place has a seat, or needs none any more. The tally in which one is free

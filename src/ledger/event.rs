@@ -458,7 +458,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Notes that a seat was left by its last holder; if it gives way to somebody, it is kept for them.
     pub(super) fn note_left(&mut self, mut event: Event, left: &Seat, now: Timestamp) {
         if left.lingers_until == 0 {
-            self.keep_promise(left);
+            self.keep_promise(left, now);
         }
         let Some(tally) = self.tallies.get(&left.key.tally) else {
             return;

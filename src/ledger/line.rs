@@ -93,7 +93,12 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// The first in line after this ticket who may have a seat now.
-    fn next_in_line(&self, tally: Option<u64>, after: u64, now: Timestamp) -> Option<Wait> {
+    pub(super) fn next_in_line(
+        &self,
+        tally: Option<u64>,
+        after: u64,
+        now: Timestamp,
+    ) -> Option<Wait> {
         let mut next: Option<Wait> = None;
         self.waits.each(|wait| {
             if tally.is_none_or(|tally| wait.hold.tally == tally)

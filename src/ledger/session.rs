@@ -59,6 +59,8 @@ pub struct Promise {
     pub license: RowKey,
     /// The reserved roles of whoever wants it.
     pub roles: Roles,
+    /// When it was first wanted: who stands in line with a lower ticket came before.
+    pub(super) came: u64,
     /// The number of the seat that is asked.
     pub asks: Option<u64>,
     /// One has, and is kept.

@@ -451,6 +451,59 @@ fn whoever_is_first_in_line_asks_of_those_who_may() {
 }
 
 #[test]
+fn a_newcomer_does_not_overtake_those_in_line() {
+    // How long seats must have been idle for the one in line, and whether it asks another seat itself.
+    for (its, asks_itself, overtakes) in [
+        (Some(MINUTE), false, false),
+        (Some(0), false, false),
+        (Some(2 * MINUTE), false, true),
+        (None, false, true),
+        (Some(MINUTE), true, true),
+    ] {
+        let mut server = Server::new(ROOM);
+        for database in [1, 2] {
+            let license = License {
+                pool: name("firm"),
+                ..reclaimed(module(2))
+            };
+            server.change(database, |rows| rows.licenses.push(license));
+        }
+        let at: [usize; 4] = std::array::from_fn(|n| {
+            let database = if n == 2 { 2 } else { 1 };
+            server.enters(of_database(session(2, &pc(n)), database))
+        });
+        let seats = [0, 1].map(|n| server.checks_out(at[n], "payroll", "").seat);
+        let seats = seats.map(|seat| seat_named(&mut server, seat));
+        server.change(2, |rows| rows.licenses[0].reclaim_idle_after = None);
+        let ticket = server.waits(at[2], "payroll", want(""));
+        server.change(2, |rows| rows.licenses[0].reclaim_idle_after = its);
+        server.load(2);
+        if asks_itself {
+            assert!(server.begins_to_ask(ticket));
+            assert_eq!(asks(&mut server, at[2], &seats[1]), Hope::Open);
+        }
+        let newcomer = server.claim(at[3], "payroll", want(""), true);
+        assert!(matches!(newcomer, Claimed::MayReclaim(_)), "{newcomer:?}");
+        assert_eq!(asks(&mut server, at[3], &seats[0]), Hope::Open);
+        leaves(&mut server, at[0], Leaving::Reclaim);
+        let (hoped, called) = if overtakes {
+            (Hope::Fulfilled, false)
+        } else {
+            (Hope::Gone, true)
+        };
+        assert_eq!(hope(&mut server, at[3], &seats[0]), hoped);
+        assert_eq!(server.collect(ticket).is_some(), called);
+        // Then another seat may give way to the newcomer.
+        if !overtakes {
+            assert_eq!(asks(&mut server, at[3], &seats[1]), Hope::Open);
+            leaves(&mut server, at[1], Leaving::Reclaim);
+        }
+        super::server::held(server.claim(at[3], "payroll", want(""), true));
+        assert_eq!(in_use_and_promised(&mut server, "payroll"), (2, 0));
+    }
+}
+
+#[test]
 fn a_seat_that_is_kept_belongs_to_its_product_alone() {
     let mut server = Server::with_license(reclaimed(license("crm", 1)));
     server.change(1, |rows| rows.licenses.push(module(1)));
