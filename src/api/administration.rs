@@ -11,7 +11,7 @@ use crate::ending::stop::{self, Outcome, Refusal};
 use crate::ledger::ending::Stop;
 use crate::ledger::identity::Text;
 use crate::pg::encoding::TextArgument;
-use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report, quoted};
+use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report, escaped, quoted};
 use crate::pg::table::{Argument, ReadError, Reader, damaged, write_as_part};
 use crate::pg::{backend, catalog};
 use crate::{licenses, memory};
@@ -179,7 +179,7 @@ fn license_terminate(
         patient_until: backend::now().saturating_add(stop::PATIENCE.as_micros() as i64),
     };
     let told = match &reason {
-        Some(reason) => format!("The reason: {reason}"),
+        Some(reason) => format!("The reason: {}", escaped(reason)),
         None => String::new(),
     };
     match stop::stop(&stop, &told, is_ours) {

@@ -9,7 +9,6 @@ use super::arguments;
 use super::require_preloaded;
 use super::seat_row::{SeatRow, SeatRows};
 use crate::checkout::{self, Request};
-use crate::denial::Denied;
 use crate::ledger::Denial;
 use crate::pg::encoding::TextArgument;
 use crate::pg::{backend, catalog};
@@ -28,8 +27,8 @@ fn license_checkout(
     require_preloaded();
     let wait = arguments::wait(wait);
     let client_user = client_user.map(|user| arguments::checked("client_user", user));
-    check_out(product, wait, client_user)
-        .unwrap_or_else(|denial| Denied::Call.report(&denial).raise())
+    check_out(product, wait, client_user.clone())
+        .unwrap_or_else(|denial| refuse(client_user.as_deref(), &denial))
 }
 
 /// The same without waiting: no row when no seat is free.
@@ -46,8 +45,12 @@ fn license_try_checkout(
             checkout::log_denial(client_user.as_deref().unwrap_or_default(), &denial);
             SeatRows(None)
         }
-        Err(denial) => Denied::Call.report(&denial).raise(),
+        Err(denial) => refuse(client_user.as_deref(), &denial),
     }
+}
+
+fn refuse(client_user: Option<&str>, denial: &Denial) -> ! {
+    checkout::refuse(client_user.unwrap_or_default(), denial)
 }
 
 /// Gives back one checkout of this session; false if there was none. Raises 42704 for an unknown

@@ -77,7 +77,7 @@ fn license_lease(
     // Noted before it is taken, so that it is gone whatever comes.
     transaction::note_taken(id);
     let taken =
-        checkout::take(&request).unwrap_or_else(|denial| Denied::Call.report(&denial).raise());
+        checkout::take(&request).unwrap_or_else(|denial| checkout::refuse(&client_user, &denial));
     let row = NewRow {
         product: taken.product.as_str(),
         client_user: &client_user,

@@ -61,7 +61,7 @@ pub struct Taken {
 /// Takes a seat for an application, or says why there is none.
 pub fn take(request: &Request) -> Result<Taken, Denial> {
     let deadline = Instant::now() + request.wait;
-    let latest_answer = deadline.max(reclaim::latest_answer());
+    let mut latest_answer = deadline.max(reclaim::latest_answer());
     let mut loaded_by = Instant::now() + settings::load_timeout();
     let mut server = Enforcement::On;
     let mut asked = false;
@@ -131,8 +131,10 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
                     // It waited in vain: what it is told is what is true now.
                     Err(softer) => {
                         server = softer;
-                        // At the end of its time idle seats have been asked a moment ago.
-                        asked = Instant::now() >= deadline;
+                        // At the end of its time it asks idle seats once more: those in line do so now
+                        // and then, and the first alone.
+                        asked = false;
+                        latest_answer = reclaim::latest_answer();
                         loaded_by = Instant::now() + settings::load_timeout();
                         continue;
                     }
@@ -172,6 +174,15 @@ fn who(session: &Session, client_user: &str) -> String {
         "" => format!("user {} at {}", quoted(session.usename), session.who.host),
         user => format!("user {} by role {}", quoted(user), quoted(session.usename)),
     }
+}
+
+/// Raises a denial. Within a subtransaction somebody may catch the error, which is then in no log: there
+/// the server log has a line of its own.
+pub fn refuse(client_user: &str, denial: &Denial) -> ! {
+    if backend::is_in_subtransaction() {
+        log_denial(client_user, denial);
+    }
+    Denied::Call.report(denial).raise()
 }
 
 /// Has the server log say that this session was denied, where no error does.

@@ -16,12 +16,11 @@ pub mod stop;
 use std::collections::{HashMap, HashSet};
 
 use crate::holders::{Holders, TakenSeat};
-use crate::ledger::Ledger;
 use crate::ledger::hold::LeaseId;
 use crate::ledger::license::Timestamp;
 use crate::ledger::session::Kind;
+use crate::memory;
 use crate::memory::farewell::{self, Why};
-use crate::memory::{self, Shared};
 use crate::pg::backend;
 use crate::pg::status::Activity;
 
@@ -67,13 +66,16 @@ fn bid(sessions: &[Ender], why: Why, text: &str) {
     });
 }
 
-/// How many of these sessions have ended.
-fn gone(sessions: &[Ender]) -> usize {
-    let is_gone = |ledger: &Ledger<'static, Shared>, ender: &&Ender| {
-        let there = ledger.sessions.get(ender.place);
-        there.is_none_or(|session| session.number != ender.number)
-    };
-    memory::read(|ledger| sessions.iter().filter(|e| is_gone(ledger, e)).count()).unwrap_or(0)
+/// Those of these sessions that have not ended.
+fn still_there(sessions: &[Ender]) -> Vec<Ender> {
+    let mut left = Vec::with_capacity(sessions.len());
+    memory::read(|ledger| {
+        left.extend(sessions.iter().filter(|ender| {
+            let there = ledger.sessions.get(ender.place);
+            there.is_some_and(|session| session.number == ender.number)
+        }));
+    });
+    left
 }
 
 /// The leases among those who hold a seat.

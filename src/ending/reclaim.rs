@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::{Ender, Inactivity, bid, gone, leases_of};
+use super::{Ender, Inactivity, bid, leases_of, still_there};
 use crate::ledger::Reclaim;
 use crate::ledger::ending::Hope;
 use crate::ledger::event::Leaving;
@@ -20,7 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long one seat's holders have to leave.
 const TO_LEAVE: Duration = Duration::from_secs(2);
 
-/// How often is looked whether they have.
+/// How often is looked whether somebody else needs a seat any more that it asks.
+const WHILE_ASKED: Duration = Duration::from_millis(20);
+
+/// How often is looked whether they have left.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// A seat that may give way.
@@ -40,14 +43,20 @@ pub fn ask(reclaim: Reclaim, deadline: Instant) -> bool {
     while Instant::now() < deadline {
         let mut candidates = candidates(reclaim);
         candidates.retain(|candidate| !asked.contains(&candidate.number));
-        let Some(candidate) = candidates.first() else {
+        if candidates.is_empty() {
             return true;
-        };
-        asked.push(candidate.number);
-        match ask_one(candidate, deadline) {
-            Outcome::Stays => {}
-            Outcome::GaveWay | Outcome::StillEnding => return true,
-            Outcome::IsFree => return false,
+        }
+        let outcomes = candidates.iter().map(|candidate| {
+            let outcome = ask_one(candidate, deadline);
+            (candidate.number, outcome)
+        });
+        let mut outcomes = outcomes.filter(|(_, outcome)| *outcome != Outcome::IsAsked);
+        match outcomes.next() {
+            Some((number, Outcome::Stays)) => asked.push(number),
+            Some((_, Outcome::GaveWay | Outcome::StillEnding)) => return true,
+            Some((_, Outcome::IsFree)) => return false,
+            // Those who ask may need none of them in the end.
+            Some((_, Outcome::IsAsked)) | None => backend::wait_for_wake(WHILE_ASKED),
         }
     }
     true
@@ -63,8 +72,10 @@ pub fn latest_answer() -> Instant {
 enum Outcome {
     /// It is kept for who asked.
     GaveWay,
-    /// Its holders keep it.
+    /// Its holders keep it, or it gives way to somebody else.
     Stays,
+    /// It may give way to somebody else.
+    IsAsked,
     /// There is a free seat, and none need give way.
     IsFree,
     /// Some of them end, but have not yet: another seat must not be asked.
@@ -100,7 +111,12 @@ fn candidates(reclaim: Reclaim) -> Vec<Candidate> {
             })
         })
         .collect();
-    candidates.sort_by_key(|candidate| (candidate.since, candidate.number));
+    // Who was asked for somebody else first, and now for this backend, comes before all.
+    let asked = memory::read(|ledger| ledger.asked_by(backend::place())).flatten();
+    candidates.sort_by_key(|candidate| {
+        let is_asked = Some(candidate.number) == asked;
+        (!is_asked, candidate.since, candidate.number)
+    });
     candidates
 }
 
@@ -113,22 +129,26 @@ fn ask_one(candidate: &Candidate, deadline: Instant) -> Outcome {
         Some(Hope::Open) => {}
         Some(Hope::Fulfilled) => return Outcome::GaveWay,
         Some(Hope::Free) => return Outcome::IsFree,
+        Some(Hope::Taken) => return Outcome::IsAsked,
         Some(Hope::Gone) | None => return Outcome::Stays,
     }
-    let asking = Asking {
+    let mut asking = Asking {
         at,
-        sessions: &candidate.sessions,
+        seat: number,
+        sessions: candidate.sessions.clone(),
     };
     bid(
-        &candidate.sessions,
+        &asking.sessions,
         Why::Reclaimed,
         "Every seat was in use, and this one had been inactive longest.",
     );
+    // Who ended before that may have been asked something else once.
+    asking.sessions = still_there(&candidate.sessions);
     let mut leases = candidate.leases.as_slice();
     let to_leave = deadline.min(Instant::now() + TO_LEAVE);
     let mut must_leave = false;
     loop {
-        let sessions_gone = gone(&candidate.sessions) == candidate.sessions.len();
+        let sessions_gone = still_there(&asking.sessions).is_empty();
         if sessions_gone && !leases.is_empty() {
             // Only now: where a session stays, so do they.
             memory::write(|ledger| {
@@ -143,7 +163,7 @@ fn ask_one(candidate: &Candidate, deadline: Instant) -> Outcome {
             // A lease was extended meanwhile.
             Some(Hope::Open) if sessions_gone => return Outcome::Stays,
             Some(Hope::Open) => {}
-            Some(Hope::Gone) | None => return Outcome::Stays,
+            Some(Hope::Taken | Hope::Gone) | None => return Outcome::Stays,
         }
         if asking.hears(Answer::Stays, farewell::answer_of) {
             return Outcome::Stays;
@@ -164,27 +184,37 @@ fn ask_one(candidate: &Candidate, deadline: Instant) -> Outcome {
 }
 
 /// A seat is asked to give way, until this is dropped: also by a cancel.
-struct Asking<'a> {
+struct Asking {
     at: usize,
-    sessions: &'a [Ender],
+    /// The seat's number.
+    seat: u64,
+    sessions: Vec<Ender>,
 }
 
-impl Asking<'_> {
+impl Asking {
     /// Whether one of the sessions says this.
     fn hears(&self, answer: Answer, ask: fn(usize, i32) -> Option<Answer>) -> bool {
         let mut heard = false;
-        for ender in self.sessions {
+        for ender in &self.sessions {
             heard |= ask(ender.place, ender.pid) == Some(answer);
         }
         heard
     }
 }
 
-impl Drop for Asking<'_> {
+impl Drop for Asking {
     fn drop(&mut self) {
-        // Who has not yet begun to end need not.
-        self.hears(Answer::Withdrawn, farewell::withdraw);
-        memory::write(|ledger| ledger.ask_no_longer(self.at));
+        memory::write(|ledger| {
+            let asker = ledger.asker_of(self.seat);
+            if asker == Some(self.at) {
+                ledger.ask_no_longer(self.at);
+            }
+            // Somebody else may ask by now.
+            if asker.is_none_or(|asker| asker == self.at) {
+                // Who has not yet begun to end need not.
+                self.hears(Answer::Withdrawn, farewell::withdraw);
+            }
+        });
     }
 }
 

@@ -54,7 +54,22 @@ pub fn leaving() -> Leaving {
         ends if ends == Why::Stopped as u8 => Leaving::Termination,
         ends if ends == Why::Idle as u8 => Leaving::IdleLogOff,
         ends if ends == Why::Reclaimed as u8 => Leaving::Reclaim,
-        _ => Leaving::Logout,
+        _ => by_itself(),
+    }
+}
+
+/// The same where none of us has ended it, as PostgreSQL's statistics have it.
+fn by_itself() -> Leaving {
+    use pg_sys::SessionEndType::{DISCONNECT_CLIENT_EOF, DISCONNECT_FATAL, DISCONNECT_KILLED};
+    // SAFETY: plain globals of this process.
+    unsafe {
+        match pg_sys::pgStatSessionEndCause {
+            _ if pg_sys::ClientConnectionLost != 0 => Leaving::Abandoned,
+            DISCONNECT_CLIENT_EOF => Leaving::Abandoned,
+            DISCONNECT_FATAL => Leaving::Fatal,
+            DISCONNECT_KILLED => Leaving::Killed,
+            _ => Leaving::Logout,
+        }
     }
 }
 

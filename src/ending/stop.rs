@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::{Ender, bars, bid, gone, leases_of};
+use super::{Ender, bars, bid, leases_of, still_there};
 use crate::holders::Holders;
 use crate::ledger::ending::{Stop, Stopping};
 use crate::ledger::event::Leaving;
@@ -118,7 +118,7 @@ fn end_holders(number: u64, text: &str, is_wanted: &impl Fn(u64) -> bool) -> (Ve
 /// Waits until all of these have ended; how many have not by the deadline.
 fn sessions_left(sessions: &[Ender], deadline: Instant) -> usize {
     loop {
-        let left = sessions.len() - gone(sessions);
+        let left = still_there(sessions).len();
         if left == 0 || Instant::now() >= deadline {
             return left;
         }

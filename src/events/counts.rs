@@ -47,7 +47,7 @@ pub fn read(schema: &str) -> Option<Vec<Counts>> {
     let known = memory::read(|ledger| ledger.databases.get(&database).map(|known| known.counted));
     if known.flatten() != Some(true) {
         // What was not written any more when the server stopped.
-        for kept in shutdown::kept(database) {
+        for kept in shutdown::counts(database) {
             counts.retain(|row| row.product != kept.product);
             counts.push(kept);
         }
@@ -78,8 +78,9 @@ pub fn write(database: u32) {
         put(writer, &schema, &counts)?;
         Ok(digest)
     });
-    let is_news =
-        memory::write(|ledger| ledger.counts_written(database, written.as_ref().ok().copied()));
+    let is_news = memory::write(|ledger| {
+        ledger.counts_written(database, written.as_ref().ok().copied(), backend::now())
+    });
     if let Some(error) = written.err().filter(|_| is_news == Some(true)) {
         log_failure("write license_counts of", database, &error, "");
     }

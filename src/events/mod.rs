@@ -8,7 +8,7 @@
 //!
 //! * [`change`]: changes of the license tables, told by their own transaction
 //! * [`counts`]: what lasts of the counts
-//! * [`shutdown`]: what is counted in the last moment before the server stops
+//! * [`shutdown`]: what happens in the last moment before the server stops
 //! * [`told`]: an event as the trail has it
 //! * [`warning`]: what somebody should know before anybody is denied
 
@@ -26,12 +26,16 @@ use serde_json::Value;
 
 use crate::ledger::event::Event;
 use crate::ledger::identity::{Label, Text};
+use crate::ledger::reservation::ReservedRoles;
 use crate::ledger::session::SeatIds;
 use crate::ledger::table::Table;
+use crate::ledger::{Database, Ledger};
+use crate::memory::Shared;
 use crate::pg::error::{self, quoted, shown};
 use crate::pg::table::{Argument, ReadError, Reader, log_failure, write_alone};
 use crate::pg::{backend, catalog};
 use crate::{memory, settings};
+use shutdown::Trail;
 use warning::Warning;
 
 /// So many old rows are deleted at a time.
@@ -46,38 +50,85 @@ struct Untold {
     events: Vec<Event>,
     /// How many were lost.
     lost: u64,
+    /// Of them those up to this number have been warned of.
+    warned: u64,
+    /// What the server's last stop has left, if it is yet to be told.
+    left: Option<Trail>,
     texts: HashMap<Label, Text<512>>,
     ids: SeatIds,
+    roles: ReservedRoles,
 }
 
 impl Untold {
+    /// With room for all that a ledger can have.
+    fn with_room(events: usize, texts: usize) -> Untold {
+        Untold {
+            events: Vec::with_capacity(events),
+            lost: 0,
+            warned: 0,
+            left: None,
+            texts: HashMap::with_capacity(texts),
+            ids: SeatIds(0),
+            roles: ReservedRoles::NONE,
+        }
+    }
+
     fn of(database: u32) -> Untold {
         let (events, texts) =
             memory::read(|ledger| (ledger.events.capacity(), ledger.texts.capacity()))
                 .unwrap_or_default();
-        let mut untold = Untold {
-            events: Vec::with_capacity(events),
-            lost: 0,
-            texts: HashMap::with_capacity(texts),
-            ids: SeatIds(0),
-        };
-        memory::read(|ledger| {
-            untold.ids = ledger.head.seat_ids;
-            untold.lost = ledger.databases.get(&database).map_or(0, |d| d.events_lost);
-            // There is room for all: under the lock nothing is allocated.
-            ledger.each_event(database, |event| {
-                if untold.events.len() < untold.events.capacity() {
-                    untold.events.push(*event);
-                }
-            });
-            ledger.texts.each(|text| {
-                if untold.texts.len() < untold.texts.capacity() {
-                    untold.texts.insert(text.label, text.text);
-                }
-            });
-        });
+        let mut untold = Untold::with_room(events, texts);
+        let known = memory::read(|ledger| untold.copy(ledger, database)).flatten();
+        untold.left = shutdown::trail(database, known.as_ref());
         untold.events.sort_unstable_by_key(|event| event.number);
         untold
+    }
+
+    /// The same in the server's last moment.
+    fn at_last(ledger: &Ledger<'static, Shared>, database: u32) -> Untold {
+        let mut untold = Untold::with_room(ledger.events.capacity(), ledger.texts.capacity());
+        let known = untold.copy(ledger, database);
+        untold.left = shutdown::trail(database, known.as_ref());
+        untold.events.sort_unstable_by_key(|event| event.number);
+        untold
+    }
+
+    /// Takes what the ledger has. There is room for all: under the lock nothing is allocated.
+    fn copy(&mut self, ledger: &Ledger<'static, Shared>, database: u32) -> Option<Database> {
+        self.ids = ledger.head.seat_ids;
+        self.roles = ledger.head.reserved_roles;
+        ledger.each_event(database, |event| {
+            if self.events.len() < self.events.capacity() {
+                self.events.push(*event);
+            }
+        });
+        ledger.texts.each(|text| {
+            if self.texts.len() < self.texts.capacity() {
+                self.texts.insert(text.label, text.text);
+            }
+        });
+        let known = ledger.databases.get(&database).copied()?;
+        (self.lost, self.warned) = (known.events_lost, known.warned);
+        Some(known)
+    }
+
+    /// The rows of all that happened, and how many are lost.
+    fn trail(&self) -> Trail {
+        let mut trail = self.left.clone().unwrap_or_default();
+        trail
+            .rows
+            .extend(self.events.iter().map(|event| told::row(event, self)));
+        trail.lost += self.lost;
+        trail
+    }
+
+    /// What somebody should know who has not been told.
+    fn warnings(&self) -> Vec<Warning> {
+        let news = self
+            .events
+            .iter()
+            .filter(|event| event.number > self.warned);
+        news.filter_map(Warning::of_use).collect()
     }
 
     /// There was no room for the text that a label stands for.
@@ -102,6 +153,7 @@ impl Untold {
 struct Written {
     /// Lines for the server log.
     lines: Vec<String>,
+    /// What is to be warned of.
     warnings: Vec<Warning>,
     /// There may be more old rows.
     has_more: bool,
@@ -123,19 +175,18 @@ fn write_trail(database: u32, patience: Duration) {
     let untold = Untold::of(database);
     let written = write_alone(patience, |writer| tell(writer, &untold));
     let now = backend::now();
-    match written {
+    let warnings = match written {
         // Between the commit and this nothing looks for interrupts: no event is written twice.
         Ok(written) => {
             memory::write(|ledger| {
                 ledger.told(database, &untold.events, untold.lost, now);
+                ledger.kept_told(database);
                 if written.has_more {
                     ledger.write_soon(database, now);
                 }
             });
-            let lines = written.lines.iter();
-            let lines = lines.chain(written.warnings.iter().map(|warning| &warning.line));
-            BackgroundWorker::transaction(|| lines.for_each(error::log));
-            warning::notify(&written.warnings, patience);
+            BackgroundWorker::transaction(|| written.lines.iter().for_each(error::log));
+            written.warnings
         }
         Err(error) => {
             let is_news = memory::write(|ledger| ledger.could_not_write(database, now));
@@ -147,8 +198,14 @@ fn write_trail(database: u32, patience: Duration) {
                     "; trying again every second",
                 );
             }
+            // These can't wait for the trail.
+            if let Some(last) = untold.events.last() {
+                memory::write(|ledger| ledger.warned(database, last.number));
+            }
+            untold.warnings()
         }
-    }
+    };
+    warning::give(&warnings, patience);
 }
 
 /// Writes it all.
@@ -158,22 +215,18 @@ fn tell(writer: &Reader, untold: &Untold) -> Result<Written, ReadError> {
         // Its trail went with it.
         return Ok(written);
     };
-    let mut rows: Vec<Value> = untold
-        .events
-        .iter()
-        .map(|event| told::row(event, untold))
-        .collect();
-    if untold.lost > 0 {
-        rows.push(told::lost(untold.lost));
+    let Trail { mut rows, lost } = untold.trail();
+    rows.iter_mut().for_each(told::name_roles);
+    if lost > 0 {
+        rows.push(told::lost(lost));
         written.lines.push(format!(
-            "{} events of license_events of database {} are lost: they could not be written in time",
-            untold.lost,
+            "{lost} events of license_events of database {} are lost: they could not be written in time",
             quoted(catalog::database_name(backend::database()))
         ));
     }
     insert(writer, &schema, rows)?;
-    let of_use = untold.events.iter().filter_map(Warning::of_use);
-    written.warnings = of_use.chain(Warning::of_end(writer, &schema)?).collect();
+    written.warnings = untold.warnings();
+    written.warnings.extend(Warning::of_end(writer, &schema)?);
     written.has_more = delete_old(writer, &schema)? == OLD_ROWS;
     Ok(written)
 }
@@ -219,10 +272,12 @@ pub fn log_all() {
     for database in databases() {
         let untold = Untold::of(database);
         for event in &untold.events {
+            let mut row = told::row(event, &untold);
+            told::name_roles(&mut row);
             error::log(format!(
                 "license event of database {}: {}",
                 quoted(catalog::database_name(database)),
-                shown(&told::row(event, &untold))
+                shown(&row)
             ));
         }
         if untold.lost > 0 {

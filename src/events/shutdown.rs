@@ -1,32 +1,61 @@
-//! What is counted in the last moment before the server stops: visitors write it no more, so it goes
-//! from the ledger into a file, from which the next start has it. After a crash or an immediate shutdown
-//! there is no such file.
+//! What happens in the last moment before the server stops, as all sessions end: visitors write it no
+//! more, so it goes from the ledger into a file, from which the next start has it. After a crash or an
+//! immediate shutdown there is no such file.
 #![allow(unsafe_code, reason = "the postmaster's callbacks are C")]
 
 use std::ffi::c_int;
 use std::fs;
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pgrx::pg_sys;
 use serde_json::{Value, json};
 
+use super::Untold;
 use crate::ledger::identity::Name;
 use crate::ledger::rules::Counts;
 use crate::ledger::table::Table;
-use crate::memory;
+use crate::ledger::{Database, Ledger};
+use crate::memory::{self, Shared};
 
 /// In the data directory, where PostgreSQL keeps its own statistics.
 const FILE: &str = "pg_stat/pg_seats.json";
 
-/// What the last stop has left, with the OIDs of the databases; every backend inherits it.
-static KEPT: Mutex<Vec<(u32, Counts)>> = Mutex::new(Vec::new());
+/// With one of these in the data directory the server begins with what another one has written: what
+/// this one has left is older than that.
+const SIGNALS: [&str; 2] = ["standby.signal", "recovery.signal"];
+
+/// What a database's audit trail is yet to be told.
+#[derive(Clone, Default)]
+pub struct Trail {
+    /// Rows of `license_events`, in which roles may be numbers.
+    pub rows: Vec<Value>,
+    /// How many are lost.
+    pub lost: u64,
+}
+
+/// What the last stop has left, with the OIDs of the databases.
+struct Left {
+    counts: Vec<(u32, Counts)>,
+    trails: Vec<(u32, Trail)>,
+}
+
+/// Every backend inherits it.
+static LEFT: Mutex<Left> = Mutex::new(Left::NOTHING);
+
+fn left() -> MutexGuard<'static, Left> {
+    LEFT.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Takes what the last stop has left, and sees to the next one. Called by the postmaster alone, at the
 /// start and after a crash.
 pub fn watch() {
-    let kept = fs::read(FILE).ok().and_then(|text| parse(&text));
+    let follows = SIGNALS.iter().any(|signal| Path::new(signal).exists());
+    let text = fs::read(FILE).ok().filter(|_| !follows);
     // After a crash what was taken at the start is old.
-    *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = kept.unwrap_or_default();
+    *left() = text
+        .and_then(|text| Left::parse(&text))
+        .unwrap_or(Left::NOTHING);
     // What can't be removed could come back after a crash: numbers that were true once.
     let _ = fs::remove_file(FILE);
     // SAFETY: as every module does that keeps something at a stop; the processes that are forked from
@@ -39,10 +68,27 @@ pub fn watch() {
 }
 
 /// What the last stop has left of a database's counts.
-pub fn kept(database: u32) -> Vec<Counts> {
-    let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    let of_database = kept.iter().filter(|(oid, _)| *oid == database);
+pub fn counts(database: u32) -> Vec<Counts> {
+    let left = left();
+    let of_database = left.counts.iter().filter(|(oid, _)| *oid == database);
     of_database.map(|(_, counts)| *counts).collect()
+}
+
+/// What the last stop has left of a database's trail, unless it is told.
+pub fn trail(database: u32, known: Option<&Database>) -> Option<Trail> {
+    if known.is_some_and(|known| known.kept_told) {
+        return None;
+    }
+    let left = left();
+    let trail = left.trails.iter().find(|(oid, _)| *oid == database);
+    trail.map(|(_, trail)| trail.clone())
+}
+
+/// Whether it has left some of a database's trail that is yet to be told.
+pub fn has_trail(known: Option<&Database>) -> bool {
+    known.is_some_and(|known| {
+        !known.kept_told && left().trails.iter().any(|(oid, _)| *oid == known.oid)
+    })
 }
 
 /// Every other process has ended. Nothing here may fail.
@@ -50,56 +96,103 @@ unsafe extern "C-unwind" fn keep(code: c_int, _argument: pg_sys::Datum) {
     if code != 0 {
         return;
     }
-    let counts = memory::read_last(|ledger| {
-        let is_counted = |database| ledger.databases.get(&database).is_some_and(|d| d.counted);
-        let mut counts = KEPT.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // Of who was not counted since the start that is still the last word.
-        counts.retain(|(database, _)| !is_counted(*database));
-        ledger.licenses.each(|license| {
-            let database = license.key.database;
-            let tally = ledger.tallies.get(&license.tally);
-            if let Some(tally) = tally.filter(|_| is_counted(database)) {
-                let of_license = Counts {
-                    product: license.product,
-                    high_water: tally.high_water,
-                    high_water_at: tally.high_water_at,
-                    denied: license.denied,
-                    counted_since: license.counted_since,
-                };
-                counts.push((database, of_license));
-            }
-        });
-        counts
-    });
-    let rows = counts.iter().flatten().map(|(database, counts)| {
-        json!([
-            database,
-            counts.product.as_str(),
-            counts.high_water,
-            counts.high_water_at,
-            counts.denied,
-            counts.counted_since,
-        ])
-    });
-    let rows: Vec<Value> = rows.collect();
-    if !rows.is_empty() {
-        let _ = fs::write(FILE, Value::Array(rows).to_string());
+    let left = memory::read_last(Left::of).unwrap_or(Left::NOTHING);
+    if !left.counts.is_empty() || !left.trails.is_empty() {
+        let _ = fs::write(FILE, left.to_json().to_string());
     }
 }
 
-fn parse(text: &[u8]) -> Option<Vec<(u32, Counts)>> {
-    let rows: Vec<(u32, String, i64, i64, u64, i64)> = serde_json::from_slice(text).ok()?;
-    let counts = rows.into_iter().filter_map(
-        |(database, product, high_water, high_water_at, denied, counted_since)| {
-            let counts = Counts {
-                product: Name::new(product)?,
-                high_water,
-                high_water_at,
-                denied,
-                counted_since,
+impl Left {
+    const NOTHING: Left = Left {
+        counts: Vec::new(),
+        trails: Vec::new(),
+    };
+
+    /// What there is to be kept at the end.
+    fn of(ledger: &Ledger<'static, Shared>) -> Left {
+        Left {
+            counts: counts_of(ledger),
+            trails: trails_of(ledger),
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let counts = self.counts.iter().map(|(database, counts)| {
+            json!([
+                database,
+                counts.product.as_str(),
+                counts.high_water,
+                counts.high_water_at,
+                counts.denied,
+                counts.counted_since,
+            ])
+        });
+        let trails = self.trails.iter();
+        let trails = trails.map(|(database, trail)| json!([database, trail.rows, trail.lost]));
+        json!([counts.collect::<Value>(), trails.collect::<Value>()])
+    }
+
+    fn parse(text: &[u8]) -> Option<Left> {
+        type CountsRow = (u32, String, i64, i64, u64, i64);
+        type TrailRow = (u32, Vec<Value>, u64);
+        let (counts, trails): (Vec<CountsRow>, Vec<TrailRow>) =
+            serde_json::from_slice(text).ok()?;
+        let counts = counts.into_iter().filter_map(
+            |(database, product, high_water, high_water_at, denied, counted_since)| {
+                let counts = Counts {
+                    product: Name::new(product)?,
+                    high_water,
+                    high_water_at,
+                    denied,
+                    counted_since,
+                };
+                Some((database, counts))
+            },
+        );
+        let trails = trails.into_iter();
+        Some(Left {
+            counts: counts.collect(),
+            trails: trails
+                .map(|(database, rows, lost)| (database, Trail { rows, lost }))
+                .collect(),
+        })
+    }
+}
+
+fn counts_of(ledger: &Ledger<'static, Shared>) -> Vec<(u32, Counts)> {
+    let is_counted = |database| ledger.databases.get(&database).is_some_and(|d| d.counted);
+    let mut counts = left().counts.clone();
+    // Of who was not counted since the start that is still the last word.
+    counts.retain(|(database, _)| !is_counted(*database));
+    ledger.licenses.each(|license| {
+        let database = license.key.database;
+        let tally = ledger.tallies.get(&license.tally);
+        if let Some(tally) = tally.filter(|_| is_counted(database)) {
+            let of_license = Counts {
+                product: license.product,
+                high_water: tally.high_water,
+                high_water_at: tally.high_water_at,
+                denied: license.denied,
+                counted_since: license.counted_since,
             };
-            Some((database, counts))
-        },
-    );
-    Some(counts.collect())
+            counts.push((database, of_license));
+        }
+    });
+    counts
+}
+
+fn trails_of(ledger: &Ledger<'static, Shared>) -> Vec<(u32, Trail)> {
+    let mut databases: Vec<u32> = left()
+        .trails
+        .iter()
+        .map(|(database, _)| *database)
+        .collect();
+    ledger.databases.each(|known| databases.push(known.oid));
+    databases.sort_unstable();
+    databases.dedup();
+    databases
+        .into_iter()
+        .map(|database| (database, Untold::at_last(ledger, database).trail()))
+        .filter(|(_, trail)| !trail.rows.is_empty() || trail.lost > 0)
+        .collect()
 }

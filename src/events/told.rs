@@ -8,15 +8,14 @@ use crate::ledger::Cause;
 use crate::ledger::event::{Event, Happened};
 use crate::ledger::license::{OutOfDates, Timestamp};
 use crate::ledger::session::Kind;
-use crate::memory;
 use crate::pg::{backend, catalog};
 
-/// The row of an event. Within a transaction.
+/// The row of an event. Roles that are known by their OIDs alone are numbers: see [`name_roles`].
 pub fn row(event: &Event, untold: &Untold) -> Value {
     let named = |name: &str| (!name.is_empty()).then(|| name.to_owned());
     let usename = match event.usename.as_str() {
-        "" if event.who.role != 0 => catalog::role_name(event.who.role),
-        name => name.to_owned(),
+        "" if event.who.role != 0 => json!(event.who.role),
+        name => json!(named(name)),
     };
     // What a lease's host is called stands in the place of a workstation.
     let (client_host, workstation) = match event.who.workstation.as_str() {
@@ -27,12 +26,23 @@ pub fn row(event: &Event, untold: &Untold) -> Value {
         "at": catalog::timestamp_iso(event.at),
         "event": word(event),
         "product": named(event.product.as_str()),
-        "usename": named(&usename),
+        "usename": usename,
         "client_user": untold.text(&event.who.client_user),
         "client_host": named(&client_host),
         "workstation": named(workstation),
         "detail": detail(event, untold),
     })
+}
+
+/// Puts the names of roles where a row has their OIDs. Within a transaction.
+pub fn name_roles(row: &mut Value) {
+    for place in ["/usename", "/detail/by"] {
+        if let Some(role) = row.pointer_mut(place)
+            && let Some(oid) = role.as_u64().and_then(|oid| u32::try_from(oid).ok())
+        {
+            *role = json!(catalog::role_name(oid));
+        }
+    }
 }
 
 /// The row that says how many events were lost.
@@ -73,12 +83,11 @@ fn detail(event: &Event, untold: &Untold) -> Value {
     }
     match event.happened {
         Happened::Left(leaving) => put("cause", json!(leaving.word())),
-        Happened::Denied(cause) => put_cause(cause, &mut put),
+        Happened::Denied(cause) | Happened::Overdraft(cause) => put_cause(cause, untold, &mut put),
         Happened::WouldBeDenied(cause) => {
             put("enforcement", json!("warn"));
-            put_cause(cause, &mut put);
+            put_cause(cause, untold, &mut put);
         }
-        Happened::Overdraft(cause) => put_cause(cause, &mut put),
         Happened::ExemptLogin(exempt) => put("reason", json!(exempt.reason())),
         Happened::Reached { level, seats } => {
             put("level", json!(level.word()));
@@ -100,7 +109,7 @@ fn detail(event: &Event, untold: &Untold) -> Value {
         put(until_of(event), json!(catalog::timestamp_iso(event.until)));
     }
     if event.by != 0 {
-        put("by", json!(catalog::role_name(event.by)));
+        put("by", json!(event.by));
     }
     if let Some(reason) = untold.text(&event.reason) {
         put("reason", json!(reason));
@@ -126,7 +135,7 @@ fn until_of(event: &Event) -> &'static str {
     }
 }
 
-fn put_cause(cause: Cause, put: &mut impl FnMut(&str, Value)) {
+fn put_cause(cause: Cause, untold: &Untold, put: &mut impl FnMut(&str, Value)) {
     let at = |at: Timestamp| json!(catalog::timestamp_iso(at));
     match cause {
         Cause::Full { limit, kept, .. } => {
@@ -141,9 +150,9 @@ fn put_cause(cause: Cause, put: &mut impl FnMut(&str, Value)) {
             in_use,
             limit,
         } => {
-            let role = memory::read(|ledger| ledger.head.reserved_roles.name(number));
+            let role = untold.roles.name(number);
             put("reason", json!("license_full"));
-            put("role", json!(role.flatten().map(|role| role.to_string())));
+            put("role", json!(role.map(|role| role.to_string())));
             put("role_in_use", json!(in_use));
             put("role_limit", json!(limit));
         }

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use pgrx::bgworkers::BackgroundWorker;
 use serde_json::{Value, json};
 
 use crate::ledger::event::{Event, Happened};
 use crate::ledger::license::{Enforcement, Timestamp};
 use crate::licenses;
-use crate::pg::error::quoted;
+use crate::pg::error::{self, quoted};
 use crate::pg::table::{Argument, ReadError, Reader, log_failure, write_alone};
 use crate::pg::{backend, catalog};
 
@@ -20,7 +21,7 @@ const DAY: Timestamp = 86_400_000_000;
 /// What somebody should know.
 pub struct Warning {
     /// As the server log has it.
-    pub line: String,
+    line: String,
     /// As it is notified.
     payload: Value,
 }
@@ -99,13 +100,15 @@ impl Warning {
     }
 }
 
-/// Tells whoever listens in this visitor's database. Its commit takes a lock that another commit may
-/// hold for long, and fails where somebody who listens has let the queue fill up: so it is a
-/// transaction of its own, and what fails is told by the log alone.
-pub fn notify(warnings: &[Warning], patience: Duration) {
+/// Tells the server log, and whoever listens in this visitor's database. The latter's commit takes a lock
+/// that another commit may hold for long, and fails where somebody who listens has let the queue fill up:
+/// so it is a transaction of its own, and what fails is told by the log alone.
+pub fn give(warnings: &[Warning], patience: Duration) {
     if warnings.is_empty() {
         return;
     }
+    let lines = warnings.iter().map(|warning| &warning.line);
+    BackgroundWorker::transaction(|| lines.for_each(error::log));
     let notified = write_alone(patience, |writer| {
         for warning in warnings {
             let payload = warning.payload.to_string();

@@ -349,7 +349,7 @@ impl<T: Tables> Ledger<'_, T> {
             };
         }
         let in_use = tally.in_use + self.promised_to_others(tally, at);
-        let (kept, role_full) = self.reserved(license, tally, claimant.roles, Roles::NONE);
+        let (kept, role_full) = self.reserved(license, tally, at, claimant.roles, Roles::NONE);
         if let Some(limit) = license.limit().filter(|&limit| in_use + kept >= limit) {
             return Err(denial(Cause::Full {
                 in_use,

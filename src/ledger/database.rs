@@ -49,6 +49,10 @@ pub struct Database {
     pub events: u32,
     /// Those for which there was no room.
     pub events_lost: u64,
+    /// What the last stop of the server has kept of its audit trail is told.
+    pub kept_told: bool,
+    /// The number of the last event that has been warned of, where it must be.
+    pub warned: u64,
     /// Its audit trail could not be written.
     pub(super) unwritable: bool,
     /// When it is to be written next.
@@ -144,6 +148,8 @@ impl<T: Tables> Ledger<'_, T> {
             counts_written: 0,
             events: 0,
             events_lost: 0,
+            kept_told: false,
+            warned: 0,
             unwritable: false,
             write_at: Timestamp::MAX,
         })?;
@@ -222,8 +228,10 @@ impl<T: Tables> Ledger<'_, T> {
     pub fn each_unread(&self, view: Viewpoint, mut see: impl FnMut(&Database)) {
         self.databases.each(|known| {
             let old = view.now.abs_diff(known.read_at) > STANDBY_POOLS_LAST;
-            if !known.is_read(view.in_recovery)
-                || view.in_recovery && known.licenses > 0 && old
+            // A standby is not told of databases that are gone.
+            let given_up = known.loaded != 0 && known.has_lost_visitors() && known.has_failed();
+            if !known.is_read(view.in_recovery) && !given_up
+                || view.in_recovery && known.licenses > 0 && old && !given_up
                 || known.ended > 0 && !known.has_lost_visitors() && !view.in_recovery
                 || known.write_at <= view.now && !view.in_recovery
             {

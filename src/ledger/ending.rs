@@ -54,6 +54,8 @@ pub enum Hope {
     Free,
     /// Its holders have not left yet.
     Open,
+    /// Somebody else has asked it.
+    Taken,
     /// It will not be free.
     Gone,
 }
@@ -211,7 +213,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Asks a seat to give way to whoever is at this place, who was told that idle seats may. There is
-    /// no hope when it gives way to somebody else already, or is not held.
+    /// no hope when it is not held.
     pub fn ask_to_give_way(
         &mut self,
         key: &SeatKey,
@@ -226,7 +228,10 @@ impl<T: Tables> Ledger<'_, T> {
             return Hope::Gone;
         };
         let roles = seat.roles;
-        if self.asker_of(number).is_some() || seat.is_ending(now) || !seat.is_held() {
+        if self.asker_of(number).is_some_and(|asker| asker != at) {
+            return Hope::Taken;
+        }
+        if seat.is_ending(now) || !seat.is_held() {
             return Hope::Gone;
         }
         let promise = self.sessions.get(at).and_then(|session| session.promise);
@@ -243,8 +248,13 @@ impl<T: Tables> Ledger<'_, T> {
         Hope::Open
     }
 
+    /// The number of the seat that whoever is at this place asks to give way.
+    pub fn asked_by(&self, at: usize) -> Option<u64> {
+        self.sessions.get(at)?.promise?.asks
+    }
+
     /// The place of whoever asks the seat with this number to give way.
-    fn asker_of(&self, number: u64) -> Option<usize> {
+    pub fn asker_of(&self, number: u64) -> Option<usize> {
         if self.head.asking == 0 {
             return None;
         }
@@ -268,13 +278,14 @@ impl<T: Tables> Ledger<'_, T> {
     /// Whether one of those who are promised a seat could have one, once so many that count for these
     /// roles were left: what is reserved may leave it to others.
     fn has_room_once_left(&self, promise: &Promise, at: usize, seats: i64, roles: Roles) -> bool {
-        let license = self.licenses.get(&promise.license);
-        let license = license.filter(|license| license.tally == promise.tally);
+        let license = self
+            .licenses_of(promise.database)
+            .find(|license| license.tally == promise.tally);
         let (Some(license), Some(tally)) = (license, self.tallies.get(&promise.tally)) else {
             return false;
         };
         let in_use = tally.in_use + self.promised_to_others(tally, at);
-        let (kept, role_full) = self.reserved(license, tally, promise.roles, roles);
+        let (kept, role_full) = self.reserved(license, tally, at, promise.roles, roles);
         let limit = license.limit();
         role_full.is_none() && limit.is_none_or(|limit| in_use - seats + kept < limit)
     }
@@ -305,20 +316,22 @@ impl<T: Tables> Ledger<'_, T> {
     /// Whoever is at this place, a member of these roles, may have idle seats of this license give way to
     /// it.
     pub(super) fn promise(&mut self, at: usize, license: &License, roles: Roles) {
-        if let Some(session) = self.sessions.get_mut(at)
-            && session.promise.is_none_or(|promise| !promise.kept)
-        {
-            let former = session
-                .promise
-                .filter(|former| former.tally == license.tally);
-            let came = former.map_or(self.head.numbers + 1, |former| former.came);
-            self.head.numbers = self.head.numbers.max(came);
+        let former = self.sessions.get(at).and_then(|session| session.promise);
+        if former.is_some_and(|former| former.kept) {
+            return;
+        }
+        let again = former.filter(|former| former.tally == license.tally);
+        if again.is_none() {
+            self.ask_no_longer(at);
+            self.head.numbers += 1;
+        }
+        if let Some(session) = self.sessions.get_mut(at) {
             session.promise = Some(Promise {
                 tally: license.tally,
-                license: license.key,
+                database: license.key.database,
                 roles,
-                came,
-                asks: None,
+                came: again.map_or(self.head.numbers, |former| former.came),
+                asks: again.and_then(|former| former.asks),
                 kept: false,
             });
         }
@@ -327,35 +340,38 @@ impl<T: Tables> Ledger<'_, T> {
     /// A seat was left: if it gives way to somebody, it is kept for them, unless they stand in line, where
     /// the first gets it, or came after those who do.
     pub(super) fn keep_promise(&mut self, left: &Seat, now: Timestamp) {
-        if let Some(at) = self.asker_of(left.number)
-            && let Some(session) = self.sessions.get(at).filter(|s| s.ticket == 0)
-            && let Some(promise) = session.promise
-            && promise.tally == left.key.tally
-            && !promise.kept
-            && !self.would_overtake(&promise, now)
-            && let Some(tally) = self.tallies.get_mut(&promise.tally)
-            && let Some(session) = self.sessions.get_mut(at)
-        {
+        let Some(at) = self.asker_of(left.number) else {
+            return;
+        };
+        let Some(session) = self.sessions.get(at).filter(|s| s.ticket == 0) else {
+            return;
+        };
+        let Some(mut promise) = session.promise.filter(|promise| !promise.kept) else {
+            return;
+        };
+        if promise.tally != left.key.tally {
+            return;
+        }
+        if let Some(first) = self.whom_it_would_overtake(&promise, now) {
+            // What that one asks, if it does, goes over to whoever is here: one seat for each.
+            promise.asks = self.asked_by(first);
+            self.ask_no_longer(first);
+            self.head.asking -= u32::from(promise.asks.is_none());
+        } else if let Some(tally) = self.tallies.get_mut(&promise.tally) {
+            promise.kept = true;
             tally.promised += 1;
-            session.promise = Some(Promise {
-                kept: true,
-                ..promise
-            });
+        }
+        if let Some(session) = self.sessions.get_mut(at) {
+            session.promise = Some(promise);
         }
     }
 
-    /// Whether the first in line who may have the seat came before, and would have had it give way as well
-    /// when it next looked. One that asks another seat at this moment needs no second.
-    fn would_overtake(&self, promise: &Promise, now: Timestamp) -> bool {
-        let first = self.next_in_line(Some(promise.tally), 0, now);
-        first.is_some_and(|first| {
-            let session = self.sessions.get(first.at);
-            let asks = session.and_then(|session| session.promise?.asks).is_some();
-            let idle_after = |license: Option<License>| license?.reclaim_idle_after;
-            let its = idle_after(self.license_of(&first.hold));
-            let own = idle_after(self.licenses.get(&promise.license).copied());
-            first.ticket < promise.came && !asks && its.is_some() && its <= own
-        })
+    /// The place of the first in line who may have a seat, if it came before and may have idle seats give way
+    /// itself: it looks for them once a second.
+    fn whom_it_would_overtake(&self, promise: &Promise, now: Timestamp) -> Option<usize> {
+        let first = self.next_in_line(Some(promise.tally), 0, now)?;
+        let may_ask = self.license_of(&first.hold)?.reclaim_idle_after.is_some();
+        (may_ask && first.ticket < promise.came).then_some(first.at)
     }
 
     /// Whoever is at this place has a seat, or needs none any more. The tally in which one is free
@@ -376,6 +392,21 @@ impl<T: Tables> Ledger<'_, T> {
         if let Some(tally) = self.take_promise(at) {
             self.serve(tally, now);
         }
+    }
+
+    /// How many seats of a tally are kept for members of this role, other than whoever is at this place.
+    pub(super) fn promised_to(&self, tally: &Tally, role: u8, at: usize) -> i64 {
+        if tally.promised == 0 {
+            return 0;
+        }
+        let promises = (0..).zip(self.sessions.iter());
+        let promises = promises.filter(|&(place, _)| place != at);
+        let of_role = promises
+            .filter_map(|(_, session)| session.promise)
+            .filter(|promise| {
+                promise.kept && promise.tally == tally.number && promise.roles.contain(role)
+            });
+        of_role.count() as i64
     }
 
     /// How many seats of a tally are kept for others than whoever is at this place.

@@ -25,6 +25,9 @@ const WRITTEN_AGAIN_AFTER: Timestamp = 1_000_000;
 /// come to their end.
 const VISITED_AGAIN_AFTER: Timestamp = 3_600_000_000;
 
+/// How soon is tried again to write what is counted, in microseconds.
+const COUNTED_AGAIN_AFTER: Timestamp = 60_000_000;
+
 /// How soon a database that visitors can't even connect to is tried again while it has events.
 const CONNECTED_AGAIN_AFTER: Timestamp = 60_000_000;
 
@@ -68,6 +71,12 @@ pub enum Happened {
 pub enum Leaving {
     /// The session ended.
     Logout,
+    /// The client was gone without a word.
+    Abandoned,
+    /// An error, or a timeout of the server's, ended the session.
+    Fatal,
+    /// An operator, or the server's stop, ended the session.
+    Killed,
     /// The application gave it back.
     GivenBack,
     /// The lease's time was up.
@@ -81,10 +90,13 @@ pub enum Leaving {
 }
 
 impl Leaving {
-    /// The word for it in the audit trail.
+    /// The word for it in the audit trail; of how sessions end, that of `pg_stat_database`.
     pub fn word(self) -> &'static str {
         match self {
             Leaving::Logout => "logout",
+            Leaving::Abandoned => "abandoned",
+            Leaving::Fatal => "fatal",
+            Leaving::Killed => "killed",
             Leaving::GivenBack => "given back",
             Leaving::Expiry => "lease expiry",
             Leaving::Termination => "termination",
@@ -327,11 +339,13 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// These events, and so many lost ones, are told: written, or in the server log.
     pub fn told(&mut self, database: u32, events: &[Event], lost: u64, now: Timestamp) {
-        for event in events {
-            self.drop_event(event);
-        }
+        // What had to make room meanwhile counts as lost, and is not.
+        let made_room = events
+            .iter()
+            .filter(|event| !self.drop_event(event))
+            .count();
         if let Some(known) = self.databases.get_mut(&database) {
-            known.events_lost = known.events_lost.saturating_sub(lost);
+            known.events_lost = known.events_lost.saturating_sub(lost + made_room as u64);
             known.unwritable = false;
             known.write_at = if known.events > 0 || known.events_lost > 0 {
                 now.saturating_add(WRITTEN_AFTER)
@@ -360,14 +374,35 @@ impl<T: Tables> Ledger<'_, T> {
         news
     }
 
-    /// What is counted in a database, of this digest, was written, or could not be. True when the latter is
-    /// news.
-    pub fn counts_written(&mut self, database: u32, digest: Option<u64>) -> bool {
-        self.databases.get_mut(&database).is_some_and(|known| {
-            known.counts_written = digest.unwrap_or(0);
-            let former = std::mem::replace(&mut known.uncountable, digest.is_none());
-            digest.is_none() && !former
-        })
+    /// What is counted in a database, of this digest, was written, or could not be, and is tried again. True
+    /// when the latter is news.
+    pub fn counts_written(&mut self, database: u32, digest: Option<u64>, now: Timestamp) -> bool {
+        let Some(known) = self.databases.get_mut(&database) else {
+            return false;
+        };
+        known.counts_written = digest.unwrap_or(0);
+        let former = std::mem::replace(&mut known.uncountable, digest.is_none());
+        if digest.is_some() {
+            return false;
+        }
+        let again_at = now.saturating_add(COUNTED_AGAIN_AFTER);
+        known.write_at = known.write_at.min(again_at);
+        self.head.next_write = self.head.next_write.min(again_at);
+        !former
+    }
+
+    /// What happened in a database up to the event of this number has been warned of, where it must be.
+    pub fn warned(&mut self, database: u32, number: u64) {
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.warned = number;
+        }
+    }
+
+    /// What the last stop of the server has kept of a database's trail is told.
+    pub fn kept_told(&mut self, database: u32) {
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.kept_told = true;
+        }
     }
 
     /// Leaves the oldest events of a database, so many; the others are lost.
@@ -412,10 +447,10 @@ impl<T: Tables> Ledger<'_, T> {
         gone
     }
 
-    /// Forgets an event, if it is still there.
-    fn drop_event(&mut self, event: &Event) {
+    /// Forgets an event; false where it is not there any more.
+    fn drop_event(&mut self, event: &Event) -> bool {
         if self.events.get(&event.number).is_none() {
-            return;
+            return false;
         }
         self.events.remove(&event.number);
         drop_long_name::<T>(&mut self.texts, &event.who.client_user);
@@ -423,6 +458,7 @@ impl<T: Tables> Ledger<'_, T> {
         if let Some(known) = self.databases.get_mut(&event.database) {
             known.events -= 1;
         }
+        true
     }
 
     pub(super) fn note_next_write(&mut self) {

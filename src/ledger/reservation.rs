@@ -161,11 +161,13 @@ impl RoleCounts {
 
 impl<T: Tables> Ledger<'_, T> {
     /// How many seats of a license, counted in this tally, are kept from somebody of these roles, and why its roles may have
-    /// no more of them, if they may not; with one seat less for the roles for which one is `left`.
+    /// no more of them, if they may not; with one seat less for the roles for which one is `left`. Seats that
+    /// gave way to others than whoever is at this place count for them already.
     pub(super) fn reserved(
         &self,
         license: &License,
         tally: &Tally,
+        at: usize,
         roles: Roles,
         left: Roles,
     ) -> (i64, Option<Cause>) {
@@ -177,7 +179,8 @@ impl<T: Tables> Ledger<'_, T> {
             .map_or(0, |known| known.reservations);
         let rows = (0..rows).filter_map(|place| self.reservations.get(&RowKey { database, place }));
         for row in rows.filter(|row| row.tally == tally.number) {
-            let in_use = tally.used_by.of(row.number) - i64::from(left.contain(row.number));
+            let in_use = tally.used_by.of(row.number) + self.promised_to(tally, row.number, at)
+                - i64::from(left.contain(row.number));
             if !roles.contain(row.number) {
                 kept += (i64::from(row.reserved) - in_use).max(0);
             } else if let Some(limit) = row.max_seats.map(i64::from)

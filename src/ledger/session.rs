@@ -2,7 +2,7 @@
 
 use super::hold::LeaseId;
 use super::identity::{Host, Identity, Label, Name, Who};
-use super::license::{CountedBy, RowKey, Timestamp};
+use super::license::{CountedBy, Timestamp};
 use super::reservation::Roles;
 use super::table::entry;
 
@@ -55,8 +55,8 @@ pub struct Session {
 pub struct Promise {
     /// The tally of the seat.
     pub tally: u64,
-    /// The license by which it is wanted.
-    pub license: RowKey,
+    /// The database by whose license it is wanted.
+    pub(super) database: u32,
     /// The reserved roles of whoever wants it.
     pub roles: Roles,
     /// When it was first wanted: who stands in line with a lower ticket came before.

@@ -261,6 +261,16 @@ fn license(row: &Row) -> Result<License, ReadError> {
         from(&text).ok_or_else(|| damaged("a word of licenses is not known"))
     }
     let count = |column| row.number(column).map(|number| number as i32);
+    let pattern: Text<128> = fitting(row, 6)?;
+    let escapes = pattern
+        .as_bytes()
+        .iter()
+        .rev()
+        .take_while(|&&byte| byte == b'\\');
+    if escapes.count() % 2 == 1 {
+        // LIKE would raise an error, at whoever logs in.
+        return Err(damaged("a pattern of licenses ends in an escape character"));
+    }
     Ok(License {
         key: RowKey {
             database: backend::database(),
@@ -272,7 +282,7 @@ fn license(row: &Row) -> Result<License, ReadError> {
         purchased: count(3),
         counted_by: word(row, 4, CountedBy::from_word)?,
         claimed_at: word(row, 5, ClaimedAt::from_word)?,
-        application_name: fitting(row, 6)?,
+        application_name: pattern,
         pool: fitting(row, 7)?,
         enforcement: word(row, 8, Enforcement::from_word)?,
         overdraft: count(9).unwrap_or(0),

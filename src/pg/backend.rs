@@ -185,6 +185,12 @@ pub fn subtransaction() -> u32 {
     unsafe { pg_sys::GetCurrentSubTransactionId() }
 }
 
+/// Within a subtransaction, whose error somebody may catch.
+pub fn is_in_subtransaction() -> bool {
+    // SAFETY: reads this process's own state.
+    unsafe { pg_sys::GetCurrentTransactionNestLevel() > 1 }
+}
+
 /// The present moment.
 pub fn now() -> Timestamp {
     // SAFETY: reads the clock.

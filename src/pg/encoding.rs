@@ -92,6 +92,18 @@ pub fn is_the_same_for_client(bytes: &[u8]) -> bool {
         || (client, encoding) == (UTF8, SQL_ASCII)
 }
 
+/// True for text of the database's encoding whose letters the client's encoding has, too. Within a
+/// transaction.
+pub fn reaches_client(bytes: &[u8]) -> bool {
+    if is_the_same_for_client(bytes) {
+        return true;
+    }
+    // SAFETY: reads this process's own state.
+    let client = unsafe { unguarded::pg_get_client_encoding() };
+    let conversion = Conversion::find(encoding(), client);
+    conversion.is_some_and(|conversion| conversion.convert_start(bytes).1 == bytes.len())
+}
+
 fn convert(bytes: &[u8], from: c_int, to: c_int, substitute: &[u8]) -> Vec<u8> {
     let conversion = Conversion::find(from, to);
     let mut converted = Vec::with_capacity(bytes.len());

@@ -17,7 +17,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 pub use pgrx::prelude::{PgLogLevel, PgSqlErrorCode};
 
-use super::encoding::encode;
+use super::encoding::{encode, reaches_client};
 
 /// A report to the client or the server log.
 pub struct Report {
@@ -66,11 +66,18 @@ impl Report {
         unreachable!("an ERROR does not return")
     }
 
-    /// Writes to the server log, and at WARNING or NOTICE to the client too.
+    /// Writes to the server log, and at WARNING or NOTICE to the client too, if its encoding has every
+    /// letter.
     pub fn log(self, level: PgLogLevel) {
         // A report that returns ends by looking for interrupts, and a cancel would leave without
         // dropping what our callers hold.
         let _held = InterruptsHeld::new();
+        // A client that lacks a letter of it would have the report fail.
+        let level = if level == PgLogLevel::LOG_SERVER_ONLY || self.reaches_client() {
+            level
+        } else {
+            PgLogLevel::LOG_SERVER_ONLY
+        };
         let missing = self.missing();
         if missing.is_none() {
             return self.report(level);
@@ -83,6 +90,17 @@ impl Report {
         }
         // Where the level is not reported, nobody has come for it.
         MISSING.set(None);
+    }
+
+    fn reaches_client(&self) -> bool {
+        [
+            Some(&self.message),
+            self.detail.as_ref(),
+            self.hint.as_ref(),
+        ]
+        .into_iter()
+        .flatten()
+        .all(|text| reaches_client(&encode(text)))
     }
 
     /// What pgrx does not put into the report; `None` when that is nothing.
@@ -143,19 +161,23 @@ pub fn quoted(name: impl Display) -> String {
 
 /// JSON as part of a line, with the same escaped in its texts.
 pub fn shown(json: &serde_json::Value) -> String {
-    let json = json.to_string();
-    let mut shown = String::with_capacity(json.len());
-    for letter in json.chars() {
+    escaped(&json.to_string())
+}
+
+/// A text that is a sentence of its own, with the same escaped, save quotes.
+pub fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
         // Control characters, separators of lines, and what turns the direction of writing.
         if letter.is_control()
             || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         {
-            shown.push_str(&format!("\\u{:04x}", u32::from(letter)));
+            escaped.push_str(&format!("\\u{:04x}", u32::from(letter)));
         } else {
-            shown.push(letter);
+            escaped.push(letter);
         }
     }
-    shown
+    escaped
 }
 
 /// Writes a line to the server log, never to a client.

@@ -25,7 +25,7 @@ pub struct ReadError {
 /// Runs `read` as the bootstrap superuser, on what is committed now, waiting for locks no longer
 /// than `patience`, in a subtransaction that is rolled back: it leaves neither locks nor settings
 /// nor an error behind, save that a query that is cancelled ends. Names resolve in pg_catalog alone,
-/// so that no user's operator is run.
+/// so that no user's operator is run, and the time zone is UTC.
 pub fn read_committed<R>(
     patience: Duration,
     read: impl FnOnce(&Reader) -> Result<R, ReadError>,
@@ -105,6 +105,8 @@ fn in_subtransaction<R>(
                     as c_int,
             );
             set_locally(c"search_path", c"pg_catalog, pg_temp");
+            // A day, or a month, that is added to a moment must not depend on who happens to be here.
+            set_locally(c"TimeZone", c"UTC");
             pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
             pg_sys::SPI_connect();
             let result = act(&Reader {

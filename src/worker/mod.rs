@@ -21,6 +21,7 @@ use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
 
 use crate::ending::{bars, idle};
+use crate::events::{self, shutdown};
 use crate::lease::expiry;
 use crate::ledger::license::Timestamp;
 use crate::ledger::table::Table;
@@ -28,7 +29,7 @@ use crate::ledger::{Database, Ledger, Viewpoint};
 use crate::licenses::{self, LoadError};
 use crate::memory::{self, Shared};
 use crate::pg::{backend, catalog, error, unguarded};
-use crate::{events, settings};
+use crate::settings;
 
 /// How soon the launcher tries again what did not work.
 const RETRY: Duration = Duration::from_secs(1);
@@ -180,10 +181,14 @@ impl Launcher {
     /// Notes every database that can be connected to, so that it is visited.
     fn note_all_databases(&mut self) {
         let databases = BackgroundWorker::transaction(catalog::connectable_databases);
+        let now = backend::now();
         let noted = memory::write(|ledger| {
             let mut noted = true;
             for database in databases {
                 noted &= ledger.generation(database).is_some();
+                if shutdown::has_trail(ledger.databases.get(&database)) {
+                    ledger.write_soon(database, now);
+                }
             }
             ledger.head.visited = noted;
             noted
@@ -233,7 +238,7 @@ impl Launcher {
         let Ok(visitor) = visitor else {
             if !self.lacks_workers {
                 error::log(
-                    "pg_seats found no free background worker to read the licenses of a pool: \
+                    "pg_seats found no free background worker to read licenses and write license_events: \
                      increase max_worker_processes",
                 );
             }
@@ -245,7 +250,8 @@ impl Launcher {
         if !self.wait_for(&visitor) {
             return false;
         }
-        if known(database).is_some_and(|known| known.write_at <= sent_at) {
+        if !backend::in_recovery() && known(database).is_some_and(|known| known.write_at <= sent_at)
+        {
             // It ended before it could say why.
             memory::write(|ledger| ledger.could_not_write(database, backend::now()));
         }
@@ -384,10 +390,6 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
         // Tried again soon, whatever else happens.
         memory::write(|ledger| ledger.write_soon(database, backend::now()));
     }
-    // May end this worker.
-    if known(database).is_some_and(|known| known.ended > 0) {
-        expiry::bury(database, VISITOR_PATIENCE);
-    }
     if let Err(error) = result {
         if let Some(before) = before {
             unless_changed_since(before, |ledger| ledger.visit_failed(database));
@@ -401,5 +403,9 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
         error::log(format!(
             "pg_seats could not load licenses of a database: {cause}"
         ));
+    }
+    // The last, for it may end this worker.
+    if known(database).is_some_and(|known| known.ended > 0) {
+        expiry::bury(database, VISITOR_PATIENCE);
     }
 }

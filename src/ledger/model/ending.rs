@@ -2,8 +2,8 @@
 //! way to somebody who would be denied.
 
 use super::server::{
-    MINUTE, ROOM, Server, TTL, exempt_role, id, lease, license, name, of_database, session,
-    superuser, want, with_workstation,
+    MINUTE, ROOM, Server, TTL, exempt_role, id, lease, license, name, of_database, reservation,
+    session, superuser, want, with_workstation,
 };
 use crate::ledger::bar::{Bar, StoredBar};
 use crate::ledger::ending::{Hope, Stop, Stopping};
@@ -280,7 +280,7 @@ fn one_seat_never_gives_way_to_two() {
     may_ask(&mut server, 10, session(3, &pc(2)));
     may_ask(&mut server, 11, session(4, &pc(3)));
     assert_eq!(asks(&mut server, 10, &seat), Hope::Open);
-    assert_eq!(asks(&mut server, 11, &seat), Hope::Gone);
+    assert_eq!(asks(&mut server, 11, &seat), Hope::Taken);
     assert_eq!(hope(&mut server, 11, &seat), Hope::Gone);
     // Somebody else's ending does not take the wish back.
     asks_no_longer(&mut server, 11);
@@ -453,13 +453,13 @@ fn whoever_is_first_in_line_asks_of_those_who_may() {
 #[test]
 fn a_newcomer_does_not_overtake_those_in_line() {
     // How long seats must have been idle for the one in line, and whether it asks another seat itself.
-    for (its, asks_itself, overtakes) in [
-        (Some(MINUTE), false, false),
-        (Some(0), false, false),
-        (Some(2 * MINUTE), false, true),
-        (None, false, true),
-        (Some(MINUTE), true, true),
+    for (its, asks_itself) in [
+        (Some(MINUTE), false),
+        (Some(2 * MINUTE), false),
+        (None, false),
+        (Some(MINUTE), true),
     ] {
+        let overtakes = its.is_none();
         let mut server = Server::new(ROOM);
         for database in [1, 2] {
             let license = License {
@@ -493,14 +493,84 @@ fn a_newcomer_does_not_overtake_those_in_line() {
         };
         assert_eq!(hope(&mut server, at[3], &seats[0]), hoped);
         assert_eq!(server.collect(ticket).is_some(), called);
-        // Then another seat may give way to the newcomer.
+        // Then another seat may give way to the newcomer: that which the other has asked, if it has.
         if !overtakes {
+            let asked = asks_itself.then_some(seats[1].number);
+            assert_eq!(server.ledger.with(|l| l.asked_by(at[3])), asked);
             assert_eq!(asks(&mut server, at[3], &seats[1]), Hope::Open);
             leaves(&mut server, at[1], Leaving::Reclaim);
         }
         super::server::held(server.claim(at[3], "payroll", want(""), true));
         assert_eq!(in_use_and_promised(&mut server, "payroll"), (2, 0));
+        asks_no_longer(&mut server, at[2]);
+        assert_eq!(server.ledger.head.asking, 0, "{its:?} {asks_itself}");
     }
+}
+
+#[test]
+fn a_seat_that_is_kept_counts_for_the_roles_of_whom_it_is_kept_for() {
+    const MEMBER: u32 = 11;
+    let member = |n| session(MEMBER, &pc(n));
+    // Where one is reserved for the role, what is kept for its member is that one.
+    let mut server = Server::with_license(reclaimed(license("crm", 3)));
+    server.catalog.granted.extend([(MEMBER, "accounting")]);
+    let rows = [reservation("crm", "accounting", 1, None)];
+    server.change(1, |tables| tables.reservations = rows.to_vec());
+    let idle = server.enters(member(1));
+    let others = [2, 3].map(|n| server.enters(session(2, &pc(n))));
+    may_ask(&mut server, NEWCOMER, member(4));
+    let seat = seat_at(&mut server, idle);
+    assert_eq!(asks(&mut server, NEWCOMER, &seat), Hope::Open);
+    leaves(&mut server, idle, Leaving::Reclaim);
+    server.log_out(others[0]);
+    server.enters(session(2, &pc(5)));
+    assert!(is_full(server.log_in_at(6, session(2, &pc(6)), true)));
+    let answer = server.log_in_at(NEWCOMER, member(4), true);
+    assert_eq!(answer, Answer::Admitted(Remark::None));
+    // Where the role may have one at most, nobody else of it takes it.
+    let mut server = Server::with_license(reclaimed(license("crm", 2)));
+    server.catalog.granted.extend([(MEMBER, "interns")]);
+    let rows = [reservation("crm", "interns", 0, Some(1))];
+    server.change(1, |tables| tables.reservations = rows.to_vec());
+    let idle = server.enters(member(1));
+    may_ask(&mut server, NEWCOMER, member(2));
+    let seat = seat_at(&mut server, idle);
+    assert_eq!(asks(&mut server, NEWCOMER, &seat), Hope::Open);
+    leaves(&mut server, idle, Leaving::Reclaim);
+    let denied = server.log_in_at(6, member(3), true);
+    assert!(
+        matches!(
+            denied,
+            Answer::Denied(Denial {
+                cause: Cause::RoleFull { in_use: 1, .. },
+                ..
+            })
+        ),
+        "{denied:?}"
+    );
+    let answer = server.log_in_at(NEWCOMER, member(2), true);
+    assert_eq!(answer, Answer::Admitted(Remark::None));
+}
+
+#[test]
+fn the_license_of_who_asks_is_the_same_wherever_its_row_stands() {
+    let mut server = Server::with_license(reclaimed(license("crm", 1)));
+    let other = License {
+        application_name: Text::new("other").unwrap(),
+        ..license("other", 1)
+    };
+    server.change(1, |rows| rows.licenses.push(other));
+    let idle = server.enters(session(2, &pc(1)));
+    may_ask(&mut server, NEWCOMER, session(3, &pc(2)));
+    let seat = seat_at(&mut server, idle);
+    assert_eq!(asks(&mut server, NEWCOMER, &seat), Hope::Open);
+    // The rows change places, and there are more seats.
+    server.change(1, |rows| {
+        rows.licenses.swap(0, 1);
+        rows.licenses[1].seats = Some(2);
+    });
+    server.load(1);
+    assert_eq!(hope(&mut server, NEWCOMER, &seat), Hope::Free);
 }
 
 #[test]

@@ -598,6 +598,27 @@ fn a_database_that_filled_the_room_before_it_could_not_be_written_gives_way() {
 }
 
 #[test]
+fn what_is_written_after_it_made_room_is_not_lost() {
+    let mut server = with_unwritable();
+    events_in(&mut server, 2, 50);
+    fail(&mut server, 2);
+    // Somebody writes them all, at last; meanwhile some make room for another database's.
+    let mut copied = vec![];
+    server
+        .ledger
+        .with(|l| l.each_event(2, |event| copied.push(*event)));
+    events_in(&mut server, 1, 20);
+    let known_then = known(&mut server, 2);
+    assert_eq!((known_then.events, known_then.events_lost), (25, 75));
+    // One more, which is really lost.
+    server.ledger.with(|l| l.lose_event(2, 0));
+    let now = server.now;
+    server.ledger.with(|l| l.told(2, &copied, 0, now));
+    let told = known(&mut server, 2);
+    assert_eq!((told.events, told.events_lost), (0, 1));
+}
+
+#[test]
 fn many_databases_that_can_not_be_written_share_one_share() {
     let mut server = Server::new(ROOM);
     for database in 1..=5 {
@@ -845,9 +866,13 @@ fn a_product_that_comes_back_goes_on_counting() {
 fn what_can_not_be_counted_is_news_once() {
     let mut server = server(license("tom", 9));
     let written = [Some(7), None, None, Some(7), None];
-    let news = written.map(|digest| server.ledger.with(|l| l.counts_written(1, digest)));
+    let now = server.now;
+    let news = written.map(|digest| server.ledger.with(|l| l.counts_written(1, digest, now)));
     assert_eq!(news, [false, true, false, false, true]);
     assert_eq!(known(&mut server, 1).counts_written, 0);
+    // It is tried again though nothing happens.
+    assert_eq!(known(&mut server, 1).write_at, now + MINUTE);
+    assert_eq!(server.ledger.head.next_write, now + MINUTE);
 }
 
 #[test]

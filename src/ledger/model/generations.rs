@@ -277,6 +277,31 @@ fn a_database_that_three_visitors_could_not_reach_is_awaited_no_longer() {
 }
 
 #[test]
+fn a_database_that_was_read_and_is_gone_is_visited_no_longer() {
+    for in_recovery in [true, false] {
+        let mut server = Server::with_license(license("crm", 1));
+        server.in_recovery = in_recovery;
+        server.load(1);
+        // On a standby it grows old; on a primary a setting has changed.
+        server.now += 10_000_001;
+        if !in_recovery {
+            server.ledger.with(|l| l.revisit_all());
+        }
+        for _ in 0..3 {
+            assert_eq!(server.unread(), [1]);
+            server.ledger.with(|l| l.visitor_lost(1));
+        }
+        assert!(server.unread().is_empty());
+        // Somebody who is in there has changed something, or it is read after all.
+        server.change(1, |_| ());
+        assert_eq!(server.unread(), [1]);
+        server.load(1);
+        server.now += 10_000_001;
+        assert_eq!(server.unread(), if in_recovery { vec![1] } else { vec![] });
+    }
+}
+
+#[test]
 fn an_unreachable_database_is_awaited_as_long_as_somebody_is_in() {
     let mut server = Server::new(ROOM);
     server.change(1, |_| ());
