@@ -24,7 +24,7 @@ unit: ## Run the tests that need no server
 integration: ## Run the tests against real servers; takes VERSIONS and FILTER too
 	@pgrx-config/test integration
 
-bench: ## Measure the ledger, logins and what applications call, with a release build
+bench: ## Measure the ledger, logins, what applications call and administration, with a release build
 	@pgrx-config/bench
 
 install: ## Install a release build into the server of PG_CONFIG=/path/to/pg_config (default: 15's)

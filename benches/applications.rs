@@ -10,14 +10,13 @@
     reason = "a benchmark that can't go on says so by panicking"
 )]
 
-mod pgbench;
+mod measure;
 #[path = "../tests/util/mod.rs"]
 mod util;
 
-use std::fs;
 use std::time::{Duration, Instant};
 
-use pgbench::{median, rate};
+use measure::{median, rate, worker_times};
 use util::{Cluster, Session, eventually_blocking, race};
 
 /// Rounds in which the pairs are measured by turns.
@@ -159,20 +158,6 @@ async fn hand_on(
     sessions
 }
 
-/// Seconds of processor time that the launcher has used.
-fn launcher_time(cluster: &Cluster) -> f64 {
-    let pid =
-        cluster.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_seats launcher'");
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let (_, fields) = stat.rsplit_once(')').unwrap();
-    let ticks = |field: usize| -> f64 {
-        let text = fields.split_whitespace().nth(field).unwrap();
-        text.parse().unwrap()
-    };
-    // User and system time, in hundredths of a second.
-    (ticks(11) + ticks(12)) / 100.0
-}
-
 async fn many_leases(cluster: &Cluster, session: &Session) {
     session
         .run(&format!(
@@ -192,9 +177,9 @@ async fn many_leases(cluster: &Cluster, session: &Session) {
         "count(*) of license_active_seats with {LEASES} leases: {:.0} ms",
         median(times)
     );
-    let before = launcher_time(cluster);
+    let [before, _] = worker_times(cluster);
     tokio::time::sleep(Duration::from_secs(20)).await;
-    let used = (launcher_time(cluster) - before) / 20.0 * 100.0;
+    let used = (worker_times(cluster)[0] - before) / 20.0 * 100.0;
     println!("the launcher meanwhile: {used:.2} % of a core");
     let in_use = "SELECT in_use FROM license_usage WHERE product = 'TOM'";
     tokio::time::sleep((granted + Duration::from_secs(60)) - Instant::now()).await;

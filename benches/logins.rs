@@ -16,13 +16,13 @@
     reason = "a benchmark that can't go on says so by panicking"
 )]
 
-mod pgbench;
+mod measure;
 #[path = "../tests/util/mod.rs"]
 mod util;
 
 use std::time::Instant;
 
-use pgbench::{median, rate};
+use measure::{median, rate};
 use util::{Cluster, Session, race};
 
 /// Rounds in which logins are measured.

@@ -404,6 +404,16 @@ async fn cargo_office() {
         login.workstation(&format!("start-{n}"))
     };
     let (one, two) = (start(1).open_ok().await, start(2).open_ok().await);
+    // Only the administrator may.
+    for forbidden in [
+        &raise(4),
+        &reduce(2),
+        "SELECT license_terminate(seat_id) FROM license_active_seats",
+        "UPDATE licenses SET seats = 9",
+        "DELETE FROM license_events",
+    ] {
+        one.fails(forbidden).await.assert("42501", "");
+    }
     start(3).denied().await.assert("53300", "license_full");
     anna.run(&raise(4)).await;
     anna.fails(&raise(5)).await.assert("22023", "");

@@ -209,6 +209,23 @@ async fn an_expired_license_admits_nobody_but_superusers() {
     assert_eq!(usage(&cluster, "status, denied, days_left"), "expired|1|0");
 }
 
+/// A month after an evening in February is another day where it is morning by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_zone_of_who_comes_moves_no_end() {
+    // In UTC it ended yesterday; by the calendar of the islands in the day after tomorrow.
+    let cluster = Cluster::builder().licensed(
+        "seats, valid_until, grace",
+        "9, '2025-02-28 12:00+00', interval '1 month' + make_interval(secs =>
+            extract(epoch FROM now() - interval '1 day' - timestamptz '2025-03-28 12:00+00'))",
+    );
+    for zone in ["UTC", "Pacific/Kiritimati"] {
+        cluster.sql("UPDATE licenses SET overdraft = overdraft + 1");
+        let login = cluster.login("anna").from("127.0.1.1");
+        let denied = login.options(&format!("-c TimeZone={zone}")).denied();
+        denied.await.assert("28000", "license_expired");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn grace_admits_after_the_end() {
     let values = "10, now() - interval '1 day', '2 days'";

@@ -312,3 +312,31 @@ async fn what_a_stop_has_left_can_be_damaged() {
         assert!(cluster.sql(SHOWN).starts_with("2|3|"), "{text}");
     }
 }
+
+/// What a server has left that then followed another one is older than what that one has counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_switchover_and_back_the_counts_are_the_last_ones() {
+    let first = Cluster::with_seats(2);
+    let second = first.standby();
+    busy(&first).await;
+    kept(&first, "2|3|").await;
+    first.stop(Stop::Fast);
+    second.promote();
+    busy(&second).await;
+    let last = kept(&second, "2|6|").await;
+    // The first comes back as a standby, is restarted as one, and takes over again.
+    first.append_conf(&format!(
+        "primary_conninfo = 'host={} port={} user=postgres'\n",
+        second.socket_dir().display(),
+        second.port()
+    ));
+    std::fs::write(first.data_dir().join("standby.signal"), "").unwrap();
+    first.start_again();
+    first.catch_up(&second);
+    first.restart(Stop::Fast);
+    first.catch_up(&second);
+    second.stop(Stop::Fast);
+    first.promote();
+    assert_eq!(first.sql(SHOWN), last);
+    assert_eq!(kept(&first, "2|6|").await, last);
+}

@@ -406,3 +406,38 @@ async fn a_database_that_has_no_way_to_utf8_is_not_licensed_and_admits_everyone(
     assert_eq!(zoe.ask(shown), "Zo??|no license claimed");
     assert_eq!(anna.ask(shown), "anna|no license claimed");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warning_that_its_client_can_not_read_keeps_nobody_out() {
+    let cluster = Cluster::with_seats(9);
+    cluster.sql("CREATE DATABASE south");
+    cluster.license("south", "seats", "9");
+    for (db, rule) in [("postgres", "user"), ("south", "user_host")] {
+        cluster.sql_in(
+            db,
+            &format!(
+                "UPDATE licenses SET product = 'Büro €', pool = 'firm', counted_by = '{rule}'"
+            ),
+        );
+    }
+    for (encoding, can_read) in [("UTF8", true), ("LATIN9", true), ("LATIN1", false)] {
+        let mark = cluster.log().len();
+        // Who reads the changed rules finds that they disagree, unless a visitor is faster.
+        let mut read = false;
+        for _ in 0..10 {
+            let change = "UPDATE licenses SET overdraft = 1 - overdraft";
+            let look = "SELECT count(*) FROM license_usage";
+            let ran = cluster.psql(
+                &["-At", "-c", change, "-c", look],
+                &[("PGCLIENTENCODING", encoding)],
+            );
+            read |= ran.stderr.contains("databases of one pool count");
+            assert_eq!(ran.ok(), "UPDATE 1\n1", "{encoding}");
+        }
+        assert_eq!(read, can_read, "{encoding}");
+        cluster.wait_log_since(
+            mark,
+            "databases of one pool count \"Büro €\" by different rules",
+        );
+    }
+}

@@ -53,7 +53,7 @@ impl Trail {
 }
 
 /// Waits as [`eventually`] does, and shows what there was instead.
-async fn shown_in_the_end(what: &str, expected: &[&str], rows: impl AsyncFn() -> Vec<String>) {
+pub async fn shown_in_the_end(what: &str, expected: &[&str], rows: impl AsyncFn() -> Vec<String>) {
     let start = Instant::now();
     loop {
         let rows = rows().await;
@@ -93,6 +93,42 @@ async fn who_took_and_left_a_seat_is_in_the_trail() {
                        bool_and(at BETWEEN now() - interval '1 minute' AND now())
                   FROM license_events WHERE usename = 'anna'";
     assert_eq!(trail.admin.text(same).await, "1|2|t|t");
+}
+
+/// As PostgreSQL's statistics have it, and whether it is one of ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_says_how_its_session_ended() {
+    let trail = Trail::of("seats", "9").await;
+    trail.user("anna").await.close().await;
+    trail.user("bert").await.abort().await;
+    let carl = trail.user("carl").await;
+    let kill = format!("SELECT pg_terminate_backend({})", carl.pid().await);
+    trail.admin.run(&kill).await;
+    carl.ended().await.assert("57P01", "");
+    let dora = trail
+        .login("dora")
+        .options("-c idle_session_timeout=100ms")
+        .open_ok()
+        .await;
+    dora.ended().await.assert("57P05", "");
+    let mut busy = trail.cluster.login("emil").from("127.0.0.1").process();
+    busy.ask("SELECT 1;");
+    busy.send("SELECT pg_sleep(1000);");
+    busy.kill9();
+    let fay = trail.user("fay").await;
+    trail
+        .admin
+        .run("SELECT license_terminate(seat_id) FROM license_active_seats WHERE usename = 'fay'")
+        .await;
+    fay.ended().await;
+    let causes = "SELECT string_agg(usename || ' ' || (detail ->> 'cause'), ', ' ORDER BY usename)
+                    FROM license_events WHERE event = 'release'";
+    trail
+        .shows(
+            causes,
+            "anna logout, bert abandoned, carl killed, dora fatal, emil abandoned, fay termination",
+        )
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,10 +205,24 @@ async fn every_denial_of_a_call_is_in_the_log() {
     trail
         .cluster
         .wait_log_since(mark, "ERROR:  maximum user license");
+    // An error that somebody catches is in no log by itself.
+    let mark = trail.cluster.log().len();
+    anna.run(
+        "DO $$BEGIN PERFORM license_checkout(client_user => 'cid');
+             EXCEPTION WHEN configuration_limit_exceeded THEN NULL; END$$",
+    )
+    .await;
+    trail.cluster.wait_log_since(
+        mark,
+        "LOG:  license \"TOM\" denied user \"cid\" by role \"anna\"",
+    );
     // Nobody but the server log hears of a try.
     assert!(anna.notices().is_empty());
     trail
-        .becomes("event, client_user", &["denial|", "denial|zoe", "denial|"])
+        .becomes(
+            "event, client_user",
+            &["denial|", "denial|zoe", "denial|", "denial|cid"],
+        )
         .await;
 }
 
@@ -314,9 +364,21 @@ async fn old_rows_go_in_batches_and_young_ones_stay() {
         .await;
     let kept = "SELECT count(*), max(now() - at) < interval '401 days'
                   FROM license_events WHERE event = 'old'";
+    trail
+        .admin
+        .run(
+            "CREATE TABLE batches (rows int);
+             CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+                 $$BEGIN INSERT INTO public.batches SELECT count(*) FROM gone; RETURN NULL; END$$;
+             CREATE TRIGGER note AFTER DELETE ON license_events
+                 REFERENCING OLD TABLE AS gone EXECUTE FUNCTION note()",
+        )
+        .await;
     // Three batches of a thousand, one after the other without a login.
     let _anna = trail.user("anna").await;
     trail.shows(kept, "399|t").await;
+    let batches = "SELECT string_agg(rows::text, ' ') FROM batches WHERE rows > 0";
+    trail.shows(batches, "1000 1000 101").await;
     trail.cluster.set("pg_seats.event_retention", "10d");
     let _bert = trail.user("bert").await;
     trail.shows(kept, "9|t").await;
@@ -537,8 +599,7 @@ async fn who_locks_the_queue_of_notifications_keeps_nothing_from_being_written_o
 async fn a_full_queue_of_notifications_keeps_nothing_from_being_written() {
     let cluster = Cluster::builder();
     if Programs::from_env().major() < 17 {
-        // There it has eight gigabytes.
-        return;
+        return skipped("the queue of this PostgreSQL has eight gigabytes");
     }
     let cluster = cluster.conf("max_notify_queue_pages", "64");
     let trail = Trail::at(cluster.licensed("seats", "1")).await;
@@ -590,7 +651,7 @@ async fn an_event_whose_long_name_found_no_room_says_so() {
 }
 
 /// What could break out of a line, a JSON text, a notification or a statement.
-const NASTY: [&str; 8] = [
+const NASTY: [&str; 10] = [
     r#"quote" here"#,
     r"back\slash\",
     "%s%n%d",
@@ -598,6 +659,8 @@ const NASTY: [&str; 8] = [
     "$$ $1 :name {x}",
     "\u{202e}gnitirw",
     "line\u{2028}end",
+    "next\u{85}line",
+    "turned\u{2066}",
     r#"","event":"forged"#,
 ];
 
@@ -674,6 +737,8 @@ async fn nothing_that_somebody_is_called_breaks_out_of_its_field() {
                 '"' | '\\' => vec!['\\', letter],
                 '\u{202e}' => r"\u202e".chars().collect(),
                 '\u{2028}' => r"\u2028".chars().collect(),
+                '\u{85}' => r"\u0085".chars().collect(),
+                '\u{2066}' => r"\u2066".chars().collect(),
                 other => vec![other],
             })
             .collect();

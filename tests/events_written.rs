@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::events::{SOON, Trail};
+use crate::events::{SOON, Trail, shown_in_the_end};
 use crate::util::*;
 
 /// Every event of `events` is in the trail or counted as lost.
@@ -43,8 +43,9 @@ async fn of_a_hundred_thousand_events_each_is_written_or_counted() {
     trail.shows(EVERY, "100000").await;
     assert_eq!(trail.admin.text(NEVER_TWICE).await, "0");
     let lost = "SELECT sum((detail ->> 'events')::bigint) FROM license_events";
-    let lost = trail.admin.text(lost).await;
+    let lost: i64 = trail.admin.text(lost).await.parse().unwrap_or(0);
     println!("{:?}, lost: {lost}", start.elapsed());
+    assert!(lost > 0, "the buffer was never too small");
     // And it stays so.
     trail.user("anna").await.run(&pairs(20_000, 20_000)).await;
     trail.shows(EVERY, "100002").await;
@@ -134,6 +135,48 @@ async fn whatever_keeps_the_trail_from_being_written_logins_go_on_and_it_recover
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn warnings_are_given_once_though_the_trail_can_not_be_written() {
+    let trail = Trail::of("seats", "1").await;
+    let listener = trail.cluster.login("postgres").open_ok().await;
+    listener.run("LISTEN pg_seats").await;
+    trail
+        .admin
+        .run("ALTER TABLE license_events RENAME TO elsewhere")
+        .await;
+    let mark = trail.cluster.log().len();
+    let anna = trail.user("anna").await;
+    let line = "license \"TOM\" is at level \"full\": 1 of 1 seats were in use";
+    trail.cluster.wait_log_since(mark, line);
+    eventually("it is notified", PATIENCE, async || {
+        listener.run("SELECT 1").await;
+        !listener.notifications().is_empty()
+    })
+    .await;
+    // Three tries later.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    trail
+        .admin
+        .run("ALTER TABLE elsewhere RENAME TO license_events")
+        .await;
+    trail
+        .shows(
+            "SELECT count(*) FROM license_events WHERE event = 'warning'",
+            "1",
+        )
+        .await;
+    anna.close().await;
+    trail.in_use_becomes(0).await;
+    // It is crossed again.
+    let _bert = trail.user("bert").await;
+    eventually("it is notified again", PATIENCE, async || {
+        listener.run("SELECT 1").await;
+        listener.notifications().len() == 2
+    })
+    .await;
+    assert_eq!(trail.cluster.log_since(mark).matches(line).count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_log_says_once_that_the_trail_can_not_be_written() {
     let trail = Trail::of("seats", "9").await;
     trail
@@ -170,7 +213,16 @@ async fn a_trail_that_is_dropped_for_good_is_in_nobodys_way() {
              ALTER EXTENSION pg_seats DROP TABLE license_counts; DROP TABLE license_counts",
         )
         .await;
+    let mark = trail.cluster.log().len();
     trail.user("anna").await;
+    for table in ["license_events", "license_counts"] {
+        trail.cluster.wait_log_since(
+            mark,
+            &format!(
+                "could not write {table} of database \"postgres\": relation \"public.{table}\""
+            ),
+        );
+    }
     trail.admin.run("UPDATE licenses SET seats = 1").await;
     for mode in [Stop::Fast, Stop::Immediate] {
         trail.cluster.restart(mode);
@@ -331,6 +383,56 @@ async fn restarts_amid_load_write_nothing_twice() {
         assert_eq!(cluster.sql(NEVER_TWICE), "0");
         // Whoever was in the midst of something has left the postmaster no lock to wait for.
         assert!(!cluster.log().contains("PANIC"));
+    }
+}
+
+/// What happens as the sessions are ended is written after the next start, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orderly_stop_loses_no_event() {
+    let trail = Trail::of("claimed_at, seats", "'checkout', 3").await;
+    let Desk { admin, cluster } = trail.desk;
+    drop(admin);
+    let login = |user: &str| cluster.login(user).from("127.0.1.1");
+    for round in 1..=4 {
+        let sessions = [login("anna").open_ok().await, login("bert").open_ok().await];
+        for session in &sessions {
+            session.checkout().await;
+        }
+        let named = "SELECT license_checkout(client_user => 'a name of more than 47 bytes, kept whole: Zoë')";
+        sessions[0].run(named).await;
+        let full = sessions[1].fails("SELECT license_checkout(client_user => 'cid')");
+        full.await.assert("53400", "license_full");
+        cluster.sql(
+            "SELECT license_terminate(seat_id, 'closing') FROM license_active_seats
+              WHERE usename = 'bert'",
+        );
+        if round == 2 {
+            // Neither can it be written at once after the start.
+            cluster.sql("ALTER TABLE license_events RENAME TO elsewhere");
+        }
+        cluster.restart(Stop::Fast);
+        if round == 2 {
+            cluster.restart(Stop::Fast);
+            cluster.sql("ALTER TABLE elsewhere RENAME TO license_events");
+        }
+        let rows = "SELECT string_agg(n || ' ' || what, ', ' ORDER BY what)
+            FROM (SELECT count(*) AS n, concat_ws(' ', event, usename, left(client_user, 6),
+                         detail ->> 'cause', detail ->> 'by', detail ->> 'reason') AS what
+                    FROM license_events WHERE usename <> 'postgres' GROUP BY what) each";
+        let expected = [
+            "checkout anna",
+            "checkout anna a name",
+            "checkout bert",
+            "denial bert cid license_full",
+            "release anna a name killed",
+            "release anna killed",
+            "release bert termination",
+            "termination bert postgres closing",
+        ]
+        .map(|what| format!("{round} {what}"))
+        .join(", ");
+        shown_in_the_end(rows, &[&expected], async || vec![cluster.sql(rows)]).await;
+        assert!(!std::fs::exists(cluster.data_dir().join("pg_stat/pg_seats.json")).unwrap());
     }
 }
 
@@ -569,4 +671,29 @@ async fn the_extension_can_go_and_come_while_events_wait() {
         carl.close().await;
         trail.in_use_becomes(0).await;
     }
+}
+
+/// Databases where nothing happens take no room from those where something does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_with_many_quiet_databases_loses_no_event() {
+    let primary = Cluster::with_seats(99);
+    for number in 1..=12 {
+        primary.sql(&format!("CREATE DATABASE quiet_{number} TEMPLATE postgres"));
+    }
+    let standby = primary.standby();
+    // They are visited once, and again ten seconds later.
+    let quiet = Duration::from_secs(13);
+    tokio::time::sleep(quiet).await;
+    let mark = standby.log().len();
+    let logins = race(40, |i| {
+        let host = format!("127.0.2.{}", i + 1);
+        standby.login("anna").db("quiet_3").from(&host)
+    });
+    let sessions: Vec<_> = logins.await.into_iter().map(Result::unwrap).collect();
+    let line = "license event of database \"quiet_3\": {";
+    eventually("all are in the log", PATIENCE, async || {
+        standby.log_since(mark).matches(line).count() == sessions.len()
+    })
+    .await;
+    assert!(!standby.log().contains("are lost"));
 }

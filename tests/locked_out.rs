@@ -320,3 +320,14 @@ async fn without_any_worker_licenses_are_enforced() {
     cluster.sql("UPDATE licenses SET seats = 99");
     assert!(admits(&cluster).await);
 }
+
+/// LIKE raises an error for such a pattern.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pattern_that_is_none() {
+    unreadable(
+        r"ALTER TABLE licenses DROP CONSTRAINT licenses_application_name_is_a_pattern;
+          UPDATE licenses SET application_name = '%\'",
+        "UPDATE licenses SET application_name = NULL, seats = 0",
+    )
+    .await;
+}

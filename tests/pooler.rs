@@ -1,6 +1,7 @@
 //! Applications behind a real PgBouncer in transaction mode: many users, few connections.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Barrier;
 
@@ -250,6 +251,41 @@ async fn pgbouncer_passes_on_the_message_of_a_denied_login_alone() {
     ];
     let message = r#"maximum user license count reached for "TOM""#;
     assert_eq!(fields, [message, "", "", ""]);
+}
+
+/// One denied login stalls the pool, also when there is a seat again.
+#[tokio::test(flavor = "multi_thread")]
+async fn pgbouncer_tries_again_only_after_its_server_login_retry() {
+    let cluster = Cluster::with_seats(0);
+    cluster.sql("CREATE ROLE web LOGIN");
+    let pooler = cluster.pooler_with("web", CONNECTIONS, "server_login_retry = 4\n");
+    pooler.login().denied().await;
+    let denied = Instant::now();
+    cluster.sql("UPDATE licenses SET seats = 1");
+    // Whoever comes meanwhile waits, or is refused.
+    while pooler.login().open().await.is_err() {
+        assert!(denied.elapsed() < PATIENCE);
+    }
+    let stalled = denied.elapsed();
+    assert!(stalled > Duration::from_secs(2), "{stalled:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workstation_does_not_pass_pgbouncer() {
+    let cluster = Cluster::with_seats(9);
+    cluster.sql("CREATE ROLE web LOGIN");
+    let strict = cluster.pooler("web", CONNECTIONS);
+    let denied = strict.login().workstation("PC-7").denied().await;
+    assert!(
+        denied.message.contains("unsupported startup parameter"),
+        "{denied:?}"
+    );
+    let ignore = "ignore_startup_parameters = options\n";
+    let lenient = cluster.pooler_with("web", CONNECTIONS, ignore);
+    let session = lenient.login().workstation("PC-7").open_ok().await;
+    session.run("SELECT 1").await;
+    let seats = "SELECT usename, coalesce(workstation, '') FROM license_active_seats";
+    assert_eq!(cluster.sql(seats), "web|");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,12 +17,24 @@ fn blocks() -> Vec<(String, String)> {
     blocks
 }
 
-#[test]
-fn the_sql_of_the_readme_runs_and_its_quickstart_denies_the_eleventh_user() {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sql_of_the_readme_runs_and_its_quickstart_denies_the_eleventh_user() {
     let cluster = Cluster::start();
-    let mut quickstarts = 0;
+    cluster.sql("CREATE ROLE anna LOGIN");
+    let (mut quickstarts, mut done) = (0, 0);
     for (language, text) in blocks() {
-        if language == "sql" {
+        if text.contains("SELECT seats.license_raise_seats(") {
+            done += 1;
+            cluster.sql("UPDATE seats.licenses SET seats = 9 WHERE seats = 10");
+            cluster.sql(&text);
+            let seats = "SELECT seats FROM seats.licenses WHERE purchased = 10";
+            assert_eq!(cluster.sql(seats), "10");
+        } else if text.contains("SELECT seats.license_terminate(") {
+            done += 1;
+            let anna = cluster.login("anna").from("127.0.1.1").open_ok().await;
+            assert_eq!(cluster.sql(&text), "1");
+            anna.ended().await.assert("57P01", "license_stopped");
+        } else if language == "sql" {
             cluster.sql(&text);
         } else if text.contains("psql -U user$n") {
             quickstarts += 1;
@@ -38,7 +50,7 @@ fn the_sql_of_the_readme_runs_and_its_quickstart_denies_the_eleventh_user() {
             assert_eq!(said.matches("FATAL").count(), 1, "{said}");
         }
     }
-    assert_eq!(quickstarts, 1);
+    assert_eq!((quickstarts, done), (1, 2));
 }
 
 #[test]

@@ -700,3 +700,17 @@ async fn a_newcomer_does_not_overtake_who_waits_in_line() {
     let _bert = bert.seated().await;
     assert_eq!(desk.holders().await, "bert");
 }
+
+/// Who stands in line asks idle seats once a second, and once more when its time is up.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_denied_at_the_end_of_a_wait_while_a_seat_would_give_way() {
+    let desk = desk_of_checkouts(1, "2s").await;
+    let anna = desk.user("anna").await;
+    let bert = desk.user("bert").await;
+    anna.checkout().await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    // It is over before a second is, and she is idle long enough then.
+    let seat = "SELECT usename FROM license_checkout(wait => '800ms')";
+    assert_eq!(bert.text(seat).await, "bert");
+    anna.ended().await.assert("57P05", "license_reclaimed");
+}

@@ -3,6 +3,12 @@
 use crate::changes::{admits, admits_to, new_host};
 use crate::util::*;
 
+/// A table that asks for a seat.
+const SALARIES: &str = "CREATE TABLE salaries AS SELECT 1 AS salary;
+    GRANT SELECT ON salaries TO PUBLIC;
+    ALTER TABLE salaries ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY licensed ON salaries USING (license_held('TOM'))";
+
 /// Whether somebody who was barred gets in again.
 async fn anna_gets_in(cluster: &Cluster) -> bool {
     let login = cluster.login("anna").from("127.0.1.1");
@@ -83,8 +89,16 @@ async fn off_for_one_database() {
     assert!(admits(&cluster).await);
     assert!(!admits_to(&cluster, "other").await);
     assert_eq!(cluster.sql("SELECT denied FROM license_usage"), "0");
+    cluster.sql_in("other", SALARIES);
     cluster.sql_in("other", "DROP EXTENSION pg_seats CASCADE");
     assert!(admits_to(&cluster, "other").await);
+    // The policy went with it.
+    let login = cluster.login("lena").db("other").from(&new_host());
+    let lena = login.open_ok().await;
+    let rows = "SELECT count(*) FROM salaries";
+    assert_eq!(lena.text(rows).await, "0");
+    cluster.sql_in("other", "ALTER TABLE salaries DISABLE ROW LEVEL SECURITY");
+    assert_eq!(lena.text(rows).await, "1");
 }
 
 /// First the extension, then the setting.
@@ -94,10 +108,18 @@ async fn removed_cleanly() {
     let anna = cluster.login("anna").from("127.0.1.1").open_ok().await;
     cluster.sql("SELECT license_terminate(seat_id, NULL, '1 hour') FROM license_active_seats");
     anna.ended().await;
-    cluster.sql("DROP EXTENSION pg_seats");
+    cluster.sql(SALARIES);
+    let dropped = cluster.psql_as("postgres", "postgres", "DROP EXTENSION pg_seats");
+    assert!(
+        dropped
+            .failed()
+            .contains("policy licensed on table salaries depends on")
+    );
+    cluster.sql("DROP POLICY licensed ON salaries; DROP EXTENSION pg_seats");
     assert!(admits(&cluster).await);
     let left = "SELECT count(*) FROM pg_class WHERE relname LIKE 'license%'";
     assert_eq!(cluster.sql(left), "0");
+    cluster.sql("ALTER SYSTEM RESET shared_preload_libraries");
     cluster.append_conf("shared_preload_libraries = ''\n");
     cluster.restart(Stop::Fast);
     for _ in 0..2 {

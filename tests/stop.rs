@@ -624,6 +624,34 @@ async fn reasons_arrive_as_they_were_given() {
     }
 }
 
+/// Neither in what the client reads nor in the server log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reason_does_not_break_out_of_its_line() {
+    let office = Office::with_seats(9).await;
+    for (reason, shown) in [
+        ("next\u{85}line", r"next\u0085line"),
+        ("line\u{2028}end\u{2029}", r"line\u2028end\u2029"),
+        ("\u{202e}gnitirw", r"\u202egnitirw"),
+        (r#"%s%n "quoted" \"#, r#"%s%n "quoted" \"#),
+    ] {
+        let anna = office.user("anna").await;
+        let mark = office.cluster.log().len();
+        assert_eq!(office.stop_anna(&format!(", '{reason}'")).await, 1);
+        let ended = anna.ended().await;
+        assert_eq!(ended.detail, format!("The reason: {shown}"));
+        let line = format!("DETAIL:  The reason: {shown}\n");
+        office.cluster.wait_log_since(mark, &line);
+        let told = format!(
+            "SELECT count(*) FROM license_events
+              WHERE event = 'termination' AND detail ->> 'reason' = '{reason}'"
+        );
+        eventually("the audit trail has it as it is", PATIENCE, async || {
+            office.admin.val::<i64>(&told).await == 1
+        })
+        .await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reason_that_the_client_cannot_read_ends_it_all_the_same() {
     let office = Office::with_seats(9).await;

@@ -1,6 +1,5 @@
 //! Two computers and the switch between them, each a network namespace: cables that can be pulled.
 
-use std::io::{Write, stderr};
 use std::process::{self, Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -8,6 +7,7 @@ use super::builder::{Builder, TRUST_HBA};
 use super::cluster::Cluster;
 use super::login::Login;
 use super::programs::Programs;
+use super::skip::skipped;
 
 /// The addresses are the same in every network: no two of them know of each other.
 const SERVER: &str = "10.0.0.1";
@@ -30,12 +30,7 @@ impl Lan {
         match lan.connect() {
             Ok(()) => Some(lan),
             Err(why) => {
-                let test = std::thread::current().name().unwrap_or("a test").to_owned();
-                // Past the test runner, which keeps what is printed to itself.
-                let _ = writeln!(
-                    stderr(),
-                    "\n!!! SKIPPED {test}: no network namespaces here ({why})\n"
-                );
+                skipped(&format!("no network namespaces here ({why})"));
                 None
             }
         }

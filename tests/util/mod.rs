@@ -7,6 +7,7 @@
 //! - [`race`] opens many at once, [`Dice`] lets them differ; [`ClientProcess`] is a client program that can be killed.
 //! - [`Lan`] is a network of two computers, with a cable that can be pulled.
 //! - [`Library`] is a client library of another language; [`Pooler`] a PgBouncer before a cluster.
+//! - [`skipped`] says that a test can't be made here.
 //! - [`eventually`] is the one way to wait: poll with a deadline.
 //!
 //! Tests are `#[tokio::test(flavor = "multi_thread")]`: connections run on the workers while the test's own thread blocks.
@@ -32,6 +33,7 @@ mod pooler;
 mod programs;
 mod race;
 mod session;
+mod skip;
 mod sql;
 mod standby;
 mod template;
@@ -54,5 +56,6 @@ pub use pooler::Pooler;
 pub use programs::{Programs, Ran};
 pub use race::race;
 pub use session::Session;
+pub use skip::skipped;
 pub use told::Told;
 pub use wait::{PATIENCE, eventually, eventually_blocking};

@@ -30,8 +30,13 @@ impl Cluster {
     /// A pooler that logs in as this role from 127.0.0.1 and has at most so many connections, however
     /// many clients come. PgBouncer can't choose the address that it comes from.
     pub fn pooler(&self, user: &str, connections: u32) -> Pooler {
+        self.pooler_with(user, connections, "")
+    }
+
+    /// The same with more lines in its configuration.
+    pub fn pooler_with(&self, user: &str, connections: u32, conf: &str) -> Pooler {
         for _ in 0..10 {
-            if let Some(pooler) = Pooler::try_start(self, user, connections) {
+            if let Some(pooler) = Pooler::try_start(self, user, connections, conf) {
                 return pooler;
             }
         }
@@ -59,12 +64,12 @@ impl Pooler {
     }
 
     /// None if somebody else took the port.
-    fn try_start(cluster: &Cluster, user: &str, connections: u32) -> Option<Self> {
+    fn try_start(cluster: &Cluster, user: &str, connections: u32, more: &str) -> Option<Self> {
         let (root, port) = (short_folder(), free_port());
         let folder = root.path();
         let conf = folder.join("pgbouncer.ini");
         let text = conf_text(cluster.port(), user, connections, port, &pid_path(folder));
-        fs::write(&conf, text).unwrap();
+        fs::write(&conf, text + more).unwrap();
         let program = cluster.programs().bindir().join("pgbouncer");
         let output = File::create(log_path(folder)).unwrap();
         let mut command = Programs::in_folder(&program).server("pgbouncer");

@@ -12,10 +12,14 @@ pub struct Told {
 }
 
 impl Told {
-    /// With a new table, which everybody may insert into.
+    /// With a new table, which everybody may insert into. Whoever begins to leaves a trace that no rollback
+    /// takes away.
     pub async fn with_table(admin: &Session) -> Self {
         admin
-            .run("CREATE TABLE done (who text); GRANT INSERT ON done TO PUBLIC")
+            .run(
+                "CREATE TABLE done (who text, begun bigserial);
+                 GRANT INSERT ON done TO PUBLIC; GRANT USAGE ON SEQUENCE done_begun_seq TO PUBLIC",
+            )
             .await;
         Self::default()
     }
@@ -47,7 +51,8 @@ impl Told {
         self.ended.lock().unwrap().len()
     }
 
-    /// Fails unless the table has each row that is done, once, and no other.
+    /// Fails unless the table has each row that is done, once, and no other, and none was begun that is not
+    /// done.
     pub async fn assert_true(&self, admin: &Session) {
         let rows = async |who: &Mutex<Vec<String>>| {
             let who = who.lock().unwrap().join(",");
@@ -59,5 +64,7 @@ impl Told {
         };
         assert_eq!(rows(&self.done).await, format!("{0}|{0}", self.done()));
         assert_eq!(rows(&self.ended).await, "0|0", "of {}", self.ended());
+        let begun = admin.text("SELECT last_value FROM done_begun_seq").await;
+        assert_eq!(begun, self.done().to_string());
     }
 }
