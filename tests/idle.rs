@@ -379,8 +379,8 @@ async fn a_statement_in_that_very_moment_is_done_or_has_not_begun() {
                     let insert = format!("INSERT INTO done VALUES ('{who}')");
                     let insert = match round % 3 {
                         0 => insert,
-                        1 => format!("{insert}; SELECT 1"),
-                        _ => format!("BEGIN; {insert}; COMMIT"),
+                        1 => format!("{insert}; SELECT pg_sleep(0.02)"),
+                        _ => format!("BEGIN; {insert}; SELECT pg_sleep(0.02); COMMIT"),
                     };
                     if told.is_done(&session, who, &insert).await {
                         pause += step;
