@@ -228,10 +228,10 @@ impl<T: Tables> Ledger<'_, T> {
     pub fn each_unread(&self, view: Viewpoint, mut see: impl FnMut(&Database)) {
         self.databases.each(|known| {
             let old = view.now.abs_diff(known.read_at) > STANDBY_POOLS_LAST;
+            let outdated = view.in_recovery && known.licenses > 0 && old;
             // A standby is not told of databases that are gone.
             let given_up = known.loaded != 0 && known.has_lost_visitors() && known.has_failed();
-            if !known.is_read(view.in_recovery) && !given_up
-                || view.in_recovery && known.licenses > 0 && old && !given_up
+            if (!known.is_read(view.in_recovery) || outdated) && !given_up
                 || known.ended > 0 && !known.has_lost_visitors() && !view.in_recovery
                 || known.write_at <= view.now && !view.in_recovery
             {
