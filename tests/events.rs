@@ -664,6 +664,29 @@ const NASTY: [&str; 10] = [
     r#"","event":"forged"#,
 ];
 
+/// Roles alone may be called so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_of_two_lines_stays_in_one() {
+    let trail = Trail::of("seats", "1").await;
+    trail.admin.run("CREATE ROLE \"two\nlines\" LOGIN").await;
+    let role = trail.cluster.login("two\nlines").from("127.0.2.1");
+    let session = role.open_ok().await;
+    let none = session.texts("SELECT * FROM license_try_checkout(client_user => 'zoe')");
+    assert!(none.await.is_empty());
+    trail.cluster.wait_log(
+        r#"LOG:  license "TOM" denied user "zoe" by role "two\nlines": 1 of 1 seats were in use"#,
+        PATIENCE,
+    );
+    eventually("it is named among the idle", PATIENCE, async || {
+        let detail = trail.login("anna").denied().await.detail.clone();
+        detail == r#"1 of 1 seats are in use. Idle longest: "two\nlines"."#
+    })
+    .await;
+    let told = "SELECT count(*) FROM license_events
+                 WHERE usename = E'two\\nlines' AND event IN ('login', 'denial')";
+    trail.shows(told, "2").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_somebody_is_called_breaks_out_of_its_field() {
     let trail = Trail::of("seats", "0").await;
