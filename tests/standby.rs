@@ -1,5 +1,7 @@
 //! A physical standby: it enforces by itself, takes over changes of the primary, and is right after its promotion.
 
+use std::time::Duration;
+
 use crate::changes::{admits, admits_to};
 use crate::util::*;
 
@@ -177,4 +179,22 @@ async fn a_pool_counts_on_a_standby_and_after_its_promotion() {
         assert!(!admits_to(&standby, db).await, "{db}");
     }
     assert_eq!(standby.in_use(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standbys_log_warns_of_the_end_of_a_license() {
+    let primary = Cluster::builder().licensed("seats, valid_until", "9, now() + interval '5 days'");
+    let standby = primary.standby();
+    let line = "license \"TOM\" ends within";
+    standby.wait_log(&format!("{line} 7 days"), PATIENCE);
+    primary.sql("UPDATE licenses SET valid_until = now() + interval '5 hours'");
+    // It is read again by whoever comes.
+    let anna = standby.login("anna").from("127.0.1.1");
+    eventually("the next end is told", PATIENCE, async || {
+        anna.open_ok().await.close().await;
+        standby.log().contains(&format!("{line} 1 days"))
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(standby.log().matches(line).count(), 2);
 }

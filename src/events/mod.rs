@@ -269,6 +269,7 @@ fn delete_old(writer: &Reader, schema: &str) -> Result<u64, ReadError> {
 
 /// Writes what is to be told of all databases to the server log, as a standby does.
 pub fn log_all() {
+    warning::log_endings();
     for database in databases() {
         let untold = Untold::of(database);
         for event in &untold.events {

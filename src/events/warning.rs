@@ -7,16 +7,12 @@ use pgrx::bgworkers::BackgroundWorker;
 use serde_json::{Value, json};
 
 use crate::ledger::event::{Event, Happened};
-use crate::ledger::license::{Enforcement, Timestamp};
-use crate::licenses;
+use crate::ledger::license::Ending;
+use crate::ledger::table::Table;
 use crate::pg::error::{self, quoted};
 use crate::pg::table::{Argument, ReadError, Reader, log_failure, write_alone};
 use crate::pg::{backend, catalog};
-
-/// The days before its end at which a license is warned of.
-const DAYS: [i64; 4] = [1, 7, 14, 30];
-
-const DAY: Timestamp = 86_400_000_000;
+use crate::{licenses, memory};
 
 /// What somebody should know.
 pub struct Warning {
@@ -55,18 +51,12 @@ impl Warning {
         let rules = licenses::last_in_force(backend::database()).unwrap_or_default();
         let now = backend::now();
         for license in &rules.licenses {
-            let Some(until) = license
-                .valid_until
-                .filter(|&until| until > now && license.enforcement != Enforcement::Off)
-            else {
+            let Some(ending) = license.ending(now) else {
                 continue;
             };
-            let left = until.saturating_sub(now);
-            let Some(days) = DAYS.into_iter().find(|days| left <= days * DAY) else {
-                continue;
-            };
+            let days = ending.days;
             let product = license.product.as_str();
-            let valid_until = catalog::timestamp_iso(until);
+            let valid_until = catalog::timestamp_iso(ending.until);
             let detail = json!({ "level": "ending", "days": days, "valid_until": valid_until });
             let statement = format!(
                 "INSERT INTO {schema}.license_events (at, event, product, datname, detail)
@@ -82,11 +72,7 @@ impl Warning {
                 continue;
             }
             warnings.push(Warning {
-                line: format!(
-                    "license {} ends within {days} days, on {}",
-                    quoted(product),
-                    catalog::timestamp_text(until)
-                ),
+                line: line_of_end(product, ending),
                 payload: json!({
                     "event": "warning",
                     "level": "ending",
@@ -97,6 +83,33 @@ impl Warning {
             });
         }
         Ok(warnings)
+    }
+}
+
+fn line_of_end(product: &str, ending: Ending) -> String {
+    format!(
+        "license {} ends within {} days, on {}",
+        quoted(product),
+        ending.days,
+        catalog::timestamp_text(ending.until)
+    )
+}
+
+/// Has a standby's server log say which licenses come to their end. Nothing is written there, so it says so
+/// again after a restart. Within a transaction.
+pub fn log_endings() {
+    let licenses = memory::read(|ledger| ledger.licenses.len()).unwrap_or(0);
+    let mut endings = Vec::with_capacity(licenses);
+    memory::write(|ledger| {
+        // There is room for all: under the lock nothing is allocated.
+        ledger.tell_endings(backend::now(), |product, ending| {
+            if endings.len() < endings.capacity() {
+                endings.push((*product, ending));
+            }
+        });
+    });
+    for (product, ending) in &endings {
+        error::log(line_of_end(product.as_str(), *ending));
     }
 }
 

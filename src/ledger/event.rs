@@ -6,7 +6,7 @@ use super::Ledger;
 use super::admission::{Cause, Denial, Remark};
 use super::hold::{Hold, LongName, drop_long_name};
 use super::identity::{Host, Label, Name, Text, Who};
-use super::license::{License, RowKey, Timestamp};
+use super::license::{Ending, License, RowKey, Timestamp};
 use super::session::{Exempt, Kind, Seat, Session};
 use super::table::{Table, Tables, entry};
 use super::tally::{Steady, Tally};
@@ -389,6 +389,17 @@ impl<T: Tables> Ledger<'_, T> {
         known.write_at = known.write_at.min(again_at);
         self.head.next_write = self.head.next_write.min(again_at);
         !former
+    }
+
+    /// Shows the products whose licenses come to their end, each once for each number of days.
+    pub fn tell_endings(&mut self, now: Timestamp, mut see: impl FnMut(&Name, Ending)) {
+        self.licenses.each_mut(|license| {
+            let ending = license.ending(now);
+            if let Some(ending) = ending.filter(|_| ending != license.told_ending) {
+                see(&license.product, ending);
+                license.told_ending = Some(ending);
+            }
+        });
     }
 
     /// What happened in a database up to the event of this number has been warned of, where it must be.

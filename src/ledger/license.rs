@@ -109,7 +109,23 @@ pub struct License {
     pub counted_since: Timestamp,
     /// How much of it was in use when that was last noted.
     pub level: Level,
+    /// Its end, where a standby has told of it.
+    pub told_ending: Option<Ending>,
 }
+
+/// That a license comes to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ending {
+    /// The end of its validity.
+    pub until: Timestamp,
+    /// It comes within so many days.
+    pub days: i64,
+}
+
+/// The days before its end at which a license is warned of.
+const DAYS: [i64; 4] = [1, 7, 14, 30];
+
+const DAY: Timestamp = 86_400_000_000;
 
 /// A row of a database: the database's OID, and the row's place.
 #[repr(C)]
@@ -132,6 +148,14 @@ impl License {
         self.admits_until
             .filter(|&until| now >= until)
             .map(|until| OutOfDates::Expired(self.valid_until.unwrap_or(until)))
+    }
+
+    /// The end that it should be warned of, if that is near.
+    pub fn ending(&self, now: Timestamp) -> Option<Ending> {
+        let until = self.valid_until.filter(|&until| until > now)?;
+        let left = until.saturating_sub(now);
+        let days = DAYS.into_iter().find(|days| left <= days * DAY)?;
+        (self.enforcement != Enforcement::Off).then_some(Ending { until, days })
     }
 
     /// Seats that may be taken in all, overdraft included; `None` is unlimited.

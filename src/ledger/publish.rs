@@ -204,6 +204,7 @@ impl<T: Tables> Ledger<'_, T> {
             license.denied = former.map_or(0, |former| former.denied);
             license.counted_since = former.map_or(now, |former| former.counted_since);
             license.level = former.map_or(Level::Normal, |former| former.level);
+            license.told_ending = former.and_then(|former| former.told_ending);
             let is_new = former.is_none();
             license.tally = self.tally_for(database, license);
             if (is_new || !known.counted)

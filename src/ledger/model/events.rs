@@ -6,7 +6,7 @@ use super::server::{
 };
 use crate::ledger::event::{Event, Happened, Level};
 use crate::ledger::identity::{Label, Name, Text};
-use crate::ledger::license::{ClaimedAt, Enforcement, License, Timestamp};
+use crate::ledger::license::{ClaimedAt, Ending, Enforcement, License, Timestamp};
 use crate::ledger::map::Room;
 use crate::ledger::rules::Counts;
 use crate::ledger::session::{Kind, SeatIds};
@@ -881,4 +881,44 @@ fn a_name_without_text_is_no_name() {
     assert!(!Label::of(&"x".repeat(47)).is_digest());
     assert_eq!(Name::EMPTY.as_str(), "");
     assert!(Level::Full < Level::Overdraft && Level::Overdraft < Level::Over);
+}
+
+#[test]
+fn an_end_is_told_once_for_each_number_of_days() {
+    const DAY: Timestamp = 24 * 60 * MINUTE;
+    let mut server = Server::with_license(License {
+        valid_until: Some(1_000 * MINUTE + 40 * DAY),
+        ..license("crm", 9)
+    });
+    let mut told = vec![];
+    for _ in 0..41 {
+        server.load(1);
+        for _ in 0..2 {
+            let now = server.now;
+            let tell = |product: &Name, ending: Ending| {
+                assert_eq!(
+                    (*product, ending.until),
+                    (name("crm"), 1_000 * MINUTE + 40 * DAY)
+                );
+                told.push(((now - 1_000 * MINUTE) / DAY, ending.days));
+            };
+            server.ledger.with(|l| l.tell_endings(now, tell));
+        }
+        server.now += DAY;
+        server.change(1, |rows| rows.licenses[0].overdraft += 1);
+    }
+    assert_eq!(told, [(10, 30), (26, 14), (33, 7), (39, 1)]);
+    // Another end is told anew, and none where it is not enforced.
+    for (enforcement, days) in [(Enforcement::Off, None), (Enforcement::Warn, Some(7))] {
+        let until = server.now + 3 * DAY;
+        server.change(1, |rows| {
+            rows.licenses[0].valid_until = Some(until);
+            rows.licenses[0].enforcement = enforcement;
+        });
+        server.load(1);
+        let (mut told, now) = (None, server.now);
+        let tell = |_: &Name, ending: Ending| told = Some(ending.days);
+        server.ledger.with(|l| l.tell_endings(now, tell));
+        assert_eq!(told, days);
+    }
 }

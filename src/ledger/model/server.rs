@@ -618,6 +618,7 @@ pub fn license(product: &str, seats: impl Into<Option<i32>>) -> License {
         denied: 0,
         counted_since: 0,
         level: Level::Normal,
+        told_ending: None,
     }
 }
 
