@@ -38,6 +38,18 @@ impl Office {
         Self::of(cluster).await
     }
 
+    /// Waits until the audit trail has one stop for this reason, as it stands between quotes in SQL.
+    async fn trail_tells(&self, reason: &str) {
+        let told = format!(
+            "SELECT count(*) FROM license_events
+              WHERE event = 'termination' AND detail ->> 'reason' = '{reason}'"
+        );
+        eventually("the audit trail tells why", PATIENCE, async || {
+            self.admin.val::<i64>(&told).await == 1
+        })
+        .await;
+    }
+
     pub async fn of(cluster: Cluster) -> Self {
         let desk = Desk::of(cluster).await;
         desk.admin
@@ -612,14 +624,7 @@ async fn reasons_arrive_as_they_were_given() {
         assert_eq!(ended.detail, format!("The reason: {reason}"));
         let row = format!("TOM|127.0.1.1|||lena|{reason}|t");
         assert_eq!(office.bars().await, [row]);
-        let told = format!(
-            "SELECT count(*) FROM license_events
-              WHERE event = 'termination' AND detail ->> 'reason' = '{quoted}'"
-        );
-        eventually("the audit trail tells why", PATIENCE, async || {
-            office.admin.val::<i64>(&told).await == 1
-        })
-        .await;
+        office.trail_tells(&quoted).await;
         office.admin.run("DELETE FROM license_bars").await;
     }
 }
@@ -641,14 +646,8 @@ async fn a_reason_does_not_break_out_of_its_line() {
         assert_eq!(ended.detail, format!("The reason: {shown}"));
         let line = format!("DETAIL:  The reason: {shown}\n");
         office.cluster.wait_log_since(mark, &line);
-        let told = format!(
-            "SELECT count(*) FROM license_events
-              WHERE event = 'termination' AND detail ->> 'reason' = '{reason}'"
-        );
-        eventually("the audit trail has it as it is", PATIENCE, async || {
-            office.admin.val::<i64>(&told).await == 1
-        })
-        .await;
+        // There it is as it was given.
+        office.trail_tells(reason).await;
     }
 }
 

@@ -79,18 +79,14 @@ impl Untold {
                 .unwrap_or_default();
         let mut untold = Untold::with_room(events, texts);
         let known = memory::read(|ledger| untold.copy(ledger, database)).flatten();
-        untold.left = shutdown::trail(database, known.as_ref());
-        untold.events.sort_unstable_by_key(|event| event.number);
-        untold
+        untold.with_what_is_left(database, known)
     }
 
     /// The same in the server's last moment.
     fn at_last(ledger: &Ledger<'static, Shared>, database: u32) -> Untold {
         let mut untold = Untold::with_room(ledger.events.capacity(), ledger.texts.capacity());
         let known = untold.copy(ledger, database);
-        untold.left = shutdown::trail(database, known.as_ref());
-        untold.events.sort_unstable_by_key(|event| event.number);
-        untold
+        untold.with_what_is_left(database, known)
     }
 
     /// Takes what the ledger has. There is room for all: under the lock nothing is allocated.
@@ -110,6 +106,12 @@ impl Untold {
         let known = ledger.databases.get(&database).copied()?;
         (self.lost, self.warned) = (known.events_lost, known.warned);
         Some(known)
+    }
+
+    fn with_what_is_left(mut self, database: u32, known: Option<Database>) -> Untold {
+        self.left = shutdown::trail(database, known.as_ref());
+        self.events.sort_unstable_by_key(|event| event.number);
+        self
     }
 
     /// The rows of all that happened, and how many are lost.
