@@ -51,6 +51,7 @@ fn license() -> License {
         denied: 0,
         counted_since: 0,
         level: Level::Normal,
+        told_ending: None,
     }
 }
 
