@@ -15,8 +15,8 @@ mod util;
 
 use std::time::{Duration, Instant};
 
-use measure::{median, worker_times};
-use util::{Cluster, Session, race};
+use measure::{median, sessions, worker_times};
+use util::{Cluster, Session};
 
 /// Seats that are held all the while.
 const SEATS: usize = 1_000;
@@ -55,11 +55,7 @@ async fn main() {
             "seats, idle_timeout, reclaim_idle_after, linger",
             "2000, '1 day', '1 hour', '1 minute'",
         );
-    let logins = race(SEATS, |at| {
-        let host = format!("127.1.{}.{}", at / 250, at % 250 + 1);
-        cluster.login("bert").from(&host)
-    });
-    let held: Vec<_> = logins.await.into_iter().map(Result::unwrap).collect();
+    let held = sessions(&cluster.login("bert"), SEATS).await;
     let admin = cluster.login("postgres").open_ok().await;
     println!(
         "\nPostgreSQL {}, {} seats held, medians of {STOPS}:\n",

@@ -22,8 +22,8 @@ mod util;
 
 use std::time::Instant;
 
-use measure::{median, rate};
-use util::{Cluster, Session, race};
+use measure::{median, rate, sessions};
+use util::{Cluster, Session};
 
 /// Rounds in which logins are measured.
 const LOGIN_ROUNDS: usize = 24;
@@ -91,11 +91,7 @@ impl Server {
 
     /// Opens connections of as many hosts, each of which is a seat.
     async fn hold(&mut self, seats: usize) {
-        let logins = race(seats, |at| {
-            let host = format!("127.1.{}.{}", at / 250, at % 250 + 1);
-            self.cluster.login("bench").db(DATABASE).from(&host)
-        });
-        self.held = logins.await.into_iter().map(Result::unwrap).collect();
+        self.held = sessions(&self.cluster.login("bench").db(DATABASE), seats).await;
     }
 
     /// The seconds until a client that connects over TCP has the answer to its first query.

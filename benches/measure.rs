@@ -1,9 +1,7 @@
 //! What the benchmarks of a server share.
 #![allow(dead_code, reason = "not every benchmark uses all of it")]
 
-use std::fs;
-
-use crate::util::Cluster;
+use crate::util::{Cluster, Login, Session, race, ticks};
 
 /// Transactions per second of a script in a database, as pgbench measures them for so many seconds.
 pub fn rate(cluster: &Cluster, db: &str, script: &str, seconds: &str, options: &[&str]) -> f64 {
@@ -30,21 +28,16 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
 /// Seconds of processor time that the launcher has used, and whoever the server has seen end: visitors
 /// among them.
 pub fn worker_times(cluster: &Cluster) -> [f64; 2] {
-    let launcher =
-        cluster.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_seats launcher'");
-    let ticks = |pid: &str, fields: [usize; 2]| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        let (_, stat) = stat.rsplit_once(')').unwrap();
-        let stat: Vec<f64> = stat
-            .split_whitespace()
-            .map(|field| field.parse().unwrap_or(0.0))
-            .collect();
-        // In hundredths of a second.
-        fields.iter().map(|&field| stat[field]).sum::<f64>() / 100.0
-    };
-    let postmaster = cluster
-        .postmaster_pid()
-        .expect("a running server")
-        .to_string();
-    [ticks(&launcher, [11, 12]), ticks(&postmaster, [13, 14])]
+    let launcher = cluster.worker("launcher").expect("a launcher");
+    let postmaster = cluster.postmaster_pid().expect("a running server");
+    [ticks(launcher)[0], ticks(postmaster)[1]].map(|ticks| ticks as f64 / 100.0)
+}
+
+/// So many sessions, each from a host of its own.
+pub async fn sessions(login: &Login, number: usize) -> Vec<Session> {
+    let logins = race(number, |at| {
+        let host = format!("127.1.{}.{}", at / 250, at % 250 + 1);
+        login.clone().from(&host)
+    });
+    logins.await.into_iter().map(Result::unwrap).collect()
 }

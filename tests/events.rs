@@ -453,7 +453,7 @@ async fn pg_monitor_reads_the_trail_and_nobody_else_writes_it() {
 }
 
 /// Waits until this many were notified; channel and payload of each.
-async fn notified(session: &Session, number: usize) -> Vec<String> {
+pub async fn notified(session: &Session, number: usize) -> Vec<String> {
     eventually("it is notified", PATIENCE, async || {
         session.notifications().len() >= number
     })

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::events::{SOON, Trail, shown_in_the_end};
+use crate::events::{SOON, Trail, notified, shown_in_the_end};
 use crate::util::*;
 
 /// Every event of `events` is in the trail or counted as lost.
@@ -147,11 +147,7 @@ async fn warnings_are_given_once_though_the_trail_can_not_be_written() {
     let anna = trail.user("anna").await;
     let line = "license \"TOM\" is at level \"full\": 1 of 1 seats were in use";
     trail.cluster.wait_log_since(mark, line);
-    eventually("it is notified", PATIENCE, async || {
-        listener.run("SELECT 1").await;
-        !listener.notifications().is_empty()
-    })
-    .await;
+    notified(&listener, 1).await;
     // Three tries later.
     tokio::time::sleep(Duration::from_secs(3)).await;
     trail
@@ -168,11 +164,7 @@ async fn warnings_are_given_once_though_the_trail_can_not_be_written() {
     trail.in_use_becomes(0).await;
     // It is crossed again.
     let _bert = trail.user("bert").await;
-    eventually("it is notified again", PATIENCE, async || {
-        listener.run("SELECT 1").await;
-        listener.notifications().len() == 2
-    })
-    .await;
+    notified(&listener, 2).await;
     assert_eq!(trail.cluster.log_since(mark).matches(line).count(), 2);
 }
 
@@ -494,14 +486,6 @@ async fn databases_come_and_go_and_serve_as_templates_while_trails_are_written()
     launcher_sleeps(&trail).await;
 }
 
-/// The time that a process has used, in clock ticks.
-fn ticks(pid: i32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let (_, fields) = stat.rsplit_once(')').unwrap();
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-}
-
 /// How often a process has gone to sleep.
 fn sleeps(pid: i32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -513,9 +497,9 @@ fn sleeps(pid: i32) -> u64 {
 
 /// How often a process goes to sleep within so many seconds, and the clock ticks that it uses.
 async fn activity(pid: i32, seconds: u64) -> (u64, u64) {
-    let before = (sleeps(pid), ticks(pid));
+    let (before, [used, _]) = (sleeps(pid), ticks(pid));
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    (sleeps(pid) - before.0, ticks(pid) - before.1)
+    (sleeps(pid) - before, ticks(pid)[0] - used)
 }
 
 /// That the launcher has nothing to do, and does nothing.

@@ -46,17 +46,15 @@ pub fn ask(reclaim: Reclaim, deadline: Instant) -> bool {
         if candidates.is_empty() {
             return true;
         }
-        let outcomes = candidates.iter().map(|candidate| {
-            let outcome = ask_one(candidate, deadline);
-            (candidate.number, outcome)
-        });
-        let mut outcomes = outcomes.filter(|(_, outcome)| *outcome != Outcome::IsAsked);
-        match outcomes.next() {
+        let first = candidates
+            .iter()
+            .find_map(|candidate| Some((candidate.number, ask_one(candidate, deadline)?)));
+        match first {
             Some((number, Outcome::Stays)) => asked.push(number),
             Some((_, Outcome::GaveWay | Outcome::StillEnding)) => return true,
             Some((_, Outcome::IsFree)) => return false,
             // Those who ask may need none of them in the end.
-            Some((_, Outcome::IsAsked)) | None => backend::wait_for_wake(WHILE_ASKED),
+            None => backend::wait_for_wake(WHILE_ASKED),
         }
     }
     true
@@ -74,8 +72,6 @@ enum Outcome {
     GaveWay,
     /// Its holders keep it, or it gives way to somebody else.
     Stays,
-    /// It may give way to somebody else.
-    IsAsked,
     /// There is a free seat, and none need give way.
     IsFree,
     /// Some of them end, but have not yet: another seat must not be asked.
@@ -120,18 +116,25 @@ fn candidates(reclaim: Reclaim) -> Vec<Candidate> {
     candidates
 }
 
-fn ask_one(candidate: &Candidate, deadline: Instant) -> Outcome {
-    let (at, number) = (backend::place(), candidate.number);
+/// `None` where somebody else has asked it, to whom it may give way.
+fn ask_one(candidate: &Candidate, deadline: Instant) -> Option<Outcome> {
+    let number = candidate.number;
     let Some(key) = key_of(number) else {
-        return Outcome::Stays;
+        return Some(Outcome::Stays);
     };
+    let at = backend::place();
     match memory::write(|ledger| ledger.ask_to_give_way(&key, number, at, backend::now())) {
-        Some(Hope::Open) => {}
-        Some(Hope::Fulfilled) => return Outcome::GaveWay,
-        Some(Hope::Free) => return Outcome::IsFree,
-        Some(Hope::Taken) => return Outcome::IsAsked,
-        Some(Hope::Gone) | None => return Outcome::Stays,
+        Some(Hope::Open) => Some(await_answer(candidate, &key, deadline)),
+        Some(Hope::Fulfilled) => Some(Outcome::GaveWay),
+        Some(Hope::Free) => Some(Outcome::IsFree),
+        Some(Hope::Taken) => None,
+        Some(Hope::Gone) | None => Some(Outcome::Stays),
     }
+}
+
+/// Tells those who hold a seat that it should give way, and waits for what becomes of it.
+fn await_answer(candidate: &Candidate, key: &SeatKey, deadline: Instant) -> Outcome {
+    let (at, number) = (backend::place(), candidate.number);
     let mut asking = Asking {
         at,
         seat: number,
@@ -157,7 +160,7 @@ fn ask_one(candidate: &Candidate, deadline: Instant) -> Outcome {
             });
             leases = &[];
         }
-        match memory::read(|ledger| ledger.hope(&key, number, at)) {
+        match memory::read(|ledger| ledger.hope(key, number, at)) {
             Some(Hope::Fulfilled) => return Outcome::GaveWay,
             Some(Hope::Free) => return Outcome::IsFree,
             // A lease was extended meanwhile.

@@ -52,8 +52,8 @@ struct Untold {
     lost: u64,
     /// Of them those up to this number have been warned of.
     warned: u64,
-    /// What the server's last stop has left, if it is yet to be told.
-    left: Option<Trail>,
+    /// What the server's last stop has left, as far as it is yet to be told.
+    left: Trail,
     texts: HashMap<Label, Text<512>>,
     ids: SeatIds,
     roles: ReservedRoles,
@@ -66,7 +66,7 @@ impl Untold {
             events: Vec::with_capacity(events),
             lost: 0,
             warned: 0,
-            left: None,
+            left: Trail::default(),
             texts: HashMap::with_capacity(texts),
             ids: SeatIds(0),
             roles: ReservedRoles::NONE,
@@ -116,7 +116,7 @@ impl Untold {
 
     /// The rows of all that happened, and how many are lost.
     fn trail(&self) -> Trail {
-        let mut trail = self.left.clone().unwrap_or_default();
+        let mut trail = self.left.clone();
         trail
             .rows
             .extend(self.events.iter().map(|event| told::row(event, self)));
@@ -191,7 +191,13 @@ fn write_trail(database: u32, patience: Duration) {
             written.warnings
         }
         Err(error) => {
-            let is_news = memory::write(|ledger| ledger.could_not_write(database, now));
+            let is_news = memory::write(|ledger| {
+                // Warnings can't wait for the trail.
+                if let Some(last) = untold.events.last() {
+                    ledger.warned(database, last.number);
+                }
+                ledger.could_not_write(database, now)
+            });
             if is_news == Some(true) {
                 log_failure(
                     "write license_events of",
@@ -199,10 +205,6 @@ fn write_trail(database: u32, patience: Duration) {
                     &error,
                     "; trying again every second",
                 );
-            }
-            // These can't wait for the trail.
-            if let Some(last) = untold.events.last() {
-                memory::write(|ledger| ledger.warned(database, last.number));
             }
             untold.warnings()
         }

@@ -75,13 +75,13 @@ pub fn counts(database: u32) -> Vec<Counts> {
 }
 
 /// What the last stop has left of a database's trail, unless it is told.
-pub fn trail(database: u32, known: Option<&Database>) -> Option<Trail> {
-    if known.is_some_and(|known| known.kept_told) {
-        return None;
-    }
+pub fn trail(database: u32, known: Option<&Database>) -> Trail {
     let left = left();
-    let trail = left.trails.iter().find(|(oid, _)| *oid == database);
-    trail.map(|(_, trail)| trail.clone())
+    let mut trails = left.trails.iter();
+    let trail = trails.find(|(oid, _)| *oid == database);
+    trail
+        .filter(|_| known.is_none_or(|known| !known.kept_told))
+        .map_or_else(Trail::default, |(_, trail)| trail.clone())
 }
 
 /// Whether it has left some of a database's trail that is yet to be told.

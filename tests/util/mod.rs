@@ -7,6 +7,7 @@
 //! - [`race`] opens many at once, [`Dice`] lets them differ; [`ClientProcess`] is a client program that can be killed.
 //! - [`Lan`] is a network of two computers, with a cable that can be pulled.
 //! - [`Library`] is a client library of another language; [`Pooler`] a PgBouncer before a cluster.
+//! - [`ticks`] is the processor time of a process.
 //! - [`skipped`] says that a test can't be made here.
 //! - [`eventually`] is the one way to wait: poll with a deadline.
 //!
@@ -30,6 +31,7 @@ mod licensed;
 mod login;
 mod network;
 mod pooler;
+mod processor;
 mod programs;
 mod race;
 mod session;
@@ -53,6 +55,7 @@ pub use login::Login;
 pub use network::has_ipv6;
 pub use nix::sys::signal::Signal;
 pub use pooler::Pooler;
+pub use processor::ticks;
 pub use programs::{Programs, Ran};
 pub use race::race;
 pub use session::Session;
