@@ -90,24 +90,23 @@ async fn a_lock_on_the_reservations() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_of_a_living_session_leaves_the_last_limits() {
-    let cluster = builder().licensed("seats", "1");
+    let desk = Desk::of(builder().licensed("seats", "1")).await;
+    let (admin, cluster) = (&desk.admin, &desk.cluster);
     let anna = cluster.login("anna").from("127.0.1.1").open_ok().await;
-    let admin = cluster.login("postgres").open_ok().await;
     // Current limits need no look at the table.
     admin
         .run("BEGIN; LOCK TABLE licenses, license_exemptions, license_reservations")
         .await;
-    assert!(!admits(&cluster).await);
+    assert!(!admits(cluster).await);
     assert!(!cluster.log().contains(LAST_STAY));
-    admin
-        .run("UPDATE licenses SET seats = 99; COMMIT; BEGIN; LOCK TABLE licenses")
-        .await;
-    assert!(!admits(&cluster).await);
+    admin.run("COMMIT").await;
+    let locker = desk.change_and_lock().await;
+    assert!(!admits(cluster).await);
     assert!(cluster.log().contains(LAST_STAY));
     anna.run("SELECT 1").await;
     cluster.login("postgres").open_ok().await;
-    admin.run("COMMIT").await;
-    assert!(admits(&cluster).await);
+    locker.run("COMMIT").await;
+    assert!(admits(cluster).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
