@@ -253,7 +253,7 @@ async fn a_license_not_yet_valid_admits_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dates_pass_without_a_change_and_throw_nobody_out() {
-    let values = "10, now() + interval '2 seconds', now() + interval '5 seconds'";
+    let values = "10, now() + interval '2 seconds', now() + interval '12 seconds'";
     let cluster = Cluster::builder().licensed("seats, valid_from, valid_until", values);
     let anna = cluster.login("anna");
     let mut session = None;

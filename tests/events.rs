@@ -141,7 +141,7 @@ async fn what_applications_take_and_give_back_is_in_the_trail() {
     let anna = trail.user("anna").await;
     let seat = anna.text("SELECT seat_id FROM license_checkout()").await;
     assert!(anna.checkin().await);
-    anna.run("BEGIN; SELECT * FROM license_lease('zoe', 'desk 7', ttl => '1s'); COMMIT")
+    anna.run("BEGIN; SELECT * FROM license_lease('zoe', 'desk 7', ttl => '5s'); COMMIT")
         .await;
     anna.checkout().await;
     let denied = anna

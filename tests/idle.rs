@@ -72,8 +72,8 @@ async fn it_happens_in_time_and_not_before() {
     let desk = desk().await;
     for _ in 0..3 {
         let anna = desk.user("anna").await;
-        anna.run("SELECT 1").await;
         let start = Instant::now();
+        anna.run("SELECT 1").await;
         anna.ended().await.assert("57P05", "license_idle");
         let idle = start.elapsed();
         assert!(idle > Duration::from_millis(1_900), "{idle:?}");
@@ -373,7 +373,10 @@ async fn a_statement_in_that_very_moment_is_done_or_has_not_begun() {
                         break;
                     }
                     let session = login.open_ok().await;
-                    session.run("SELECT 1").await;
+                    if session.try_texts("SELECT 1").await.is_err() {
+                        // Too late already: the machine is busy.
+                        continue;
+                    }
                     tokio::time::sleep(pause).await;
                     let who = format!("{client}/{round}");
                     let insert = format!("INSERT INTO done VALUES ('{who}')");

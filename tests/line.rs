@@ -197,7 +197,7 @@ async fn a_lease_that_ends_moves_the_line() {
     );
     let bert = bert.seated().await;
     assert!(bert.checkin().await);
-    lease("1s").await;
+    lease("5s").await;
     let bert = desk.line_up(bert).await;
     bert.seated().await.close().await;
     desk.in_use_becomes(0).await;

@@ -354,7 +354,7 @@ async fn without_a_worker_for_the_visit_a_pooled_login_fails_and_others_do_not()
     let _bert = open(&cluster, "bert", "alone").await;
     is_full(&cluster, "carl", "alone").await;
     // As soon as there is a worker the pool is open again.
-    cluster.append_conf("max_worker_processes = 8\n");
+    cluster.append_conf("max_worker_processes = 8\npg_seats.load_timeout = '30s'\n");
     cluster.restart(Stop::Immediate);
     open(&cluster, "anna", "south").await;
 }

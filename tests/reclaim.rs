@@ -95,8 +95,8 @@ async fn while_a_seat_is_free_none_gives_way() {
 async fn a_seat_gives_way_only_when_it_has_been_idle_long_enough() {
     let desk = desk(1, "2s").await;
     let anna = desk.user("anna").await;
-    anna.run("SELECT 1").await;
     let active = Instant::now();
+    anna.run("SELECT 1").await;
     let bert = desk.login("bert");
     let mut denials = 0;
     let bert = loop {
