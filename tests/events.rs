@@ -355,13 +355,6 @@ async fn a_dump_has_the_trail_and_restores_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn old_rows_go_in_batches_and_young_ones_stay() {
     let trail = Trail::of("seats", "9").await;
-    trail
-        .admin
-        .run(
-            "INSERT INTO license_events
-             SELECT now() - n * interval '1 day', 'old' FROM generate_series(1, 2500) n",
-        )
-        .await;
     let kept = "SELECT count(*), max(now() - at) < interval '401 days'
                   FROM license_events WHERE event = 'old'";
     trail
@@ -372,6 +365,13 @@ async fn old_rows_go_in_batches_and_young_ones_stay() {
                  $$BEGIN INSERT INTO public.batches SELECT count(*) FROM gone; RETURN NULL; END$$;
              CREATE TRIGGER note AFTER DELETE ON license_events
                  REFERENCING OLD TABLE AS gone EXECUTE FUNCTION note()",
+        )
+        .await;
+    trail
+        .admin
+        .run(
+            "INSERT INTO license_events
+             SELECT now() - n * interval '1 day', 'old' FROM generate_series(1, 2500) n",
         )
         .await;
     // Three batches of a thousand, one after the other without a login.

@@ -293,6 +293,8 @@ async fn a_lock_on_the_counts_holds_up_no_login_after_a_start_and_loses_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_locked_old_row_is_left_for_later_and_holds_up_nothing() {
     let trail = Trail::of("seats", "9").await;
+    // Nobody deletes it before it is locked.
+    trail.cluster.set("pg_seats.event_retention", -1);
     trail
         .admin
         .run("INSERT INTO license_events VALUES (now() - interval '500 days', 'old')")
@@ -301,6 +303,7 @@ async fn a_locked_old_row_is_left_for_later_and_holds_up_nothing() {
     locker
         .run("BEGIN; SELECT * FROM license_events FOR UPDATE")
         .await;
+    trail.cluster.set("pg_seats.event_retention", "400d");
     let _anna = trail.user("anna").await;
     trail.becomes("event", &["old", "login"]).await;
     locker.run("COMMIT").await;
@@ -318,18 +321,18 @@ async fn a_crash_loses_at_most_the_last_moments_and_nothing_is_written_twice() {
         let anna = cluster.login("anna").from("127.0.1.1").open_ok().await;
         let mut done: Vec<(u32, Instant)> = vec![];
         let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(4) {
+        while start.elapsed() < Duration::from_secs(6) {
             number += 1;
             anna.run(&pairs(number, number)).await;
             done.push((number, Instant::now()));
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let crash = Instant::now();
         cluster.crash_backend(anna.pid().await);
-        // Twice the promise, for a slow machine.
+        // More than the promise, for a slow machine.
         let safe = done
             .iter()
-            .filter(|(_, at)| crash - *at > Duration::from_secs(2))
+            .filter(|(_, at)| crash - *at > Duration::from_secs(4))
             .map(|(number, _)| *number)
             .max()
             .unwrap();

@@ -42,7 +42,7 @@ async fn whoever_left_finds_the_seat_again_and_nobody_else_gets_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seat_is_free_once_its_time_is_up() {
-    let desk = Desk::licensed("seats, linger", "1, '2s'").await;
+    let desk = Desk::licensed("seats, linger", "1, '5s'").await;
     let start = Instant::now();
     desk.visits("anna").await;
     assert_eq!(desk.in_use().await, 1);
@@ -50,14 +50,13 @@ async fn a_seat_is_free_once_its_time_is_up() {
     // Without anybody asking for it.
     desk.in_use_becomes(0).await;
     let free = start.elapsed();
-    assert!(free > Duration::from_millis(1_900), "{free:?}");
-    assert!(free < Duration::from_millis(4_000), "{free:?}");
+    assert!(free > Duration::from_millis(4_900), "{free:?}");
     desk.user("bert").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_in_line_gets_the_seat_once_its_time_is_up() {
-    let desk = Desk::licensed("claimed_at, seats, linger", "'checkout', 1, '2s'").await;
+    let desk = Desk::licensed("claimed_at, seats, linger", "'checkout', 1, '5s'").await;
     let (anna, bert) = (desk.user("anna").await, desk.user("bert").await);
     anna.checkout().await;
     let waiter = desk.line_up(bert).await;
@@ -67,7 +66,7 @@ async fn who_waits_in_line_gets_the_seat_once_its_time_is_up() {
     anna.checkout().await;
     assert!(anna.checkin().await);
     let _bert = waiter.seated().await;
-    assert!(start.elapsed() > Duration::from_millis(1_900));
+    assert!(start.elapsed() > Duration::from_millis(4_900));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -68,6 +68,11 @@ async fn a_wrong_count() {
     let anna = cluster.login("anna").from("127.0.1.1").open_ok().await;
     let gone = cluster.login("bert").from("127.0.1.2").open_ok().await;
     gone.close().await;
+    let lingers = "SELECT sessions FROM license_active_seats WHERE client_host = '127.0.1.2'";
+    eventually("Bert's seat lingers", PATIENCE, async || {
+        cluster.sql(lingers) == "0"
+    })
+    .await;
     cluster.sql("SELECT lease_id FROM license_lease('carl', '198.51.100.7', 'TOM', '1 hour')");
     let look = "SELECT seat_id, usename, client_host, kind, sessions, pids, idle, expires_at
                   FROM license_active_seats ORDER BY idle DESC";

@@ -618,7 +618,7 @@ async fn reasons_arrive_as_they_were_given() {
     ] {
         let anna = office.user("anna").await;
         let quoted = reason.replace('\'', "''");
-        assert_eq!(office.stop_anna(&format!(", '{quoted}', '2s'")).await, 1);
+        assert_eq!(office.stop_anna(&format!(", '{quoted}', '1h'")).await, 1);
         let ended = anna.ended().await;
         ended.assert("57P01", "license_stopped");
         assert_eq!(ended.detail, format!("The reason: {reason}"));
