@@ -373,7 +373,7 @@ async fn a_statement_in_that_very_moment_is_done_or_has_not_begun() {
                         break;
                     }
                     let session = login.open_ok().await;
-                    if session.try_texts("SELECT 1").await.is_err() {
+                    if !Told::runs(&session, "SELECT 1").await {
                         // Too late already: the machine is busy.
                         continue;
                     }

@@ -51,6 +51,7 @@ async fn a_seat_is_free_once_its_time_is_up() {
     desk.in_use_becomes(0).await;
     let free = start.elapsed();
     assert!(free > Duration::from_millis(4_900), "{free:?}");
+    assert!(free < Duration::from_millis(7_000), "{free:?}");
     desk.user("bert").await;
 }
 

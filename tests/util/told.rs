@@ -24,21 +24,23 @@ impl Told {
         Self::default()
     }
 
-    /// Runs a statement that inserts this row. False where the session was logged off instead.
-    pub async fn is_done(&self, session: &Session, who: String, statement: &str) -> bool {
+    /// Runs a statement. False where the session was logged off instead.
+    pub async fn runs(session: &Session, statement: &str) -> bool {
         let answer = session.try_texts(statement).await;
         if let Err(denied) = &answer {
             // The server's words may be lost with the connection.
             let sqlstate = &*denied.sqlstate;
             assert!(["57P05", ""].contains(&sqlstate), "{denied:?}");
         }
-        let told = if answer.is_ok() {
-            &self.done
-        } else {
-            &self.ended
-        };
-        told.lock().unwrap().push(who);
         answer.is_ok()
+    }
+
+    /// Runs a statement that inserts this row. False where the session was logged off instead.
+    pub async fn is_done(&self, session: &Session, who: String, statement: &str) -> bool {
+        let runs = Self::runs(session, statement).await;
+        let told = if runs { &self.done } else { &self.ended };
+        told.lock().unwrap().push(who);
+        runs
     }
 
     /// How many statements are done so far.
