@@ -8,6 +8,8 @@
 //!
 //! * [`ledger`]: who holds which seat, and who may have one: every decision, without PostgreSQL
 //! * [`silence`]: how soon a client that is cut off is given up, without PostgreSQL
+//! * [`installation`]: this server's key pair, and what it must not forget, without PostgreSQL
+//! * [`tokens`]: signed licenses: what a token says, and whether it may be believed, without PostgreSQL
 //! * `checkout`: seats that applications take themselves, and the line for them
 //! * `denial`: what a denied user is told
 //! * `ending`: ending those who hold a seat: stopped, idle, or to give way
@@ -25,8 +27,10 @@
 //! The tables, views and privileges are in `sql/`. Without a `pgNN` feature the crate is what needs
 //! no PostgreSQL alone.
 
+pub mod installation;
 pub mod ledger;
 pub mod silence;
+pub mod tokens;
 
 #[cfg(feature = "pgrx")]
 mod api;

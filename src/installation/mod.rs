@@ -1,0 +1,122 @@
+//! This server as an installation of its own: its key pair, and what it must not forget whatever
+//! becomes of its databases. Two files beside each other, without PostgreSQL.
+//!
+//! * [`key`]: the key pair, by which others know the installation
+//! * [`record`]: what was installed, passed on and given back
+
+pub mod key;
+pub mod record;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Nobody but the server's own user reads or writes them.
+const MODE: u32 = 0o600;
+
+/// A path with this added to its name.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Writes a file that is there whole or not at all, also after a crash: `place` puts it in its place.
+fn write_whole(
+    path: &Path,
+    text: &[u8],
+    place: impl FnOnce(&Path, &Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let new = beside(path, ".new");
+    let _ = fs::remove_file(&new);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(MODE)
+        .open(&new)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    place(&new, path)?;
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::key::KeyPair;
+    use super::record::Record;
+
+    #[test]
+    fn a_key_is_made_once_and_is_nobody_elses_to_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pg_seats.key");
+        KeyPair::create(&path, &[1; 32]).unwrap();
+        KeyPair::create(&path, &[2; 32]).unwrap();
+        let id = KeyPair::read(&path).unwrap().public().id();
+        assert_eq!(id.len(), 43);
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let other = folder.path().join("other.key");
+        KeyPair::create(&other, &[2; 32]).unwrap();
+        assert_ne!(KeyPair::read(&other).unwrap().public().id(), id);
+    }
+
+    #[test]
+    fn an_id_is_the_thumbprint_of_rfc_7638() {
+        // RFC 8037, appendix A.
+        let key: crate::tokens::keys::PublicKey = serde_json::from_str(
+            r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#,
+        )
+        .unwrap();
+        assert_eq!(key.id(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pg_seats.key");
+        assert!(KeyPair::read(&path).is_err());
+        KeyPair::create(&path, &[1; 32]).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        for damaged in [
+            "",
+            "{}",
+            &text[..40],
+            &text.replace("\"d\": \"AQ", "\"d\": \"AA"),
+        ] {
+            fs::write(&path, damaged).unwrap();
+            assert!(KeyPair::read(&path).is_err(), "{damaged}");
+        }
+    }
+
+    #[test]
+    fn changes_of_the_record_come_one_after_the_other() {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let path = folder.path().join("pg_seats.key");
+        let threads = (0..8).map(|_| {
+            let path = path.clone();
+            thread::spawn(move || {
+                for _ in 0..25 {
+                    Record::change(&path, |record| record.latest += 1).unwrap();
+                }
+            })
+        });
+        threads
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
+        assert_eq!(Record::read(&path).unwrap().latest, 200);
+        fs::write(folder.path().join("pg_seats.key.record"), "{").unwrap();
+        assert!(Record::read(&path).is_err());
+        assert!(Record::change(&path, |_| ()).is_err());
+    }
+}

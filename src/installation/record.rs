@@ -1,0 +1,209 @@
+//! What this installation must not forget, whatever becomes of its databases: a copy or an older state
+//! of a database gains nothing by it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{MODE, beside, write_whole};
+use crate::ledger::license::Timestamp;
+use crate::tokens::keys::PublicKey;
+use crate::tokens::standing::{Doubt, Standing};
+
+/// How often the time is noted: who sets the clock back gains no more than this, in microseconds.
+const HOUR: Timestamp = 3_600_000_000;
+
+/// The record.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// The latest moment that this server has known.
+    pub latest: Timestamp,
+    /// The licenses that are or were installed.
+    pub licenses: Vec<Known>,
+    /// What was passed on to other installations.
+    pub allotments: Vec<Allotment>,
+    /// The ids of what was passed on to this installation and given back by it, and when.
+    pub given_back: BTreeMap<String, Timestamp>,
+}
+
+/// A license that is known here.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Known {
+    /// Who issued it.
+    pub iss: String,
+    /// Its id.
+    pub jti: String,
+    /// When its newest token was issued.
+    pub iat: i64,
+    /// That token.
+    pub token: String,
+    /// The OIDs of the databases in which it is installed.
+    pub databases: BTreeSet<u32>,
+    /// Since when its signature could not be verified; `None`: it can.
+    pub unverified_since: Option<Timestamp>,
+    /// When a token of it was first seen that is made for another installation.
+    pub elsewhere_since: Option<Timestamp>,
+}
+
+/// Seats that were passed on.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Allotment {
+    /// Its id, which is that of the token made of it.
+    pub id: String,
+    /// The issuer of the license that it is of.
+    pub iss: String,
+    /// That license's id.
+    pub jti: String,
+    /// The product.
+    pub product: String,
+    /// How many.
+    pub seats: i32,
+    /// The key of the installation that has them.
+    pub installation: PublicKey,
+    /// When they were passed on.
+    pub allotted_at: Timestamp,
+    /// When they come back by themselves; `None`: never.
+    pub valid_until: Option<Timestamp>,
+    /// When they came back.
+    pub returned_at: Option<Timestamp>,
+}
+
+impl Allotment {
+    /// Whether the seats are away.
+    pub fn is_away(&self, now: Timestamp) -> bool {
+        self.returned_at.is_none() && self.valid_until.is_none_or(|until| now < until)
+    }
+}
+
+impl Record {
+    /// The record beside this installation's key; an empty one where there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// Where it can't be read.
+    pub fn read(key: &Path) -> io::Result<Record> {
+        match fs::read(beside(key, ".record")) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map_err(|error| io::Error::new(ErrorKind::InvalidData, error)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Record::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Changes it, one process after the other; what `change` returns comes back once it is on disk.
+    /// Nothing is written where nothing has changed.
+    ///
+    /// # Errors
+    ///
+    /// Where it can't be read or written; then it is as it was.
+    pub fn change<R>(key: &Path, change: impl FnOnce(&mut Record) -> R) -> io::Result<R> {
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(MODE)
+            .open(beside(key, ".lock"))?;
+        File::lock(&lock)?;
+        let former = Record::read(key)?;
+        let mut record = former.clone();
+        let result = change(&mut record);
+        if record != former {
+            let text = serde_json::to_vec_pretty(&record)?;
+            write_whole(&beside(key, ".record"), &text, |new, path| {
+                fs::rename(new, path)
+            })?;
+        }
+        Ok(result)
+    }
+
+    /// A license, by who issued it and its id.
+    pub fn license(&self, iss: &str, jti: &str) -> Option<&Known> {
+        self.licenses
+            .iter()
+            .find(|known| known.iss == iss && known.jti == jti)
+    }
+
+    /// Notes what was seen of the licenses of a database: their newest tokens, and since when they are in doubt.
+    /// Those that are newly in doubt come back.
+    pub fn observe<'a>(
+        &mut self,
+        database: u32,
+        standings: &'a [Standing],
+        now: Timestamp,
+    ) -> Vec<&'a Standing> {
+        if now.saturating_sub(self.latest) >= HOUR {
+            self.latest = now;
+        }
+        let mut doubtful = Vec::new();
+        for standing in standings {
+            let claims = &standing.claims;
+            if self.license(&claims.iss, &claims.jti).is_none() {
+                self.licenses.push(Known {
+                    iss: claims.iss.clone(),
+                    jti: claims.jti.clone(),
+                    ..Known::default()
+                });
+            }
+            let mut licenses = self.licenses.iter_mut();
+            let known = licenses.find(|known| known.iss == claims.iss && known.jti == claims.jti);
+            let Some(known) = known else {
+                continue;
+            };
+            known.token.clone_from(&standing.token);
+            known.iat = claims.iat;
+            if standing.is_in_table {
+                known.databases.insert(database);
+            }
+            let former = (known.unverified_since, known.elsewhere_since);
+            match standing.doubt {
+                Some(Doubt::Unverified(_)) => {
+                    known.unverified_since.get_or_insert(now);
+                }
+                Some(Doubt::Elsewhere) => {
+                    known.unverified_since = None;
+                    // Once: a later token of the same license has no second grace.
+                    known.elsewhere_since.get_or_insert(now);
+                }
+                Some(Doubt::GivenBack) | None => known.unverified_since = None,
+            }
+            if standing.doubt.is_some() && former != (known.unverified_since, known.elsewhere_since)
+            {
+                doubtful.push(standing);
+            }
+        }
+        doubtful
+    }
+
+    /// Forgets that these licenses were installed in a database.
+    pub fn uninstall(&mut self, database: u32, ids: &[String]) {
+        for known in self
+            .licenses
+            .iter_mut()
+            .filter(|known| ids.contains(&known.jti))
+        {
+            known.databases.remove(&database);
+        }
+    }
+
+    /// Forgets databases that are gone.
+    pub fn keep_databases(&mut self, exists: impl Fn(u32) -> bool) {
+        for known in &mut self.licenses {
+            known.databases.retain(|&database| exists(database));
+        }
+    }
+
+    /// Seats of a license's product that are away.
+    pub fn away(&self, iss: &str, jti: &str, product: &str, now: Timestamp) -> i64 {
+        let of_product = |allotment: &&Allotment| {
+            allotment.iss == iss && allotment.jti == jti && allotment.product == product
+        };
+        let allotments = self.allotments.iter().filter(of_product);
+        let away = allotments.filter(|allotment| allotment.is_away(now));
+        away.map(|allotment| i64::from(allotment.seats)).sum()
+    }
+}

@@ -1,0 +1,182 @@
+//! The vendors' public keys: JWK sets (RFC 7517).
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// The keys that may sign licenses.
+#[derive(Clone, Debug, Default)]
+pub struct Keys(Vec<Key>);
+
+#[derive(Clone, Debug)]
+struct Key {
+    /// The only issuer that it speaks for; `None`: any.
+    iss: Option<String>,
+    kid: Option<String>,
+    key: DecodingKey,
+}
+
+/// A file of a vendor's keys: a JWK set with one member more.
+#[derive(Deserialize)]
+struct KeySet {
+    iss: Option<String>,
+    keys: Vec<Value>,
+}
+
+/// The public half of an installation's key pair, as a JWK (RFC 8037): only what makes it one, in the
+/// order in which its thumbprint is taken, and that.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PublicKey {
+    crv: Curve,
+    kty: KeyType,
+    /// The key's bytes, in base64url.
+    pub x: String,
+    /// The key's thumbprint, which is the installation's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kid: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+enum Curve {
+    Ed25519,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+enum KeyType {
+    #[serde(rename = "OKP")]
+    OctetKeyPair,
+}
+
+impl PublicKey {
+    /// Of these bytes.
+    pub fn of(bytes: &[u8; 32]) -> PublicKey {
+        let mut key = PublicKey {
+            crv: Curve::Ed25519,
+            kty: KeyType::OctetKeyPair,
+            x: URL_SAFE_NO_PAD.encode(bytes),
+            kid: None,
+        };
+        key.kid = Some(key.id());
+        key
+    }
+
+    /// Its thumbprint by RFC 7638, with SHA-256.
+    pub fn id(&self) -> String {
+        let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, self.x);
+        URL_SAFE_NO_PAD.encode(Sha256::digest(members))
+    }
+
+    /// It as a key that verifies; `None` where it is none.
+    pub fn verifier(&self) -> Option<DecodingKey> {
+        let bytes = URL_SAFE_NO_PAD.decode(&self.x).ok()?;
+        (bytes.len() == 32).then(|| DecodingKey::from_ed_der(&bytes))
+    }
+}
+
+/// The bytes that a file of keys can have at most.
+const FILE_MAX: u64 = 1 << 20;
+
+impl Keys {
+    /// The keys of a file; or of every file of a folder, where a file without a member `iss` speaks for
+    /// the issuer whose name is the file's, without its ending. What can't be read is left out: each reason comes
+    /// back with the path.
+    pub fn read(path: &Path) -> (Keys, Vec<(PathBuf, String)>) {
+        let (mut keys, mut wrong) = (Keys::default(), Vec::new());
+        let mut add = |path: &Path, iss: Option<&str>| {
+            let added = read_file(path)
+                .map_err(|error| error.to_string())
+                .and_then(|file| keys.add(&file, iss));
+            if let Err(reason) = added {
+                wrong.push((path.to_owned(), reason));
+            }
+        };
+        if !path.is_dir() {
+            add(path, None);
+            return (keys, wrong);
+        }
+        let files = fs::read_dir(path).and_then(|files| files.collect::<io::Result<Vec<_>>>());
+        match files {
+            Ok(files) => {
+                let mut paths: Vec<_> = files.iter().map(fs::DirEntry::path).collect();
+                paths.sort();
+                for path in paths {
+                    let name = path.file_stem().and_then(|name| name.to_str());
+                    let is_hidden = name.is_none_or(|name| name.starts_with('.'));
+                    if !is_hidden && path.is_file() {
+                        add(&path, name);
+                    }
+                }
+            }
+            Err(error) => wrong.push((path.to_owned(), error.to_string())),
+        }
+        (keys, wrong)
+    }
+
+    /// Adds the Ed25519 keys of a file; those of other kinds are for other uses, and left out.
+    /// Without a member `iss` of its own they speak for the issuer given here; `None`: for any.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with the file; then none of its keys is added.
+    pub fn add(&mut self, file: &[u8], iss: Option<&str>) -> Result<(), String> {
+        let file: KeySet = serde_json::from_slice(file)
+            .map_err(|error| format!("it is not a JWK set: {error}"))?;
+        let iss = file.iss.as_deref().or(iss);
+        let mut keys = Vec::new();
+        for key in file.keys {
+            if key.get("d").is_some() {
+                return Err("it has a private key, which belongs to the vendor alone".to_owned());
+            }
+            let Ok(jwk) = Jwk::deserialize(key) else {
+                continue;
+            };
+            let AlgorithmParameters::OctetKeyPair(pair) = &jwk.algorithm else {
+                continue;
+            };
+            if pair.curve != EllipticCurve::Ed25519 {
+                continue;
+            }
+            let kid = jwk.common.key_id.clone();
+            let key = DecodingKey::from_jwk(&jwk).ok();
+            let key = key.filter(|key| key.try_get_as_bytes().is_ok_and(|x| x.len() == 32));
+            let key = key.ok_or_else(|| {
+                format!(
+                    "its key {:?} has no 32 bytes",
+                    kid.as_deref().unwrap_or_default()
+                )
+            })?;
+            let iss = iss.map(str::to_owned);
+            keys.push(Key { iss, kid, key });
+        }
+        self.0.append(&mut keys);
+        Ok(())
+    }
+
+    /// The issuer's key of this id; without an id the only one that the issuer has. None where that
+    /// leaves a choice.
+    pub fn find(&self, iss: &str, kid: Option<&str>) -> Option<&DecodingKey> {
+        let speaks = |key: &&Key| key.iss.as_deref().is_none_or(|own| own == iss);
+        let is_named = |key: &&Key| kid.is_none() || key.kid.as_deref() == kid;
+        let mut found = self.0.iter().filter(speaks).filter(is_named);
+        let key = found.next()?;
+        found.next().is_none().then_some(&key.key)
+    }
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    // Of anything else the end may never come.
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut text = Vec::new();
+    File::open(path)?.take(FILE_MAX).read_to_end(&mut text)?;
+    Ok(text)
+}

@@ -1,0 +1,156 @@
+//! What one installation signs for another: seats that it passes on, with the vendor's license inside,
+//! and receipts for those that come back. Each is typed (RFC 8725), so that none is taken for another.
+
+use serde::{Deserialize, Serialize};
+
+use super::claims::{Claims, Confirmation, Product};
+use super::keys::PublicKey;
+use super::{Refused, TOKEN_MAX, malformed, signature};
+use crate::installation::key::KeyPair;
+
+/// The type of a token that passes seats on.
+pub const ALLOTMENT: &str = "license-allotment+jwt";
+
+/// The type of a receipt.
+pub const RETURN: &str = "license-return+jwt";
+
+/// Seats passed on: the claims of a token that an installation signs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Allotted {
+    /// The id of the installation that passes them on.
+    pub iss: String,
+    /// The id of the allotment.
+    pub jti: String,
+    /// When it was made.
+    pub iat: i64,
+    /// When the seats go back by themselves; never, if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exp: Option<i64>,
+    /// The product.
+    pub product: String,
+    /// How many.
+    pub seats: i32,
+    /// The installation that has them.
+    pub cnf: Confirmation,
+    /// The vendor's license that they are of.
+    pub license: String,
+}
+
+/// Seats given back: the claims of a receipt.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Returned {
+    /// The id of the installation that gives them back.
+    pub iss: String,
+    /// The id of the allotment.
+    pub jti: String,
+    /// When.
+    pub iat: i64,
+    /// The product.
+    pub product: String,
+    /// How many.
+    pub seats: i32,
+}
+
+impl Allotted {
+    /// The token.
+    ///
+    /// # Errors
+    ///
+    /// Where it can't be signed, or would be too long to be read.
+    pub fn sign(&self, pair: &KeyPair) -> Result<String, Refused> {
+        let token = signature::encode(ALLOTMENT, self, pair)?;
+        if token.len() > TOKEN_MAX {
+            return Err(malformed(
+                "The vendor's token leaves no room for another one around it.",
+            ));
+        }
+        Ok(token)
+    }
+
+    /// What a token says, once it is verified that this installation has signed it.
+    pub(super) fn verify(token: &str, signer: &PublicKey) -> Result<Allotted, Refused> {
+        let key = signer.verifier();
+        let key = key.ok_or_else(|| malformed("Its header has no Ed25519 key."))?;
+        let allotted: Allotted = signature::decode(token, &key)?;
+        if allotted.iss != signer.id() {
+            return Err(malformed(
+                "It was not signed by the installation that it names.",
+            ));
+        }
+        Ok(allotted)
+    }
+
+    /// What the vendor's license and this allotment of it come to.
+    pub(super) fn of_license(
+        self,
+        read: impl FnOnce(&str) -> Result<Claims, Refused>,
+    ) -> Result<Claims, Refused> {
+        let allotted = self;
+        let license = read(&allotted.license)?;
+        if license.cnf.as_ref().map(|cnf| &cnf.jkt) != Some(&allotted.iss) {
+            return Err(malformed("The license in it is not that installation's."));
+        }
+        let mut products = license.products.into_iter();
+        let product = products.find(|product| product.product == allotted.product);
+        let product = product.ok_or_else(|| malformed("The license in it has no such product."))?;
+        let has_as_many = product.seats.is_none_or(|seats| allotted.seats <= seats);
+        if allotted.seats < 1 || !has_as_many {
+            return Err(malformed("The license in it has not as many seats."));
+        }
+        let claims = Claims {
+            iss: license.iss,
+            sub: license.sub,
+            jti: allotted.jti,
+            iat: allotted.iat,
+            nbf: license.nbf,
+            exp: allotted.exp.into_iter().chain(license.exp).min(),
+            products: vec![Product {
+                seats: Some(allotted.seats),
+                ..product
+            }],
+            // Who may be exempt at the vendor's customer stays with the license.
+            exempt: license.exempt.map(|_| 0),
+            cnf: Some(allotted.cnf),
+        };
+        claims.check()?;
+        Ok(claims)
+    }
+}
+
+impl Returned {
+    /// The receipt.
+    ///
+    /// # Errors
+    ///
+    /// Where it can't be signed.
+    pub fn sign(&self, pair: &KeyPair) -> Result<String, Refused> {
+        Ok(signature::encode(RETURN, self, pair)?)
+    }
+
+    /// What a receipt says, before anything of it is believed: which allotment to look for.
+    ///
+    /// # Errors
+    ///
+    /// Where it is no receipt.
+    pub fn read(receipt: &str) -> Result<Returned, Refused> {
+        super::unverified(receipt, Some(RETURN)).and_then(|(_, claims)| super::shaped(claims))
+    }
+
+    /// What it says, once it is verified that this installation has signed it.
+    ///
+    /// # Errors
+    ///
+    /// Says why it can't be believed.
+    pub fn verify(receipt: &str, signer: &PublicKey) -> Result<Returned, Refused> {
+        Returned::read(receipt)?;
+        let key = signer.verifier();
+        let key = key.ok_or_else(|| malformed("The installation's key is none."))?;
+        let returned: Returned = signature::decode(receipt, &key)?;
+        if returned.iss != signer.id() {
+            return Err(malformed(
+                "It was not signed by the installation that it names.",
+            ));
+        }
+        Ok(returned)
+    }
+}

@@ -1,0 +1,203 @@
+//! How it stands with the licenses of a database: which of its tokens count, how long each is believed,
+//! and of which products.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+use super::claims::Claims;
+use super::keys::Keys;
+use super::{Refused, believe, verify};
+use crate::installation::record::Record;
+use crate::ledger::identity::Name;
+use crate::ledger::license::Timestamp;
+
+/// A row of `license_keys`.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The license's id, as the table has it.
+    pub license_id: String,
+    /// Its token.
+    pub token: String,
+    /// It was not uninstalled since.
+    pub is_installed: bool,
+}
+
+/// What tokens are judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Judge<'a> {
+    /// The vendors' keys.
+    pub keys: &'a Keys,
+    /// What this installation remembers.
+    pub record: &'a Record,
+    /// This installation's id; `None` where its key can't be read.
+    pub installation: Option<&'a str>,
+    /// The database's OID.
+    pub database: u32,
+    /// How long what was verified once is believed, in microseconds.
+    pub key_grace: Timestamp,
+    /// The present moment.
+    pub now: Timestamp,
+}
+
+/// A license of a database.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// What it says.
+    pub claims: Claims,
+    /// The token that says so.
+    pub token: String,
+    /// The row of `license_keys` has that token: nobody has removed or replaced it.
+    pub is_in_table: bool,
+    /// What is wrong with it.
+    pub doubt: Option<Doubt>,
+    /// Until when it is believed; `None`: as long as it says.
+    pub believed_until: Option<Timestamp>,
+    /// The products that it licenses here: none of them is another license's.
+    pub products: Vec<String>,
+}
+
+/// What may be wrong with a license.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Doubt {
+    /// Its signature can't be verified now.
+    Unverified(Refused),
+    /// It is made for another installation.
+    Elsewhere,
+    /// This installation has given it back.
+    GivenBack,
+}
+
+/// A row of `license_keys` that holds no license.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Invalid {
+    /// The license's id, as the table has it.
+    pub license_id: String,
+    /// Why it is none.
+    pub refused: Refused,
+}
+
+impl Judge<'_> {
+    /// The licenses of these rows, and those that were installed in the database and never uninstalled:
+    /// of each the newest token.
+    pub fn licenses(&self, rows: &[Row]) -> (Vec<Standing>, Vec<Invalid>) {
+        let mut standings: Vec<Standing> = Vec::new();
+        let mut invalid = Vec::new();
+        let mut add = |token: &str, is_in_table: bool| -> Result<(), Refused> {
+            let standing = self.standing(token, is_in_table)?;
+            let same = |other: &&mut Standing| {
+                other.claims.iss == standing.claims.iss && other.claims.jti == standing.claims.jti
+            };
+            match standings.iter_mut().find(same) {
+                None => standings.push(standing),
+                Some(other) if standing.rank() > other.rank() => *other = standing,
+                Some(_) => {}
+            }
+            Ok(())
+        };
+        for row in rows.iter().filter(|row| row.is_installed) {
+            if let Err(refused) = add(&row.token, true) {
+                let license_id = row.license_id.clone();
+                invalid.push(Invalid {
+                    license_id,
+                    refused,
+                });
+            }
+        }
+        for known in &self.record.licenses {
+            let row = rows.iter().find(|row| row.license_id == known.jti);
+            let was_installed = known.databases.contains(&self.database);
+            if row.map_or(was_installed, |row| row.is_installed) {
+                let is_in_table = row.is_some_and(|row| row.token == known.token);
+                // What was recorded was a license then.
+                let _ = add(&known.token, is_in_table);
+            }
+        }
+        self.share_out(&mut standings);
+        (standings, invalid)
+    }
+
+    fn standing(&self, token: &str, is_in_table: bool) -> Result<Standing, Refused> {
+        let (claims, unverified) = match verify(token, self.keys) {
+            Ok(claims) => (claims, None),
+            Err(refused @ Refused::NoKey { .. }) => (believe(token)?, Some(refused)),
+            Err(refused) => return Err(refused),
+        };
+        let known = self.record.license(&claims.iss, &claims.jti);
+        let since =
+            |since: Option<Timestamp>| since.unwrap_or(self.now).saturating_add(self.key_grace);
+        let (doubt, believed_until) = if let Some(at) = self.record.given_back.get(&claims.jti) {
+            (Some(Doubt::GivenBack), Some(*at))
+        } else if let Some(refused) = unverified {
+            let until = since(known.and_then(|known| known.unverified_since));
+            (Some(Doubt::Unverified(refused)), Some(until))
+        } else if claims
+            .cnf
+            .as_ref()
+            .is_some_and(|cnf| Some(cnf.jkt.as_str()) != self.installation)
+        {
+            let until = since(known.and_then(|known| known.elsewhere_since));
+            (Some(Doubt::Elsewhere), Some(until))
+        } else {
+            (None, None)
+        };
+        Ok(Standing {
+            claims,
+            token: token.to_owned(),
+            is_in_table,
+            doubt,
+            believed_until,
+            products: Vec::new(),
+        })
+    }
+
+    /// Gives each product to one license: a verified one before others, and of those the first that was known
+    /// here. So a product stays with its first issuer.
+    fn share_out(&self, standings: &mut [Standing]) {
+        let known_as = |standing: &Standing| {
+            let licenses = self.record.licenses.iter();
+            let mut ids = licenses.map(|known| (&known.iss, &known.jti));
+            ids.position(|id| id == (&standing.claims.iss, &standing.claims.jti))
+                .unwrap_or(usize::MAX)
+        };
+        standings.sort_by_key(|standing| (standing.is_unverified(), known_as(standing)));
+        for at in 0..standings.len() {
+            let (before, rest) = standings.split_at_mut(at);
+            let Some(standing) = rest.first_mut() else {
+                continue;
+            };
+            let names = standing
+                .claims
+                .products
+                .iter()
+                .map(|product| &product.product);
+            let is_free =
+                |name: &&String| !before.iter().any(|other| other.products.contains(name));
+            standing.products = names.filter(is_free).cloned().collect();
+        }
+    }
+}
+
+impl Standing {
+    fn is_unverified(&self) -> bool {
+        matches!(self.doubt, Some(Doubt::Unverified(_)))
+    }
+
+    /// The pool of the databases that have this license, where it names none itself. No pool of a table has
+    /// such a name.
+    pub fn pool(&self) -> Name {
+        let id = [
+            self.claims.iss.as_bytes(),
+            b"\x01",
+            self.claims.jti.as_bytes(),
+        ]
+        .concat();
+        let digest = URL_SAFE_NO_PAD.encode(Sha256::digest(id));
+        Name::new(format!("\x01{digest}")).unwrap_or(Name::EMPTY)
+    }
+
+    /// Of two tokens of one license the higher counts.
+    fn rank(&self) -> (bool, i64) {
+        (!self.is_unverified(), self.claims.iat)
+    }
+}
