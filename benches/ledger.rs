@@ -52,6 +52,7 @@ fn license() -> License {
         counted_since: 0,
         level: Level::Normal,
         told_ending: None,
+        signed: None,
     }
 }
 

@@ -64,6 +64,16 @@ impl Denied {
             )
             .hint("Come back when the license is valid, or ask an administrator for another one.")
             .reason(c"license_not_yet_valid"),
+            Cause::OutOfDates(OutOfDates::NotVerified(since)) => Report::new(
+                self.code(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+                format!("license for {product} could not be verified"),
+            )
+            .detail(format!(
+                "What was signed was believed until {}.",
+                catalog::timestamp_text(since)
+            ))
+            .hint("An administrator must look at license_keys_status, and restore the vendor's key or install a license for this server.")
+            .reason(c"license_not_verified"),
             Cause::Barred { until } => Report::new(
                 self.code(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
                 match until {
@@ -242,6 +252,12 @@ fn figures(cause: Cause, [is, are]: [&str; 2]) -> String {
         }
         Cause::OutOfDates(OutOfDates::NotYetValid(from)) => {
             format!("it is not valid before {}", catalog::timestamp_text(from))
+        }
+        Cause::OutOfDates(OutOfDates::NotVerified(since)) => {
+            format!(
+                "it could not be verified since {}",
+                catalog::timestamp_text(since)
+            )
         }
         Cause::Barred { .. } => "an administrator has barred them".to_owned(),
         Cause::TableFull => "the server has no room for more seats".to_owned(),

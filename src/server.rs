@@ -2,10 +2,13 @@
 #![allow(unsafe_code, reason = "hooks are PostgreSQL's C interface")]
 
 use std::cell::Cell;
+use std::io;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use crate::installation::key::KeyPair;
+use crate::pg::{backend, error};
 use crate::{checkout, ending, events, licenses, login, memory, settings, worker};
 
 pgrx::pg_module_magic!();
@@ -23,10 +26,11 @@ extension_sql_file!(
 );
 extension_sql_file!("../sql/events.sql", name = "events", requires = ["tables"]);
 extension_sql_file!("../sql/bars.sql", name = "bars", requires = ["events"]);
+extension_sql_file!("../sql/keys.sql", name = "keys", requires = ["bars"]);
 extension_sql_file!(
     "../sql/views.sql",
     name = "views",
-    requires = ["functions", "bars"],
+    requires = ["functions", "keys"],
     finalize
 );
 
@@ -101,4 +105,20 @@ unsafe extern "C-unwind" fn on_memory_startup() {
     }
     memory::create();
     events::shutdown::watch();
+    make_installation_key();
+}
+
+/// Makes the installation's key pair, where this is the first start.
+fn make_installation_key() {
+    let path = settings::installation_key();
+    let made = match backend::random_bytes() {
+        Some(seed) => KeyPair::create(&path, &seed),
+        None => Err(io::Error::other("there are no random numbers")),
+    };
+    if let Err(error) = made {
+        error::log(format!(
+            "pg_seats could not make installation key {}: {error}",
+            path.display()
+        ));
+    }
 }

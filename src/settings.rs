@@ -4,14 +4,16 @@
     reason = "check hooks and defaults of settings are PostgreSQL's C interface"
 )]
 
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, CString, OsStr, c_char, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, GucValue, PostgresGucEnum};
 use pgrx::pg_sys;
 
 use crate::ledger::identity::NAME_MAX;
-use crate::ledger::license;
+use crate::ledger::license::{self, Timestamp};
 use crate::pg::encoding::is_proper_text;
 use crate::pg::{backend, unguarded};
 use crate::silence::{CHECK_INTERVAL, Keepalives};
@@ -44,6 +46,12 @@ static EVENT_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(400 * 24 * 60);
 static DENIAL_DETAIL: GucSetting<DenialDetail> =
     GucSetting::<DenialDetail>::new(DenialDetail::Holders);
 static DEAD_CLIENT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
+static VENDOR_KEYS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static INSTALLATION_KEY: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"pg_seats.key"));
+static KEY_GRACE: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
+static RENEWAL_COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static RENEW_BEFORE: GucSetting<i32> = GucSetting::<i32>::new(14 * 24 * 60);
 static WORKSTATION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
 /// Defines the settings, while the library is preloaded.
@@ -112,6 +120,50 @@ pub fn define() {
         GucContext::Sighup,
         GucFlags::UNIT_MS,
     );
+    GucRegistry::define_string_guc(
+        c"pg_seats.vendor_keys",
+        c"The vendors' public keys: a JWK set, or a folder with one for each vendor.",
+        c"Licenses that are signed with none of them are not believed.",
+        &VENDOR_KEYS,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_string_guc(
+        c"pg_seats.installation_key",
+        c"This server's own key pair, by which licenses are made for it.",
+        c"Made at the first start. A relative path is in the data directory.",
+        &INSTALLATION_KEY,
+        GucContext::Postmaster,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_int_guc(
+        c"pg_seats.key_grace",
+        c"How long a license is believed whose signature can't be verified, or that is made for another server.",
+        c"",
+        &KEY_GRACE,
+        0,
+        30 * 24 * 60,
+        GucContext::Sighup,
+        GucFlags::UNIT_MIN,
+    );
+    GucRegistry::define_string_guc(
+        c"pg_seats.renewal_command",
+        c"The shell command that fetches a license's next token, which it writes to its standard output.",
+        c"%i is the license's id, %c the customer, %% a percent sign. Empty: none is fetched.",
+        &RENEWAL_COMMAND,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_int_guc(
+        c"pg_seats.renew_before",
+        c"How long before its end a license is renewed.",
+        c"",
+        &RENEW_BEFORE,
+        0,
+        366 * 24 * 60,
+        GucContext::Sighup,
+        GucFlags::UNIT_MIN,
+    );
     // SAFETY: the hook is guarded and matches the type of the setting.
     unsafe {
         GucRegistry::define_string_guc_with_hooks(
@@ -163,16 +215,57 @@ pub fn denial_names_holders() -> bool {
     read(&DENIAL_DETAIL) == DenialDetail::Holders
 }
 
+/// Where the vendors' public keys are; `None`: nowhere.
+pub fn vendor_keys() -> Option<PathBuf> {
+    path(&VENDOR_KEYS)
+}
+
+/// Where this server's own key pair is.
+pub fn installation_key() -> PathBuf {
+    path(&INSTALLATION_KEY).unwrap_or_else(|| PathBuf::from("pg_seats.key"))
+}
+
+/// How long a license is believed that can't be verified, in microseconds.
+pub fn key_grace() -> Timestamp {
+    Timestamp::from(read(&KEY_GRACE)) * 60_000_000
+}
+
+/// What fetches tokens; `None`: nothing does.
+pub fn renewal_command() -> Option<CString> {
+    // SAFETY: as for a path.
+    let command = unsafe { text(&RENEWAL_COMMAND) };
+    (!command.is_empty()).then(|| command.to_owned())
+}
+
+/// How long before its end a license is renewed, in microseconds.
+pub fn renew_before() -> Timestamp {
+    Timestamp::from(read(&RENEW_BEFORE)) * 60_000_000
+}
+
+/// A path in the file system, as the administrator wrote it.
+fn path(setting: &GucSetting<Option<CString>>) -> Option<PathBuf> {
+    // SAFETY: copied before anything else can change the setting.
+    let bytes = unsafe { text(setting) }.to_bytes();
+    (!bytes.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(bytes)))
+}
+
+/// The text of a setting, which is gone once the configuration is reloaded.
+unsafe fn text(setting: &GucSetting<Option<CString>>) -> &'static CStr {
+    // SAFETY: PostgreSQL keeps a string there, or null.
+    unsafe {
+        let value = *setting.as_ptr();
+        if value.is_null() {
+            c""
+        } else {
+            CStr::from_ptr(value)
+        }
+    }
+}
+
 /// The workstation that the client sent, in the database's encoding; empty when it sent none.
 pub fn workstation() -> &'static [u8] {
-    // SAFETY: a string that stays as it is for as long as its session lasts, or null.
-    unsafe {
-        let name = *WORKSTATION.as_ptr();
-        if name.is_null() {
-            return &[];
-        }
-        CStr::from_ptr(name).to_bytes()
-    }
+    // SAFETY: it stays as it is for as long as its session lasts.
+    unsafe { text(&WORKSTATION) }.to_bytes()
 }
 
 /// A setting's value. pgrx's own way also asks which thread asks, which costs each login two page faults.

@@ -44,6 +44,7 @@ mod recovery;
 mod release;
 mod reservations;
 mod restore;
+mod signed;
 mod standby;
 mod stop;
 mod util;

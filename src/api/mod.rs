@@ -6,6 +6,7 @@ mod administration;
 mod arguments;
 mod checkout;
 mod held;
+mod keys;
 mod lease;
 mod seat_row;
 mod sessions;

@@ -59,9 +59,7 @@ fn license_usage() -> TableIterator<
             count.license.denied as i64,
             timestamp(count.license.counted_since),
             valid_until.and_then(timestamp),
-            valid_until.filter(|&until| is_finite(until)).map(|until| {
-                i32::try_from(until.saturating_sub(now).div_euclid(DAY).max(0)).unwrap_or(i32::MAX)
-            }),
+            days_left(valid_until, now),
             count
                 .license
                 .status(count.tally.in_use, settings::enforcement(), now),
@@ -100,6 +98,13 @@ fn counts() -> Vec<Count> {
         }
     });
     counts
+}
+
+/// Whole days until an end; `None` for none.
+pub(super) fn days_left(until: Option<Timestamp>, now: Timestamp) -> Option<i32> {
+    until.filter(|&until| is_finite(until)).map(|until| {
+        i32::try_from(until.saturating_sub(now).div_euclid(DAY).max(0)).unwrap_or(i32::MAX)
+    })
 }
 
 /// PostgreSQL's `infinity` and `-infinity`.

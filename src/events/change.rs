@@ -74,6 +74,7 @@ fn write(writer: &Reader, trigger: &PgTrigger) -> Result<(), ReadError> {
     let statement = format!(
         "WITH changed AS (
             SELECT jsonb_object_agg(key, jsonb_strip_nulls(jsonb_build_object('from', o.value, 'to', n.value)))
+                   FILTER (WHERE key <> 'token')
                    AS columns
               FROM jsonb_each(to_jsonb($1)) o FULL JOIN jsonb_each(to_jsonb($2)) n USING (key)
              WHERE coalesce(o.value, 'null') <> coalesce(n.value, 'null')
@@ -102,6 +103,8 @@ fn write(writer: &Reader, trigger: &PgTrigger) -> Result<(), ReadError> {
         "licenses" => "license",
         "license_exemptions" => "exemption",
         "license_reservations" => "reservation",
+        "license_keys" => "signed license",
+        "license_allotments" => "allotment",
         _ => "bar",
     };
     writer.execute(

@@ -16,7 +16,7 @@ pub mod change;
 pub mod counts;
 pub mod shutdown;
 mod told;
-mod warning;
+pub mod warning;
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -66,6 +66,7 @@ fn word(event: &Event) -> &'static str {
         Happened::LoggedOff => "idle log-off",
         Happened::Reclaimed => "reclaim",
         Happened::Reached { .. } => "warning",
+        Happened::Tampered(_) => "tampering",
     }
 }
 
@@ -89,6 +90,7 @@ fn detail(event: &Event, untold: &Untold) -> Value {
             put_cause(cause, untold, &mut put);
         }
         Happened::ExemptLogin(exempt) => put("reason", json!(exempt.reason())),
+        Happened::Tampered(excess) => put("claimed", excess.names().collect()),
         Happened::Reached { level, seats } => {
             put("level", json!(level.word()));
             put("seats", json!(seats));
@@ -101,7 +103,7 @@ fn detail(event: &Event, untold: &Untold) -> Value {
     }
     if !matches!(
         event.happened,
-        Happened::ExemptLogin(_) | Happened::LeaseExpired
+        Happened::ExemptLogin(_) | Happened::LeaseExpired | Happened::Tampered(_)
     ) {
         put("in_use", json!(event.in_use));
     }
@@ -163,6 +165,10 @@ fn put_cause(cause: Cause, untold: &Untold, put: &mut impl FnMut(&str, Value)) {
         Cause::OutOfDates(OutOfDates::NotYetValid(from)) => {
             put("reason", json!("license_not_yet_valid"));
             put("valid_from", at(from));
+        }
+        Cause::OutOfDates(OutOfDates::NotVerified(since)) => {
+            put("reason", json!("license_not_verified"));
+            put("believed_until", at(since));
         }
         Cause::Barred { until } => {
             put("reason", json!("license_barred"));

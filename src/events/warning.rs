@@ -25,10 +25,21 @@ pub struct Warning {
 impl Warning {
     /// Warns of as many seats in use as this event says, if it says so.
     pub fn of_use(event: &Event) -> Option<Warning> {
-        let Happened::Reached { level, seats } = event.happened else {
-            return None;
-        };
         let (product, in_use) = (event.product.as_str(), event.in_use);
+        let (level, seats) = match event.happened {
+            Happened::Reached { level, seats } => (level, seats),
+            Happened::Tampered(excess) => {
+                return Some(Warning {
+                    line: format!(
+                        "license {} claims more than was signed, which stays in force: {}",
+                        quoted(product),
+                        excess.names().collect::<Vec<_>>().join(", ")
+                    ),
+                    payload: json!({ "event": "tampering", "product": product }),
+                });
+            }
+            _ => return None,
+        };
         Some(Warning {
             line: format!(
                 "license {} is at level \"{}\": {in_use} of {seats} seats were in use",
@@ -43,6 +54,11 @@ impl Warning {
                 "seats": seats,
             }),
         })
+    }
+
+    /// Warns of what became of a signed license.
+    pub fn of_license(line: String, payload: Value) -> Warning {
+        Warning { line, payload }
     }
 
     /// Warns of the licenses of this database that come to their end, once for each number of days.
@@ -111,6 +127,36 @@ pub fn log_endings() {
     for (product, ending) in &endings {
         error::log(line_of_end(product.as_str(), *ending));
     }
+}
+
+/// Notes in the audit trail what became of signed licenses, and gives the warnings. In a worker, outside a
+/// transaction.
+pub fn note_and_give(warnings: &[Warning], patience: Duration) {
+    if warnings.is_empty() {
+        return;
+    }
+    if !backend::in_recovery() {
+        let noted = write_alone(patience, |writer| {
+            let Some(schema) = catalog::schema() else {
+                return Ok(());
+            };
+            for warning in warnings {
+                let payload = warning.payload.to_string();
+                writer.execute(
+                    &format!(
+                        "INSERT INTO {schema}.license_events (at, event, datname, detail)
+                         SELECT now(), $1::jsonb ->> 'event', current_database(), $1::jsonb - 'event'"
+                    ),
+                    &[Argument::Text(Some(&payload))],
+                )?;
+            }
+            Ok(())
+        });
+        if let Err(error) = noted {
+            log_failure("note in license_events of", backend::database(), &error, "");
+        }
+    }
+    give(warnings, patience);
 }
 
 /// Tells the server log, and whoever listens in this visitor's database. The latter's commit takes a lock

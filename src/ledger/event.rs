@@ -7,6 +7,7 @@ use super::admission::{Cause, Denial, Remark};
 use super::hold::{Hold, LongName, drop_long_name};
 use super::identity::{Host, Label, Name, Text, Who};
 use super::license::{Ending, License, RowKey, Timestamp};
+use super::narrow::Excess;
 use super::session::{Exempt, Kind, Seat, Session};
 use super::table::{Table, Tables, entry};
 use super::tally::{Steady, Tally};
@@ -64,6 +65,8 @@ pub enum Happened {
         /// The seats that the license has.
         seats: i32,
     },
+    /// The tables claim more than was signed.
+    Tampered(Excess),
 }
 
 /// Why a seat was left by its last holder.

@@ -3,6 +3,7 @@
 
 use super::event::Level;
 use super::identity::{Name, Text};
+use super::narrow::Excess;
 use super::table::entry;
 
 /// A moment in microseconds, as PostgreSQL's `timestamptz` counts them.
@@ -111,6 +112,22 @@ pub struct License {
     pub level: Level,
     /// Its end, where a standby has told of it.
     pub told_ending: Option<Ending>,
+    /// What its vendor's signature makes of it; `None`: nobody has signed it.
+    pub signed: Option<Signed>,
+}
+
+/// What holds of a signed license alone.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Signed {
+    /// What the tables claim beyond what was signed.
+    pub excess: Excess,
+    /// The signature can't be verified now: until then what was verified last is believed.
+    pub believed_until: Option<Timestamp>,
+    /// How many identities may be exempt at once, superusers aside; `None`: any number.
+    pub exempt: Option<u32>,
+    /// The latest moment that this server has known: who sets its clock back gains no time.
+    pub not_before: Timestamp,
 }
 
 /// That a license comes to its end.
@@ -142,6 +159,11 @@ entry!(License, key: RowKey);
 impl License {
     /// Why its dates admit nobody now, if they don't.
     pub fn out_of_dates(&self, now: Timestamp) -> Option<OutOfDates> {
+        let now = self.time(now);
+        let believed_until = self.signed.and_then(|signed| signed.believed_until);
+        if let Some(until) = believed_until.filter(|&until| now >= until) {
+            return Some(OutOfDates::NotVerified(until));
+        }
         if let Some(from) = self.valid_from.filter(|&from| now < from) {
             return Some(OutOfDates::NotYetValid(from));
         }
@@ -150,8 +172,14 @@ impl License {
             .map(|until| OutOfDates::Expired(self.valid_until.unwrap_or(until)))
     }
 
+    /// The moment by which its dates are judged.
+    fn time(&self, now: Timestamp) -> Timestamp {
+        self.signed.map_or(now, |signed| now.max(signed.not_before))
+    }
+
     /// The end that it should be warned of, if that is near.
     pub fn ending(&self, now: Timestamp) -> Option<Ending> {
+        let now = self.time(now);
         let until = self.valid_until.filter(|&until| until > now)?;
         let left = until.saturating_sub(now);
         let days = DAYS.into_iter().find(|days| left <= days * DAY)?;
@@ -200,7 +228,11 @@ impl License {
         let seats = self.seats.map(i64::from);
         let over = |limit: Option<i64>| limit.is_some_and(|limit| in_use > limit);
         let dates = self.out_of_dates(now);
-        if self.enforcement.max(server) != Enforcement::On {
+        if self.signed.is_some_and(|signed| !signed.excess.is_empty())
+            || matches!(dates, Some(OutOfDates::NotVerified(_)))
+        {
+            "tampered"
+        } else if self.enforcement.max(server) != Enforcement::On {
             "not enforced"
         } else if matches!(dates, Some(OutOfDates::Expired(_))) {
             "expired"
@@ -212,7 +244,10 @@ impl License {
             "overdraft"
         } else if seats.is_some_and(|seats| in_use >= seats) {
             "full"
-        } else if self.valid_until.is_some_and(|until| now >= until) {
+        } else if self
+            .valid_until
+            .is_some_and(|until| self.time(now) >= until)
+        {
             "grace"
         } else if seats.is_some_and(|s| in_use * 100 >= s * i64::from(self.warn_at_percent)) {
             "warning"
@@ -231,4 +266,6 @@ pub enum OutOfDates {
     Expired(Timestamp),
     /// Its validity begins then.
     NotYetValid(Timestamp),
+    /// It was believed until then, but its signature could not be verified.
+    NotVerified(Timestamp),
 }

@@ -16,6 +16,7 @@
 //! * [`lease`]: how leases last, and end
 //! * [`license`]: how many seats, and the rules
 //! * [`line`]: who waits for a seat
+//! * [`narrow`]: what is left of a license under a token
 //! * [`publish`]: puts rules in force
 //! * [`reservation`]: seats that are kept for members of a role
 //! * [`rules`]: a database's licenses and exemptions, and what they make of a session
@@ -47,6 +48,7 @@ pub mod line;
 pub mod map;
 #[cfg(test)]
 mod model;
+pub mod narrow;
 pub mod publish;
 pub mod reservation;
 pub mod rules;

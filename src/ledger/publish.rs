@@ -5,6 +5,7 @@ use super::event::{Event, Happened, Level};
 use super::hold::{Hold, HoldKey, drop_long_name};
 use super::identity::Name;
 use super::license::{CountedBy, Enforcement, License, RowKey, Timestamp};
+use super::narrow::Excess;
 use super::reservation::{Reservation, RoleCounts, Roles};
 use super::rules::{Exemption, Rules};
 use super::seats::{Linger, drop_user, unseat_hold};
@@ -199,7 +200,14 @@ impl<T: Tables> Ledger<'_, T> {
         for license in &mut rules.licenses {
             let former = self
                 .licenses_of(database)
-                .find(|former| former.product == license.product);
+                .find(|former| former.product == license.product)
+                .copied();
+            let excess = |license: &License| license.signed.unwrap_or_default().excess;
+            let known_excess = former.as_ref().map_or(Excess::default(), excess);
+            if !known_excess.contains(excess(license)) {
+                let happened = Happened::Tampered(excess(license));
+                self.note(&Event::of_product(happened, database, license.product), now);
+            }
             // What was counted stays with the product.
             license.denied = former.map_or(0, |former| former.denied);
             license.counted_since = former.map_or(now, |former| former.counted_since);

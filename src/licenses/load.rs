@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use super::signed::{self, Book};
 use crate::ending::bars;
 use crate::events::counts;
 use crate::lease::rows;
@@ -158,7 +159,7 @@ fn log_bars_left(database: u32) {
 }
 
 /// The triggers that notice every change, as sql/tables.sql makes them.
-const TRIGGERS: i64 = 8;
+const TRIGGERS: i64 = 12;
 
 fn read(reader: &Reader) -> Result<Rules, ReadError> {
     let mut rules = Rules {
@@ -179,27 +180,19 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
             "SELECT count(*) FROM pg_trigger WHERE tgenabled = 'A'
                 AND tgname IN ('license_change', 'license_truncate')
                 AND tgrelid IN ('{0}.licenses'::regclass, '{0}.license_exemptions'::regclass,
-                                '{0}.license_reservations'::regclass, '{0}.license_bars'::regclass)",
+                                '{0}.license_reservations'::regclass, '{0}.license_bars'::regclass,
+                                '{0}.license_keys'::regclass, '{0}.license_allotments'::regclass)",
             schema.replace('\'', "''")
         ),
         count,
     )?;
     rules.watched = watching == [TRIGGERS];
     rules.licenses = reader.query(
-        &format!(
-            // The casts keep a column whose type was changed from being taken for what it was.
-            // ONLY: changes of a table that inherits from it would not be noticed.
-            "SELECT product, seats::int, purchased::int, counted_by, claimed_at, application_name,
-                    pool, enforcement, overdraft::int, warn_at_percent::int,
-                    valid_from::timestamptz, valid_until::timestamptz,
-                    (valid_until + grace)::timestamptz,
-                    (extract(epoch FROM linger) * 1000000)::bigint,
-                    (extract(epoch FROM idle_timeout) * 1000000)::bigint,
-                    (extract(epoch FROM reclaim_idle_after) * 1000000)::bigint
-               FROM ONLY {schema}.licenses"
-        ),
+        // ONLY: changes of a table that inherits from it would not be noticed.
+        &signed::columns(&format!("ONLY {schema}.licenses")),
         license,
     )?;
+    Book::read(reader, &schema)?.hold(&mut rules.licenses);
     rules.exemptions = reader.query(
         &format!(
             "SELECT kind, value,
@@ -251,7 +244,7 @@ fn leases_table(reader: &Reader, schema: &str) -> Result<u32, ReadError> {
         .ok_or_else(|| damaged("license_leases is missing"))
 }
 
-fn license(row: &Row) -> Result<License, ReadError> {
+pub fn license(row: &Row) -> Result<License, ReadError> {
     fn fitting<const N: usize>(row: &Row, column: i32) -> Result<Text<N>, ReadError> {
         Text::new(row.text(column)?.unwrap_or_default())
             .ok_or_else(|| damaged("a value of licenses is too long"))
@@ -297,6 +290,7 @@ fn license(row: &Row) -> Result<License, ReadError> {
         counted_since: 0,
         level: Level::Normal,
         told_ending: None,
+        signed: None,
     })
 }
 

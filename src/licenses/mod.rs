@@ -3,6 +3,7 @@
 //!
 //! * [`change`]: notices what changes the tables: the one way by which rules become outdated
 //! * [`load`]: the one reader of the tables
+//! * [`signed`]: holds rows to what was signed
 //!
 //! A change gives its database a new generation when it commits. A login that finds the rules in
 //! force outdated reads the tables itself and publishes them for all. No worker is needed for that;
@@ -11,6 +12,7 @@
 
 pub mod change;
 mod load;
+pub mod signed;
 
 use std::time::{Duration, Instant};
 

@@ -235,14 +235,17 @@ pub fn in_recovery() -> bool {
     unsafe { unguarded::RecoveryInProgress() }
 }
 
+/// Random bytes, fit for keys; `None` where there are none to be had.
+pub fn random_bytes<const N: usize>() -> Option<[u8; N]> {
+    let mut bytes = [0_u8; N];
+    // SAFETY: writes as many bytes as there are.
+    let strong = unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), N) };
+    strong.then_some(bytes)
+}
+
 /// A random UUID (version 4); `None` where no random numbers are to be had.
 pub fn random_uuid() -> Option<u128> {
-    let mut uuid = [0_u8; 16];
-    // SAFETY: writes as many bytes as there are.
-    let strong = unsafe { pg_sys::pg_strong_random(uuid.as_mut_ptr().cast(), uuid.len()) };
-    if !strong {
-        return None;
-    }
+    let mut uuid = random_bytes::<16>()?;
     let [_, _, _, _, _, _, version, _, variant, ..] = &mut uuid;
     *version = *version & 0x0f | 0x40;
     *variant = *variant & 0x3f | 0x80;

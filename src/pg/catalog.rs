@@ -67,6 +67,16 @@ pub fn role_name(role: u32) -> String {
 
 /// The databases that can be connected to. Within a transaction; needs no database of its own.
 pub fn connectable_databases() -> Vec<u32> {
+    // A limit of -2 marks what an interrupted DROP DATABASE left.
+    databases_that(|row| row.datallowconn && row.datconnlimit != -2)
+}
+
+/// All databases. Within a transaction.
+pub fn databases() -> Vec<u32> {
+    databases_that(|_| true)
+}
+
+fn databases_that(are: fn(&pg_sys::FormData_pg_database) -> bool) -> Vec<u32> {
     let mut databases = Vec::new();
     // SAFETY: scans a shared catalog, as the autovacuum launcher does.
     unsafe {
@@ -79,8 +89,7 @@ pub fn connectable_databases() -> Vec<u32> {
                 break;
             }
             let row = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>();
-            // A limit of -2 marks what an interrupted DROP DATABASE left.
-            if (*row).datallowconn && (*row).datconnlimit != -2 {
+            if are(&*row) {
                 databases.push((*row).oid.to_u32());
             }
         }

@@ -373,6 +373,7 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
     memory::write(|ledger| ledger.visitor_arrived(database));
     let before = known(database);
     let is_counted = before.is_some_and(|known| known.counted);
+    licenses::signed::observe(database, VISITOR_PATIENCE);
     let result = if licenses::are_current(database) && is_counted {
         Ok(())
     } else {

@@ -13,15 +13,20 @@ impl Builder {
     /// `postgres`: columns and values, as in `"seats", "10"`. The product is "TOM".
     pub fn licensed(self, columns: &str, values: &str) -> Cluster {
         let cluster = self.start();
-        for role in STAFF {
-            cluster.sql(&format!("CREATE ROLE {role} LOGIN PASSWORD '{role}'"));
-        }
+        cluster.hire();
         cluster.license("postgres", columns, values);
         cluster
     }
 }
 
 impl Cluster {
+    /// Makes the staff login roles.
+    pub fn hire(&self) {
+        for role in STAFF {
+            self.sql(&format!("CREATE ROLE {role} LOGIN PASSWORD '{role}'"));
+        }
+    }
+
     /// A server with the extension, the staff, and so many seats of "TOM" in database `postgres`.
     pub fn with_seats(seats: u32) -> Cluster {
         Cluster::builder().licensed("seats", &seats.to_string())

@@ -7,6 +7,7 @@
 //! - [`race`] opens many at once, [`Dice`] lets them differ; [`ClientProcess`] is a client program that can be killed.
 //! - [`Lan`] is a network of two computers, with a cable that can be pulled.
 //! - [`Library`] is a client library of another language; [`Pooler`] a PgBouncer before a cluster.
+//! - [`Vendor`] signs licenses.
 //! - [`ticks`] is the processor time of a process.
 //! - [`skipped`] says that a test can't be made here.
 //! - [`eventually`] is the one way to wait: poll with a deadline.
@@ -40,6 +41,7 @@ mod sql;
 mod standby;
 mod template;
 mod told;
+mod vendor;
 mod wait;
 
 pub use builder::{Builder, SCRAM_HBA, TRUST_HBA};
@@ -61,4 +63,5 @@ pub use race::race;
 pub use session::Session;
 pub use skip::skipped;
 pub use told::Told;
+pub use vendor::{DAY, Vendor, unix_now};
 pub use wait::{PATIENCE, eventually, eventually_blocking};

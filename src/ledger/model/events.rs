@@ -33,6 +33,7 @@ fn words(event: &Event) -> String {
         Happened::Overdraft(_) => format!("{kind} overdraft {in_use}"),
         Happened::ExemptLogin(exempt) => format!("exempt {}", exempt.reason()),
         Happened::LeaseExpired => "expired".to_owned(),
+        Happened::Tampered(_) => "tampered".to_owned(),
         Happened::Reached { level, seats } => format!("{} {in_use}/{seats}", level.word()),
         other => format!("{other:?}"),
     }

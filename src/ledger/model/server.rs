@@ -619,6 +619,7 @@ pub fn license(product: &str, seats: impl Into<Option<i32>>) -> License {
         counted_since: 0,
         level: Level::Normal,
         told_ending: None,
+        signed: None,
     }
 }
 

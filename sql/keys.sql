@@ -1,0 +1,109 @@
+-- Signed licenses: the tokens that were installed, what was passed on to other installations, and when
+-- tokens are renewed; see src/licenses/signed.rs and src/api/keys.rs.
+
+CREATE TABLE @extschema@.license_keys (
+    license_id   text NOT NULL,
+    token        text NOT NULL,
+    installed_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    installed_by name NOT NULL DEFAULT session_user,
+    -- A row that is deleted tells a standby nothing.
+    uninstalled_at timestamptz,
+    PRIMARY KEY (license_id)
+);
+
+COMMENT ON TABLE @extschema@.license_keys IS
+    'Signed licenses, as license_install() has stored them. The view license_keys_status shows what they say.';
+COMMENT ON COLUMN @extschema@.license_keys.license_id IS 'The license''s id: the claim jti';
+COMMENT ON COLUMN @extschema@.license_keys.token IS 'What the vendor has signed: a JWS in compact form';
+COMMENT ON COLUMN @extschema@.license_keys.installed_at IS 'When this token was installed';
+COMMENT ON COLUMN @extschema@.license_keys.installed_by IS 'Who installed it';
+COMMENT ON COLUMN @extschema@.license_keys.uninstalled_at IS
+    'When license_uninstall() has taken it out of force; null: it is in force';
+
+CREATE TABLE @extschema@.license_allotments (
+    allotment_id text NOT NULL,
+    license_id   text NOT NULL,
+    product      text NOT NULL,
+    seats        int NOT NULL,
+    installation text NOT NULL,
+    allotted_at  timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    allotted_by  name NOT NULL DEFAULT session_user,
+    valid_until  timestamptz,
+    returned_at  timestamptz,
+    token        text NOT NULL,
+    PRIMARY KEY (allotment_id)
+);
+
+COMMENT ON TABLE @extschema@.license_allotments IS
+    'Seats of signed licenses that were passed on to other installations, and whether they came back';
+COMMENT ON COLUMN @extschema@.license_allotments.allotment_id IS 'The allotment''s id: the claim jti of its token';
+COMMENT ON COLUMN @extschema@.license_allotments.license_id IS 'The license that they are of';
+COMMENT ON COLUMN @extschema@.license_allotments.product IS 'The product';
+COMMENT ON COLUMN @extschema@.license_allotments.seats IS 'How many seats';
+COMMENT ON COLUMN @extschema@.license_allotments.installation IS 'The id of the installation that has them';
+COMMENT ON COLUMN @extschema@.license_allotments.allotted_at IS 'When they were passed on';
+COMMENT ON COLUMN @extschema@.license_allotments.allotted_by IS 'Who passed them on';
+COMMENT ON COLUMN @extschema@.license_allotments.valid_until IS 'When they come back by themselves; null: never';
+COMMENT ON COLUMN @extschema@.license_allotments.returned_at IS 'When they came back; null: they are away';
+COMMENT ON COLUMN @extschema@.license_allotments.token IS 'What is to be installed there';
+
+CREATE TRIGGER license_change AFTER INSERT OR UPDATE OR DELETE ON @extschema@.license_keys
+    FOR EACH ROW EXECUTE FUNCTION @extschema@.license_tables_changed();
+CREATE TRIGGER license_truncate AFTER TRUNCATE ON @extschema@.license_keys
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.license_tables_changed();
+CREATE TRIGGER license_change AFTER INSERT OR UPDATE OR DELETE ON @extschema@.license_allotments
+    FOR EACH ROW EXECUTE FUNCTION @extschema@.license_tables_changed();
+CREATE TRIGGER license_truncate AFTER TRUNCATE ON @extschema@.license_allotments
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.license_tables_changed();
+ALTER TABLE @extschema@.license_keys ENABLE ALWAYS TRIGGER license_change;
+ALTER TABLE @extschema@.license_keys ENABLE ALWAYS TRIGGER license_truncate;
+ALTER TABLE @extschema@.license_allotments ENABLE ALWAYS TRIGGER license_change;
+ALTER TABLE @extschema@.license_allotments ENABLE ALWAYS TRIGGER license_truncate;
+COMMENT ON TRIGGER license_change ON @extschema@.license_keys IS 'Takes note of changed rows';
+COMMENT ON TRIGGER license_truncate ON @extschema@.license_keys IS 'Takes note of TRUNCATE';
+COMMENT ON TRIGGER license_change ON @extschema@.license_allotments IS 'Takes note of changed rows';
+COMMENT ON TRIGGER license_truncate ON @extschema@.license_allotments IS 'Takes note of TRUNCATE';
+
+-- A restored company database keeps its license, and what it has passed on.
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.license_keys', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.license_allotments', '');
+
+REVOKE ALL ON @extschema@.license_keys, @extschema@.license_allotments FROM PUBLIC;
+-- A token is no secret: an application may verify it by itself.
+GRANT SELECT ON @extschema@.license_keys, @extschema@.license_allotments TO PUBLIC;
+
+CREATE FUNCTION @extschema@.license_install(token text)
+RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_install_wrapper';
+
+CREATE FUNCTION @extschema@.license_uninstall(license_id text)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_uninstall_wrapper';
+
+CREATE FUNCTION @extschema@.license_installation()
+RETURNS jsonb
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_installation_wrapper';
+
+CREATE FUNCTION @extschema@.license_keys_status()
+RETURNS TABLE (license_id text, issuer text, customer text, products jsonb, valid_from timestamptz,
+               valid_until timestamptz, days_left int, state text, detail text,
+               believed_until timestamptz, installation text, token text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_keys_status_wrapper';
+
+CREATE VIEW @extschema@.license_keys_status AS
+SELECT license_id, issuer, customer, products, valid_from, valid_until, days_left, state, detail,
+       believed_until, installation, token
+  FROM @extschema@.license_keys_status();
+
+COMMENT ON FUNCTION @extschema@.license_install(text) IS
+    'Installs a signed license, effective at commit, and returns its id; 28000 where it can''t be verified';
+COMMENT ON FUNCTION @extschema@.license_uninstall(text) IS
+    'Removes a signed license and the rows of its products; false if there was none';
+COMMENT ON FUNCTION @extschema@.license_installation() IS
+    'This server''s public key as a JWK, whose kid is the installation''s id';
+COMMENT ON FUNCTION @extschema@.license_keys_status() IS 'Under the view license_keys_status';
+COMMENT ON VIEW @extschema@.license_keys_status IS
+    'The signed licenses of the database: what they say, how long they last, and whether they can be verified';
+
+REVOKE ALL ON FUNCTION @extschema@.license_install(text), @extschema@.license_uninstall(text) FROM PUBLIC;
+GRANT SELECT ON @extschema@.license_keys_status TO PUBLIC;

@@ -1,0 +1,437 @@
+//! `license_install`, `license_uninstall`, `license_installation`, and what the view
+//! `license_keys_status` shows: signed licenses.
+
+use pgrx::JsonB;
+use pgrx::prelude::*;
+use serde_json::Value;
+
+use super::arguments::{self, refuse};
+use super::require_preloaded;
+use super::usage::{days_left, timestamp};
+use crate::installation::key::KeyPair;
+use crate::ledger::license::{License, Timestamp};
+use crate::ledger::narrow::narrow;
+use crate::licenses::signed::{self, Book, PRODUCTS};
+use crate::pg::encoding::{ServerText, TextArgument};
+use crate::pg::error::{PgSqlErrorCode, Report, quoted};
+use crate::pg::table::{Argument, ReadError, Reader, damaged, read_committed, write_as_part};
+use crate::pg::{backend, catalog};
+use crate::settings;
+use crate::tokens::claims::Claims;
+use crate::tokens::keys::Keys;
+use crate::tokens::standing::{Doubt, Standing};
+use crate::tokens::{Refused, verify};
+
+/// The columns that a license's token decides, whatever the row had before.
+const DECIDED: [&str; 4] = ["purchased", "valid_from", "valid_until", "grace"];
+
+/// Installs a signed license in this database; effective at commit. Returns its id. Raises 28000 for a token that
+/// can't be verified, is made for another installation, has ended, or is older than the one that is
+/// installed; 22023 where one of its products is another license's.
+#[pg_extern(sql = false)]
+fn license_install(token: Option<TextArgument>) -> ServerText {
+    require_preloaded();
+    let Some(token) = token else {
+        refuse(
+            "token must not be null",
+            "Give the token that the vendor has issued.",
+        )
+    };
+    let token = token.as_str().trim();
+    let claims = verified(token);
+    let id = claims.jti.clone();
+    let patience = backend::lock_timeout();
+    let installed = write_as_part(patience, |writer| install(writer, token, &claims));
+    match installed {
+        Ok(Ok(())) => id.into(),
+        Ok(Err(refused)) => refused.raise(),
+        Err(error) => failed(error),
+    }
+}
+
+/// What a token says that may be installed here.
+fn verified(token: &str) -> Claims {
+    let keys = settings::vendor_keys().map_or_else(Keys::default, |path| {
+        let (keys, wrong) = Keys::read(&path);
+        for (path, reason) in wrong {
+            crate::pg::error::log(format!(
+                "could not read vendor keys from {}: {reason}",
+                path.display()
+            ));
+        }
+        keys
+    });
+    let claims = match verify(token, &keys) {
+        Ok(claims) => claims,
+        Err(refused @ Refused::NoKey { .. }) => unverifiable(
+            refused.to_string(),
+            "Put the vendor's public key where pg_seats.vendor_keys says; the server log has what could not be read.",
+        ),
+        Err(refused) => unverifiable(
+            refused.to_string(),
+            "Ask the vendor for a token that is whole.",
+        ),
+    };
+    let now = unix(backend::now());
+    if claims.exp.is_some_and(|exp| exp <= now) {
+        unverifiable("It has ended.", "Ask the vendor for a new one.");
+    }
+    if claims.nbf.is_some_and(|nbf| nbf > now) {
+        unverifiable(
+            "It is not valid yet.",
+            "Install it when it is; until then the former one stays in force.",
+        );
+    }
+    if let Some(cnf) = &claims.cnf {
+        let own = own_key().public().id();
+        if cnf.jkt != own {
+            unverifiable(
+                format!(
+                    "It is made for installation {}, and this is {own}.",
+                    quoted(&cnf.jkt)
+                ),
+                "Ask for one that is made for what license_installation() returns here.",
+            );
+        }
+    }
+    claims
+}
+
+/// Refuses a token.
+fn unverifiable(detail: impl Into<String>, hint: &str) -> ! {
+    refusal(detail, hint).raise()
+}
+
+fn refusal(detail: impl Into<String>, hint: &str) -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+        "could not verify the license",
+    )
+    .detail(detail)
+    .hint(hint)
+    .reason(c"license_not_verified")
+}
+
+fn failed(error: ReadError) -> ! {
+    Report::new(error.code, error.message)
+        .hint("Try again; if it persists, look at the tables licenses and license_keys.")
+        .raise()
+}
+
+fn own_key() -> KeyPair {
+    let path = settings::installation_key();
+    KeyPair::read(&path).unwrap_or_else(|error| {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "could not read this installation's key",
+        )
+        .detail(format!("{}: {error}.", path.display()))
+        .hint("Restore the file from a backup; where there is none, the server makes one when it starts.")
+        .raise()
+    })
+}
+
+fn schema() -> Result<String, ReadError> {
+    catalog::schema().ok_or_else(|| damaged("the extension's schema can't be read"))
+}
+
+/// Writes a verified license into the tables.
+fn install(writer: &Reader, token: &str, claims: &Claims) -> Result<Result<(), Report>, ReadError> {
+    let schema = schema()?;
+    // One after the other.
+    writer.execute(
+        &format!("LOCK TABLE {schema}.license_keys IN SHARE ROW EXCLUSIVE MODE"),
+        &[],
+    )?;
+    let book = Book::read(writer, &schema)?;
+    if let Some(refused) = conflict(&book, token, claims) {
+        return Ok(Err(refused));
+    }
+    let statement = format!(
+        "INSERT INTO {schema}.license_keys (license_id, token) VALUES ($1, $2)
+             ON CONFLICT (license_id) DO UPDATE
+                SET token = excluded.token, installed_at = excluded.installed_at,
+                    installed_by = excluded.installed_by, uninstalled_at = NULL
+              WHERE license_keys.token <> excluded.token OR license_keys.uninstalled_at IS NOT NULL"
+    );
+    let arguments = [
+        Argument::Text(Some(&claims.jti)),
+        Argument::Text(Some(token)),
+    ];
+    writer.execute(&statement, &arguments)?;
+    // As it is now, with this token among them.
+    let book = Book::read(writer, &schema)?;
+    let standing = book
+        .standings
+        .iter()
+        .find(|standing| standing.token == token);
+    let standing = standing.ok_or_else(|| damaged("the license could not be stored"))?;
+    write_products(writer, &schema, &book, standing)?;
+    Ok(Ok(()))
+}
+
+/// Why a verified token must not be installed.
+fn conflict(book: &Book, token: &str, claims: &Claims) -> Option<Report> {
+    let same = |standing: &&Standing| standing.claims.jti == claims.jti;
+    let known = book.record.license(&claims.iss, &claims.jti);
+    let newest = book
+        .standings
+        .iter()
+        .filter(same)
+        .filter(|standing| !matches!(standing.doubt, Some(Doubt::Unverified(_))))
+        .map(|standing| (standing.claims.iat, standing.token.as_str()))
+        .chain(known.map(|known| (known.iat, known.token.as_str())))
+        .max();
+    if let Some((iat, newest)) = newest
+        && newest != token
+        && iat >= claims.iat
+    {
+        return Some(refusal(
+            "A newer token of the same license is installed already.",
+            "Ask the vendor for the newest one.",
+        ));
+    }
+    if book.record.given_back.contains_key(&claims.jti) {
+        return Some(refusal(
+            "This installation has given these seats back.",
+            "Have them allotted anew.",
+        ));
+    }
+    let bad = |message: String, hint: &str| {
+        Some(Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message).hint(hint))
+    };
+    for standing in &book.standings {
+        if same(&standing) {
+            if standing.claims.iss != claims.iss {
+                return bad(
+                    format!("license {} is another vendor's", quoted(&claims.jti)),
+                    "Ask the vendor for a license with another id.",
+                );
+            }
+            continue;
+        }
+        let is_taken = |name: &&String| claims.products.iter().any(|own| own.product == **name);
+        if let Some(product) = standing.products.iter().find(is_taken) {
+            return bad(
+                format!(
+                    "product {} is licensed by license {} of {}",
+                    quoted(product),
+                    quoted(&standing.claims.jti),
+                    quoted(&standing.claims.iss)
+                ),
+                "Uninstall that one first with license_uninstall(), or ask the vendor for a renewal, which has the same id.",
+            );
+        }
+    }
+    None
+}
+
+/// Writes what a license says into `licenses`. A new product gets all its seats; a row that is there keeps what
+/// is narrower than that, save the rules that the token gives.
+fn write_products(
+    writer: &Reader,
+    schema: &str,
+    book: &Book,
+    standing: &Standing,
+) -> Result<(), ReadError> {
+    let products = book.products(standing);
+    let of_products = [Argument::Text(Some(products.as_str()))];
+    writer.execute(
+        &format!(
+            "INSERT INTO {schema}.licenses
+                    (product, seats, purchased, counted_by, claimed_at, application_name, pool, enforcement,
+                     overdraft, linger, idle_timeout, reclaim_idle_after, warn_at_percent,
+                     valid_from, valid_until, grace)
+             {PRODUCTS} ON CONFLICT (product) DO NOTHING"
+        ),
+        &of_products,
+    )?;
+    let signed = writer.query_with(
+        &signed::columns(&format!("({PRODUCTS}) p")),
+        &of_products,
+        signed::license,
+    )?;
+    let rows = writer.query(
+        &signed::columns(&format!("ONLY {schema}.licenses")),
+        signed::license,
+    )?;
+    for signed in &signed {
+        let Some(row) = rows.iter().find(|row| row.product == signed.product) else {
+            continue;
+        };
+        let columns = columns_to_write(row, signed, standing);
+        let settings: Vec<_> = columns
+            .iter()
+            .map(|column| format!("{column} = p.{column}"))
+            .collect();
+        let statement = format!(
+            "UPDATE {schema}.licenses l SET {} FROM ({PRODUCTS}) p
+              WHERE l.product = $2 AND p.product = $2",
+            settings.join(", ")
+        );
+        let arguments = [
+            Argument::Text(Some(products.as_str())),
+            Argument::Text(Some(signed.product.as_str())),
+        ];
+        writer.execute(&statement, &arguments)?;
+    }
+    Ok(())
+}
+
+fn columns_to_write(row: &License, signed: &License, standing: &Standing) -> Vec<String> {
+    let mut columns: Vec<String> = DECIDED.map(str::to_owned).to_vec();
+    let mut products = standing.claims.products.iter();
+    let product = products.find(|product| product.product == signed.product.as_str());
+    if let Some(Value::Object(given)) =
+        product.and_then(|product| serde_json::to_value(product).ok())
+    {
+        columns.extend(given.into_iter().map(|(column, _)| column));
+    }
+    let (_, excess) = narrow(row, signed);
+    columns.extend(excess.names().map(str::to_owned));
+    columns.retain(|column| {
+        column != "product" && (column != "seats" || excess.names().any(|name| name == "seats"))
+    });
+    columns.sort();
+    columns.dedup();
+    columns
+}
+
+/// Removes a signed license from this database, with the rows of its products; effective at commit. False if there
+/// is none.
+#[pg_extern(sql = false)]
+fn license_uninstall(license_id: Option<TextArgument>) -> bool {
+    require_preloaded();
+    let license_id = arguments::required("license_id", license_id);
+    let removed = write_as_part(backend::lock_timeout(), |writer| {
+        let schema = schema()?;
+        let book = Book::read(writer, &schema)?;
+        let mut standings = book.standings.iter();
+        let standing = standings.find(|standing| standing.claims.jti == license_id);
+        for product in standing.iter().flat_map(|standing| &standing.products) {
+            writer.execute(
+                &format!("DELETE FROM {schema}.licenses WHERE product = $1"),
+                &[Argument::Text(Some(product))],
+            )?;
+        }
+        // Where somebody has deleted the row, there is one again, which says so.
+        let token = standing.map(|standing| standing.token.as_str());
+        let statement = format!(
+            "INSERT INTO {schema}.license_keys AS k (license_id, token, uninstalled_at)
+             SELECT $1, coalesce($2, token), now()
+               FROM (SELECT) o LEFT JOIN {schema}.license_keys r ON r.license_id = $1
+              WHERE $2 IS NOT NULL OR r.license_id IS NOT NULL
+                 ON CONFLICT (license_id) DO UPDATE SET uninstalled_at = excluded.uninstalled_at
+              WHERE k.uninstalled_at IS NULL"
+        );
+        let arguments = [Argument::Text(Some(&license_id)), Argument::Text(token)];
+        Ok(writer.execute(&statement, &arguments)? > 0)
+    });
+    removed.unwrap_or_else(|error| failed(error))
+}
+
+/// This server's public key as a JWK; its `kid` is the installation's id. Raises 55000 where pg_seats is not
+/// preloaded, or the key can't be read.
+#[pg_extern(sql = false)]
+fn license_installation() -> JsonB {
+    require_preloaded();
+    JsonB(serde_json::to_value(own_key().public()).unwrap_or(Value::Null))
+}
+
+/// Seconds since 1970.
+pub(super) fn unix(at: Timestamp) -> i64 {
+    at.div_euclid(1_000_000) + 946_684_800
+}
+
+/// A moment in seconds since 1970.
+fn moment(seconds: i64) -> Timestamp {
+    (seconds - 946_684_800).saturating_mul(1_000_000)
+}
+
+/// The signed licenses of this database; under the view `license_keys_status`. Raises 55000 where pg_seats is not
+/// preloaded.
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity, reason = "the columns of a view")]
+fn license_keys_status() -> TableIterator<
+    'static,
+    (
+        name!(license_id, ServerText),
+        name!(issuer, Option<ServerText>),
+        name!(customer, Option<ServerText>),
+        name!(products, Option<JsonB>),
+        name!(valid_from, Option<TimestampWithTimeZone>),
+        name!(valid_until, Option<TimestampWithTimeZone>),
+        name!(days_left, Option<i32>),
+        name!(state, &'static str),
+        name!(detail, Option<ServerText>),
+        name!(believed_until, Option<TimestampWithTimeZone>),
+        name!(installation, Option<ServerText>),
+        name!(token, Option<ServerText>),
+    ),
+> {
+    require_preloaded();
+    let book = read_committed(backend::lock_timeout(), |reader| {
+        Book::read(reader, &schema()?)
+    });
+    let book = book.unwrap_or_else(|error| failed(error));
+    let now = backend::now().max(book.record.latest);
+    let text = |text: String| Some(ServerText::from(text));
+    let licenses = book.standings.into_iter().map(move |standing| {
+        let (state, detail) = state(&standing, now);
+        let claims = standing.claims;
+        let products = serde_json::to_value(&claims.products).ok();
+        let (from, until) = (claims.nbf.map(moment), claims.exp.map(moment));
+        (
+            claims.jti.into(),
+            text(claims.iss),
+            text(claims.sub),
+            products.map(JsonB),
+            from.and_then(timestamp),
+            until.and_then(timestamp),
+            days_left(until, now),
+            state,
+            detail.map(ServerText::from),
+            standing.believed_until.and_then(timestamp),
+            claims.cnf.and_then(|cnf| text(cnf.jkt)),
+            text(standing.token),
+        )
+    });
+    let invalid = book.invalid.into_iter().map(move |invalid| {
+        let detail = text(invalid.refused.to_string());
+        (
+            invalid.license_id.into(),
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+            "invalid",
+            detail,
+            None,
+            None,
+            None,
+        )
+    });
+    TableIterator::new(licenses.chain(invalid).collect::<Vec<_>>())
+}
+
+/// The word for how it stands with a license, and what else is to be said of it.
+fn state(standing: &Standing, now: Timestamp) -> (&'static str, Option<String>) {
+    let claims = &standing.claims;
+    match &standing.doubt {
+        Some(Doubt::Unverified(refused)) => ("unverified", Some(refused.to_string())),
+        Some(Doubt::Elsewhere) => ("other installation", None),
+        Some(Doubt::GivenBack) => ("given back", None),
+        None if claims.exp.is_some_and(|exp| moment(exp) <= now) => ("expired", None),
+        None if claims.nbf.is_some_and(|nbf| moment(nbf) > now) => ("not yet valid", None),
+        None if !standing.is_in_table => (
+            "tampered",
+            Some(
+                "The row of license_keys was removed or replaced without license_uninstall()."
+                    .to_owned(),
+            ),
+        ),
+        None => ("valid", None),
+    }
+}

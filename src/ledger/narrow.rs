@@ -1,0 +1,130 @@
+//! What is left of a row of `licenses` under a token: it may ask for less than was signed, never for
+//! more.
+
+use super::license::{ClaimedAt, CountedBy, License};
+
+/// What claims more than was signed: columns of `licenses`, or all of a row.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Excess(u32);
+
+/// Each by its place in the bits of [`Excess`].
+const CLAIMS: [&str; 13] = [
+    "seats",
+    "purchased",
+    "valid_from",
+    "valid_until",
+    "grace",
+    "overdraft",
+    "enforcement",
+    "counted_by",
+    "claimed_at",
+    "application_name",
+    "pool",
+    "the missing row of licenses",
+    "the missing row of license_keys",
+];
+
+impl Excess {
+    /// The row of `licenses` is gone.
+    pub const ROW: Excess = Excess(1 << 11);
+    /// The row of `license_keys` is gone, or has another token.
+    pub const TOKEN: Excess = Excess(1 << 12);
+
+    /// Nothing does.
+    pub fn is_empty(self) -> bool {
+        self == Excess::default()
+    }
+
+    /// Whether all of this is part of it.
+    pub fn contains(self, other: Excess) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both.
+    pub fn and(self, other: Excess) -> Excess {
+        Excess(self.0 | other.0)
+    }
+
+    /// The names of the columns, or rows.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let claims = CLAIMS.into_iter().enumerate();
+        claims.filter_map(move |(at, name)| (self.0 & 1 << at != 0).then_some(name))
+    }
+
+    fn push(&mut self, column: &str) {
+        let at = CLAIMS.iter().position(|claim| *claim == column);
+        self.0 |= at.map_or(0, |at| 1 << at);
+    }
+}
+
+/// The row as far as what was signed allows it, and the columns in which it claims more. Columns that
+/// widen nobody's use are the row's.
+pub fn narrow(row: &License, signed: &License) -> (License, Excess) {
+    let mut license = *row;
+    let mut claims = Excess::default();
+    at_most("seats", &mut license.seats, signed.seats, &mut claims);
+    let purchased = &mut license.purchased;
+    at_most("purchased", purchased, signed.purchased, &mut claims);
+    let valid_until = &mut license.valid_until;
+    at_most("valid_until", valid_until, signed.valid_until, &mut claims);
+    let admits_until = &mut license.admits_until;
+    at_most("grace", admits_until, signed.admits_until, &mut claims);
+    if license.valid_from < signed.valid_from {
+        license.valid_from = signed.valid_from;
+        claims.push("valid_from");
+    }
+    if license.overdraft > signed.overdraft {
+        license.overdraft = signed.overdraft;
+        claims.push("overdraft");
+    }
+    if license.enforcement > signed.enforcement {
+        license.enforcement = signed.enforcement;
+        claims.push("enforcement");
+    }
+    if !is_within(license.counted_by, signed.counted_by) {
+        license.counted_by = signed.counted_by;
+        claims.push("counted_by");
+    }
+    if license.claimed_at == ClaimedAt::Checkout && signed.claimed_at == ClaimedAt::Login {
+        license.claimed_at = signed.claimed_at;
+        claims.push("claimed_at");
+    }
+    // Who claims it, and which databases count together, can't be compared.
+    if license.application_name != signed.application_name {
+        license.application_name = signed.application_name;
+        claims.push("application_name");
+    }
+    if license.pool != signed.pool {
+        license.pool = signed.pool;
+        claims.push("pool");
+    }
+    (license, claims)
+}
+
+/// `None` is more than any number or moment.
+fn at_most<T: Ord + Copy>(
+    column: &'static str,
+    value: &mut Option<T>,
+    limit: Option<T>,
+    claims: &mut Excess,
+) {
+    if let Some(limit) = limit
+        && value.is_none_or(|value| value > limit)
+    {
+        *value = Some(limit);
+        claims.push(column);
+    }
+}
+
+/// Whether whoever shares a seat by this rule shares it by the other one, too.
+fn is_within(rule: CountedBy, other: CountedBy) -> bool {
+    use CountedBy::{Host, Session, User, UserHost, UserWorkstation};
+    match rule {
+        _ if rule == other => true,
+        Session => true,
+        UserHost => matches!(other, User | Host),
+        UserWorkstation => other == User,
+        User | Host => false,
+    }
+}

@@ -1,0 +1,102 @@
+//! A vendor: signs licenses, as any library would that makes JWTs.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ed25519_dalek::{Signer, SigningKey};
+use serde_json::{Value, json};
+
+use super::builder::Builder;
+use super::cluster::Cluster;
+
+/// A vendor and its key.
+pub struct Vendor {
+    iss: String,
+    kid: String,
+    key: SigningKey,
+}
+
+/// In seconds.
+pub const DAY: i64 = 86_400;
+
+/// The present moment in seconds since 1970.
+pub fn unix_now() -> i64 {
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(std::time::UNIX_EPOCH);
+    since.expect("a time after 1970").as_secs() as i64
+}
+
+impl Vendor {
+    /// The vendor of this name, with a key made of this number.
+    pub fn new(iss: &str, number: u8) -> Self {
+        Self {
+            iss: iss.to_owned(),
+            kid: number.to_string(),
+            key: SigningKey::from_bytes(&[number; 32]),
+        }
+    }
+
+    /// Aptora, who sells Total Office Manager.
+    pub fn aptora() -> Self {
+        Self::new("https://aptora.example", 1)
+    }
+
+    /// Its public key, as a JWK.
+    pub fn jwk(&self) -> Value {
+        let x = URL_SAFE_NO_PAD.encode(self.key.verifying_key().as_bytes());
+        json!({"kty": "OKP", "crv": "Ed25519", "kid": self.kid, "x": x})
+    }
+
+    /// A file with it.
+    pub fn key_file(&self) -> String {
+        json!({ "keys": [self.jwk()] }).to_string()
+    }
+
+    /// What a license of so many seats of "TOM" says, for a year.
+    pub fn claims(&self, seats: impl Into<Value>) -> Value {
+        let now = unix_now();
+        json!({
+            "iss": self.iss, "sub": "Miller Plumbing", "jti": "TOM-4711",
+            "iat": now - 60, "nbf": now - 60, "exp": now + 365 * DAY,
+            "products": [{"product": "TOM", "seats": seats.into()}],
+        })
+    }
+
+    /// A token that says so.
+    pub fn sign(&self, claims: &Value) -> String {
+        self.sign_with(
+            &json!({"alg": "EdDSA", "kid": self.kid, "typ": "JWT"}),
+            claims,
+        )
+    }
+
+    /// The same with this header.
+    pub fn sign_with(&self, header: &Value, claims: &Value) -> String {
+        let parts = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+        let message = parts.join(".");
+        let signature = self.key.sign(message.as_bytes()).to_bytes();
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    /// A token of so many seats of "TOM".
+    pub fn license(&self, seats: impl Into<Value>) -> String {
+        self.sign(&self.claims(seats))
+    }
+}
+
+impl Builder {
+    /// A server that knows the vendor's key, with the extension and the staff.
+    pub fn with_key_of(self, vendor: &Vendor) -> Cluster {
+        let cluster = self.conf("pg_seats.vendor_keys", "vendor.json").start();
+        cluster.write("vendor.json", &vendor.key_file());
+        cluster.hire();
+        cluster.sql("CREATE EXTENSION pg_seats");
+        cluster
+    }
+}
+
+impl Cluster {
+    /// Installs a license; its id.
+    pub fn install(&self, token: &str) -> String {
+        self.sql(&format!("SELECT license_install('{token}')"))
+    }
+}
