@@ -95,15 +95,36 @@ SELECT license_id, issuer, customer, products, valid_from, valid_until, days_lef
        believed_until, installation, token
   FROM @extschema@.license_keys_status();
 
+CREATE FUNCTION @extschema@.license_allot(product text, installation jsonb, seats int,
+                                          valid_until timestamptz DEFAULT NULL)
+RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_allot_wrapper';
+
+CREATE FUNCTION @extschema@.license_give_back(product text)
+RETURNS text
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_give_back_wrapper';
+
+CREATE FUNCTION @extschema@.license_accept_return(receipt text)
+RETURNS integer
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_accept_return_wrapper';
+
 COMMENT ON FUNCTION @extschema@.license_install(text) IS
     'Installs a signed license, effective at commit, and returns its id; 28000 where it can''t be verified';
 COMMENT ON FUNCTION @extschema@.license_uninstall(text) IS
     'Removes a signed license and the rows of its products; false if there was none';
 COMMENT ON FUNCTION @extschema@.license_installation() IS
     'This server''s public key as a JWK, whose kid is the installation''s id';
+COMMENT ON FUNCTION @extschema@.license_allot(text, jsonb, int, timestamptz) IS
+    'Passes seats on to another installation, and returns the token to be installed there; not undone by ROLLBACK';
+COMMENT ON FUNCTION @extschema@.license_give_back(text) IS
+    'Ends the use of seats that were passed on to this installation, and returns a receipt; not undone by ROLLBACK';
+COMMENT ON FUNCTION @extschema@.license_accept_return(text) IS
+    'Takes back, once, the seats of a receipt, and returns how many; 28000 where it can''t be verified';
 COMMENT ON FUNCTION @extschema@.license_keys_status() IS 'Under the view license_keys_status';
 COMMENT ON VIEW @extschema@.license_keys_status IS
     'The signed licenses of the database: what they say, how long they last, and whether they can be verified';
 
-REVOKE ALL ON FUNCTION @extschema@.license_install(text), @extschema@.license_uninstall(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION @extschema@.license_install(text), @extschema@.license_uninstall(text),
+    @extschema@.license_allot(text, jsonb, int, timestamptz), @extschema@.license_give_back(text),
+    @extschema@.license_accept_return(text) FROM PUBLIC;
 GRANT SELECT ON @extschema@.license_keys_status TO PUBLIC;

@@ -35,6 +35,7 @@ mod line;
 mod linger;
 mod locked_out;
 mod messages;
+mod passed_on;
 mod pooler;
 mod pools;
 mod races;

@@ -107,7 +107,7 @@ fn everyone_may_execute_what_is_for_everyone_and_nothing_else() {
     assert_eq!(
         open,
         "license_active_seats license_checkin license_checkout license_exempt_sessions license_held \
-         license_try_checkout license_usage"
+         license_installation license_keys_status license_try_checkout license_usage"
     );
     let definers = cluster.sql(
         "SELECT p.proname FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid

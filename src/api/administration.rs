@@ -10,10 +10,10 @@ use crate::checkout::unlicensed;
 use crate::ending::stop::{self, Outcome, Refusal};
 use crate::ledger::ending::Stop;
 use crate::ledger::identity::Text;
+use crate::pg::backend;
 use crate::pg::encoding::TextArgument;
 use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report, escaped, quoted};
-use crate::pg::table::{Argument, ReadError, Reader, damaged, write_as_part};
-use crate::pg::{backend, catalog};
+use crate::pg::table::{Argument, ReadError, Reader, schema, write_as_part};
 use crate::{licenses, memory};
 
 /// Raises the seats of a product, at most to what is purchased; effective at commit. Raises 42704 for an
@@ -117,10 +117,6 @@ fn lock_seats(writer: &Reader, product: &str) -> Result<Option<Seats>, ReadError
         },
     )?;
     Ok(rows.into_iter().next())
-}
-
-fn schema() -> Result<String, ReadError> {
-    catalog::schema().ok_or_else(|| damaged("the extension's schema can't be read"))
 }
 
 fn failed(error: ReadError) -> ! {

@@ -10,12 +10,15 @@ use super::require_preloaded;
 use super::usage::{days_left, timestamp};
 use crate::installation::key::KeyPair;
 use crate::ledger::license::{License, Timestamp};
-use crate::ledger::narrow::narrow;
+use crate::ledger::narrow::{Excess, narrow};
+use crate::licenses::passed_on::unix;
 use crate::licenses::signed::{self, Book, PRODUCTS};
+use crate::pg::backend;
 use crate::pg::encoding::{ServerText, TextArgument};
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
-use crate::pg::table::{Argument, ReadError, Reader, damaged, read_committed, write_as_part};
-use crate::pg::{backend, catalog};
+use crate::pg::table::{
+    Argument, ReadError, Reader, damaged, read_committed, schema, write_as_part,
+};
 use crate::settings;
 use crate::tokens::claims::Claims;
 use crate::tokens::keys::Keys;
@@ -98,11 +101,11 @@ fn verified(token: &str) -> Claims {
 }
 
 /// Refuses a token.
-fn unverifiable(detail: impl Into<String>, hint: &str) -> ! {
+pub(super) fn unverifiable(detail: impl Into<String>, hint: &str) -> ! {
     refusal(detail, hint).raise()
 }
 
-fn refusal(detail: impl Into<String>, hint: &str) -> Report {
+pub(super) fn refusal(detail: impl Into<String>, hint: &str) -> Report {
     Report::new(
         PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
         "could not verify the license",
@@ -112,13 +115,13 @@ fn refusal(detail: impl Into<String>, hint: &str) -> Report {
     .reason(c"license_not_verified")
 }
 
-fn failed(error: ReadError) -> ! {
+pub(super) fn failed(error: ReadError) -> ! {
     Report::new(error.code, error.message)
         .hint("Try again; if it persists, look at the tables licenses and license_keys.")
         .raise()
 }
 
-fn own_key() -> KeyPair {
+pub(super) fn own_key() -> KeyPair {
     let path = settings::installation_key();
     KeyPair::read(&path).unwrap_or_else(|error| {
         Report::new(
@@ -131,10 +134,6 @@ fn own_key() -> KeyPair {
     })
 }
 
-fn schema() -> Result<String, ReadError> {
-    catalog::schema().ok_or_else(|| damaged("the extension's schema can't be read"))
-}
-
 /// Writes a verified license into the tables.
 fn install(writer: &Reader, token: &str, claims: &Claims) -> Result<Result<(), Report>, ReadError> {
     let schema = schema()?;
@@ -143,8 +142,8 @@ fn install(writer: &Reader, token: &str, claims: &Claims) -> Result<Result<(), R
         &format!("LOCK TABLE {schema}.license_keys IN SHARE ROW EXCLUSIVE MODE"),
         &[],
     )?;
-    let book = Book::read(writer, &schema)?;
-    if let Some(refused) = conflict(&book, token, claims) {
+    let former = Book::read(writer, &schema)?;
+    if let Some(refused) = conflict(&former, token, claims) {
         return Ok(Err(refused));
     }
     let statement = format!(
@@ -166,7 +165,12 @@ fn install(writer: &Reader, token: &str, claims: &Claims) -> Result<Result<(), R
         .iter()
         .find(|standing| standing.token == token);
     let standing = standing.ok_or_else(|| damaged("the license could not be stored"))?;
-    write_products(writer, &schema, &book, standing)?;
+    // Of what was given back a row without seats is left.
+    let was_given_back = |product: &str| {
+        let license = former.license_of(product);
+        license.is_some_and(|license| license.doubt == Some(Doubt::GivenBack))
+    };
+    write_products(writer, &schema, &book, standing, was_given_back)?;
     Ok(Ok(()))
 }
 
@@ -201,6 +205,9 @@ fn conflict(book: &Book, token: &str, claims: &Claims) -> Option<Report> {
         Some(Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message).hint(hint))
     };
     for standing in &book.standings {
+        if standing.doubt == Some(Doubt::GivenBack) {
+            continue;
+        }
         if same(&standing) {
             if standing.claims.iss != claims.iss {
                 return bad(
@@ -233,6 +240,7 @@ fn write_products(
     schema: &str,
     book: &Book,
     standing: &Standing,
+    has_no_seats: impl Fn(&str) -> bool,
 ) -> Result<(), ReadError> {
     let products = book.products(standing);
     let of_products = [Argument::Text(Some(products.as_str()))];
@@ -259,7 +267,8 @@ fn write_products(
         let Some(row) = rows.iter().find(|row| row.product == signed.product) else {
             continue;
         };
-        let columns = columns_to_write(row, signed, standing);
+        let has_no_seats = has_no_seats(signed.product.as_str());
+        let columns = columns_to_write(row, signed, standing, has_no_seats);
         let settings: Vec<_> = columns
             .iter()
             .map(|column| format!("{column} = p.{column}"))
@@ -278,7 +287,12 @@ fn write_products(
     Ok(())
 }
 
-fn columns_to_write(row: &License, signed: &License, standing: &Standing) -> Vec<String> {
+fn columns_to_write(
+    row: &License,
+    signed: &License,
+    standing: &Standing,
+    has_no_seats: bool,
+) -> Vec<String> {
     let mut columns: Vec<String> = DECIDED.map(str::to_owned).to_vec();
     let mut products = standing.claims.products.iter();
     let product = products.find(|product| product.product == signed.product.as_str());
@@ -289,9 +303,8 @@ fn columns_to_write(row: &License, signed: &License, standing: &Standing) -> Vec
     }
     let (_, excess) = narrow(row, signed);
     columns.extend(excess.names().map(str::to_owned));
-    columns.retain(|column| {
-        column != "product" && (column != "seats" || excess.names().any(|name| name == "seats"))
-    });
+    let has_more = excess.contains(Excess::SEATS);
+    columns.retain(|column| column != "product" && (column != "seats" || has_more || has_no_seats));
     columns.sort();
     columns.dedup();
     columns
@@ -336,11 +349,6 @@ fn license_uninstall(license_id: Option<TextArgument>) -> bool {
 fn license_installation() -> JsonB {
     require_preloaded();
     JsonB(serde_json::to_value(own_key().public()).unwrap_or(Value::Null))
-}
-
-/// Seconds since 1970.
-pub(super) fn unix(at: Timestamp) -> i64 {
-    at.div_euclid(1_000_000) + 946_684_800
 }
 
 /// A moment in seconds since 1970.

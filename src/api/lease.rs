@@ -6,9 +6,9 @@ use pgrx::prelude::*;
 use pgrx::{Uuid, pg_sys};
 
 use super::arguments::{self, refuse};
-use super::require_preloaded;
 use super::seat_row::SeatRow;
 use super::usage::timestamp;
+use super::{require_preloaded, require_primary, require_writable};
 use crate::checkout::{self, Request};
 use crate::denial::Denied;
 use crate::lease::rows::{self, NewRow};
@@ -177,27 +177,4 @@ fn is_ours(id: LeaseId) -> bool {
 fn schema_of(fcinfo: pg_sys::FunctionCallInfo) -> u32 {
     // SAFETY: the function's own call.
     unsafe { pg_sys::get_func_namespace((*(*fcinfo).flinfo).fn_oid) }.to_u32()
-}
-
-fn require_primary(function: &str) {
-    if backend::in_recovery() {
-        Report::new(
-            PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION,
-            format!("cannot execute {function} on a standby"),
-        )
-        .hint("Connect to the primary server, or check out a seat with license_checkout().")
-        .raise();
-    }
-}
-
-fn require_writable(function: &str) {
-    require_primary(function);
-    if backend::is_read_only() {
-        Report::new(
-            PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION,
-            format!("cannot execute {function} in a read-only transaction"),
-        )
-        .hint("Begin a transaction that may write.")
-        .raise();
-    }
 }

@@ -3,6 +3,7 @@
 //! 55000. Those that applications call are declared in sql/functions.sql.
 
 mod administration;
+mod allotments;
 mod arguments;
 mod checkout;
 mod held;
@@ -13,6 +14,7 @@ mod sessions;
 mod usage;
 
 use crate::memory;
+use crate::pg::backend;
 use crate::pg::error::{PgSqlErrorCode, Report};
 
 /// What to do where the library was not preloaded.
@@ -26,6 +28,29 @@ fn require_preloaded() {
             "pg_seats is not preloaded",
         )
         .hint(PRELOAD_HINT)
+        .raise();
+    }
+}
+
+fn require_primary(function: &str) {
+    if backend::in_recovery() {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            format!("cannot execute {function} on a standby"),
+        )
+        .hint("Connect to the primary server, or check out a seat with license_checkout().")
+        .raise();
+    }
+}
+
+fn require_writable(function: &str) {
+    require_primary(function);
+    if backend::is_read_only() {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            format!("cannot execute {function} in a read-only transaction"),
+        )
+        .hint("Begin a transaction that may write.")
         .raise();
     }
 }

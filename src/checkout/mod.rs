@@ -28,6 +28,7 @@ use crate::ending::reclaim;
 use crate::lease::expiry;
 use crate::ledger::identity::{Label, Name, Text};
 use crate::ledger::license::{Enforcement, License};
+use crate::ledger::narrow::Excess;
 use crate::ledger::rules::Rules;
 use crate::ledger::session::{NO_TALLY, Session, Standing};
 use crate::ledger::{Claimed, Denial, Judged, NewLease, Receipt, Want};
@@ -219,8 +220,20 @@ pub fn this_session() -> Option<Session> {
         .filter(|session| session.number != 0)
 }
 
-/// The license of a product among a database's, and its place there.
+/// The license of a product among a database's, and its place there. One whose row is gone is none, though
+/// what was signed is in force: so an application learns of it.
 fn licensed(rules: &Rules, session: Option<&Session>, product: Option<&str>) -> (u32, License) {
+    let (place, license) = found(rules, session, product);
+    if license
+        .signed
+        .is_some_and(|signed| signed.excess.contains(Excess::ROW))
+    {
+        unlicensed(license.product.as_str())
+    }
+    (place, license)
+}
+
+fn found(rules: &Rules, session: Option<&Session>, product: Option<&str>) -> (u32, License) {
     let find = |is_it: &dyn Fn(&License) -> bool| {
         (0..)
             .zip(&rules.licenses)
@@ -236,7 +249,7 @@ fn licensed(rules: &Rules, session: Option<&Session>, product: Option<&str>) -> 
         return found;
     }
     match rules.licenses.as_slice() {
-        [] => unknown("no product is licensed"),
+        [] => unknown("no product is licensed").raise(),
         [only] => (0, *only),
         _ => Report::new(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
@@ -254,14 +267,18 @@ fn not_loaded(error: LoadError) -> ! {
 
 /// Raises the error for a product that is not licensed in this database.
 pub fn unlicensed(product: &str) -> ! {
+    unlicensed_report(product).raise()
+}
+
+/// The error for a product that is not licensed in this database.
+pub fn unlicensed_report(product: &str) -> Report {
     unknown(&format!("product {} is not licensed", quoted(product)))
 }
 
-fn unknown(message: &str) -> ! {
+fn unknown(message: &str) -> Report {
     Report::new(
         PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
         format!("{message} in database {}", quoted(catalog::database_name(backend::database()))),
     )
     .hint("The view license_usage has the products; an administrator adds them to the table licenses.")
-    .raise()
 }

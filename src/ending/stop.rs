@@ -7,6 +7,7 @@ use super::{Ender, bars, bid, leases_of, still_there};
 use crate::holders::Holders;
 use crate::ledger::ending::{Stop, Stopping};
 use crate::ledger::event::Leaving;
+use crate::ledger::identity::Text;
 use crate::ledger::license::Timestamp;
 use crate::ledger::session::SeatKey;
 use crate::memory;
@@ -73,6 +74,27 @@ pub fn stop(stop: &Stop, text: &str, is_wanted: impl Fn(u64) -> bool) -> Result<
         outcome.bar_unstored = !bars::await_stored(stop.database, deadline);
     }
     Ok(outcome)
+}
+
+/// Ends all who hold seats of a tally, in the name of this session, and waits for them; how many keep theirs.
+pub fn stop_all(tally: u64, text: &str) -> usize {
+    let is_wanted = |other| other == tally;
+    let seats: Vec<u64> = Holders::of(is_wanted)
+        .seats()
+        .map(|seat| seat.number)
+        .collect();
+    let left = seats.iter().filter(|&&seat| {
+        let wish = Stop {
+            seat,
+            database: backend::database(),
+            by: backend::role(),
+            reason: Text::EMPTY,
+            barred_until: 0,
+            patient_until: backend::now().saturating_add(PATIENCE.as_micros() as i64),
+        };
+        stop(&wish, text, is_wanted).is_ok_and(|outcome| outcome.left)
+    });
+    left.count()
 }
 
 /// A seat is being ended, until this is dropped: also by a cancel.

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{MODE, beside, write_whole};
 use crate::ledger::license::Timestamp;
-use crate::tokens::keys::PublicKey;
 use crate::tokens::standing::{Doubt, Standing};
 
 /// How often the time is noted: who sets the clock back gains no more than this, in microseconds.
@@ -27,8 +26,8 @@ pub struct Record {
     pub licenses: Vec<Known>,
     /// What was passed on to other installations.
     pub allotments: Vec<Allotment>,
-    /// The ids of what was passed on to this installation and given back by it, and when.
-    pub given_back: BTreeMap<String, Timestamp>,
+    /// What was passed on to this installation and given back by it, by the allotments' ids.
+    pub given_back: BTreeMap<String, GivenBack>,
 }
 
 /// A license that is known here.
@@ -63,14 +62,27 @@ pub struct Allotment {
     pub product: String,
     /// How many.
     pub seats: i32,
-    /// The key of the installation that has them.
-    pub installation: PublicKey,
+    /// The id of the installation that has them.
+    pub installation: String,
+    /// The OID of the database whose seats they were.
+    pub database: u32,
     /// When they were passed on.
     pub allotted_at: Timestamp,
     /// When they come back by themselves; `None`: never.
     pub valid_until: Option<Timestamp>,
     /// When they came back.
     pub returned_at: Option<Timestamp>,
+}
+
+/// Seats that this installation has given back.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GivenBack {
+    /// When.
+    pub at: Timestamp,
+    /// The product.
+    pub product: String,
+    /// The receipt, which may be asked for again.
+    pub receipt: String,
 }
 
 impl Allotment {
@@ -194,6 +206,38 @@ impl Record {
     pub fn keep_databases(&mut self, exists: impl Fn(u32) -> bool) {
         for known in &mut self.licenses {
             known.databases.retain(|&database| exists(database));
+        }
+    }
+
+    /// What was passed on, by its id.
+    pub fn allotment(&self, id: &str) -> Option<&Allotment> {
+        self.allotments.iter().find(|allotment| allotment.id == id)
+    }
+
+    /// Takes note of seats that were passed on, unless their id is known.
+    pub fn adopt(&mut self, allotment: Allotment) {
+        if self.allotment(&allotment.id).is_none() {
+            self.allotments.push(allotment);
+        }
+    }
+
+    /// Seats come back, once: false where they had come before.
+    pub fn take_back(&mut self, id: &str, now: Timestamp) -> bool {
+        let mut allotments = self.allotments.iter_mut();
+        let Some(allotment) = allotments.find(|allotment| allotment.id == id) else {
+            return false;
+        };
+        let was_away = allotment.is_away(now);
+        allotment.returned_at.get_or_insert(now);
+        was_away
+    }
+
+    /// Takes back what comes back by itself.
+    pub fn take_back_ended(&mut self, now: Timestamp) {
+        for allotment in &mut self.allotments {
+            if let Some(until) = allotment.valid_until.filter(|&until| until <= now) {
+                allotment.returned_at.get_or_insert(until);
+            }
         }
     }
 

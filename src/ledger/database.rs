@@ -2,7 +2,7 @@
 //! of the last one.
 
 use super::Ledger;
-use super::license::Timestamp;
+use super::license::{RowKey, Timestamp};
 use super::rules::Rules;
 use super::table::{Table, Tables, entry};
 
@@ -57,6 +57,8 @@ pub struct Database {
     pub(super) unwritable: bool,
     /// When it is to be written next.
     pub write_at: Timestamp,
+    /// When its rules are others by themselves, and a visitor should see to it.
+    pub(super) changes_at: Timestamp,
 }
 
 impl Database {
@@ -152,6 +154,7 @@ impl<T: Tables> Ledger<'_, T> {
             warned: 0,
             unwritable: false,
             write_at: Timestamp::MAX,
+            changes_at: Timestamp::MAX,
         })?;
         Some(generation)
     }
@@ -168,9 +171,16 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// That transaction has ended.
     pub fn change_ends(&mut self, database: u32) {
-        self.head.clock += 1;
         if let Some(known) = self.databases.get_mut(&database) {
             known.changing = known.changing.saturating_sub(1);
+        }
+        self.outdate(database);
+    }
+
+    /// Nobody relies on the rules in force any more.
+    pub fn outdate(&mut self, database: u32) {
+        self.head.clock += 1;
+        if let Some(known) = self.databases.get_mut(&database) {
             known.generation = self.head.clock;
         }
         self.head.ring = !self.waits.is_empty();
@@ -202,6 +212,29 @@ impl<T: Tables> Ledger<'_, T> {
             self.head.clock += 1;
             known.generation = self.head.clock;
         });
+    }
+
+    /// What was signed is to be verified again.
+    pub fn outdate_signed(&mut self) {
+        let Ledger {
+            head,
+            databases,
+            licenses,
+            waits,
+            ..
+        } = self;
+        databases.each_mut(|known| {
+            let keys = (0..known.licenses).map(|place| RowKey {
+                database: known.oid,
+                place,
+            });
+            let mut rows = keys.filter_map(|key| licenses.get(&key));
+            if rows.any(|license| license.signed.is_some()) {
+                head.clock += 1;
+                known.generation = head.clock;
+            }
+        });
+        head.ring |= !waits.is_empty();
     }
 
     /// True when the rules in force are those of the database's tables, as `now`, in recovery or

@@ -80,6 +80,15 @@ impl<T: Tables> Ledger<'_, T> {
         })
     }
 
+    /// True where the session at this place holds a seat of this tally.
+    pub fn holds_any(&self, at: usize, tally: u64) -> bool {
+        self.sessions.get(at).is_some_and(|session| {
+            let mut checkouts = self.checkouts(session);
+            session.seat.is_some_and(|seat| seat.tally == tally)
+                || checkouts.any(|hold| hold.seat().is_some() && hold.tally == tally)
+        })
+    }
+
     /// Begins to end a seat: nobody joins it until it is free, or [`Ledger::stop_ending`].
     pub fn begin_to_end(&mut self, stop: &Stop, now: Timestamp) -> Stopping {
         let key = self.key_of_seat(stop.seat);

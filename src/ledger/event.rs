@@ -357,6 +357,9 @@ impl<T: Tables> Ledger<'_, T> {
             } else {
                 Timestamp::MAX
             };
+            if known.changes_at > now {
+                known.write_at = known.write_at.min(known.changes_at);
+            }
         }
         self.note_next_write();
     }
@@ -526,7 +529,8 @@ impl<T: Tables> Ledger<'_, T> {
         self.note(&event, now);
     }
 
-    pub(super) fn in_use(&self, tally: u64) -> i64 {
+    /// Seats of a tally that are taken.
+    pub fn in_use(&self, tally: u64) -> i64 {
         self.tallies.get(&tally).map_or(0, |tally| tally.in_use)
     }
 

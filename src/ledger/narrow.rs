@@ -26,6 +26,10 @@ const CLAIMS: [&str; 13] = [
 ];
 
 impl Excess {
+    /// More seats.
+    pub const SEATS: Excess = Excess(1 << 0);
+    /// More that are purchased.
+    pub const PURCHASED: Excess = Excess(1 << 1);
     /// The row of `licenses` is gone.
     pub const ROW: Excess = Excess(1 << 11);
     /// The row of `license_keys` is gone, or has another token.
@@ -44,6 +48,11 @@ impl Excess {
     /// Both.
     pub fn and(self, other: Excess) -> Excess {
         Excess(self.0 | other.0)
+    }
+
+    /// Without this.
+    pub fn without(self, other: Excess) -> Excess {
+        Excess(self.0 & !other.0)
     }
 
     /// The names of the columns, or rows.

@@ -162,7 +162,15 @@ impl<T: Tables> Ledger<'_, T> {
                 && (session.exempt != standing.exempt
                     || session.tally != self.claimed_tally(database, *standing))
         };
-        if known.has(rules) && !moved && !self.sessions.iter().zip(standings).any(differs) {
+        let is_signed_alike = self
+            .licenses_of(database)
+            .zip(&rules.licenses)
+            .all(|(a, b)| (a.signed, a.seats, a.purchased) == (b.signed, b.seats, b.purchased));
+        if known.has(rules)
+            && is_signed_alike
+            && !moved
+            && !self.sessions.iter().zip(standings).any(differs)
+        {
             // Somebody else was quicker, as when many in line hear of one change.
             for (place, license) in (0..).zip(&mut rules.licenses) {
                 if let Some(in_force) = self.licenses.get(&RowKey { database, place }) {
@@ -259,6 +267,7 @@ impl<T: Tables> Ledger<'_, T> {
             known.in_recovery = rules.in_recovery;
             known.exempt_superusers = rules.exempt_superusers;
             known.read_at = rules.read_at;
+            known.changes_at = rules.change_at.unwrap_or(Timestamp::MAX);
             known.licenses = rules.licenses.len() as u32;
             known.exemptions = rules.exemptions.len() as u32;
             known.reservations = rules.reservations.len() as u32;

@@ -25,6 +25,8 @@ pub struct Rules {
     pub exempt_superusers: bool,
     /// When they were read.
     pub read_at: Timestamp,
+    /// When they are others though no table is changed; `None`: never.
+    pub change_at: Option<Timestamp>,
     /// The database's licenses.
     pub licenses: Vec<License>,
     /// The database's exemptions.

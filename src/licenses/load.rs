@@ -192,7 +192,9 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
         &signed::columns(&format!("ONLY {schema}.licenses")),
         license,
     )?;
-    Book::read(reader, &schema)?.hold(&mut rules.licenses);
+    let mut book = Book::read(reader, &schema)?;
+    book.hold(&mut rules.licenses);
+    rules.change_at = book.seats_come_back_at();
     rules.exemptions = reader.query(
         &format!(
             "SELECT kind, value,

@@ -3,6 +3,7 @@
 //!
 //! * [`change`]: notices what changes the tables: the one way by which rules become outdated
 //! * [`load`]: the one reader of the tables
+//! * [`passed_on`]: seats that other installations have
 //! * [`signed`]: holds rows to what was signed
 //!
 //! A change gives its database a new generation when it commits. A login that finds the rules in
@@ -12,6 +13,7 @@
 
 pub mod change;
 mod load;
+pub mod passed_on;
 pub mod signed;
 
 use std::time::{Duration, Instant};

@@ -10,10 +10,13 @@ pub use super::load::license;
 use crate::events::warning::{self, Warning};
 use crate::installation::key::KeyPair;
 use crate::installation::record::{Known, Record};
-use crate::ledger::license::{License, Signed};
+use crate::ledger::identity::Name;
+use crate::ledger::license::{License, Signed, Timestamp};
 use crate::ledger::narrow::{Excess, narrow};
 use crate::pg::error::{self, quoted};
-use crate::pg::table::{Argument, ReadError, Reader, Row, read_committed};
+use crate::pg::table::{
+    Argument, ReadError, Reader, Row, log_failure, read_committed, schema, write_alone,
+};
 use crate::pg::{backend, catalog};
 use crate::settings;
 use crate::tokens::Refused;
@@ -22,7 +25,7 @@ use crate::tokens::standing::{self, Doubt, Invalid, Judge, Standing};
 
 /// Rows made of a license's products: `$1` is [`products`], and the columns are those of `licenses`.
 pub const PRODUCTS: &str = "
-    SELECT product, greatest(seats - away, 0) AS seats, seats AS purchased,
+    SELECT product, bought - least(away, bought) AS seats, bought AS purchased,
            coalesce(counted_by, 'user_host') AS counted_by,
            coalesce(claimed_at, 'login') AS claimed_at,
            application_name, pool, coalesce(enforcement, 'on') AS enforcement,
@@ -33,7 +36,7 @@ pub const PRODUCTS: &str = "
            least(valid_until, to_timestamp(exp)) AS valid_until,
            coalesce(grace, '0') AS grace
       FROM jsonb_to_recordset($1::jsonb)
-        AS s (product text, seats int, away int, counted_by text, claimed_at text,
+        AS s (product text, bought int, away int, counted_by text, claimed_at text,
               application_name text, pool text, enforcement text, overdraft int, linger interval,
               idle_timeout interval, reclaim_idle_after interval, warn_at_percent int,
               valid_from timestamptz, valid_until timestamptz, grace interval,
@@ -51,16 +54,26 @@ pub struct Book {
     pub unreadable: Vec<String>,
     /// What the installation remembers.
     pub record: Record,
-    /// Seats that were passed on, as the table has it: the record may have been lost with a server.
-    allotted: Vec<Allotted>,
+    /// Seats that are away as the table has it: the record may have been lost with a server.
+    pub away: Vec<Away>,
 }
 
-/// A row of `license_allotments` whose seats are away.
-struct Allotted {
-    id: String,
-    license_id: String,
-    product: String,
-    seats: i64,
+/// A row of `license_allotments` whose seats have not come back.
+pub struct Away {
+    /// The allotment's id.
+    pub id: String,
+    /// The license that they are of.
+    pub license_id: String,
+    /// The product.
+    pub product: String,
+    /// How many.
+    pub seats: i32,
+    /// The installation that has them.
+    pub installation: String,
+    /// When they were passed on.
+    pub allotted_at: Timestamp,
+    /// When they come back by themselves; `None`: never.
+    pub valid_until: Option<Timestamp>,
 }
 
 impl Book {
@@ -80,24 +93,27 @@ impl Book {
                 })
             },
         )?;
-        let allotted = reader.query(
+        let away = reader.query(
             &format!(
-                "SELECT allotment_id, license_id, product, seats FROM ONLY {schema}.license_allotments
-                  WHERE returned_at IS NULL AND (valid_until IS NULL OR valid_until > now())"
+                "SELECT allotment_id, license_id, product, seats, installation, allotted_at, valid_until
+                   FROM ONLY {schema}.license_allotments WHERE returned_at IS NULL"
             ),
             |row| {
-                Ok(Allotted {
+                Ok(Away {
                     id: text(row, 1)?,
                     license_id: text(row, 2)?,
                     product: text(row, 3)?,
-                    seats: row.number(4).unwrap_or(0),
+                    seats: row.number(4).map_or(0, |seats| (seats as i32).max(0)),
+                    installation: text(row, 5)?,
+                    allotted_at: row.number(6).unwrap_or(0),
+                    valid_until: row.number(7),
                 })
             },
         )?;
-        Ok(Book::of(&rows, allotted))
+        Ok(Book::of(&rows, away))
     }
 
-    fn of(rows: &[standing::Row], allotted: Vec<Allotted>) -> Book {
+    fn of(rows: &[standing::Row], away: Vec<Away>) -> Book {
         let key = settings::installation_key();
         let mut unreadable = Vec::new();
         let record = Record::read(&key).unwrap_or_else(|error| {
@@ -113,7 +129,7 @@ impl Book {
             uninstalled: Vec::new(),
             unreadable,
             record,
-            allotted,
+            away,
         };
         let database = backend::database();
         let is_known = |known: &Known| known.databases.contains(&database);
@@ -168,16 +184,40 @@ impl Book {
     pub fn away(&self, standing: &Standing, product: &str) -> i64 {
         let (iss, jti) = (&standing.claims.iss, &standing.claims.jti);
         let recorded = self.record.away(iss, jti, product, backend::now());
-        let is_recorded = |id: &str| {
-            self.record
-                .allotments
-                .iter()
-                .any(|allotment| allotment.id == id)
-        };
-        let allotted = self.allotted.iter().filter(|allotted| {
-            allotted.license_id == *jti && allotted.product == product && !is_recorded(&allotted.id)
-        });
-        recorded + allotted.map(|allotted| allotted.seats.max(0)).sum::<i64>()
+        let unrecorded = self.rows_away(standing, product);
+        let unrecorded = unrecorded.filter(|away| self.record.allotment(&away.id).is_none());
+        recorded + sum(unrecorded)
+    }
+
+    /// Those of which this database's rows know nothing: another database has passed them on, or this one
+    /// is just about to say so.
+    fn away_unseen(&self, standing: &Standing, product: &str) -> i64 {
+        self.away(standing, product) - sum(self.rows_away(standing, product))
+    }
+
+    fn rows_away(&self, standing: &Standing, product: &str) -> impl Iterator<Item = &Away> {
+        let (jti, now) = (&standing.claims.jti, backend::now());
+        let rows = self.away.iter();
+        rows.filter(move |away| {
+            away.license_id == *jti
+                && away.product == product
+                && away.valid_until.is_none_or(|until| now < until)
+        })
+    }
+
+    /// When the next seats come back by themselves.
+    pub fn seats_come_back_at(&self) -> Option<Timestamp> {
+        let recorded = self.record.allotments.iter();
+        let recorded = recorded.filter(|allotment| allotment.returned_at.is_none());
+        let recorded = recorded.filter_map(|allotment| allotment.valid_until);
+        let rows = self.away.iter().filter_map(|away| away.valid_until);
+        recorded.chain(rows).min()
+    }
+
+    /// The license of a product.
+    pub fn license_of(&self, product: &str) -> Option<&Standing> {
+        let mut standings = self.standings.iter();
+        standings.find(|standing| standing.products.iter().any(|own| own == product))
     }
 
     /// The products that a license has here, as [`PRODUCTS`] reads them.
@@ -188,10 +228,9 @@ impl Book {
         let rows = products.map(|product| {
             let mut row = serde_json::to_value(product).unwrap_or(Value::Null);
             if let Some(row) = row.as_object_mut() {
-                row.insert(
-                    "away".to_owned(),
-                    json!(self.away(standing, &product.product)),
-                );
+                let name = &product.product;
+                row.insert("bought".to_owned(), json!(standing.seats(name)));
+                row.insert("away".to_owned(), json!(self.away(standing, name)));
                 row.insert("nbf".to_owned(), json!(claims.nbf));
                 row.insert("exp".to_owned(), json!(claims.exp));
             }
@@ -205,6 +244,7 @@ impl Book {
     pub fn hold(&mut self, licenses: &mut Vec<License>) {
         let mut invalid = Vec::new();
         for standing in &self.standings {
+            let unseen = |product: Name| self.away_unseen(standing, product.as_str());
             let products = self.products(standing);
             // One that PostgreSQL can't make rows of is not everybody's undoing.
             let signed = read_committed(backend::lock_timeout(), |reader| {
@@ -215,9 +255,10 @@ impl Book {
                 )
             });
             match signed {
-                Ok(signed) => signed
-                    .iter()
-                    .for_each(|signed| hold(licenses, signed, standing, &self.record)),
+                Ok(signed) => signed.iter().for_each(|signed| {
+                    let unseen = unseen(signed.product);
+                    hold(licenses, signed, standing, unseen, self.record.latest);
+                }),
                 Err(error) => invalid.push((standing.claims.jti.clone(), error.message)),
             }
         }
@@ -230,8 +271,19 @@ impl Book {
     }
 }
 
-/// One product of one license.
-fn hold(licenses: &mut Vec<License>, signed: &License, standing: &Standing, record: &Record) {
+fn sum<'a>(away: impl Iterator<Item = &'a Away>) -> i64 {
+    away.map(|away| i64::from(away.seats)).sum()
+}
+
+/// One product of one license. The row need not know yet that so many seats are away, or that all were given
+/// back.
+fn hold(
+    licenses: &mut Vec<License>,
+    signed: &License,
+    standing: &Standing,
+    unseen: i64,
+    latest: Timestamp,
+) {
     let row = licenses
         .iter_mut()
         .find(|license| license.product == signed.product);
@@ -244,7 +296,7 @@ fn hold(licenses: &mut Vec<License>, signed: &License, standing: &Standing, reco
         excess: excess.and(token),
         believed_until: standing.believed_until,
         exempt: standing.claims.exempt,
-        not_before: record.latest,
+        not_before: latest,
     };
     // Databases of one server count together under one license, whatever they are called.
     let pool = if signed.pool.is_empty() {
@@ -254,7 +306,17 @@ fn hold(licenses: &mut Vec<License>, signed: &License, standing: &Standing, reco
     };
     match row {
         Some(row) => {
-            let (license, excess) = narrow(row, signed);
+            let (license, mut excess) = narrow(row, signed);
+            let limit = signed.seats.map(|seats| i64::from(seats) + unseen);
+            if row
+                .seats
+                .is_some_and(|seats| limit.is_none_or(|limit| i64::from(seats) <= limit))
+            {
+                excess = excess.without(Excess::SEATS);
+            }
+            if standing.doubt == Some(Doubt::GivenBack) {
+                excess = excess.without(Excess::SEATS.and(Excess::PURCHASED));
+            }
             *row = License {
                 signed: Some(terms(excess)),
                 pool,
@@ -284,18 +346,33 @@ pub fn columns(rows: &str) -> String {
     )
 }
 
+/// Has the tables follow what was recorded of seats that were passed on.
+fn settle(database: u32, patience: Duration) {
+    let Ok(pair) = KeyPair::read(&settings::installation_key()) else {
+        // The log says so already.
+        return;
+    };
+    let settled = write_alone(patience, |writer| {
+        let schema = schema()?;
+        Book::read(writer, &schema)?.settle(writer, &schema, &pair)
+    });
+    if let Err(error) = settled {
+        log_failure("write license_allotments of", database, &error, "");
+    }
+}
+
 /// Has the installation remember what a visitor sees of its database's signed licenses, and warns of those that
-/// are newly in doubt. In a worker, outside a transaction.
-pub fn observe(database: u32, patience: Duration) {
+/// are newly in doubt. False where there are none, and never were. In a worker, outside a transaction.
+pub fn observe(database: u32, patience: Duration) -> bool {
     let (book, databases) = BackgroundWorker::transaction(|| {
         let book = catalog::schema()
             .map(|schema| read_committed(patience, |reader| Book::read(reader, &schema)));
         (book.and_then(Result::ok), catalog::databases())
     });
     let Some(book) = book.filter(Book::is_signed) else {
-        return;
+        return false;
     };
-    let mut lines = book.unreadable;
+    let mut lines = book.unreadable.clone();
     for Invalid {
         license_id,
         refused,
@@ -306,10 +383,13 @@ pub fn observe(database: u32, patience: Duration) {
             quoted(license_id)
         ));
     }
+    let now = backend::now();
     let observed = Record::change(&settings::installation_key(), |record| {
         record.keep_databases(|database| databases.contains(&database));
         record.uninstall(database, &book.uninstalled);
-        record.observe(database, &book.standings, backend::now())
+        book.adopt(record);
+        record.take_back_ended(now);
+        record.observe(database, &book.standings, now)
     });
     let doubtful = observed.unwrap_or_else(|error| {
         lines.push(format!(
@@ -318,6 +398,9 @@ pub fn observe(database: u32, patience: Duration) {
         Vec::new()
     });
     BackgroundWorker::transaction(|| lines.into_iter().for_each(error::log));
+    if book.has_passed_on() && !backend::in_recovery() {
+        settle(database, patience);
+    }
     let warnings = doubtful.into_iter().map(|standing| {
         let id = &standing.claims.jti;
         let until = standing.believed_until.map(catalog::timestamp_iso);
@@ -334,4 +417,5 @@ pub fn observe(database: u32, patience: Duration) {
         Warning::of_license(line, payload)
     });
     warning::note_and_give(&warnings.collect::<Vec<_>>(), patience);
+    true
 }

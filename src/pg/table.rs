@@ -280,6 +280,11 @@ pub fn damaged(message: &str) -> ReadError {
     }
 }
 
+/// The extension's schema, as a part of statements.
+pub fn schema() -> Result<String, ReadError> {
+    catalog::schema().ok_or_else(|| damaged("the extension's schema can't be read"))
+}
+
 /// A row of a query's result. Columns count from 1.
 pub struct Row {
     tuple: pg_sys::HeapTuple,

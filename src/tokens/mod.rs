@@ -94,10 +94,15 @@ pub fn verify(token: &str, keys: &Keys) -> Result<Claims, Refused> {
     if header.typ.as_deref() != Some(passed::ALLOTMENT) {
         return verify_vendors(token, keys);
     }
+    let signer = signer(header)?;
+    Allotted::verify(token, &signer)?.of_license(|license| verify_vendors(license, keys))
+}
+
+/// The key of the installation that has signed a token, as its header has it.
+fn signer(header: Header) -> Result<PublicKey, Refused> {
     let key = header.jwk.map(serde_json::to_value).and_then(Result::ok);
     let key = key.and_then(|key| PublicKey::deserialize(key).ok());
-    let key = key.ok_or_else(|| malformed("Its header has no Ed25519 key."))?;
-    Allotted::verify(token, &key)?.of_license(|license| verify_vendors(license, keys))
+    key.ok_or_else(|| malformed("Its header has no Ed25519 key."))
 }
 
 /// What a token says whose vendor's key is not there to verify it.

@@ -21,7 +21,7 @@ pub struct Allotted {
     pub iss: String,
     /// The id of the allotment.
     pub jti: String,
-    /// When it was made.
+    /// When the vendor's license was issued: a token with a renewal of it is younger.
     pub iat: i64,
     /// When the seats go back by themselves; never, if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,6 +65,15 @@ impl Allotted {
             ));
         }
         Ok(token)
+    }
+
+    /// What a token says, before anything of it is believed.
+    ///
+    /// # Errors
+    ///
+    /// Where it passes nothing on.
+    pub fn read(token: &str) -> Result<Allotted, Refused> {
+        super::unverified(token, Some(ALLOTMENT)).and_then(|(_, claims)| super::shaped(claims))
     }
 
     /// What a token says, once it is verified that this installation has signed it.
@@ -127,24 +136,16 @@ impl Returned {
         Ok(signature::encode(RETURN, self, pair)?)
     }
 
-    /// What a receipt says, before anything of it is believed: which allotment to look for.
-    ///
-    /// # Errors
-    ///
-    /// Where it is no receipt.
-    pub fn read(receipt: &str) -> Result<Returned, Refused> {
-        super::unverified(receipt, Some(RETURN)).and_then(|(_, claims)| super::shaped(claims))
-    }
-
-    /// What it says, once it is verified that this installation has signed it.
+    /// What a receipt says, once it is verified that the installation that it names has signed it.
     ///
     /// # Errors
     ///
     /// Says why it can't be believed.
-    pub fn verify(receipt: &str, signer: &PublicKey) -> Result<Returned, Refused> {
-        Returned::read(receipt)?;
+    pub fn verify(receipt: &str) -> Result<Returned, Refused> {
+        let (header, _) = super::unverified(receipt, Some(RETURN))?;
+        let signer = super::signer(header)?;
         let key = signer.verifier();
-        let key = key.ok_or_else(|| malformed("The installation's key is none."))?;
+        let key = key.ok_or_else(|| malformed("Its header has no Ed25519 key."))?;
         let returned: Returned = signature::decode(receipt, &key)?;
         if returned.iss != signer.id() {
             return Err(malformed(

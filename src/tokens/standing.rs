@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::claims::Claims;
 use super::keys::Keys;
+use super::passed::Allotted;
 use super::{Refused, believe, verify};
 use crate::installation::record::Record;
 use crate::ledger::identity::Name;
@@ -126,8 +127,8 @@ impl Judge<'_> {
         let known = self.record.license(&claims.iss, &claims.jti);
         let since =
             |since: Option<Timestamp>| since.unwrap_or(self.now).saturating_add(self.key_grace);
-        let (doubt, believed_until) = if let Some(at) = self.record.given_back.get(&claims.jti) {
-            (Some(Doubt::GivenBack), Some(*at))
+        let (doubt, believed_until) = if self.record.given_back.contains_key(&claims.jti) {
+            (Some(Doubt::GivenBack), None)
         } else if let Some(refused) = unverified {
             let until = since(known.and_then(|known| known.unverified_since));
             (Some(Doubt::Unverified(refused)), Some(until))
@@ -151,8 +152,8 @@ impl Judge<'_> {
         })
     }
 
-    /// Gives each product to one license: a verified one before others, and of those the first that was known
-    /// here. So a product stays with its first issuer.
+    /// Gives each product to one license: a verified one before others, one that was given back after all
+    /// others, and of those the first that was known here. So a product stays with its first issuer.
     fn share_out(&self, standings: &mut [Standing]) {
         let known_as = |standing: &Standing| {
             let licenses = self.record.licenses.iter();
@@ -160,7 +161,14 @@ impl Judge<'_> {
             ids.position(|id| id == (&standing.claims.iss, &standing.claims.jti))
                 .unwrap_or(usize::MAX)
         };
-        standings.sort_by_key(|standing| (standing.is_unverified(), known_as(standing)));
+        let is_last = |standing: &Standing| standing.doubt == Some(Doubt::GivenBack);
+        standings.sort_by_key(|standing| {
+            (
+                is_last(standing),
+                standing.is_unverified(),
+                known_as(standing),
+            )
+        });
         for at in 0..standings.len() {
             let (before, rest) = standings.split_at_mut(at);
             let Some(standing) = rest.first_mut() else {
@@ -179,6 +187,20 @@ impl Judge<'_> {
 }
 
 impl Standing {
+    /// What another installation has passed on, if the license is that.
+    pub fn allotted(&self) -> Option<Allotted> {
+        Allotted::read(&self.token).ok()
+    }
+
+    /// Seats of a product that were bought, or passed on; none any more where they were given back.
+    pub fn seats(&self, product: &str) -> Option<i32> {
+        if self.doubt == Some(Doubt::GivenBack) {
+            return Some(0);
+        }
+        let mut products = self.claims.products.iter();
+        products.find(|own| own.product == product)?.seats
+    }
+
     fn is_unverified(&self) -> bool {
         matches!(self.doubt, Some(Doubt::Unverified(_)))
     }

@@ -157,7 +157,8 @@ impl Launcher {
 
     /// Reads the configuration again. Where superusers begin or cease to count, those in every
     /// database of a pool do. Sessions that wait in line learn of a softer enforcement: they read the
-    /// configuration only when their statement has ended.
+    /// configuration only when their statement has ended. What was signed is verified again: it may be
+    /// other keys by now.
     fn reload(&mut self) {
         let before = settings::exempt_superusers();
         // SAFETY: as every worker does on SIGHUP.
@@ -165,7 +166,10 @@ impl Launcher {
         if settings::exempt_superusers() != before {
             memory::write(|ledger| ledger.revisit_all());
         }
-        memory::write(|ledger| ledger.enforce_line(settings::enforcement()));
+        memory::write(|ledger| {
+            ledger.outdate_signed();
+            ledger.enforce_line(settings::enforcement());
+        });
     }
 
     /// Has seats logged off that are inactive for too long, when one may be, or the rules have changed.
@@ -373,8 +377,9 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
     memory::write(|ledger| ledger.visitor_arrived(database));
     let before = known(database);
     let is_counted = before.is_some_and(|known| known.counted);
-    licenses::signed::observe(database, VISITOR_PATIENCE);
-    let result = if licenses::are_current(database) && is_counted {
+    // Vendors' keys change without a word.
+    let is_signed = licenses::signed::observe(database, VISITOR_PATIENCE);
+    let result = if licenses::are_current(database) && is_counted && !is_signed {
         Ok(())
     } else {
         BackgroundWorker::transaction(|| licenses::load(database, VISITOR_PATIENCE).map(drop))

@@ -51,6 +51,16 @@ impl Vendor {
         json!({ "keys": [self.jwk()] }).to_string()
     }
 
+    /// A file with it that speaks for this vendor alone.
+    pub fn key_file_of_its_own(&self) -> String {
+        json!({ "iss": self.iss, "keys": [self.jwk()] }).to_string()
+    }
+
+    /// The number that its key was made of.
+    pub fn number(&self) -> &str {
+        &self.kid
+    }
+
     /// What a license of so many seats of "TOM" says, for a year.
     pub fn claims(&self, seats: impl Into<Value>) -> Value {
         let now = unix_now();
@@ -83,6 +93,15 @@ impl Vendor {
     }
 }
 
+impl Vendor {
+    /// A license of so many seats of "TOM" for this server alone.
+    pub fn license_for(&self, cluster: &Cluster, seats: impl Into<Value>) -> String {
+        let mut claims = self.claims(seats);
+        claims["cnf"] = json!({"jkt": cluster.installation()});
+        self.sign(&claims)
+    }
+}
+
 impl Builder {
     /// A server that knows the vendor's key, with the extension and the staff.
     pub fn with_key_of(self, vendor: &Vendor) -> Cluster {
@@ -95,6 +114,17 @@ impl Builder {
 }
 
 impl Cluster {
+    /// Its id as an installation.
+    pub fn installation(&self) -> String {
+        self.sql("SELECT license_installation() ->> 'kid'")
+    }
+
+    /// The statement that passes so many seats of "TOM" on to another server.
+    pub fn allotting(&self, seats: i32) -> String {
+        let key = self.sql("SELECT license_installation()");
+        format!("SELECT license_allot('TOM', '{key}', {seats})")
+    }
+
     /// Installs a license; its id.
     pub fn install(&self, token: &str) -> String {
         self.sql(&format!("SELECT license_install('{token}')"))

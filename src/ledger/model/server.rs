@@ -131,6 +131,7 @@ impl Server {
             watched: true,
             in_recovery: self.in_recovery,
             exempt_superusers: self.exempt_superusers,
+            change_at: None,
             read_at: self.now,
             licenses: placed(database, rows.licenses, |row, key| row.key = key),
             exemptions: placed(database, rows.exemptions, |row, key| row.key = key),

@@ -1,0 +1,491 @@
+//! `license_allot`, `license_give_back`, `license_accept_return`: seats of a signed license that other
+//! installations have.
+//!
+//! What is signed here is out in the world, whatever becomes of the transaction: so each first notes in the
+//! installation's record what it will sign, which no ROLLBACK undoes.
+
+use pgrx::JsonB;
+use pgrx::prelude::*;
+
+use super::arguments::{self, refuse};
+use super::keys::{failed, own_key, refusal};
+use super::{require_preloaded, require_writable};
+use crate::checkout::unlicensed_report;
+use crate::denial::Denied;
+use crate::ending::stop;
+use crate::installation::key::KeyPair;
+use crate::installation::record::{Allotment, GivenBack, Record};
+use crate::ledger::license::Timestamp;
+use crate::ledger::{Cause, Denial};
+use crate::licenses;
+use crate::licenses::passed_on::unix;
+use crate::licenses::signed::Book;
+use crate::pg::backend;
+use crate::pg::encoding::{ServerText, TextArgument};
+use crate::pg::error::{PgSqlErrorCode, Report, quoted};
+use crate::pg::table::{Argument, ReadError, Reader, damaged, schema, write_as_part};
+use crate::tokens::keys::PublicKey;
+use crate::tokens::passed::Returned;
+use crate::tokens::standing::Standing;
+use crate::{memory, settings};
+
+/// What is asked for, and by whose key.
+struct Request {
+    product: String,
+    seats: i32,
+    installation: String,
+    valid_until: Option<Timestamp>,
+    pair: KeyPair,
+}
+
+/// What may be answered instead of a result.
+type Refusable<R> = Result<Result<R, Report>, ReadError>;
+
+/// Passes seats of a signed license on to another installation, by the key that `license_installation()`
+/// returns there, and returns the token that is to be installed there. This database has as many less, until they
+/// are given back or `valid_until` has come. Not undone by ROLLBACK. Raises 42704 for an unknown product, 22023
+/// for a bad argument or where fewer are left, 53400 where not as many are free, 55000 where the license is
+/// not made for this installation alone, 28000 where it can't be verified, 25006 where nothing can be
+/// written.
+#[pg_extern(sql = false)]
+fn license_allot(
+    product: Option<TextArgument>,
+    installation: Option<JsonB>,
+    seats: Option<i32>,
+    valid_until: Option<TimestampWithTimeZone>,
+) -> ServerText {
+    require_preloaded();
+    let product = arguments::required("product", product);
+    let installation = installation.and_then(|JsonB(key)| serde_json::from_value(key).ok());
+    let Some(installation) = installation.filter(|key: &PublicKey| key.verifier().is_some()) else {
+        refuse(
+            "installation is no installation's key",
+            "Give what license_installation() returns on the other server.",
+        )
+    };
+    let Some(seats) = seats.filter(|&seats| seats > 0) else {
+        refuse("seats is out of range", "Give a number from 1 on.")
+    };
+    let valid_until = valid_until.map(Timestamp::from);
+    if valid_until.is_some_and(|until| until <= backend::now() || until == Timestamp::MAX) {
+        refuse(
+            "valid_until is out of range",
+            "Give a moment to come, or null for seats that don't come back by themselves.",
+        )
+    }
+    require_writable("license_allot()");
+    let request = Request {
+        product,
+        seats,
+        installation: installation.id(),
+        valid_until,
+        pair: own_key(),
+    };
+    if request.installation == request.pair.public().id() {
+        refuse(
+            "installation is this server itself",
+            "Give what license_installation() returns on the other server.",
+        )
+    }
+    load();
+    answer(write_as_part(backend::lock_timeout(), |writer| {
+        allot(writer, &request)
+    }))
+    .into()
+}
+
+/// What was refused is raised outside the tables' reading.
+fn answer<R>(result: Refusable<R>) -> R {
+    match result {
+        Ok(Ok(result)) => result,
+        Ok(Err(refused)) => refused.raise(),
+        Err(error) => failed(error),
+    }
+}
+
+/// Brings the rules of this database up to date.
+fn load() {
+    if let Err(error) = licenses::in_force(settings::load_timeout()) {
+        Denied::Call.not_loaded(backend::database(), error).raise()
+    }
+}
+
+fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
+    let schema = begin(writer)?;
+    let book = Book::read(writer, &schema)?;
+    let Some(license) = book.license_of(&request.product) else {
+        return Ok(Err(unsigned(&request.product)));
+    };
+    if let Some(refused) = not_to_be_passed_on(license, request) {
+        return Ok(Err(refused));
+    }
+    let assigned = writer.query_with(
+        &format!("SELECT seats FROM {schema}.licenses WHERE product = $1 FOR UPDATE"),
+        &[Argument::Text(Some(&request.product))],
+        |row| Ok(row.number(1)),
+    )?;
+    let bought = license.seats(&request.product);
+    let left = bought.map(|bought| i64::from(bought) - book.away(license, &request.product));
+    let assigned = assigned.into_iter().next().unwrap_or(Some(0));
+    let left = left.map(|left| assigned.map_or(left, |assigned| assigned.min(left)));
+    let Some(id) = backend::random_uuid() else {
+        return Err(damaged("no random numbers are to be had"));
+    };
+    let allotment = Allotment {
+        id: uuid(id),
+        iss: license.claims.iss.clone(),
+        jti: license.claims.jti.clone(),
+        product: request.product.clone(),
+        seats: request.seats,
+        installation: request.installation.clone(),
+        database: backend::database(),
+        // In whole seconds, as its token has it.
+        allotted_at: backend::now().div_euclid(1_000_000) * 1_000_000,
+        valid_until: request
+            .valid_until
+            .map(|until| until.div_euclid(1_000_000) * 1_000_000),
+        returned_at: None,
+    };
+    let databases = databases_of(&book.record, license);
+    // In another database as many may be passed on at this moment.
+    let unrecorded = book.away(license, &request.product)
+        - book.record.away(
+            &allotment.iss,
+            &allotment.jti,
+            &allotment.product,
+            backend::now(),
+        );
+    let noted = change(|record| {
+        let away = record.away(
+            &allotment.iss,
+            &allotment.jti,
+            &allotment.product,
+            backend::now(),
+        );
+        let left = bought
+            .map(|bought| i64::from(bought) - away - unrecorded)
+            .into_iter()
+            .chain(left)
+            .min();
+        if left.is_some_and(|left| i64::from(request.seats) > left) {
+            return Err(left.unwrap_or(0));
+        }
+        record.adopt(allotment.clone());
+        Ok(())
+    })?;
+    if let Err(left) = noted {
+        return Ok(Err(too_many(request, left)));
+    }
+    outdate(&databases);
+    if let Some(denied) = not_free(request) {
+        // From here on nobody could have taken one of these seats, but somebody had.
+        change(|record| {
+            let is_another = |other: &Allotment| other.id != allotment.id;
+            record.allotments.retain(is_another);
+        })?;
+        outdate(&databases);
+        return Ok(Err(denied));
+    }
+    Book::read(writer, &schema)?.settle(writer, &schema, &request.pair)?;
+    let tokens = writer.query_with(
+        &format!("SELECT token FROM {schema}.license_allotments WHERE allotment_id = $1"),
+        &[Argument::Text(Some(&allotment.id))],
+        |row| Ok(row.text(1)?.unwrap_or_default()),
+    )?;
+    let token = tokens.into_iter().next();
+    token
+        .map(Ok)
+        .ok_or_else(|| damaged("the allotment could not be stored"))
+}
+
+/// Locks the signed licenses: their changes come one after the other. The schema.
+fn begin(writer: &Reader) -> Result<String, ReadError> {
+    let schema = schema()?;
+    writer.execute(
+        &format!("LOCK TABLE {schema}.license_keys IN SHARE ROW EXCLUSIVE MODE"),
+        &[],
+    )?;
+    Ok(schema)
+}
+
+/// Changes the installation's record.
+fn change<R>(change: impl FnOnce(&mut Record) -> R) -> Result<R, ReadError> {
+    Record::change(&settings::installation_key(), change).map_err(|error| {
+        damaged(&format!(
+            "could not write the installation's record: {error}"
+        ))
+    })
+}
+
+/// The databases of this server in which a license is installed.
+fn databases_of(record: &Record, license: &Standing) -> Vec<u32> {
+    let known = record.license(&license.claims.iss, &license.claims.jti);
+    let known = known.into_iter().flat_map(|known| known.databases.iter());
+    known.copied().chain([backend::database()]).collect()
+}
+
+/// Has nobody rely on the rules in force in these databases, which the record has changed.
+fn outdate(databases: &[u32]) {
+    memory::write(|ledger| {
+        databases
+            .iter()
+            .for_each(|&database| ledger.outdate(database));
+    });
+    memory::wake_launcher();
+}
+
+fn uuid(id: u128) -> String {
+    pgrx::Uuid::from_bytes(id.to_be_bytes()).to_string()
+}
+
+/// A product of this database that no license signs.
+fn unsigned(product: &str) -> Report {
+    let rules = licenses::last_in_force(backend::database()).unwrap_or_default();
+    let mut licenses = rules.licenses.iter();
+    if !licenses.any(|license| license.product.as_str() == product) {
+        return unlicensed_report(product);
+    }
+    Report::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("the license of {} is not signed", quoted(product)),
+    )
+    .hint("Only seats of a license that license_install() has installed can be passed on and given back.")
+}
+
+fn not_to_be_passed_on(license: &Standing, request: &Request) -> Option<Report> {
+    let product = quoted(&request.product);
+    let id = quoted(&license.claims.jti);
+    let cannot = |detail: String, hint: &str| {
+        Some(
+            Report::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("seats of {product} can't be passed on"),
+            )
+            .detail(detail)
+            .hint(hint),
+        )
+    };
+    if license.allotted().is_some() {
+        return cannot(
+            "They were passed on to this installation by another one.".to_owned(),
+            "Have that one pass them on, after license_give_back() here.",
+        );
+    }
+    if license.doubt.is_some() {
+        return Some(refusal(
+            format!("License {id} can't be verified now."),
+            "Look at license_keys_status.",
+        ));
+    }
+    if license.claims.cnf.is_none() {
+        return cannot(
+            format!("License {id} is made for any installation."),
+            "Ask the vendor for one that is made for what license_installation() returns here.",
+        );
+    }
+    let now = unix(backend::now());
+    if license.claims.exp.is_some_and(|exp| exp <= now) {
+        return cannot(
+            format!("License {id} has ended."),
+            "Ask the vendor for a new token, or call license_renew().",
+        );
+    }
+    None
+}
+
+fn too_many(request: &Request, left: i64) -> Report {
+    let Request { product, seats, .. } = request;
+    Report::new(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!(
+            "cannot pass on {seats} seats of {}: {} are left",
+            quoted(product),
+            left.max(0)
+        ),
+    )
+    .hint("Give a smaller number, or accept the return of seats that were passed on before.")
+}
+
+/// Where people hold the seats that are to be passed on, they would be used twice.
+fn not_free(request: &Request) -> Option<Report> {
+    let rules = licenses::last_in_force(backend::database())?;
+    let mut licenses = rules.licenses.iter();
+    let license = licenses.find(|license| license.product.as_str() == request.product)?;
+    let limit = i64::from(license.seats?) - i64::from(request.seats);
+    let in_use = memory::read(|ledger| ledger.in_use(license.tally))?;
+    (in_use > limit).then(|| {
+        Denied::Call.report(&Denial {
+            product: license.product,
+            tally: license.tally,
+            cause: Cause::Full {
+                in_use,
+                limit: limit + i64::from(request.seats),
+                kept: 0,
+            },
+        })
+    })
+}
+
+/// Gives back the seats of a product that another installation has passed on to this one: ends the sessions
+/// and leases that hold them (waits for them at most 10 seconds), and returns a receipt for
+/// `license_accept_return()` there. Called again, it returns the same receipt. Not undone by ROLLBACK.
+/// Raises 42704 for an unknown product, 55000 where its seats were not passed on, 22023 where the caller uses
+/// one of them, 55006 where not all have ended: call it again.
+#[pg_extern(sql = false)]
+fn license_give_back(product: Option<TextArgument>) -> ServerText {
+    require_preloaded();
+    let product = arguments::required("product", product);
+    require_writable("license_give_back()");
+    let pair = own_key();
+    load();
+    answer(write_as_part(backend::lock_timeout(), |writer| {
+        give_back(writer, &product, &pair)
+    }))
+    .into()
+}
+
+fn give_back(writer: &Reader, product: &str, pair: &KeyPair) -> Refusable<String> {
+    let schema = begin(writer)?;
+    let book = Book::read(writer, &schema)?;
+    let Some(license) = book.license_of(product) else {
+        return Ok(Err(unsigned(product)));
+    };
+    let Some(allotted) = license.allotted() else {
+        return Ok(Err(Report::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!(
+                "the seats of {} were not passed on to this installation",
+                quoted(product)
+            ),
+        )
+        .hint(
+            "They are the vendor's license, which license_uninstall() removes.",
+        )));
+    };
+    let rules = licenses::last_in_force(backend::database()).unwrap_or_default();
+    let mut licenses = rules.licenses.iter();
+    let tally = licenses.find(|license| license.product.as_str() == product);
+    let tally = tally.map_or(0, |license| license.tally);
+    if memory::read(|ledger| ledger.holds_any(backend::place(), tally)) == Some(true) {
+        return Ok(Err(Report::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            "cannot give back the seat that you use yourself",
+        )
+        .hint(
+            "Log in as a user who is exempt, or without claiming the product.",
+        )));
+    }
+    let now = backend::now();
+    let returned = Returned {
+        iss: pair.public().id(),
+        jti: allotted.jti.clone(),
+        iat: unix(now),
+        product: allotted.product.clone(),
+        seats: allotted.seats,
+    };
+    let receipt = returned
+        .sign(pair)
+        .map_err(|refused| damaged(&refused.to_string()))?;
+    let databases = databases_of(&book.record, license);
+    let receipt = change(|record| {
+        let given_back = record.given_back.entry(allotted.jti.clone());
+        let given_back = given_back.or_insert(GivenBack {
+            at: now,
+            product: product.to_owned(),
+            receipt,
+        });
+        given_back.receipt.clone()
+    })?;
+    outdate(&databases);
+    // Nobody comes in any more by what was in force before.
+    if let Err(error) = licenses::load(backend::database(), settings::load_timeout()) {
+        return Ok(Err(Denied::Call.not_loaded(backend::database(), error)));
+    }
+    if stop::stop_all(tally, "The seats of this server are given back.") > 0 {
+        return Ok(Err(Report::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+            format!("not all sessions of {} have ended", quoted(product)),
+        )
+        .detail("Nobody else gets a seat of it any more.")
+        .hint(
+            "Call license_give_back() again once they have; look at license_active_seats.",
+        )));
+    }
+    writer.execute(
+        &format!(
+            "UPDATE {schema}.licenses SET seats = 0, purchased = 0
+              WHERE product = $1 AND (seats, purchased) IS DISTINCT FROM (0, 0)"
+        ),
+        &[Argument::Text(Some(product))],
+    )?;
+    Ok(Ok(receipt))
+}
+
+/// Takes back seats by the receipt that `license_give_back()` has returned on the installation that had them,
+/// once, and returns how many. Not undone by ROLLBACK. Raises 28000 for a receipt that can't be verified, is
+/// of no seats that were passed on from this database, or was accepted before.
+#[pg_extern(sql = false)]
+fn license_accept_return(receipt: Option<TextArgument>) -> i32 {
+    require_preloaded();
+    let Some(receipt) = receipt else {
+        refuse(
+            "receipt must not be null",
+            "Give what license_give_back() has returned on the other server.",
+        )
+    };
+    require_writable("license_accept_return()");
+    let returned = match Returned::verify(receipt.as_str().trim()) {
+        Ok(returned) => returned,
+        Err(refused) => unacceptable(refused.to_string()).raise(),
+    };
+    let pair = own_key();
+    answer(write_as_part(backend::lock_timeout(), |writer| {
+        accept(writer, &returned, &pair)
+    }))
+}
+
+fn accept(writer: &Reader, returned: &Returned, pair: &KeyPair) -> Refusable<i32> {
+    let schema = begin(writer)?;
+    let book = Book::read(writer, &schema)?;
+    let taken_back = change(|record| {
+        book.adopt(record);
+        let Some(allotment) = record.allotment(&returned.jti) else {
+            return Err("No such seats were passed on from this installation.");
+        };
+        let is_it = allotment.installation == returned.iss
+            && allotment.product == returned.product
+            && allotment.seats == returned.seats;
+        let is_here = allotment.database == backend::database()
+            || book.away.iter().any(|away| away.id == returned.jti);
+        if !is_it {
+            return Err("It is not of the installation that has these seats.");
+        }
+        if !is_here {
+            return Err("These seats were passed on from another database of this server.");
+        }
+        if !record.take_back(&returned.jti, backend::now()) {
+            return Err("These seats have come back already.");
+        }
+        Ok(())
+    })?;
+    if let Err(detail) = taken_back {
+        return Ok(Err(unacceptable(detail)));
+    }
+    let book = Book::read(writer, &schema)?;
+    book.settle(writer, &schema, pair)?;
+    let mut standings = book.standings.iter();
+    if let Some(license) = standings.find(|own| own.products.contains(&returned.product)) {
+        outdate(&databases_of(&book.record, license));
+    }
+    Ok(Ok(returned.seats))
+}
+
+fn unacceptable(detail: impl Into<String>) -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+        "could not verify the receipt",
+    )
+    .detail(detail)
+    .hint("Give what license_give_back() has returned on the installation that had the seats; license_allotments has them.")
+    .reason(c"license_not_verified")
+}
