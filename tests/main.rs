@@ -46,6 +46,7 @@ mod release;
 mod reservations;
 mod restore;
 mod signed;
+mod signed_doubt;
 mod standby;
 mod stop;
 mod util;

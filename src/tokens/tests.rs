@@ -650,7 +650,7 @@ fn what_was_given_back_has_no_seats_any_more() {
     ];
     let (standings, _) = judge(&keys(), &record).licenses(&rows);
     assert_eq!(standings[0].claims.jti, "TOM-4712");
-    assert_eq!(standings[0].products, ["TOM"]);
+    assert_eq!(standings[0].products, ["TOM", "TOM Web"]);
     assert!(standings[1].products.is_empty());
 }
 
