@@ -12,6 +12,7 @@
 mod aptora;
 mod cargo_office;
 mod efimis;
+mod installations;
 mod story;
 #[path = "../util/mod.rs"]
 mod util;
@@ -32,6 +33,7 @@ async fn main() -> ExitCode {
     let mut story = Story::new(&cluster);
     aptora::tell(&mut story).await;
     cargo_office::tell(&mut story).await;
+    installations::tell(&mut story).await;
     let inside = efimis::tell(&mut story).await;
 
     story.chapter(
