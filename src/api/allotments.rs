@@ -162,22 +162,20 @@ fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
             &allotment.product,
             backend::now(),
         );
-        let left = bought
-            .map(|bought| i64::from(bought) - away - unrecorded)
-            .into_iter()
-            .chain(left)
-            .min();
-        if left.is_some_and(|left| i64::from(request.seats) > left) {
-            return Err(left.unwrap_or(0));
+        let of_all = bought.map(|bought| i64::from(bought) - away - unrecorded);
+        let left = of_all.into_iter().chain(left).min();
+        if let Some(left) = left.filter(|&left| i64::from(request.seats) > left) {
+            return Err(left);
         }
         record.adopt(allotment.clone());
-        Ok(())
+        Ok(left.map(|left| left - i64::from(request.seats)))
     })?;
-    if let Err(left) = noted {
-        return Ok(Err(too_many(request, left)));
-    }
+    let left = match noted {
+        Ok(left) => left,
+        Err(left) => return Ok(Err(too_many(request, left))),
+    };
     outdate(&databases);
-    if let Some(denied) = not_free(request) {
+    if let Some(denied) = not_free(request, left) {
         // From here on nobody could have taken one of these seats, but somebody had.
         change(|record| {
             let is_another = |other: &Allotment| other.id != allotment.id;
@@ -306,20 +304,21 @@ fn too_many(request: &Request, left: i64) -> Report {
     .hint("Give a smaller number, or accept the return of seats that were passed on before.")
 }
 
-/// Where people hold the seats that are to be passed on, they would be used twice.
-fn not_free(request: &Request) -> Option<Report> {
+/// Where people hold the seats that are to be passed on, they would be used twice: no more than are left may be
+/// in use, in all databases together.
+fn not_free(request: &Request, left: Option<i64>) -> Option<Report> {
     let rules = licenses::last_in_force(backend::database())?;
     let mut licenses = rules.licenses.iter();
     let license = licenses.find(|license| license.product.as_str() == request.product)?;
-    let limit = i64::from(license.seats?) - i64::from(request.seats);
+    let left = left?;
     let in_use = memory::read(|ledger| ledger.in_use(license.tally))?;
-    (in_use > limit).then(|| {
+    (in_use > left).then(|| {
         Denied::Call.report(&Denial {
             product: license.product,
             tally: license.tally,
             cause: Cause::Full {
                 in_use,
-                limit: limit + i64::from(request.seats),
+                limit: left + i64::from(request.seats),
                 kept: 0,
             },
         })

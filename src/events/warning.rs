@@ -61,6 +61,11 @@ impl Warning {
         Warning { line, payload }
     }
 
+    /// As the server log has it.
+    pub fn into_line(self) -> String {
+        self.line
+    }
+
     /// Warns of the licenses of this database that come to their end, once for each number of days.
     pub fn of_end(writer: &Reader, schema: &str) -> Result<Vec<Warning>, ReadError> {
         let mut warnings = Vec::new();

@@ -41,6 +41,8 @@ pub struct Known {
     pub iat: i64,
     /// That token.
     pub token: String,
+    /// It was verified once.
+    pub is_verified: bool,
     /// The OIDs of the databases in which it is installed.
     pub databases: BTreeSet<u32>,
     /// Since when its signature could not be verified; `None`: it can.
@@ -166,8 +168,12 @@ impl Record {
             let Some(known) = known else {
                 continue;
             };
-            known.token.clone_from(&standing.token);
-            known.iat = claims.iat;
+            let is_verified = !matches!(standing.doubt, Some(Doubt::Unverified(_)));
+            if is_verified || !known.is_verified {
+                known.token.clone_from(&standing.token);
+                known.iat = claims.iat;
+                known.is_verified = is_verified;
+            }
             if standing.is_in_table {
                 known.databases.insert(database);
             }

@@ -57,8 +57,10 @@ pub struct Database {
     pub(super) unwritable: bool,
     /// When it is to be written next.
     pub write_at: Timestamp,
-    /// When its rules are others by themselves, and a visitor should see to it.
-    pub(super) changes_at: Timestamp,
+    /// When its rules may be others though no table is changed, and a visitor should look.
+    pub changes_at: Timestamp,
+    /// The generation at which a visitor has looked at its signed licenses last.
+    pub observed: u64,
 }
 
 impl Database {
@@ -155,6 +157,7 @@ impl<T: Tables> Ledger<'_, T> {
             unwritable: false,
             write_at: Timestamp::MAX,
             changes_at: Timestamp::MAX,
+            observed: 0,
         })?;
         Some(generation)
     }
@@ -290,6 +293,13 @@ impl<T: Tables> Ledger<'_, T> {
         if let Some(known) = self.databases.get_mut(&database) {
             known.visitors += 1;
             known.lost_visitors = 0;
+        }
+    }
+
+    /// A visitor has looked at the signed licenses of this generation.
+    pub fn observed(&mut self, database: u32, generation: u64) {
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.observed = generation;
         }
     }
 

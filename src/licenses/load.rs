@@ -194,7 +194,7 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
     )?;
     let mut book = Book::read(reader, &schema)?;
     book.hold(&mut rules.licenses);
-    rules.change_at = book.seats_come_back_at();
+    rules.change_at = book.changes_at();
     rules.exemptions = reader.query(
         &format!(
             "SELECT kind, value,

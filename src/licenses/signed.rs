@@ -14,9 +14,7 @@ use crate::ledger::identity::Name;
 use crate::ledger::license::{License, Signed, Timestamp};
 use crate::ledger::narrow::{Excess, narrow};
 use crate::pg::error::{self, quoted};
-use crate::pg::table::{
-    Argument, ReadError, Reader, Row, log_failure, read_committed, schema, write_alone,
-};
+use crate::pg::table::{Argument, ReadError, Reader, Row, read_committed, schema, write_alone};
 use crate::pg::{backend, catalog};
 use crate::settings;
 use crate::tokens::Refused;
@@ -41,6 +39,9 @@ pub const PRODUCTS: &str = "
               idle_timeout interval, reclaim_idle_after interval, warn_at_percent int,
               valid_from timestamptz, valid_until timestamptz, grace interval,
               nbf float8, exp float8)";
+
+/// How soon signatures are verified again, in microseconds.
+const VERIFIED_AGAIN_AFTER: Timestamp = 3_600_000_000;
 
 /// What is known of the signed licenses of a database.
 pub struct Book {
@@ -205,13 +206,17 @@ impl Book {
         })
     }
 
-    /// When the next seats come back by themselves.
-    pub fn seats_come_back_at(&self) -> Option<Timestamp> {
+    /// When it is to be read again though nobody has changed a table: keys come and go without a word, and seats
+    /// come back by themselves.
+    pub fn changes_at(&self) -> Option<Timestamp> {
         let recorded = self.record.allotments.iter();
         let recorded = recorded.filter(|allotment| allotment.returned_at.is_none());
         let recorded = recorded.filter_map(|allotment| allotment.valid_until);
         let rows = self.away.iter().filter_map(|away| away.valid_until);
-        recorded.chain(rows).min()
+        let verify = self
+            .is_signed()
+            .then(|| backend::now() + VERIFIED_AGAIN_AFTER);
+        recorded.chain(rows).chain(verify).min()
     }
 
     /// The license of a product.
@@ -347,30 +352,31 @@ pub fn columns(rows: &str) -> String {
 }
 
 /// Has the tables follow what was recorded of seats that were passed on.
-fn settle(database: u32, patience: Duration) {
+fn settle(patience: Duration) -> Result<(), ReadError> {
     let Ok(pair) = KeyPair::read(&settings::installation_key()) else {
         // The log says so already.
-        return;
+        return Ok(());
     };
-    let settled = write_alone(patience, |writer| {
+    write_alone(patience, |writer| {
         let schema = schema()?;
         Book::read(writer, &schema)?.settle(writer, &schema, &pair)
-    });
-    if let Err(error) = settled {
-        log_failure("write license_allotments of", database, &error, "");
-    }
+    })
 }
 
 /// Has the installation remember what a visitor sees of its database's signed licenses, and warns of those that
 /// are newly in doubt. False where there are none, and never were. In a worker, outside a transaction.
-pub fn observe(database: u32, patience: Duration) -> bool {
+///
+/// # Errors
+///
+/// Where the tables can't be read or written now.
+pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
     let (book, databases) = BackgroundWorker::transaction(|| {
         let book = catalog::schema()
             .map(|schema| read_committed(patience, |reader| Book::read(reader, &schema)));
-        (book.and_then(Result::ok), catalog::databases())
+        (book, catalog::databases())
     });
-    let Some(book) = book.filter(Book::is_signed) else {
-        return false;
+    let Some(book) = book.transpose()?.filter(Book::is_signed) else {
+        return Ok(false);
     };
     let mut lines = book.unreadable.clone();
     for Invalid {
@@ -397,25 +403,42 @@ pub fn observe(database: u32, patience: Duration) -> bool {
         ));
         Vec::new()
     });
+    let is_news = |standing: &Standing| {
+        let mut news = doubtful.iter();
+        news.any(|other| other.claims.jti == standing.claims.jti)
+    };
+    let (news, known): (Vec<_>, Vec<_>) = book
+        .standings
+        .iter()
+        .filter_map(|standing| Some((is_news(standing), doubt(standing)?)))
+        .partition(|(is_news, _)| *is_news);
+    lines.extend(known.into_iter().map(|(_, warning)| warning.into_line()));
     BackgroundWorker::transaction(|| lines.into_iter().for_each(error::log));
     if book.has_passed_on() && !backend::in_recovery() {
-        settle(database, patience);
+        settle(patience)?;
     }
-    let warnings = doubtful.into_iter().map(|standing| {
-        let id = &standing.claims.jti;
-        let until = standing.believed_until.map(catalog::timestamp_iso);
-        let (what, word) = match standing.doubt {
-            Some(Doubt::Elsewhere) => ("is made for another installation", "other installation"),
-            _ => ("can't be verified", "unverified"),
-        };
-        let line = format!(
-            "license {} {what}: it is believed until {}",
-            quoted(id),
-            until.as_deref().unwrap_or("then")
-        );
-        let payload = json!({ "event": "license in doubt", "state": word, "license_id": id, "believed_until": until });
-        Warning::of_license(line, payload)
+    let news: Vec<_> = news.into_iter().map(|(_, warning)| warning).collect();
+    warning::note_and_give(&news, patience);
+    Ok(true)
+}
+
+/// Warns of a license that is believed for a time only.
+fn doubt(standing: &Standing) -> Option<Warning> {
+    let until = catalog::timestamp_iso(standing.believed_until?);
+    let id = &standing.claims.jti;
+    let (what, word) = match standing.doubt {
+        Some(Doubt::Elsewhere) => ("is made for another installation", "other installation"),
+        _ => ("can't be verified", "unverified"),
+    };
+    let line = format!(
+        "license {} {what}: it is believed until {until}",
+        quoted(id)
+    );
+    let payload = json!({
+        "event": "license in doubt",
+        "state": word,
+        "license_id": id,
+        "believed_until": until,
     });
-    warning::note_and_give(&warnings.collect::<Vec<_>>(), patience);
-    true
+    Some(Warning::of_license(line, payload))
 }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::claims::Claims;
 use super::keys::Keys;
 use super::passed::Allotted;
-use super::{Refused, believe, verify};
+use super::{Refused, believe, malformed, verify};
 use crate::installation::record::Record;
 use crate::ledger::identity::Name;
 use crate::ledger::license::Timestamp;
@@ -125,6 +125,12 @@ impl Judge<'_> {
             Err(refused) => return Err(refused),
         };
         let known = self.record.license(&claims.iss, &claims.jti);
+        if let Some(refused) = &unverified
+            && known.is_some_and(|known| known.is_verified && known.token != token)
+        {
+            // What was verified last holds.
+            return Err(refused.clone());
+        }
         let since =
             |since: Option<Timestamp>| since.unwrap_or(self.now).saturating_add(self.key_grace);
         let (doubt, believed_until) = if self.record.given_back.contains_key(&claims.jti) {
@@ -132,10 +138,12 @@ impl Judge<'_> {
         } else if let Some(refused) = unverified {
             let until = since(known.and_then(|known| known.unverified_since));
             (Some(Doubt::Unverified(refused)), Some(until))
-        } else if claims
-            .cnf
-            .as_ref()
-            .is_some_and(|cnf| Some(cnf.jkt.as_str()) != self.installation)
+        } else if let (Some(_), None) = (&claims.cnf, self.installation) {
+            let until = since(known.and_then(|known| known.unverified_since));
+            let refused = malformed("This installation's own key can't be read.");
+            (Some(Doubt::Unverified(refused)), Some(until))
+        } else if let (Some(cnf), Some(installation)) = (&claims.cnf, self.installation)
+            && cnf.jkt != installation
         {
             let until = since(known.and_then(|known| known.elsewhere_since));
             (Some(Doubt::Elsewhere), Some(until))

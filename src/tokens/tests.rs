@@ -518,6 +518,7 @@ fn known(token: &str, databases: &[u32]) -> Known {
         jti: claims.jti,
         iat: claims.iat,
         token: token.to_owned(),
+        is_verified: true,
         databases: databases.iter().copied().collect(),
         unverified_since: None,
         elsewhere_since: None,
@@ -564,6 +565,13 @@ fn a_license_whose_key_is_gone_is_believed_for_the_key_grace() {
     record.licenses[0].unverified_since = Some(NOW - DAY);
     let standing = only(&none, &record, &[row(&token)]);
     assert_eq!(standing.believed_until, Some(NOW + 6 * DAY));
+    // What claims to be newer can't be verified, and what was verified holds.
+    let forged = sign(&header(), &with("/iat", json!(1_799_000_000)));
+    let (standings, invalid) = judge(&none, &record).licenses(&[row(&forged)]);
+    assert_eq!((standings[0].token.as_str(), standings.len()), (&*token, 1));
+    assert!(matches!(invalid[0].refused, Refused::NoKey { .. }));
+    record.observe(5, &standings, NOW);
+    assert_eq!(record.licenses[0].token, token);
     // The key is back.
     let standing = only(&keys(), &record, &[row(&token)]);
     assert_eq!((standing.doubt, standing.believed_until), (None, None));
@@ -583,6 +591,15 @@ fn a_license_of_another_installation_is_believed_for_the_key_grace_once() {
     record.licenses[0].elsewhere_since = Some(NOW - 8 * DAY);
     let standing = only(&keys(), &record, &[row(&sign(&header(), &newer))]);
     assert_eq!(standing.believed_until, Some(NOW - DAY));
+    // Whose own key can't be read does not know where it is.
+    let empty = Record::default();
+    let keys_here = keys();
+    let lost = Judge {
+        installation: None,
+        ..judge(&keys_here, &empty)
+    };
+    let (standings, _) = lost.licenses(&[row(&token)]);
+    assert!(matches!(standings[0].doubt, Some(Doubt::Unverified(_))));
     let here = sign(&header(), &with("/cnf", json!({"jkt": "here"})));
     assert_eq!(only(&keys(), &Record::default(), &[row(&here)]).doubt, None);
 }

@@ -28,6 +28,7 @@ use crate::ledger::table::Table;
 use crate::ledger::{Database, Ledger, Viewpoint};
 use crate::licenses::{self, LoadError};
 use crate::memory::{self, Shared};
+use crate::pg::table::{ReadError, log_failure};
 use crate::pg::{backend, catalog, error, unguarded};
 use crate::settings;
 
@@ -377,8 +378,8 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
     memory::write(|ledger| ledger.visitor_arrived(database));
     let before = known(database);
     let is_counted = before.is_some_and(|known| known.counted);
-    // Vendors' keys change without a word.
-    let is_signed = licenses::signed::observe(database, VISITOR_PATIENCE);
+    let observed = observe(database, before);
+    let is_signed = matches!(observed, Ok(true));
     let result = if licenses::are_current(database) && is_counted && !is_signed {
         Ok(())
     } else {
@@ -392,7 +393,12 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
     {
         events::write(database, VISITOR_PATIENCE);
     }
-    if bars::are_unstored(database) {
+    // Where nothing can be read, the log says so below.
+    if let (Err(error), Ok(())) = (&observed, &result) {
+        let what = "look at signed licenses of";
+        log_failure(what, database, error, "; trying again every second");
+    }
+    if bars::are_unstored(database) || observed.is_err() {
         // Tried again soon, whatever else happens.
         memory::write(|ledger| ledger.write_soon(database, backend::now()));
     }
@@ -414,4 +420,17 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
     if known(database).is_some_and(|known| known.ended > 0) {
         expiry::bury(database, VISITOR_PATIENCE);
     }
+}
+
+/// Looks at the signed licenses of a database, where they have changed, or may have. True where there are any.
+fn observe(database: u32, known: Option<Database>) -> Result<bool, ReadError> {
+    let Some(known) = known else {
+        return Ok(false);
+    };
+    if known.observed == known.generation && backend::now() < known.changes_at {
+        return Ok(false);
+    }
+    let is_signed = licenses::signed::observe(database, VISITOR_PATIENCE)?;
+    memory::write(|ledger| ledger.observed(database, known.generation));
+    Ok(is_signed)
 }
