@@ -19,11 +19,11 @@ use crate::ledger::license::Timestamp;
 use crate::ledger::{Cause, Denial};
 use crate::licenses;
 use crate::licenses::passed_on::unix;
-use crate::licenses::signed::Book;
+use crate::licenses::signed::{self, Book};
 use crate::pg::backend;
 use crate::pg::encoding::{ServerText, TextArgument};
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
-use crate::pg::table::{Argument, ReadError, Reader, damaged, schema, write_as_part};
+use crate::pg::table::{Argument, ReadError, Reader, damaged, write_as_part};
 use crate::tokens::keys::PublicKey;
 use crate::tokens::passed::Returned;
 use crate::tokens::standing::Standing;
@@ -111,7 +111,7 @@ fn load() {
 }
 
 fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
-    let schema = begin(writer)?;
+    let schema = signed::lock(writer)?;
     let book = Book::read(writer, &schema)?;
     let Some(license) = book.license_of(&request.product) else {
         return Ok(Err(unsigned(&request.product)));
@@ -125,9 +125,12 @@ fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
         |row| Ok(row.number(1)),
     )?;
     let bought = license.seats(&request.product);
-    let left = bought.map(|bought| i64::from(bought) - book.away(license, &request.product));
+    let left_of_all = bought.map(|bought| i64::from(bought) - book.away(license, &request.product));
     let assigned = assigned.into_iter().next().unwrap_or(Some(0));
-    let left = left.map(|left| assigned.map_or(left, |assigned| assigned.min(left)));
+    let left = left_of_all.map(|left| assigned.map_or(left, |assigned| assigned.min(left)));
+    if let Some(left) = left.filter(|&left| i64::from(request.seats) > left) {
+        return Ok(Err(too_many(request, left)));
+    }
     let Some(id) = backend::random_uuid() else {
         return Err(damaged("no random numbers are to be had"));
     };
@@ -147,36 +150,34 @@ fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
         returned_at: None,
     };
     let databases = databases_of(&book.record, license);
-    // In another database as many may be passed on at this moment.
-    let unrecorded = book.away(license, &request.product)
-        - book.record.away(
-            &allotment.iss,
-            &allotment.jti,
-            &allotment.product,
-            backend::now(),
-        );
+    let after = left_of_all.map(|left| left - i64::from(request.seats));
+    if let Some(denied) = not_free(request, after) {
+        return Ok(Err(denied));
+    }
     let noted = change(|record| {
+        book.adopt(record);
+        // In another database as many may be passed on at this moment.
         let away = record.away(
             &allotment.iss,
             &allotment.jti,
             &allotment.product,
             backend::now(),
         );
-        let of_all = bought.map(|bought| i64::from(bought) - away - unrecorded);
-        let left = of_all.into_iter().chain(left).min();
+        let left_of_all = bought.map(|bought| i64::from(bought) - away);
+        let left = left_of_all.into_iter().chain(left).min();
         if let Some(left) = left.filter(|&left| i64::from(request.seats) > left) {
             return Err(left);
         }
         record.adopt(allotment.clone());
-        Ok(left.map(|left| left - i64::from(request.seats)))
+        Ok(left_of_all.map(|left| left - i64::from(request.seats)))
     })?;
-    let left = match noted {
-        Ok(left) => left,
+    let after = match noted {
+        Ok(after) => after,
         Err(left) => return Ok(Err(too_many(request, left))),
     };
     outdate(&databases);
-    if let Some(denied) = not_free(request, left) {
-        // From here on nobody could have taken one of these seats, but somebody had.
+    if let Some(denied) = not_free(request, after) {
+        // From here on nobody could take one of these seats, but somebody has a moment ago.
         change(|record| {
             let is_another = |other: &Allotment| other.id != allotment.id;
             record.allotments.retain(is_another);
@@ -194,16 +195,6 @@ fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
     token
         .map(Ok)
         .ok_or_else(|| damaged("the allotment could not be stored"))
-}
-
-/// Locks the signed licenses: their changes come one after the other. The schema.
-fn begin(writer: &Reader) -> Result<String, ReadError> {
-    let schema = schema()?;
-    writer.execute(
-        &format!("LOCK TABLE {schema}.license_keys IN SHARE ROW EXCLUSIVE MODE"),
-        &[],
-    )?;
-    Ok(schema)
 }
 
 /// Changes the installation's record.
@@ -344,7 +335,7 @@ fn license_give_back(product: Option<TextArgument>) -> ServerText {
 }
 
 fn give_back(writer: &Reader, product: &str, pair: &KeyPair) -> Refusable<String> {
-    let schema = begin(writer)?;
+    let schema = signed::lock(writer)?;
     let book = Book::read(writer, &schema)?;
     let Some(license) = book.license_of(product) else {
         return Ok(Err(unsigned(product)));
@@ -444,7 +435,7 @@ fn license_accept_return(receipt: Option<TextArgument>) -> i32 {
 }
 
 fn accept(writer: &Reader, returned: &Returned, pair: &KeyPair) -> Refusable<i32> {
-    let schema = begin(writer)?;
+    let schema = signed::lock(writer)?;
     let book = Book::read(writer, &schema)?;
     let taken_back = change(|record| {
         book.adopt(record);

@@ -136,12 +136,7 @@ pub(super) fn own_key() -> KeyPair {
 
 /// Writes a verified license into the tables.
 fn install(writer: &Reader, token: &str, claims: &Claims) -> Result<Result<(), Report>, ReadError> {
-    let schema = schema()?;
-    // One after the other.
-    writer.execute(
-        &format!("LOCK TABLE {schema}.license_keys IN SHARE ROW EXCLUSIVE MODE"),
-        &[],
-    )?;
+    let schema = signed::lock(writer)?;
     let former = Book::read(writer, &schema)?;
     if let Some(refused) = conflict(&former, token, claims) {
         return Ok(Err(refused));
@@ -317,7 +312,7 @@ fn license_uninstall(license_id: Option<TextArgument>) -> bool {
     require_preloaded();
     let license_id = arguments::required("license_id", license_id);
     let removed = write_as_part(backend::lock_timeout(), |writer| {
-        let schema = schema()?;
+        let schema = signed::lock(writer)?;
         let book = Book::read(writer, &schema)?;
         let mut standings = book.standings.iter();
         let standing = standings.find(|standing| standing.claims.jti == license_id);

@@ -351,6 +351,16 @@ pub fn columns(rows: &str) -> String {
     )
 }
 
+/// Locks the signed licenses of the database: their changes come one after the other. The extension's schema.
+pub fn lock(writer: &Reader) -> Result<String, ReadError> {
+    let schema = schema()?;
+    writer.execute(
+        &format!("LOCK TABLE {schema}.license_keys IN SHARE ROW EXCLUSIVE MODE"),
+        &[],
+    )?;
+    Ok(schema)
+}
+
 /// Has the tables follow what was recorded of seats that were passed on.
 fn settle(patience: Duration) -> Result<(), ReadError> {
     let Ok(pair) = KeyPair::read(&settings::installation_key()) else {
@@ -358,7 +368,8 @@ fn settle(patience: Duration) -> Result<(), ReadError> {
         return Ok(());
     };
     write_alone(patience, |writer| {
-        let schema = schema()?;
+        // What was noted and not written yet may still be withdrawn.
+        let schema = lock(writer)?;
         Book::read(writer, &schema)?.settle(writer, &schema, &pair)
     })
 }

@@ -393,8 +393,10 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
     {
         events::write(database, VISITOR_PATIENCE);
     }
-    // Where nothing can be read, the log says so below.
-    if let (Err(error), Ok(())) = (&observed, &result) {
+    // Where nothing can be read, the log says so below; who holds a lock is about to change them.
+    if let (Err(error), Ok(())) = (&observed, &result)
+        && error.code != PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+    {
         let what = "look at signed licenses of";
         log_failure(what, database, error, "; trying again every second");
     }
