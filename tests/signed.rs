@@ -322,6 +322,21 @@ async fn a_product_stays_with_its_first_issuer_and_a_key_speaks_for_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_products_are_not_claimed_by_the_same_logins() {
+    let vendor = Vendor::aptora();
+    let cluster = Cluster::builder().with_key_of(&vendor);
+    cluster.sql("INSERT INTO licenses (product, seats) VALUES ('Another', 7)");
+    let admin = cluster.login("postgres").open_ok().await;
+    let install = format!("SELECT license_install('{}')", vendor.license(0));
+    let refused = admin.fails(&install).await;
+    refused.assert("22023", "");
+    assert!(refused.hint.contains("vendor"), "{refused:?}");
+    assert_eq!(cluster.sql("SELECT product FROM licenses"), "Another");
+    assert_eq!(cluster.sql("SELECT count(*) FROM license_keys"), "0");
+    assert!(admits(&cluster).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn vendors_change_their_keys_without_a_restart() {
     let (old, new) = (Vendor::aptora(), Vendor::new("https://aptora.example", 9));
     let cluster = Cluster::builder().with_key_of(&old);

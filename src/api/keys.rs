@@ -30,7 +30,8 @@ const DECIDED: [&str; 4] = ["purchased", "valid_from", "valid_until", "grace"];
 
 /// Installs a signed license in this database; effective at commit. Returns its id. Raises 28000 for a token that
 /// can't be verified, is made for another installation, has ended, or is older than the one that is
-/// installed; 22023 where one of its products is another license's.
+/// installed; 22023 where one of its products is another license's, or would be claimed by the same logins as
+/// another product.
 #[pg_extern(sql = false)]
 fn license_install(token: Option<TextArgument>) -> ServerText {
     require_preloaded();
@@ -48,6 +49,13 @@ fn license_install(token: Option<TextArgument>) -> ServerText {
     match installed {
         Ok(Ok(())) => id.into(),
         Ok(Err(refused)) => refused.raise(),
+        Err(error) if error.code == PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION => Report::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            "the same logins would claim two products",
+        )
+        .detail("Of the rows of licenses that logins claim each needs another application_name.")
+        .hint("Change or delete the rows of other products, or ask the vendor for a license that says what claims each.")
+        .raise(),
         Err(error) => failed(error),
     }
 }
