@@ -1,6 +1,8 @@
 //! What a license says: the claims of a vendor's token.
 
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Number;
 
 use super::{Refused, malformed};
 use crate::ledger::identity::{Name, Text};
@@ -22,11 +24,14 @@ pub struct Claims {
     /// The license's id: a renewal has the same.
     pub jti: String,
     /// When it was issued, in seconds since 1970: a renewal is younger.
+    #[serde(deserialize_with = "moment")]
     pub iat: i64,
     /// From when on it is valid; from ever, if absent.
+    #[serde(default, deserialize_with = "any_moment")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nbf: Option<i64>,
     /// Its end; without end, if absent.
+    #[serde(default, deserialize_with = "any_moment")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exp: Option<i64>,
     /// What was bought.
@@ -97,6 +102,22 @@ pub struct Product {
     pub valid_until: Option<String>,
 }
 
+/// Whole seconds: a JWT's dates may have fractions of them.
+fn moment<'de, D: Deserializer<'de>>(value: D) -> Result<i64, D::Error> {
+    whole(&Number::deserialize(value)?)
+}
+
+fn any_moment<'de, D: Deserializer<'de>>(value: D) -> Result<Option<i64>, D::Error> {
+    let number: Option<Number> = Option::deserialize(value)?;
+    number.as_ref().map(whole).transpose()
+}
+
+fn whole<E: Error>(number: &Number) -> Result<i64, E> {
+    let fraction = || Some(number.as_f64()?.floor() as i64);
+    let seconds = number.as_i64().or_else(fraction);
+    seconds.ok_or_else(|| E::custom("a date is no number"))
+}
+
 /// A member that may be `null`, but must be there.
 fn required<'de, D: Deserializer<'de>>(value: D) -> Result<Option<i32>, D::Error> {
     Option::deserialize(value)
@@ -136,20 +157,46 @@ impl Claims {
         }
         for (at, product) in self.products.iter().enumerate() {
             product.check()?;
-            if self
-                .products
-                .iter()
-                .take(at)
-                .any(|p| p.product == product.product)
-            {
+            let mut before = self.products.iter().take(at);
+            if before.clone().any(|p| p.product == product.product) {
                 return Err(malformed(format!("It has {:?} twice.", product.product)));
+            }
+            if let Some(rival) = before.find(|p| p.claims_logins_of(product)) {
+                return Err(malformed(format!(
+                    "The same logins would claim {:?} and {:?}.",
+                    rival.product, product.product
+                )));
             }
         }
         Ok(())
     }
+
+    /// The texts that become part of the tables, and must be the same there.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let of_products = self.products.iter().flat_map(Product::texts);
+        of_products.chain([self.jti.as_str()])
+    }
 }
 
 impl Product {
+    /// Whether no login could tell which of the two it claims.
+    fn claims_logins_of(&self, other: &Product) -> bool {
+        let by_login = |product: &Product| {
+            let word = product.claimed_at.as_deref();
+            word.is_none_or(|word| ClaimedAt::from_word(word) == Some(ClaimedAt::Login))
+        };
+        by_login(self) && by_login(other) && self.application_name == other.application_name
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let texts = [
+            Some(&self.product),
+            self.application_name.as_ref(),
+            self.pool.as_ref(),
+        ];
+        texts.into_iter().flatten().map(String::as_str)
+    }
+
     fn check(&self) -> Result<(), Refused> {
         let wrong = |member: &str, rule: &str| {
             Err(malformed(format!(

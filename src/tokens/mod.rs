@@ -71,6 +71,9 @@ impl From<errors::Error> for Refused {
     fn from(error: errors::Error) -> Self {
         match error.kind() {
             errors::ErrorKind::InvalidSignature => Refused::BadSignature,
+            errors::ErrorKind::InvalidAlgorithm => {
+                malformed("It is not signed with EdDSA, the only algorithm that is believed.")
+            }
             _ => malformed(format!("It is no token: {error}.")),
         }
     }

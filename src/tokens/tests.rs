@@ -39,7 +39,7 @@ fn claims() -> Value {
     json!({
         "iss": "https://aptora.example", "sub": "Miller Plumbing", "jti": "TOM-4711",
         "iat": 1_790_000_000, "nbf": 1_790_000_000, "exp": 1_900_000_000,
-        "products": [{"product": "TOM", "seats": 10, "grace": "7 days"}, {"product": "TOM Web", "seats": null}],
+        "products": [{"product": "TOM", "seats": 10, "grace": "7 days"}, {"product": "TOM Web", "seats": null, "claimed_at": "checkout"}],
     })
 }
 
@@ -110,6 +110,53 @@ fn what_is_absent_is_not_required() {
         "/comment",
         json!({"unknown": ["claims", "mean nothing"]}),
     ));
+}
+
+#[test]
+fn dates_may_have_fractions() {
+    for (path, value) in [
+        ("/iat", json!(1_790_000_000.9)),
+        ("/exp", json!(1.9e9)),
+        ("/nbf", json!(0.5)),
+    ] {
+        let claims = accepted(&with(path, value.clone()));
+        let dates = [Some(claims.iat), claims.exp, claims.nbf];
+        assert!(
+            dates.contains(&value.as_f64().map(|date| date.floor() as i64)),
+            "{path} {value}"
+        );
+    }
+    for value in [json!(-0.5), json!(1e300), json!(-1e300), json!(u64::MAX)] {
+        for path in ["/iat", "/nbf", "/exp"] {
+            malformed_by(&with(path, value.clone()));
+        }
+    }
+}
+
+#[test]
+fn no_two_products_are_claimed_by_the_same_logins() {
+    let both = |first: Value, second: Value| {
+        let mut products = [
+            json!({"product": "TOM", "seats": 1}),
+            json!({"product": "TOM Web", "seats": 1}),
+        ];
+        for (product, rules) in products.iter_mut().zip([first, second]) {
+            let rules = rules.as_object().unwrap().clone();
+            product.as_object_mut().unwrap().extend(rules);
+        }
+        with("/products", json!(products))
+    };
+    let name = |name: &str| json!({ "application_name": name });
+    malformed_by(&both(json!({}), json!({})));
+    malformed_by(&both(json!({"claimed_at": "login"}), json!({})));
+    malformed_by(&both(name("TOM%"), name("TOM%")));
+    for (first, second) in [
+        (json!({}), name("TOM%")),
+        (name("TOM%"), name("Web%")),
+        (json!({}), json!({"claimed_at": "checkout"})),
+    ] {
+        accepted(&both(first, second));
+    }
 }
 
 #[test]
@@ -683,7 +730,7 @@ fn a_product_stays_with_its_first_issuer() {
     let first = sign(&header(), &claims());
     let mut rival = with(
         "/products",
-        json!([{"product": "TOM", "seats": 1000}, {"product": "Rival", "seats": 5}]),
+        json!([{"product": "TOM", "seats": 1000}, {"product": "Rival", "seats": 5, "claimed_at": "checkout"}]),
     );
     rival["iss"] = json!("https://rival.example");
     rival["jti"] = json!("RIVAL-1");
