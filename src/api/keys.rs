@@ -14,7 +14,7 @@ use crate::ledger::narrow::{Excess, narrow};
 use crate::licenses::passed_on::unix;
 use crate::licenses::signed::{self, Book, PRODUCTS};
 use crate::pg::backend;
-use crate::pg::encoding::{ServerText, TextArgument};
+use crate::pg::encoding::{self, ServerText, TextArgument};
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
 use crate::pg::table::{
     Argument, ReadError, Reader, damaged, read_committed, schema, write_as_part,
@@ -56,6 +56,10 @@ fn license_install(token: Option<TextArgument>) -> ServerText {
         .detail("Of the rows of licenses that logins claim each needs another application_name.")
         .hint("Change or delete the rows of other products, or ask the vendor for a license that says what claims each.")
         .raise(),
+        Err(error) if error.is_of_values() => unverifiable(
+            format!("No rows of licenses can be made of it: {}.", error.message),
+            "Ask the vendor for a token whose rules are values of the columns of licenses.",
+        ),
         Err(error) => failed(error),
     }
 }
@@ -104,6 +108,16 @@ fn verified(token: &str) -> Claims {
                 "Ask for one that is made for what license_installation() returns here.",
             );
         }
+    }
+    if let Some(text) = claims.texts().find(|text| !encoding::has_letters_of(text)) {
+        unverifiable(
+            format!(
+                "Encoding {} of this database has not all letters of {}.",
+                encoding::name(),
+                quoted(text)
+            ),
+            "Install it in a database whose encoding has them, as UTF8 has.",
+        );
     }
     claims
 }

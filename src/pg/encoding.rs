@@ -53,6 +53,11 @@ pub fn encode(text: &str) -> Cow<'_, [u8]> {
     Cow::Owned(convert(text.as_bytes(), UTF8, encoding(), NO_SUCH_LETTER))
 }
 
+/// True for text that the database's encoding has all letters of. Within a transaction.
+pub fn has_letters_of(text: &str) -> bool {
+    decode(&encode(text)).as_deref() == Some(text)
+}
+
 /// True for text without control characters that is valid in the database's encoding.
 pub fn is_proper_text(bytes: &[u8]) -> bool {
     let Ok(len) = c_int::try_from(bytes.len()) else {

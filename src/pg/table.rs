@@ -22,6 +22,15 @@ pub struct ReadError {
     pub message: String,
 }
 
+impl ReadError {
+    /// Whether it came of values: one can't be read as its column's type, or a CHECK forbids it.
+    pub fn is_of_values(&self) -> bool {
+        let class = |code: PgSqlErrorCode| code as i32 & 0xfff;
+        class(self.code) == class(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION)
+            || self.code == PgSqlErrorCode::ERRCODE_CHECK_VIOLATION
+    }
+}
+
 /// Runs `read` as the bootstrap superuser, on what is committed now, waiting for locks no longer
 /// than `patience`, in a subtransaction that is rolled back: it leaves neither locks nor settings
 /// nor an error behind, save that a query that is cancelled ends. Names resolve in pg_catalog alone,
