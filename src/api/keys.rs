@@ -23,7 +23,7 @@ use crate::settings;
 use crate::tokens::claims::Claims;
 use crate::tokens::keys::Keys;
 use crate::tokens::standing::{Doubt, Standing};
-use crate::tokens::{Refused, verify};
+use crate::tokens::{Refused, believe, verify};
 
 /// The columns that a license's token decides, whatever the row had before.
 const DECIDED: [&str; 4] = ["purchased", "valid_from", "valid_until", "grace"];
@@ -159,6 +159,16 @@ pub(super) fn own_key() -> KeyPair {
 /// Writes a verified license into the tables.
 fn install(writer: &Reader, token: &str, claims: &Claims) -> Result<Result<(), Report>, ReadError> {
     let schema = signed::lock(writer)?;
+    let tokens = writer.query_with(
+        &format!("SELECT token FROM ONLY {schema}.license_keys WHERE license_id = $1"),
+        &[Argument::Text(Some(&claims.jti))],
+        |row| row.text(1),
+    )?;
+    // Also when it was uninstalled: what is remembered of it goes by this row.
+    let known = tokens.iter().flatten().map(|token| believe(token));
+    if known.flatten().any(|known| known.iss != claims.iss) {
+        return Ok(Err(taken(claims)));
+    }
     let former = Book::read(writer, &schema)?;
     if let Some(refused) = conflict(&former, token, claims) {
         return Ok(Err(refused));
@@ -227,10 +237,7 @@ fn conflict(book: &Book, token: &str, claims: &Claims) -> Option<Report> {
         }
         if same(&standing) {
             if standing.claims.iss != claims.iss {
-                return bad(
-                    format!("license {} is another vendor's", quoted(&claims.jti)),
-                    "Ask the vendor for a license with another id.",
-                );
+                return Some(taken(claims));
             }
             continue;
         }
@@ -248,6 +255,14 @@ fn conflict(book: &Book, token: &str, claims: &Claims) -> Option<Report> {
         }
     }
     None
+}
+
+fn taken(claims: &Claims) -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!("license {} is another vendor's", quoted(&claims.jti)),
+    )
+    .hint("Ask the vendor for a license with another id.")
 }
 
 /// Writes what a license says into `licenses`. A new product gets all its seats; a row that is there keeps what
