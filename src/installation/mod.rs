@@ -45,6 +45,7 @@ fn write_whole(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
