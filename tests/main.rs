@@ -49,5 +49,6 @@ mod signed;
 mod signed_doubt;
 mod standby;
 mod stop;
+mod tokens;
 mod util;
 mod views;

@@ -60,31 +60,23 @@ impl Login {
 }
 
 impl Library {
-    /// By full names: another Python, Node.js or Java may come first in PATH.
     fn program(self, login: &Login) -> Command {
         let (port, (user, db)) = (login.port, login.names());
         match self {
             Self::Psycopg => {
-                let mut command = scrubbed(Command::new("/usr/bin/python3"));
-                command
-                    .env("PYTHONPATH", fetched("lib/python3/dist-packages"))
-                    .env("PYTHONDONTWRITEBYTECODE", "1")
-                    .arg(client("psycopg3.py"))
-                    .arg(format!(
-                        "host={} port={port} user={user} dbname={db}",
-                        login.host()
-                    ));
+                let mut command = python();
+                command.arg(client("psycopg3.py")).arg(format!(
+                    "host={} port={port} user={user} dbname={db}",
+                    login.host()
+                ));
                 command
             }
             Self::NodePostgres => {
-                let mut command = scrubbed(Command::new("/usr/bin/node"));
-                command
-                    .env("NODE_PATH", fetched("share/nodejs"))
-                    .arg(client("node_postgres.js"))
-                    .arg(format!(
-                        "postgresql://{user}@localhost:{port}/{db}?host={}",
-                        login.host()
-                    ));
+                let mut command = node();
+                command.arg(client("node_postgres.js")).arg(format!(
+                    "postgresql://{user}@localhost:{port}/{db}?host={}",
+                    login.host()
+                ));
                 command
             }
             Self::Jdbc => {
@@ -107,6 +99,24 @@ impl Library {
     }
 }
 
+// By full names: another Python, Node.js or Java may come first in PATH.
+
+/// Python, with the libraries that were fetched.
+pub(super) fn python() -> Command {
+    let mut python = scrubbed(Command::new("/usr/bin/python3"));
+    python
+        .env("PYTHONPATH", fetched("lib/python3/dist-packages"))
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    python
+}
+
+/// Node.js, with the libraries that were fetched.
+pub(super) fn node() -> Command {
+    let mut node = scrubbed(Command::new("/usr/bin/node"));
+    node.env("NODE_PATH", fetched("share/nodejs"));
+    node
+}
+
 /// The one that the set-up installs: it can run a source file, which a Java without compiler can't.
 fn java() -> PathBuf {
     let mut installed = fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten();
@@ -118,7 +128,8 @@ fn java() -> PathBuf {
     java.path().join("bin/java")
 }
 
-fn client(name: &str) -> PathBuf {
+/// A program of `tests/clients`.
+pub(super) fn client(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/clients")
         .join(name)

@@ -7,7 +7,7 @@
 //! - [`race`] opens many at once, [`Dice`] lets them differ; [`ClientProcess`] is a client program that can be killed.
 //! - [`Lan`] is a network of two computers, with a cable that can be pulled.
 //! - [`Library`] is a client library of another language; [`Pooler`] a PgBouncer before a cluster.
-//! - [`Vendor`] signs licenses.
+//! - [`Vendor`] signs licenses; an [`Issuer`] does with a JWT library of another language.
 //! - [`ticks`] is the processor time of a process.
 //! - [`skipped`] says that a test can't be made here.
 //! - [`eventually`] is the one way to wait: poll with a deadline.
@@ -26,6 +26,7 @@ mod denied;
 mod desk;
 mod dice;
 mod folder;
+mod issuer;
 mod lan;
 mod library;
 mod licensed;
@@ -50,6 +51,7 @@ pub use cluster::{Cluster, Stop};
 pub use denied::Denied;
 pub use desk::{Desk, Waiter};
 pub use dice::Dice;
+pub use issuer::{Issuer, JwtLibrary};
 pub use lan::Lan;
 pub use library::Library;
 pub use licensed::STAFF;

@@ -81,7 +81,12 @@ impl Vendor {
 
     /// The same with this header.
     pub fn sign_with(&self, header: &Value, claims: &Value) -> String {
-        let parts = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+        self.sign_texts(&header.to_string(), &claims.to_string())
+    }
+
+    /// The same of any texts.
+    pub fn sign_texts(&self, header: &str, claims: &str) -> String {
+        let parts = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
         let message = parts.join(".");
         let signature = self.key.sign(message.as_bytes()).to_bytes();
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
