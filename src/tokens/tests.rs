@@ -4,6 +4,8 @@
     reason = "a test fails by panicking"
 )]
 
+mod fuzz;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signer, SigningKey};
