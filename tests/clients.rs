@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::readme::{README, blocks};
 use crate::util::*;
 
 const FULL: &str = r#"maximum user license count reached for "TOM""#;
@@ -221,14 +222,21 @@ fn the_libraries_keep_the_fields_of_any_error_also_through_pgbouncer() {
 #[test]
 fn the_recipes_of_the_readme_are_those_that_are_tested() {
     let trimmed = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
-    let readme = trimmed(include_str!("../README.md"));
-    for (language, program) in [
+    let programs = [
         ("python", include_str!("clients/psycopg3.py")),
+        ("python", include_str!("clients/verify_pyjwt.py")),
         ("js", include_str!("clients/node_postgres.js")),
         ("java", include_str!("clients/Jdbc.java")),
-    ] {
-        let (_, recipe) = readme.split_once(&format!("\n```{language}\n")).unwrap();
-        let (recipe, _) = recipe.split_once("\n```").unwrap();
-        assert!(trimmed(program).contains(recipe), "{recipe}");
+    ];
+    let mut recipes = Vec::new();
+    for (language, text) in blocks(README) {
+        let of = |(of, program): &(&str, &str)| {
+            *of == language && trimmed(program).contains(trimmed(&text).trim_end())
+        };
+        if programs.iter().any(|(of, _)| *of == language) {
+            recipes.push(programs.iter().position(of).expect(&text));
+        }
     }
+    recipes.sort_unstable();
+    assert_eq!(recipes, [0, 1, 2, 3]);
 }

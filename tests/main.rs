@@ -51,4 +51,5 @@ mod standby;
 mod stop;
 mod tokens;
 mod util;
+mod vendors;
 mod views;

@@ -4,11 +4,12 @@ use std::process::Command;
 
 use crate::util::*;
 
-/// The README's blocks of this language.
-fn blocks() -> Vec<(String, String)> {
-    let readme = include_str!("../README.md");
+pub const README: &str = include_str!("../README.md");
+
+/// The blocks of a text, each with its language.
+pub fn blocks(text: &str) -> Vec<(String, String)> {
     let mut blocks = Vec::new();
-    let mut parts = readme.split("```");
+    let mut parts = text.split("```");
     parts.next();
     while let (Some(block), _) = (parts.next(), parts.next()) {
         let (language, text) = block.split_once('\n').unwrap();
@@ -22,7 +23,7 @@ async fn the_sql_of_the_readme_runs_and_its_quickstart_denies_the_eleventh_user(
     let cluster = Cluster::start();
     cluster.sql("CREATE ROLE anna LOGIN");
     let (mut quickstarts, mut done) = (0, 0);
-    for (language, text) in blocks() {
+    for (language, text) in blocks(README) {
         if text.contains("SELECT seats.license_raise_seats(") {
             done += 1;
             cluster.sql("UPDATE seats.licenses SET seats = 9 WHERE seats = 10");

@@ -42,6 +42,22 @@ impl Login {
         );
     }
 
+    /// What an application is denied for that has this public key of its vendor, logs in and looks at its
+    /// license of the product; or nothing.
+    #[track_caller]
+    pub fn looks_at_license(&self, key: &str, product: &str) -> String {
+        let mut application = python();
+        application
+            .arg(client("verify_pyjwt.py"))
+            .args([&self.conninfo(), key, product]);
+        run(&mut application, "").ok()
+    }
+
+    fn conninfo(&self) -> String {
+        let (host, port, (user, db)) = (self.host(), self.port, self.names());
+        format!("host={host} port={port} user={user} dbname={db}")
+    }
+
     fn names(&self) -> (&str, &str) {
         (
             self.config.get_user().unwrap(),
@@ -65,10 +81,7 @@ impl Library {
         match self {
             Self::Psycopg => {
                 let mut command = python();
-                command.arg(client("psycopg3.py")).arg(format!(
-                    "host={} port={port} user={user} dbname={db}",
-                    login.host()
-                ));
+                command.arg(client("psycopg3.py")).arg(login.conninfo());
                 command
             }
             Self::NodePostgres => {
@@ -102,7 +115,7 @@ impl Library {
 // By full names: another Python, Node.js or Java may come first in PATH.
 
 /// Python, with the libraries that were fetched.
-pub(super) fn python() -> Command {
+pub fn python() -> Command {
     let mut python = scrubbed(Command::new("/usr/bin/python3"));
     python
         .env("PYTHONPATH", fetched("lib/python3/dist-packages"))

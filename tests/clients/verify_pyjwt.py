@@ -1,0 +1,37 @@
+"""An application's look at its license. Usage: verify_pyjwt.py CONNINFO X PRODUCT, where X is the vendor's
+public key. Prints what it is denied for, or nothing."""
+
+import sys
+
+import jwt
+import psycopg
+
+ISSUER = "https://aptora.example"
+
+
+def take_seat(connection, product):
+    """Takes a seat of a product that we have sold; what it raises says why not."""
+    tokens = connection.execute(
+        "SELECT token FROM seats.license_keys_status WHERE issuer = %s", [ISSUER]
+    )
+    # Its dates, with the grace after them, are held by the server.
+    dates = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
+    licenses = [
+        jwt.decode(token, KEY, algorithms=["EdDSA"], issuer=ISSUER, options=dates)
+        for (token,) in tokens
+    ]
+    sold = {sold["product"] for license in licenses for sold in license["products"]}
+    if product not in sold:
+        raise LookupError(f"no license that we have signed has {product}")
+    connection.execute("SELECT seats.license_checkout(%s)", [product])
+
+
+conninfo, x, product = sys.argv[1:]
+KEY = jwt.PyJWK({"kty": "OKP", "crv": "Ed25519", "x": x}).key
+try:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        take_seat(connection, product)
+except psycopg.Error as error:
+    print(error.sqlstate)
+except (jwt.InvalidTokenError, LookupError) as error:
+    print(type(error).__name__)
