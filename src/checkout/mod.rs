@@ -7,6 +7,7 @@
 //! | product that is not licensed | 42704 |
 //! | rules can't be read, none since start | 57P03 license_not_loaded |
 //! | exempt session, or no client's | held, takes no seat |
+//! | exempt session, as many identities are exempt as were signed | as any other |
 //! | license not yet valid, or expired beyond its grace | 53400, softened by enforcement |
 //! | identity holds a seat | held, joins the seat |
 //! | a seat is free | held, takes it |
@@ -90,8 +91,8 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
                 session: None,
             });
         };
-        let is_counted = session.exempt.is_none() || request.lease.is_some();
-        if is_counted && !license.pool.is_empty() {
+        let may_count = license.may_count(session.exempt) || request.lease.is_some();
+        if may_count && !license.pool.is_empty() {
             licenses::await_pool(left_to_load()).unwrap_or_else(|error| not_loaded(error));
         }
         let judged = Judged {

@@ -154,6 +154,9 @@ impl<T: Tables> Ledger<'_, T> {
             return Answer::Admitted(Remark::None);
         };
         self.number(&mut session);
+        session.exempt = session
+            .exempt
+            .filter(|reason| self.may_be_exempt(&license, *reason, &session.claimant()));
         let event = |happened| Event::of_login(happened, &session, license.product);
         let mut remark = Remark::None;
         if session.exempt.is_none() {

@@ -96,6 +96,12 @@ impl<T: Tables> Ledger<'_, T> {
             None => self.find_checkout(&session, license.tally, &want.client_user),
             Some(_) => None,
         };
+        if let Some(reason) = session.exempt.filter(|_| want.lease.is_none()) {
+            hold.exempt = match former.and_then(|key| self.holds.get(&key)) {
+                Some(former) => former.exempt,
+                None => self.may_be_exempt(&license, reason, &hold.claimant()),
+            };
+        }
         let usename = session.usename;
         let asked = hold;
         let event = |happened| Event::of_hold(happened, &asked, usename, license.product);
@@ -245,7 +251,8 @@ impl<T: Tables> Ledger<'_, T> {
                 ..session.who
             },
             roles: session.roles,
-            counted: session.exempt.is_none(),
+            licensed: true,
+            exempt: session.exempt.is_some() && want.lease.is_none(),
             seated: None,
             seat: 0,
             ended: false,
@@ -259,7 +266,6 @@ impl<T: Tables> Ledger<'_, T> {
             hold.pending = true;
             hold.who.host = lease.host;
             hold.who.workstation = lease.host_name;
-            hold.counted = true;
             hold.ttl = lease.ttl;
             hold.expires_at = now.saturating_add(lease.ttl);
         }
@@ -276,7 +282,7 @@ impl<T: Tables> Ledger<'_, T> {
         want: &Want,
         now: Timestamp,
     ) -> Result<Remark, Denial> {
-        if !hold.counted {
+        if hold.exempt {
             return Ok(Remark::None);
         }
         let claimant = hold.claimant();

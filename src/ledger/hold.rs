@@ -52,8 +52,10 @@ pub struct Hold {
     pub who: Who,
     /// It is a lease whose transaction has not ended.
     pub pending: bool,
-    /// It takes a seat: its product is licensed, and the session is not exempt.
-    pub counted: bool,
+    /// Its product is licensed.
+    pub(super) licensed: bool,
+    /// It is the checkout of an exempt session, and takes no seat.
+    pub(super) exempt: bool,
     /// The lease's time is up; its row is yet to be deleted.
     pub ended: bool,
     /// The reserved roles that who took it is a member of.
@@ -83,7 +85,7 @@ impl Hold {
     /// Whose seat it asks for, and of what.
     pub fn claimant(&self) -> Claimant {
         Claimant {
-            tally: if self.counted && !self.ended {
+            tally: if self.licensed && !self.exempt && !self.ended {
                 self.tally
             } else {
                 NO_TALLY
@@ -92,6 +94,11 @@ impl Hold {
             number: self.number,
             roles: self.roles,
         }
+    }
+
+    /// It would take a seat of this tally were its session not exempt.
+    pub(super) fn saves(&self, tally: u64) -> bool {
+        self.licensed && self.exempt && self.tally == tally
     }
 
     /// Whose seat it asks for.

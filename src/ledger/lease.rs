@@ -80,7 +80,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Whether the session at this place may use a product of its database: it is exempt, or the
+    /// Whether the session at this place may use a product of its database: it is exempt in it, or the
     /// license is not enforced, or its identity or a lease lent to its transaction holds a seat.
     /// Superusers always may: they are never denied, and restore dumps before there is a license.
     /// `view`: from where the rules must be current.
@@ -98,15 +98,18 @@ impl<T: Tables> Ledger<'_, T> {
         if view.is_some_and(|view| !self.is_current(session.database, view)) {
             return MayUse::Outdated;
         }
-        if session.exempt.is_some() {
-            return MayUse::Yes;
-        }
         let license = self
             .licenses_of(session.database)
             .find(|license| license.product == *product);
         let Some(license) = license else {
-            return MayUse::Unlicensed;
+            return match session.exempt {
+                Some(_) => MayUse::Yes,
+                None => MayUse::Unlicensed,
+            };
         };
+        if self.is_exempt_in(license, session) {
+            return MayUse::Yes;
+        }
         let tally = license.tally;
         let lent = |id: &LeaseId| {
             self.lease(*id)

@@ -11,6 +11,7 @@
 //! * [`database`]: the changes of a database's tables
 //! * [`ending`]: seats that are taken away from their holders
 //! * [`event`]: what the audit trail tells
+//! * [`exempt`]: how many may be exempt at once
 //! * [`hold`]: what applications hold
 //! * [`identity`]: what makes two connections the same user
 //! * [`lease`]: how leases last, and end
@@ -40,6 +41,7 @@ pub mod checkout;
 pub mod database;
 pub mod ending;
 pub mod event;
+pub mod exempt;
 pub mod hold;
 pub mod identity;
 pub mod lease;

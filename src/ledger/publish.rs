@@ -36,6 +36,8 @@ pub enum Published {
 pub struct Judgement {
     /// A place for each session's, with the number of the session judged.
     pub standings: Vec<(u64, Standing)>,
+    /// The places of sessions in the order of their logins, as [`Rules::by_login`] has them.
+    pub by_login: Vec<usize>,
     /// The reserved roles that each role counts for, in the order of the roles; needed only where
     /// there are reservations.
     pub members: Vec<(u32, Roles)>,
@@ -160,6 +162,7 @@ impl<T: Tables> Ledger<'_, T> {
             session.number != 0
                 && session.database == database
                 && (session.exempt != standing.exempt
+                    && (session.exempt.is_some() || !self.may_count(database, *standing))
                     || session.tally != self.claimed_tally(database, *standing))
         };
         let is_signed_alike = self
@@ -290,16 +293,9 @@ impl<T: Tables> Ledger<'_, T> {
             }
             session.exempt = standing.exempt;
             session.tally = tally;
-            let was_judged = std::mem::replace(&mut session.judged, true);
-            if let (false, Some(exempt), Some(tally)) =
-                (was_judged, session.exempt, self.tallies.get(&tally))
-            {
-                let happened = Happened::ExemptLogin(exempt);
-                let event = Event::of_login(happened, session, tally.product);
-                let since = session.since;
-                self.note(&event, since);
-            }
         }
+        self.limit_exempt(database, Kind::Login, &judgement.by_login);
+        self.note_exempt_logins(database);
         let tally_of = |product: &Name| {
             let mut licenses = rules.licenses.iter();
             let license = licenses.find(|license| license.product == *product);
@@ -308,6 +304,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.put_bars(database, &rules.bars, tally_of, now);
         self.put_leases(database, rules, judgement, now);
         self.judge_holds(database, rules, now);
+        self.limit_exempt(database, Kind::Checkout, &judgement.by_login);
         self.reseat_all();
         self.end_lingering(now);
         self.serve_all(now);
@@ -317,6 +314,27 @@ impl<T: Tables> Ledger<'_, T> {
         self.head.published += 1;
         self.drop_unused_tallies();
         Published::InForce { disagreement }
+    }
+
+    /// Notes the logins of a database that are known only now to be exempt.
+    fn note_exempt_logins(&mut self, database: u32) {
+        for at in 0..self.sessions.len() {
+            let Some(session) = self.sessions.get_mut(at) else {
+                continue;
+            };
+            if session.number == 0 || session.database != database {
+                continue;
+            }
+            let was_judged = std::mem::replace(&mut session.judged, true);
+            if let (false, Some(exempt), Some(tally)) =
+                (was_judged, session.exempt, self.tallies.get(&session.tally))
+            {
+                let happened = Happened::ExemptLogin(exempt);
+                let event = Event::of_login(happened, session, tally.product);
+                let since = session.since;
+                self.note(&event, since);
+            }
+        }
     }
 
     /// A product of a database whose pool does not agree on `counted_by`, if there is one.
@@ -352,17 +370,19 @@ impl<T: Tables> Ledger<'_, T> {
                 return;
             }
             let license = now_in(tallies, hold.tally);
-            hold.counted = license.is_some();
+            hold.licensed = license.is_some();
+            hold.exempt = false;
             if let Some(tally) = license.map(|l| l.tally).filter(|&to| to != hold.tally) {
                 unseat_hold::<T>(head, seats, tallies, hold, Linger::NOT);
                 move_user::<T>(tallies, hold.tally, tally);
                 hold.tally = tally;
             }
         });
-        for session in sessions.iter().filter(|session| session.exempt.is_some()) {
+        let is_exempt = |s: &&Session| s.database == database && s.exempt.is_some();
+        for session in sessions.iter().filter(is_exempt) {
             for place in 0..session.checkouts {
                 if let Some(hold) = holds.get_mut(&HoldKey::checkout(session.number, place)) {
-                    hold.counted = false;
+                    hold.exempt = true;
                 }
             }
         }
@@ -370,12 +390,13 @@ impl<T: Tables> Ledger<'_, T> {
             if wait.hold.database != database || wait.called {
                 return;
             }
-            let exempt = sessions.get(wait.at).is_some_and(|s| s.exempt.is_some());
+            let exempt = sessions.get(wait.at).and_then(|session| session.exempt);
             let license = now_in(tallies, wait.hold.tally);
-            wait.in_vain = exempt && wait.hold.kind() != Kind::Lease
-                || license.is_none_or(|license| {
-                    license.enforcement != Enforcement::On || license.out_of_dates(now).is_some()
-                });
+            wait.in_vain = license.is_none_or(|license| {
+                wait.hold.kind() != Kind::Lease && !license.may_count(exempt)
+                    || license.enforcement != Enforcement::On
+                    || license.out_of_dates(now).is_some()
+            });
             if let Some(tally) = license.map(|l| l.tally).filter(|&to| to != wait.hold.tally) {
                 move_user::<T>(tallies, wait.hold.tally, tally);
                 if let Some(former) = tallies.get_mut(&wait.hold.tally) {
@@ -424,7 +445,8 @@ impl<T: Tables> Ledger<'_, T> {
                 tally,
                 who: lease.who,
                 roles: judgement.roles_of(lease.who.role).unwrap_or_default(),
-                counted: false,
+                licensed: false,
+                exempt: false,
                 seated: None,
                 seat: 0,
                 ended: false,

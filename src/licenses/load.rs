@@ -96,8 +96,10 @@ fn publish(database: u32, rules: &mut Rules, deadline: Instant) -> Published {
                 (0, Standing::default())
             }
         };
+        let sessions = memory::sessions();
         let judgement = Judgement {
-            standings: memory::sessions().iter().map(judge).collect(),
+            standings: sessions.iter().map(judge).collect(),
+            by_login: rules.by_login(&sessions),
             members: rules.members(roles(rules), &mut Catalog),
         };
         let now = backend::now();

@@ -16,6 +16,7 @@
 //! | rules can't be read, read before | the last ones | as they say, and logged |
 //! | rules don't fit into the ledger | – | 53300 license_table_full |
 //! | exempt role or host | current | in, exempt |
+//! | the same, and as many identities are exempt as were signed | current | as those below |
 //! | claims no license | current | in |
 //! | claims a pooled license, pool not yet known | current | waits, then 57P03 |
 //! | barred by an administrator | current | 28000 license_barred, never softened |
@@ -198,8 +199,7 @@ fn judge_in_time(session: &Session, deadline: Instant) -> Result<(Rules, Judged)
         licenses::in_force(left())?
     };
     let judged = judge(&rules, session);
-    let may_be_denied = !session.superuser && judged.standing.exempt.is_none();
-    if may_be_denied && claims_from_pool(&rules, judged.standing) {
+    if !session.superuser && counts_in_pool(&rules, judged.standing) {
         licenses::await_pool(left())?;
     }
     Ok((rules, judged))
@@ -219,11 +219,12 @@ fn judge(rules: &Rules, session: &Session) -> Judged {
     }
 }
 
-fn claims_from_pool(rules: &Rules, standing: Standing) -> bool {
-    rules
-        .licenses
-        .iter()
-        .any(|license| Some(license.key.place) == standing.license && !license.pool.is_empty())
+fn counts_in_pool(rules: &Rules, standing: Standing) -> bool {
+    rules.licenses.iter().any(|license| {
+        Some(license.key.place) == standing.license
+            && !license.pool.is_empty()
+            && license.may_count(standing.exempt)
+    })
 }
 
 /// Gives back what this backend holds, whatever its end is.

@@ -133,18 +133,22 @@ struct About {
     pooled: bool,
     /// There are reservations.
     reserved: bool,
+    /// Many are exempt, but not more than a number.
+    limited: bool,
 }
 
 const EVERYTHING: About = About {
     rules: &["user_host", "user", "host", "session", "user_workstation"],
     pooled: false,
     reserved: false,
+    limited: false,
 };
 
 const DISAGREEING: About = About {
     rules: &["host", "user", "user_workstation"],
     pooled: true,
     reserved: false,
+    limited: false,
 };
 
 /// Of rivals it would depend on what was asked before whom a seat counts for.
@@ -152,12 +156,27 @@ const RESERVED_BY_USER: About = About {
     rules: &["user_host", "user", "session", "user_workstation"],
     pooled: false,
     reserved: true,
+    limited: false,
 };
 
 const RESERVED_BY_HOST: About = About {
     rules: &["host"],
     pooled: true,
     reserved: true,
+    limited: false,
+};
+
+/// Of rivals it would depend on what was asked before who is exempt.
+const LIMITED_BY_USER: About = About {
+    limited: true,
+    reserved: false,
+    ..RESERVED_BY_USER
+};
+
+const LIMITED_BY_HOST: About = About {
+    limited: true,
+    reserved: false,
+    ..RESERVED_BY_HOST
 };
 
 fn row(about: About) -> impl Strategy<Value = Row> {
@@ -172,9 +191,20 @@ fn row(about: About) -> impl Strategy<Value = Row> {
         prop::bool::weighted(0.8),
         word(&["on", "on", "on", "on", "warn", "off"]),
         (date(), date(), select(vec![0, 0, 10])),
+        prop::option::weighted(0.8, 0..4u32),
     )
         .prop_map(
-            |(pool, pattern, seats, overdraft, counted_by, at_login, enforcement, dates)| Row {
+            move |(
+                pool,
+                pattern,
+                seats,
+                overdraft,
+                counted_by,
+                at_login,
+                enforcement,
+                dates,
+                exempt,
+            )| Row {
                 product: "",
                 pool: pool.then_some("group"),
                 pattern,
@@ -186,6 +216,7 @@ fn row(about: About) -> impl Strategy<Value = Row> {
                 from: dates.0,
                 until: dates.1,
                 grace: dates.2,
+                exempt: exempt.filter(|_| about.limited),
             },
         )
 }
@@ -226,7 +257,7 @@ fn company(about: About) -> impl Strategy<Value = Company> {
         (products, vec(row(about), 3)),
         subsequence(vec!["staff", "batch", "r4"], 0..=2),
         subsequence(vec!["local", "127.0.0.2", "10.1.0.0/16"], 0..=1),
-        prop::bool::weighted(0.3),
+        prop::bool::weighted(if about.limited { 0.9 } else { 0.3 }),
         reservations(about),
     )
         .prop_map(
@@ -332,6 +363,16 @@ proptest! {
 
     #[test]
     fn a_seat_counts_for_the_groups_of_who_took_it(history in history(RESERVED_BY_HOST)) {
+        run(&history);
+    }
+
+    #[test]
+    fn no_more_are_exempt_than_may_be(history in history(LIMITED_BY_USER)) {
+        run(&history);
+    }
+
+    #[test]
+    fn no_more_hosts_are_exempt_than_may_be_in_a_pool(history in history(LIMITED_BY_HOST)) {
         run(&history);
     }
 }

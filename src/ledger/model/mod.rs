@@ -8,6 +8,7 @@
 //! * [`claims`]: which license a login claims, who is exempt, and the words for a license's state
 //! * [`checkouts`]: seats that sessions check out
 //! * [`leases`]: how leases last and end, and what becomes of holds when rows change
+//! * [`exempt`]: how many may be exempt at once
 //! * [`events`]: what the audit trail is told, and how much of it there is room for
 //! * [`line`]: who is called, and when
 //! * [`linger`]: seats that stay taken for their identity
@@ -29,6 +30,7 @@ mod claims;
 mod counting;
 mod ending;
 mod events;
+mod exempt;
 mod generations;
 mod history;
 mod leases;

@@ -34,6 +34,8 @@ pub struct Row {
     pub from: Option<Minutes>,
     pub until: Option<Minutes>,
     pub grace: Minutes,
+    /// How many identities may be exempt at once: signed.
+    pub exempt: Option<u32>,
 }
 
 /// Seats kept for members of a group, and how many they may use.
@@ -196,6 +198,10 @@ pub enum Verdict {
 pub struct Naive {
     pub in_force: BTreeMap<u32, InForce>,
     pub people: BTreeMap<usize, Person>,
+    /// Their places in the order in which they came.
+    pub came: Vec<usize>,
+    /// Logins and checkouts that count although the rules exempt them: as many are exempt as may be.
+    pub beyond: BTreeSet<Holder>,
     /// Places of those whom no rules have judged.
     pub unjudged: BTreeSet<usize>,
     pub holds: Vec<Hold>,
@@ -212,12 +218,20 @@ pub struct Naive {
 }
 
 impl Naive {
-    pub fn is_exempt(&self, person: &Person) -> bool {
-        let Some(force) = self.in_force.get(&person.database) else {
-            return false;
-        };
+    /// The session at this place takes no seat by its login.
+    pub fn is_exempt(&self, place: usize, person: &Person) -> bool {
+        self.exempts(person).is_some() && !self.beyond.contains(&Holder::Login(place))
+    }
+
+    /// Whether the rules exempt a person, and how.
+    fn exempts(&self, person: &Person) -> Option<Exempts> {
+        let force = self.in_force.get(&person.database)?;
         if person.superuser() {
-            return force.exempt_superusers || person.replication;
+            let exempt = force.exempt_superusers || person.replication;
+            return exempt.then_some(Exempts::Anyway);
+        }
+        if person.replication {
+            return Some(Exempts::Anyway);
         }
         let User { role, host, .. } = person.user;
         let role = |r: &&str| is_member(role, r) || **r == format!("r{role}");
@@ -225,9 +239,128 @@ impl Naive {
             "10.1.0.0/16" => host.starts_with("10.1."),
             one => one == host,
         };
-        person.replication
-            || force.company.exempt_roles.iter().any(role)
-            || force.company.exempt_hosts.iter().any(host)
+        let exempt = force.company.exempt_roles.iter().any(role)
+            || force.company.exempt_hosts.iter().any(host);
+        exempt.then_some(Exempts::AsSigned)
+    }
+
+    /// The session at this place is exempt where not too many are.
+    fn is_exempt_as_signed(&self, place: usize) -> bool {
+        let person = &self.people[&place];
+        self.exempts(person) == Some(Exempts::AsSigned) && self.is_exempt(place, person)
+    }
+
+    /// Who is exempt in a tally where not too many may be: the identities that would have seats.
+    pub fn exempt_in(&self, tally: TallyName) -> BTreeSet<String> {
+        let mut exempt = BTreeSet::new();
+        let mut people: Vec<usize> = self.people.keys().copied().collect();
+        people.retain(|place| self.is_exempt_as_signed(*place));
+        for place in people {
+            let person = &self.people[&place];
+            let claimed = self.claimed(person);
+            if claimed.is_some_and(|row| tally_name(person.database, row) == tally) {
+                exempt.insert(self.identity_in(tally, place, &person.user));
+            }
+            for Hold { claim, .. } in &self.holds {
+                let row = self.row(claim.database, claim.product);
+                if claim.place == place
+                    && claim.lease.is_none()
+                    && !self.beyond.contains(&claim.holder())
+                    && row.is_some_and(|row| tally_name(claim.database, row) == tally)
+                {
+                    exempt.insert(self.identity_in(tally, place, &claim.user));
+                }
+            }
+        }
+        exempt
+    }
+
+    /// Of rules that can be ranked the finest rules.
+    fn identity_in(&self, tally: TallyName, place: usize, user: &User) -> String {
+        let rules = self.tallies().remove(&tally).unwrap();
+        let finest = ["session", "user_host", "user_workstation", "user", "host"];
+        let rule = finest.into_iter().find(|rule| rules.contains(rule));
+        identity(rule.unwrap(), user, &format!("session {place}"))
+    }
+
+    /// Somebody whom the rules exempt is too many by this row.
+    fn is_beyond(&self, database: u32, row: &Row, place: usize, user: &User) -> bool {
+        let tally = tally_name(database, row);
+        let exempt = self.exempt_in(tally);
+        row.exempt.is_some_and(|most| {
+            exempt.len() >= most as usize && !exempt.contains(&self.identity_in(tally, place, user))
+        })
+    }
+
+    /// The same for the login of a person.
+    pub fn is_login_beyond(&self, place: usize, person: &Person) -> bool {
+        self.exempts(person) == Some(Exempts::AsSigned)
+            && self
+                .claimed(person)
+                .is_some_and(|row| self.is_beyond(person.database, row, place, &person.user))
+    }
+
+    /// The same for what the session at a place asks for.
+    pub fn is_claim_beyond(&self, claim: &Claim) -> bool {
+        let row = self.row(claim.database, claim.product);
+        claim.lease.is_none()
+            && self.is_exempt_as_signed(claim.place)
+            && row.is_some_and(|row| self.is_beyond(claim.database, row, claim.place, &claim.user))
+    }
+
+    /// The rules in force would make something else of somebody whom they have not judged.
+    pub fn has_unjudged(&self, database: u32) -> bool {
+        let people = self.unjudged.iter().map(|place| &self.people[place]);
+        let mut people = people.filter(|person| person.database == database);
+        people.any(|p| self.exempts(p).is_some() || self.claimed(p).is_some())
+    }
+
+    /// The first who came are exempt in a database, and first their logins. Who is in line goes on waiting
+    /// for a seat.
+    pub fn judge_exempt(&mut self, database: u32) {
+        let mut places = self.came.clone();
+        places.retain(|place| self.people[place].database == database);
+        let mut checkouts = vec![];
+        for place in &places {
+            let claims = self.holds.iter().map(|hold| hold.claim);
+            checkouts.extend(claims.filter(|c| c.lease.is_none() && c.place == *place));
+        }
+        // Nobody is exempt before it is judged.
+        let logins = places.iter().map(|place| Holder::Login(*place));
+        self.beyond.extend(logins);
+        self.beyond.extend(checkouts.iter().map(Claim::holder));
+        for place in &places {
+            if !self.is_login_beyond(*place, &self.people[place]) {
+                self.beyond.remove(&Holder::Login(*place));
+            }
+        }
+        for claim in checkouts {
+            if !self.is_claim_beyond(&claim) {
+                self.beyond.remove(&claim.holder());
+            }
+        }
+        let waits = self.line.iter().filter(|wait| wait.called.is_none());
+        let waits = waits.map(|wait| wait.claim);
+        let waits = waits.filter(|claim| claim.lease.is_none() && places.contains(&claim.place));
+        for claim in waits.collect::<Vec<_>>() {
+            let row = self.row(claim.database, claim.product);
+            if self.is_exempt_as_signed(claim.place) && row.is_some_and(|row| row.exempt.is_some())
+            {
+                self.beyond.insert(claim.holder());
+            } else {
+                self.beyond.remove(&claim.holder());
+            }
+        }
+    }
+
+    /// Forgets of whom is beyond those who are gone.
+    pub fn tidy(&mut self) {
+        let holds = self.holds.iter().map(|hold| &hold.claim);
+        let claims = holds.chain(self.line.iter().map(|wait| &wait.claim));
+        let mut here: BTreeSet<Holder> = claims.map(Claim::holder).collect();
+        here.extend(self.people.keys().map(|place| Holder::Login(*place)));
+        self.beyond.retain(|holder| here.contains(holder));
+        self.came.retain(|place| self.people.contains_key(place));
     }
 
     /// The groups of a role, as the catalogs have them.
@@ -359,7 +492,9 @@ impl Naive {
 
     /// The login of the session at this place.
     pub fn login(&self, place: usize, person: &Person) -> Option<Seeker> {
-        let row = self.claimed(person).filter(|_| !self.is_exempt(person))?;
+        let row = self
+            .claimed(person)
+            .filter(|_| !self.is_exempt(place, person))?;
         Some(Seeker {
             holder: Holder::Login(place),
             database: person.database,
@@ -379,7 +514,11 @@ impl Naive {
         let row = self.row(claim.database, claim.product)?;
         let run = match claim.lease {
             Some((number, _)) => format!("lease {number}"),
-            None if self.is_exempt(&self.people[&claim.place]) => return None,
+            None if self.is_exempt(claim.place, &self.people[&claim.place])
+                && !self.beyond.contains(&claim.holder()) =>
+            {
+                return None;
+            }
             None => format!("session {}", claim.place),
         };
         Some(Seeker {
@@ -560,6 +699,28 @@ impl Naive {
         }
     }
 
+    /// An exempt session is so in this row: it, or another of its identity, would take a seat otherwise.
+    fn is_exempt_in(&self, place: usize, row: &Row) -> bool {
+        let person = &self.people[&place];
+        if row.exempt.is_none() || self.exempts(person) == Some(Exempts::Anyway) {
+            return true;
+        }
+        let claimed = self.claimed(person);
+        let checkout = |hold: &Hold| {
+            let claim = &hold.claim;
+            claim.place == place
+                && claim.product == row.product
+                && claim.lease.is_none()
+                && !self.beyond.contains(&claim.holder())
+        };
+        let tally = tally_name(person.database, row);
+        claimed.is_some_and(|claimed| claimed.product == row.product)
+            || self.holds.iter().any(checkout)
+            || self
+                .exempt_in(tally)
+                .contains(&self.identity_in(tally, place, &person.user))
+    }
+
     /// A session may use a product: it is a superuser's or exempt, the product is not enforced, or it, its identity or
     /// a lease that it was lent has a seat.
     pub fn may_use(&self, place: usize, product: &'static str) -> bool {
@@ -583,7 +744,7 @@ impl Naive {
                 }
         };
         person.superuser()
-            || self.is_exempt(person)
+            || self.is_exempt(place, person) && self.is_exempt_in(place, row)
             || row.enforcement != "on"
             || self.seated().into_iter().any(has_seat)
             || self
@@ -591,6 +752,15 @@ impl Naive {
                 .iter()
                 .any(|sharing| !sharing.contains(&BTreeSet::from([Holder::Newcomer])))
     }
+}
+
+/// Whom the rules exempt.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Exempts {
+    /// However many are.
+    Anyway,
+    /// As many as may be by the rows.
+    AsSigned,
 }
 
 pub fn is_in(verdict: &Verdict) -> bool {

@@ -159,6 +159,7 @@ impl Server {
         let judge = |s: &Session| (s.number, rules.judge(s, catalog));
         Judgement {
             standings: self.ledger.sessions.iter().map(judge).collect(),
+            by_login: rules.by_login(&self.ledger.sessions),
             members: rules.members(roles, catalog),
         }
     }

@@ -15,7 +15,7 @@ use super::server::{
 };
 use crate::ledger::hold::{Hold, HoldKey};
 use crate::ledger::identity::{Label, Name, Text};
-use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, OutOfDates};
+use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, OutOfDates, Signed};
 use crate::ledger::map::{MapLedger, Maps, Room};
 use crate::ledger::reservation::ReservedRoles;
 use crate::ledger::rules::Hosts;
@@ -96,6 +96,7 @@ impl World {
                 if self.naive.people.len() < PLACES {
                     let place = self.server.log_in_blindly(session_of(person));
                     self.naive.people.insert(place, person.clone());
+                    self.naive.came.push(place);
                     self.naive.groups.insert(place, 0);
                     self.naive.unjudged.insert(place);
                     self.serve();
@@ -359,6 +360,11 @@ impl World {
             ..claim
         };
         let tally = self.numbers()[&claim.tally];
+        self.naive.tidy();
+        let has = |hold: &super::naive::Hold| hold.claim.holder() == claim.holder();
+        if !self.naive.holds.iter().any(has) && self.naive.is_claim_beyond(&claim) {
+            self.naive.beyond.insert(claim.holder());
+        }
         let seeker = self.naive.counted(&claim);
         let verdicts = self.naive.verdicts(&row, seeker.as_ref(), self.minute);
         let former = self
@@ -667,6 +673,9 @@ impl World {
         // What counted in the others is forgotten.
         let needed = self.needed();
         self.high_water.retain(|tally, _| needed.contains(tally));
+        // Rules that are in force judge nobody anew, unless somebody came unjudged.
+        let are_new = !self.server.is_current(database) || self.naive.has_unjudged(database);
+        self.order_checkouts();
         let published = self.server.load(database);
         self.unread.remove(&database);
         let company = self.tables.get(&database).cloned().unwrap_or_default();
@@ -720,6 +729,10 @@ impl World {
                 claim.tally = tally_name(database, row);
             }
         }
+        self.naive.tidy();
+        if are_new {
+            self.naive.judge_exempt(database);
+        }
         self.naive.regroup();
         self.naive.seats = self.observed();
         self.serve();
@@ -732,9 +745,33 @@ impl World {
         }
     }
 
+    /// A session's checkouts are in no order but that of the ledger.
+    fn order_checkouts(&mut self) {
+        let place_of = |l: &Ledger<'_, Maps>, claim: &Claim| {
+            let label = Label::of(claim.user.client_user);
+            let product = |tally| l.tallies.get(&tally).unwrap().product;
+            l.checkouts(&l.sessions[claim.place]).position(|hold| {
+                hold.who.client_user == label && product(hold.tally) == name(claim.product)
+            })
+        };
+        let mut holds = std::mem::take(&mut self.naive.holds);
+        self.server.ledger.with(|l| {
+            holds.sort_by_key(|hold| match hold.claim.lease {
+                None => (hold.claim.place, place_of(l, &hold.claim)),
+                Some(_) => (usize::MAX, None),
+            });
+        });
+        self.naive.holds = holds;
+    }
+
     fn log_in(&mut self, person: &Person) {
         self.load_if_need_be(person.database);
+        self.naive.tidy();
         let row = self.naive.claimed(person).cloned();
+        let is_beyond = self.naive.is_login_beyond(usize::MAX, person);
+        if is_beyond {
+            self.naive.beyond.insert(Holder::Login(usize::MAX));
+        }
         let login = self.naive.login(usize::MAX, person);
         let verdicts = match &row {
             Some(row) => self.naive.verdicts(row, login.as_ref(), self.minute),
@@ -780,6 +817,10 @@ impl World {
                 .or_default() += 1;
         }
         if let Answer::Admitted(_) = answer {
+            if is_beyond {
+                self.naive.beyond.insert(Holder::Login(place));
+            }
+            self.naive.came.push(place);
             self.naive.people.insert(place, person.clone());
             let groups = self.naive.groups_of(person.user.role);
             self.naive.groups.insert(place, groups);
@@ -1003,7 +1044,7 @@ impl World {
             }
             for (place, person) in &naive.people {
                 let judged = !naive.unjudged.contains(place);
-                let exempt = judged && naive.is_exempt(person);
+                let exempt = judged && naive.is_exempt(*place, person);
                 assert_eq!(l.sessions[*place].exempt.is_some(), exempt, "{person:?}");
             }
             for user in USERS {
@@ -1303,6 +1344,10 @@ fn license_of(row: &Row) -> License {
         enforcement: Enforcement::from_word(row.enforcement).unwrap(),
         valid_from: row.from.map(timestamp),
         valid_until: row.until.map(timestamp),
+        signed: row.exempt.map(|most| Signed {
+            exempt: Some(most),
+            ..Signed::default()
+        }),
         admits_until: row.until.map(|until| timestamp(until + row.grace)),
         ..license(row.product, row.seats)
     }

@@ -1,0 +1,248 @@
+//! How many may be exempt at once, where a license's signature limits it.
+//!
+//! An exempt session saves seats: the one that its login would take, and those that its checkouts
+//! would. An identity is exempt in a license while such a seat of its is saved, in whichever of the
+//! databases that count together. As many are as were signed. Beyond that everything counts:
+//!
+//! * a login takes a seat, and its session is no longer exempt from anything
+//! * a checkout takes a seat, and waits for one in line, also where the session's login is exempt: it
+//!   claimed another license or none, or the checkout is for another identity
+//!
+//! In a license that is limited so, an exempt session that saves no seat does not hold it either.
+//! Whoever counts goes on counting, also when others leave; when rules are published all are judged
+//! anew: first the logins in the order in which they came, then the checkouts in that of their
+//! sessions. Superusers and replication are exempt besides.
+
+use super::Ledger;
+use super::hold::{Hold, HoldKey};
+use super::license::{License, RowKey};
+use super::rules::Rules;
+use super::session::{Claimant, Exempt, Kind, NO_TALLY, Seat, SeatKey, Session, Standing};
+use super::table::{Table, Tables};
+use super::tally::Tally;
+
+impl Exempt {
+    /// It is by `license_exemptions`.
+    fn is_granted(self) -> bool {
+        matches!(self, Exempt::Role | Exempt::Host)
+    }
+}
+
+impl License {
+    /// How many identities may be exempt for this reason at once; `None`: any number.
+    fn exempt_limit(&self, reason: Exempt) -> Option<usize> {
+        let limit = self.signed?.exempt?;
+        reason.is_granted().then_some(limit as usize)
+    }
+
+    /// Whether a session may count that the rules exempt for this reason, if for any.
+    pub fn may_count(&self, exempt: Option<Exempt>) -> bool {
+        exempt.is_none_or(|reason| self.exempt_limit(reason).is_some())
+    }
+}
+
+impl Rules {
+    /// The places of sessions in the order of their logins, where anybody needs to know that.
+    pub fn by_login(&self, sessions: &[Session]) -> Vec<usize> {
+        let is_limited = |license: &License| license.exempt_limit(Exempt::Role).is_some();
+        if !self.licenses.iter().any(is_limited) {
+            return Vec::new();
+        }
+        let places = 0..sessions.len();
+        let mut places: Vec<usize> = places
+            .filter(|&at| sessions.get(at).is_some_and(|session| session.number != 0))
+            .collect();
+        places.sort_by_key(|&at| {
+            let session = sessions.get(at);
+            session.map(|session| (session.since, session.number))
+        });
+        places
+    }
+}
+
+impl<T: Tables> Ledger<'_, T> {
+    /// Whether a session may count by these rules, which make this of it.
+    pub(super) fn may_count(&self, database: u32, standing: Standing) -> bool {
+        let license = standing.license.and_then(|place| {
+            let key = RowKey { database, place };
+            self.licenses.get(&key)
+        });
+        match license {
+            Some(license) => license.may_count(standing.exempt),
+            None => standing.exempt.is_none(),
+        }
+    }
+
+    /// Whether a claimant who is exempt for this reason may be so in a license: it is one of those who
+    /// are, or not all are that may be.
+    pub(super) fn may_be_exempt(
+        &mut self,
+        license: &License,
+        reason: Exempt,
+        claimant: &Claimant,
+    ) -> bool {
+        let Some(limit) = license.exempt_limit(reason) else {
+            return true;
+        };
+        let Some(tally) = self.tallies.get(&license.tally) else {
+            return true;
+        };
+        let Ledger {
+            sessions,
+            seats,
+            holds,
+            ..
+        } = self;
+        let mut saved = Saved::<T>::begin(seats, limit);
+        each_saved::<T>(sessions, holds, tally, |_, _, key| {
+            saved.add(key);
+        });
+        let may = saved.admit(tally.key_of(claimant));
+        saved.remove(tally.key_of(claimant));
+        each_saved::<T>(sessions, holds, tally, |_, _, key| saved.remove(key));
+        may
+    }
+
+    /// Whether a session is exempt in a license now: by itself, or as one of several of its identity.
+    pub(super) fn is_exempt_in(&self, license: &License, session: &Session) -> bool {
+        if !license.may_count(session.exempt) {
+            return true;
+        }
+        let tally = self.tallies.get(&license.tally);
+        let Some(tally) = tally.filter(|_| session.exempt.is_some()) else {
+            return false;
+        };
+        let own = saved_key(tally.key_of(&claimant(tally, session)));
+        let mut is_exempt = false;
+        each_saved::<T>(self.sessions, &self.holds, tally, |whose, _, key| {
+            is_exempt |= whose.number == session.number || saved_key(key) == own;
+        });
+        is_exempt
+    }
+
+    /// Judges the logins of a database that its rules exempt, or the checkouts of its exempt sessions:
+    /// as many stay exempt as were signed.
+    pub(super) fn limit_exempt(&mut self, database: u32, kind: Kind, by_login: &[usize]) {
+        if by_login.is_empty() {
+            return;
+        }
+        let rows = self.databases.get(&database).map_or(0, |d| d.licenses);
+        let Ledger {
+            sessions,
+            seats,
+            holds,
+            licenses,
+            tallies,
+            ..
+        } = self;
+        for place in 0..rows {
+            let license = licenses.get(&RowKey { database, place });
+            let limit = license.and_then(|license| license.exempt_limit(Exempt::Role));
+            let tally = license.and_then(|license| tallies.get(&license.tally));
+            let (Some(limit), Some(tally)) = (limit, tally) else {
+                continue;
+            };
+            let mut saved = Saved::<T>::begin(seats, limit);
+            each_saved::<T>(sessions, holds, tally, |session, saves, key| {
+                if session.database != database || saves < kind {
+                    saved.add(key);
+                }
+            });
+            for &at in by_login {
+                let Some(session) = sessions.get_mut(at).filter(|session| {
+                    session.database == database && session.exempt.is_some_and(Exempt::is_granted)
+                }) else {
+                    continue;
+                };
+                if kind == Kind::Login {
+                    if session.tally == tally.number
+                        && !saved.admit(tally.key_of(&claimant(tally, session)))
+                    {
+                        session.exempt = None;
+                    }
+                    continue;
+                }
+                for place in 0..session.checkouts {
+                    let key = HoldKey::checkout(session.number, place);
+                    if let Some(hold) = holds.get_mut(&key).filter(|h| h.saves(tally.number)) {
+                        hold.exempt = saved.admit(tally.key_of(&hold.claimant()));
+                    }
+                }
+            }
+            each_saved::<T>(sessions, holds, tally, |_, _, key| saved.remove(key));
+        }
+    }
+}
+
+/// Who would have the seat that a session's login saves.
+fn claimant(tally: &Tally, session: &Session) -> Claimant {
+    Claimant {
+        tally: tally.number,
+        ..session.claimant()
+    }
+}
+
+/// Shows the seats of a tally that exempt sessions save by their logins and checkouts.
+fn each_saved<T: Tables>(
+    sessions: &[Session],
+    holds: &T::Of<Hold>,
+    tally: &Tally,
+    mut see: impl FnMut(&Session, Kind, SeatKey),
+) {
+    let is_granted = |session: &&Session| session.exempt.is_some_and(Exempt::is_granted);
+    for session in sessions.iter().filter(is_granted) {
+        if session.tally == tally.number {
+            see(
+                session,
+                Kind::Login,
+                tally.key_of(&claimant(tally, session)),
+            );
+        }
+        for place in 0..session.checkouts {
+            let hold = holds.get(&HoldKey::checkout(session.number, place));
+            if let Some(hold) = hold.filter(|hold| hold.saves(tally.number)) {
+                see(session, Kind::Checkout, tally.key_of(&hold.claimant()));
+            }
+        }
+    }
+}
+
+/// Seats that are saved, each once: kept in the table of seats itself, under the number of no tally,
+/// and taken out again. Everybody who holds seats has room there twice, and who saves one holds none.
+struct Saved<'a, T: Tables> {
+    seats: &'a mut T::Of<Seat>,
+    others: usize,
+    limit: usize,
+}
+
+impl<'a, T: Tables> Saved<'a, T> {
+    fn begin(seats: &'a mut T::Of<Seat>, limit: usize) -> Self {
+        let others = seats.len();
+        Saved {
+            seats,
+            others,
+            limit,
+        }
+    }
+
+    fn add(&mut self, key: SeatKey) -> bool {
+        self.seats.put(Seat::new(saved_key(key), 0, 0)).is_some()
+    }
+
+    /// Whether this one may be saved, too: then it is.
+    fn admit(&mut self, key: SeatKey) -> bool {
+        self.seats.get(&saved_key(key)).is_some()
+            || self.seats.len() - self.others < self.limit && self.add(key)
+    }
+
+    fn remove(&mut self, key: SeatKey) {
+        self.seats.remove(&saved_key(key));
+    }
+}
+
+fn saved_key(key: SeatKey) -> SeatKey {
+    SeatKey {
+        tally: NO_TALLY,
+        ..key
+    }
+}
