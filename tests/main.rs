@@ -24,6 +24,7 @@ mod dead_clients;
 mod encodings;
 mod events;
 mod events_written;
+mod exempt_limit;
 mod exemptions;
 mod harness;
 mod held;
