@@ -92,6 +92,7 @@ fn ledger(seats: usize) -> (MapLedger, Judged) {
             ..Rules::default()
         };
         let judgement = Judgement {
+            by_login: Vec::new(),
             standings: vec![(0, Standing::default()); seats + 1],
             members: Vec::new(),
         };

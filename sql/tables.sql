@@ -95,7 +95,8 @@ CREATE TABLE @extschema@.license_exemptions (
                     ELSE value::inet = network(value::inet) END)
 );
 
-COMMENT ON TABLE @extschema@.license_exemptions IS 'Roles and hosts whose logins take no seat and are never denied';
+COMMENT ON TABLE @extschema@.license_exemptions IS
+    'Roles and hosts whose logins take no seat and are never denied; a signed license may limit how many are exempt at once';
 COMMENT ON COLUMN @extschema@.license_exemptions.kind IS 'role or host';
 COMMENT ON COLUMN @extschema@.license_exemptions.value IS
     'The role''s name (its members are exempt too), or local, an address, or a network in CIDR form';

@@ -13,8 +13,9 @@ use crate::pg::encoding::TextArgument;
 use crate::{checkout, licenses, memory, settings};
 
 /// True when this session's identity, or a lease that is lent to this transaction, holds a seat of
-/// the product; also for exempt sessions and superusers, and where enforcement is off or warn. Raises 42704 for an
-/// unknown product, 55000 where pg_seats is not preloaded.
+/// the product; also for exempt sessions and superusers, and where enforcement is off or warn. Where a signed
+/// license limits how many are exempt, an exempt session must have logged in to the product or checked it out.
+/// Raises 42704 for an unknown product, 55000 where pg_seats is not preloaded.
 #[pg_extern(sql = false)]
 fn license_held(product: Option<TextArgument>) -> Option<bool> {
     require_preloaded();

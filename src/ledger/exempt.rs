@@ -9,9 +9,10 @@
 //!   claimed another license or none, or the checkout is for another identity
 //!
 //! In a license that is limited so, an exempt session that saves no seat does not hold it either.
-//! Whoever counts goes on counting, also when others leave; when rules are published all are judged
-//! anew: first the logins in the order in which they came, then the checkouts in that of their
-//! sessions. Superusers and replication are exempt besides.
+//! Whoever counts goes on counting, also when others leave. When a database's rules are published its
+//! sessions are judged anew: first the logins in the order in which they came, then the checkouts in
+//! that of their sessions; who stands in line stays there. Superusers and replication are exempt
+//! besides.
 
 use super::Ledger;
 use super::hold::{Hold, HoldKey};
