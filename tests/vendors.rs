@@ -115,7 +115,12 @@ impl Sold {
 
     /// What the application is denied for, or nothing.
     fn application(&self) -> String {
-        let keys: Value = serde_json::from_str(&self.read("vendor.json")).unwrap();
+        self.application_with(&self.read("vendor.json"))
+    }
+
+    /// The same of an application with another vendor's key.
+    fn application_with(&self, keys: &str) -> String {
+        let keys: Value = serde_json::from_str(keys).unwrap();
         let x = keys["keys"][0]["x"].as_str().unwrap();
         let anna = self.cluster.login("anna").db("company");
         anna.looks_at_license(x, PRODUCT)
@@ -147,9 +152,8 @@ fn a_license_that_is_signed_as_the_readme_says_is_installed_and_found_by_the_app
 fn the_application_tells_what_has_happened_to_its_license() {
     let sold = Sold::new();
     let cluster = &sold.cluster;
-    // Deleted rows change nothing.
     sold.sql("DELETE FROM licenses");
-    assert_eq!(sold.application(), "");
+    assert_eq!(sold.application(), "42704");
     assert_eq!(sold.sql("SELECT status FROM license_usage"), "tampered");
     // A product that a renewal has no longer is a row that nobody has signed.
     sold.renew(5, json!([{"product": PRODUCT, "seats": 10}]));
@@ -190,4 +194,26 @@ fn the_application_tells_what_has_happened_to_its_license() {
     cluster.restart(Stop::Fast);
     assert_eq!(sold.application(), "55000");
     assert_eq!(cluster.psql(&checkout, &[]).failed(), "ERROR:  55000\n");
+}
+
+#[test]
+fn the_application_finds_the_vendors_license_where_seats_were_passed_on() {
+    let (centre, laptop) = (Sold::new(), Sold::new());
+    // The same vendor's key at both.
+    laptop
+        .cluster
+        .write("vendor.json", &centre.read("vendor.json"));
+    laptop.sql("SELECT license_uninstall('TOM-4711')");
+    let now = unix_now();
+    let token = centre.sign(&json!({
+        "iss": "https://aptora.example", "sub": "Miller Plumbing", "jti": "TOM-4711",
+        "iat": now + 5, "exp": now + 365 * DAY, "products": [{"product": PRODUCT, "seats": 2}],
+        "cnf": {"jkt": centre.sql("SELECT license_installation() ->> 'kid'")},
+    }));
+    centre.sql(&format!("SELECT license_install('{token}')"));
+    let key = laptop.sql("SELECT license_installation()");
+    let token = centre.sql(&format!("SELECT license_allot('{PRODUCT}', '{key}', 1)"));
+    laptop.sql(&format!("SELECT license_install('{token}')"));
+    assert_eq!(laptop.application_with(&centre.read("vendor.json")), "");
+    assert_eq!(laptop.application(), "InvalidSignatureError");
 }
