@@ -18,7 +18,6 @@ use crate::installation::record::{Allotment, GivenBack, Record};
 use crate::ledger::license::Timestamp;
 use crate::ledger::{Cause, Denial};
 use crate::licenses;
-use crate::licenses::passed_on::unix;
 use crate::licenses::signed::{self, Book};
 use crate::pg::backend;
 use crate::pg::encoding::{ServerText, TextArgument};
@@ -27,6 +26,7 @@ use crate::pg::table::{Argument, ReadError, Reader, damaged, write_as_part};
 use crate::tokens::keys::PublicKey;
 use crate::tokens::passed::Returned;
 use crate::tokens::standing::Standing;
+use crate::tokens::unix;
 use crate::{memory, settings};
 
 /// What is asked for, and by whose key.

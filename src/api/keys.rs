@@ -9,10 +9,9 @@ use super::arguments::{self, refuse};
 use super::require_preloaded;
 use super::usage::{days_left, timestamp};
 use crate::installation::key::KeyPair;
-use crate::ledger::license::{License, Timestamp};
-use crate::ledger::narrow::{Excess, narrow};
-use crate::licenses::passed_on::unix;
-use crate::licenses::signed::{self, Book, PRODUCTS};
+use crate::ledger::license::Timestamp;
+use crate::licenses::products::write_products;
+use crate::licenses::signed::{self, Book};
 use crate::pg::backend;
 use crate::pg::encoding::{self, ServerText, TextArgument};
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
@@ -23,10 +22,7 @@ use crate::settings;
 use crate::tokens::claims::Claims;
 use crate::tokens::keys::Keys;
 use crate::tokens::standing::{Doubt, Standing};
-use crate::tokens::{Refused, believe, verify};
-
-/// The columns that a license's token decides, whatever the row had before.
-const DECIDED: [&str; 4] = ["purchased", "valid_from", "valid_until", "grace"];
+use crate::tokens::{Refused, believe, moment, unix, verify};
 
 /// Installs a signed license in this database; effective at commit. Returns its id. Raises 28000 for a token that
 /// can't be verified, is made for another installation, has ended, or is older than the one that is
@@ -265,83 +261,6 @@ fn taken(claims: &Claims) -> Report {
     .hint("Ask the vendor for a license with another id.")
 }
 
-/// Writes what a license says into `licenses`. A new product gets all its seats; a row that is there keeps what
-/// is narrower than that, save the rules that the token gives.
-fn write_products(
-    writer: &Reader,
-    schema: &str,
-    book: &Book,
-    standing: &Standing,
-    has_no_seats: impl Fn(&str) -> bool,
-) -> Result<(), ReadError> {
-    let products = book.products(standing);
-    let of_products = [Argument::Text(Some(products.as_str()))];
-    writer.execute(
-        &format!(
-            "INSERT INTO {schema}.licenses
-                    (product, seats, purchased, counted_by, claimed_at, application_name, pool, enforcement,
-                     overdraft, linger, idle_timeout, reclaim_idle_after, warn_at_percent,
-                     valid_from, valid_until, grace)
-             {PRODUCTS} ON CONFLICT (product) DO NOTHING"
-        ),
-        &of_products,
-    )?;
-    let signed = writer.query_with(
-        &signed::columns(&format!("({PRODUCTS}) p")),
-        &of_products,
-        signed::license,
-    )?;
-    let rows = writer.query(
-        &signed::columns(&format!("ONLY {schema}.licenses")),
-        signed::license,
-    )?;
-    for signed in &signed {
-        let Some(row) = rows.iter().find(|row| row.product == signed.product) else {
-            continue;
-        };
-        let has_no_seats = has_no_seats(signed.product.as_str());
-        let columns = columns_to_write(row, signed, standing, has_no_seats);
-        let settings: Vec<_> = columns
-            .iter()
-            .map(|column| format!("{column} = p.{column}"))
-            .collect();
-        let statement = format!(
-            "UPDATE {schema}.licenses l SET {} FROM ({PRODUCTS}) p
-              WHERE l.product = $2 AND p.product = $2",
-            settings.join(", ")
-        );
-        let arguments = [
-            Argument::Text(Some(products.as_str())),
-            Argument::Text(Some(signed.product.as_str())),
-        ];
-        writer.execute(&statement, &arguments)?;
-    }
-    Ok(())
-}
-
-fn columns_to_write(
-    row: &License,
-    signed: &License,
-    standing: &Standing,
-    has_no_seats: bool,
-) -> Vec<String> {
-    let mut columns: Vec<String> = DECIDED.map(str::to_owned).to_vec();
-    let mut products = standing.claims.products.iter();
-    let product = products.find(|product| product.product == signed.product.as_str());
-    if let Some(Value::Object(given)) =
-        product.and_then(|product| serde_json::to_value(product).ok())
-    {
-        columns.extend(given.into_iter().map(|(column, _)| column));
-    }
-    let (_, excess) = narrow(row, signed);
-    columns.extend(excess.names().map(str::to_owned));
-    let has_more = excess.contains(Excess::SEATS);
-    columns.retain(|column| column != "product" && (column != "seats" || has_more || has_no_seats));
-    columns.sort();
-    columns.dedup();
-    columns
-}
-
 /// Removes a signed license from this database, with the rows of its products; effective at commit. False if there
 /// is none.
 #[pg_extern(sql = false)]
@@ -381,11 +300,6 @@ fn license_uninstall(license_id: Option<TextArgument>) -> bool {
 fn license_installation() -> JsonB {
     require_preloaded();
     JsonB(serde_json::to_value(own_key().public()).unwrap_or(Value::Null))
-}
-
-/// A moment in seconds since 1970.
-fn moment(seconds: i64) -> Timestamp {
-    (seconds - 946_684_800).saturating_mul(1_000_000)
 }
 
 /// The signed licenses of this database; under the view `license_keys_status`. Raises 55000 where pg_seats is not

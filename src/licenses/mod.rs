@@ -5,6 +5,7 @@
 //! * [`load`]: the one reader of the tables
 //! * [`passed_on`]: seats that other installations have
 //! * [`signed`]: holds rows to what was signed
+//! * [`products`]: writes what was signed into rows
 //!
 //! A change gives its database a new generation when it commits. A login that finds the rules in
 //! force outdated reads the tables itself and publishes them for all. No worker is needed for that;
@@ -14,6 +15,7 @@
 pub mod change;
 mod load;
 pub mod passed_on;
+pub mod products;
 pub mod signed;
 
 use std::time::{Duration, Instant};

@@ -3,20 +3,14 @@
 
 use crate::installation::key::KeyPair;
 use crate::installation::record::{Allotment, Record};
-use crate::ledger::license::Timestamp;
 use crate::pg::table::{Argument, ReadError, Reader, damaged};
 use crate::pg::{backend, catalog};
-use crate::tokens::Refused;
 use crate::tokens::claims::Confirmation;
 use crate::tokens::passed::Allotted;
 use crate::tokens::standing::Standing;
+use crate::tokens::{Refused, unix};
 
 use super::signed::Book;
-
-/// Seconds since 1970.
-pub fn unix(at: Timestamp) -> i64 {
-    at.div_euclid(1_000_000) + 946_684_800
-}
 
 /// The token of an allotment of this license. It is the same each time, save that a renewal of the license
 /// makes a younger one.

@@ -23,6 +23,8 @@ use claims::Claims;
 use keys::{Keys, PublicKey};
 use passed::Allotted;
 
+use crate::ledger::license::Timestamp;
+
 /// The bytes that a token can have at most. A license of a hundred products has some 20,000.
 pub const TOKEN_MAX: usize = 65_536;
 
@@ -77,6 +79,19 @@ impl From<errors::Error> for Refused {
             _ => malformed(format!("It is no token: {error}.")),
         }
     }
+}
+
+/// The seconds between 1970, from which tokens count, and 2000, from which PostgreSQL does.
+const EPOCHS_APART: i64 = 946_684_800;
+
+/// A moment in seconds since 1970.
+pub fn unix(at: Timestamp) -> i64 {
+    at.div_euclid(1_000_000) + EPOCHS_APART
+}
+
+/// The moment of so many seconds since 1970.
+pub fn moment(seconds: i64) -> Timestamp {
+    (seconds - EPOCHS_APART).saturating_mul(1_000_000)
 }
 
 /// The claim that says whose key to look for, before anything is believed.
