@@ -84,15 +84,20 @@ CREATE FUNCTION @extschema@.license_installation()
 RETURNS jsonb
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_installation_wrapper';
 
+CREATE FUNCTION @extschema@.license_renew(license_id text DEFAULT NULL)
+RETURNS int
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_renew_wrapper';
+
 CREATE FUNCTION @extschema@.license_keys_status()
 RETURNS TABLE (license_id text, issuer text, customer text, products jsonb, valid_from timestamptz,
                valid_until timestamptz, days_left int, state text, detail text,
-               believed_until timestamptz, installation text, token text)
+               believed_until timestamptz, installation text, token text,
+               next_renewal_at timestamptz, renewal_failure text)
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_keys_status_wrapper';
 
 CREATE VIEW @extschema@.license_keys_status AS
 SELECT license_id, issuer, customer, products, valid_from, valid_until, days_left, state, detail,
-       believed_until, installation, token
+       believed_until, installation, token, next_renewal_at, renewal_failure
   FROM @extschema@.license_keys_status();
 
 CREATE FUNCTION @extschema@.license_allot(product text, installation jsonb, seats int,
@@ -120,11 +125,13 @@ COMMENT ON FUNCTION @extschema@.license_give_back(text) IS
     'Ends the use of seats that were passed on to this installation, and returns a receipt; not undone by ROLLBACK';
 COMMENT ON FUNCTION @extschema@.license_accept_return(text) IS
     'Takes back, once, the seats of a receipt, and returns how many; 28000 where it can''t be verified';
+COMMENT ON FUNCTION @extschema@.license_renew(text) IS
+    'Renews a signed license now, or all of the database, by pg_seats.renewal_command, and returns how many; 38000 where the command fails, 28000 where its answer can''t be verified';
 COMMENT ON FUNCTION @extschema@.license_keys_status() IS 'Under the view license_keys_status';
 COMMENT ON VIEW @extschema@.license_keys_status IS
-    'The signed licenses of the database: what they say, how long they last, and whether they can be verified';
+    'The signed licenses of the database: what they say, how long they last, whether they can be verified, and when they are renewed';
 
 REVOKE ALL ON FUNCTION @extschema@.license_install(text), @extschema@.license_uninstall(text),
     @extschema@.license_allot(text, jsonb, int, timestamptz), @extschema@.license_give_back(text),
-    @extschema@.license_accept_return(text) FROM PUBLIC;
+    @extschema@.license_accept_return(text), @extschema@.license_renew(text) FROM PUBLIC;
 GRANT SELECT ON @extschema@.license_keys_status TO PUBLIC;

@@ -9,6 +9,7 @@
 //! * [`ledger`]: who holds which seat, and who may have one: every decision, without PostgreSQL
 //! * [`silence`]: how soon a client that is cut off is given up, without PostgreSQL
 //! * [`installation`]: this server's key pair, and what it must not forget, without PostgreSQL
+//! * [`renewal`]: the next token of a signed license, by a command; PostgreSQL at the rim
 //! * [`tokens`]: signed licenses: what a token says, and whether it may be believed, without PostgreSQL
 //! * `checkout`: seats that applications take themselves, and the line for them
 //! * `denial`: what a denied user is told
@@ -26,9 +27,20 @@
 //!
 //! The tables, views and privileges are in `sql/`. Without a `pgNN` feature the crate is what needs
 //! no PostgreSQL alone.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "a test fails by panicking"
+    )
+)]
 
 pub mod installation;
 pub mod ledger;
+pub mod renewal;
 pub mod silence;
 pub mod tokens;
 

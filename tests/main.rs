@@ -44,6 +44,7 @@ mod readme;
 mod reclaim;
 mod recovery;
 mod release;
+mod renewal;
 mod reservations;
 mod restore;
 mod signed;

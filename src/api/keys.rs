@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 use serde_json::Value;
 
 use super::arguments::{self, refuse};
+use super::renewal;
 use super::require_preloaded;
 use super::usage::{days_left, timestamp};
 use crate::installation::key::KeyPair;
@@ -20,7 +21,6 @@ use crate::pg::table::{
 };
 use crate::settings;
 use crate::tokens::claims::Claims;
-use crate::tokens::keys::Keys;
 use crate::tokens::standing::{Doubt, Standing};
 use crate::tokens::{Refused, believe, moment, unix, verify};
 
@@ -62,17 +62,7 @@ fn license_install(token: Option<TextArgument>) -> ServerText {
 
 /// What a token says that may be installed here.
 fn verified(token: &str) -> Claims {
-    let keys = settings::vendor_keys().map_or_else(Keys::default, |path| {
-        let (keys, wrong) = Keys::read(&path);
-        for (path, reason) in wrong {
-            crate::pg::error::log(format!(
-                "could not read vendor keys from {}: {reason}",
-                path.display()
-            ));
-        }
-        keys
-    });
-    let claims = match verify(token, &keys) {
+    let claims = match verify(token, &signed::vendor_keys()) {
         Ok(claims) => claims,
         Err(refused @ Refused::NoKey { .. }) => unverifiable(
             refused.to_string(),
@@ -153,7 +143,11 @@ pub(super) fn own_key() -> KeyPair {
 }
 
 /// Writes a verified license into the tables.
-fn install(writer: &Reader, token: &str, claims: &Claims) -> Result<Result<(), Report>, ReadError> {
+pub(super) fn install(
+    writer: &Reader,
+    token: &str,
+    claims: &Claims,
+) -> Result<Result<(), Report>, ReadError> {
     let schema = signed::lock(writer)?;
     let tokens = writer.query_with(
         &format!("SELECT token FROM ONLY {schema}.license_keys WHERE license_id = $1"),
@@ -321,6 +315,8 @@ fn license_keys_status() -> TableIterator<
         name!(believed_until, Option<TimestampWithTimeZone>),
         name!(installation, Option<ServerText>),
         name!(token, Option<ServerText>),
+        name!(next_renewal_at, Option<TimestampWithTimeZone>),
+        name!(renewal_failure, Option<ServerText>),
     ),
 > {
     require_preloaded();
@@ -329,9 +325,11 @@ fn license_keys_status() -> TableIterator<
     });
     let book = book.unwrap_or_else(|error| failed(error));
     let now = backend::now().max(book.record.latest);
+    let record = book.record;
     let text = |text: String| Some(ServerText::from(text));
     let licenses = book.standings.into_iter().map(move |standing| {
         let (state, detail) = state(&standing, now);
+        let (next_renewal_at, renewal_failure) = renewal::shown(&record, &standing);
         let claims = standing.claims;
         let products = serde_json::to_value(&claims.products).ok();
         let (from, until) = (claims.nbf.map(moment), claims.exp.map(moment));
@@ -348,6 +346,8 @@ fn license_keys_status() -> TableIterator<
             standing.believed_until.and_then(timestamp),
             claims.cnf.and_then(|cnf| text(cnf.jkt)),
             text(standing.token),
+            next_renewal_at,
+            renewal_failure.map(ServerText::from),
         )
     });
     let invalid = book.invalid.into_iter().map(move |invalid| {
@@ -362,6 +362,8 @@ fn license_keys_status() -> TableIterator<
             None,
             "invalid",
             detail,
+            None,
+            None,
             None,
             None,
             None,

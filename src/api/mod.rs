@@ -9,6 +9,7 @@ mod checkout;
 mod held;
 mod keys;
 mod lease;
+mod renewal;
 mod seat_row;
 mod sessions;
 mod usage;

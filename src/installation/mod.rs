@@ -1,11 +1,13 @@
 //! This server as an installation of its own: its key pair, and what it must not forget whatever
-//! becomes of its databases. Two files beside each other, without PostgreSQL.
+//! becomes of its databases. Files beside each other, without PostgreSQL.
 //!
 //! * [`key`]: the key pair, by which others know the installation
 //! * [`record`]: what was installed, passed on and given back
+//! * [`turn`]: who renews licenses now
 
 pub mod key;
 pub mod record;
+pub mod turn;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

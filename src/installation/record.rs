@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{MODE, beside, write_whole};
 use crate::ledger::license::Timestamp;
+use crate::renewal::schedule::Renewal;
 use crate::tokens::standing::{Doubt, Standing};
 
 /// How often the time is noted: who sets the clock back gains no more than this, in microseconds.
@@ -49,6 +50,9 @@ pub struct Known {
     pub unverified_since: Option<Timestamp>,
     /// When a token of it was first seen that is made for another installation.
     pub elsewhere_since: Option<Timestamp>,
+    /// How it goes with its renewal.
+    #[serde(default)]
+    pub renewal: Renewal,
 }
 
 /// Seats that were passed on.
@@ -143,13 +147,13 @@ impl Record {
     }
 
     /// Notes what was seen of the licenses of a database: their newest tokens, and since when they are in doubt.
-    /// Those that are newly in doubt come back.
-    pub fn observe<'a>(
+    /// The ids of those that are newly in doubt come back.
+    pub fn observe(
         &mut self,
         database: u32,
-        standings: &'a [Standing],
+        standings: &[Standing],
         now: Timestamp,
-    ) -> Vec<&'a Standing> {
+    ) -> Vec<String> {
         if now.saturating_sub(self.latest) >= HOUR {
             self.latest = now;
         }
@@ -170,7 +174,10 @@ impl Record {
             };
             let is_verified = !matches!(standing.doubt, Some(Doubt::Unverified(_)));
             if is_verified || !known.is_verified {
-                known.token.clone_from(&standing.token);
+                if known.token != standing.token {
+                    known.token.clone_from(&standing.token);
+                    known.renewal.end_failures();
+                }
                 known.iat = claims.iat;
                 known.is_verified = is_verified;
             }
@@ -191,7 +198,7 @@ impl Record {
             }
             if standing.doubt.is_some() && former != (known.unverified_since, known.elsewhere_since)
             {
-                doubtful.push(standing);
+                doubtful.push(claims.jti.clone());
             }
         }
         doubtful
@@ -212,6 +219,7 @@ impl Record {
     pub fn keep_databases(&mut self, exists: impl Fn(u32) -> bool) {
         for known in &mut self.licenses {
             known.databases.retain(|&database| exists(database));
+            known.renewal.keep_databases(&exists);
         }
     }
 

@@ -6,6 +6,7 @@
 //! * [`passed_on`]: seats that other installations have
 //! * [`signed`]: holds rows to what was signed
 //! * [`products`]: writes what was signed into rows
+//! * [`renewed`]: puts renewed tokens in the place of older ones
 //!
 //! A change gives its database a new generation when it commits. A login that finds the rules in
 //! force outdated reads the tables itself and publishes them for all. No worker is needed for that;
@@ -16,6 +17,7 @@ pub mod change;
 mod load;
 pub mod passed_on;
 pub mod products;
+pub mod renewed;
 pub mod signed;
 
 use std::time::{Duration, Instant};

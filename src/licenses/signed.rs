@@ -244,6 +244,16 @@ impl Book {
         Value::from_iter(rows).to_string()
     }
 
+    /// Leaves licenses alone whose newest token is another one by now: a renewal came meanwhile.
+    fn forget_what_changed(&mut self, record: &Record) {
+        let former = &self.record;
+        self.standings.retain(|standing| {
+            let (iss, jti) = (&standing.claims.iss, &standing.claims.jti);
+            let [former, present] = [former, record].map(|record| record.license(iss, jti));
+            former.map(|known| &known.token) == present.map(|known| &known.token)
+        });
+    }
+
     /// Holds the rows of `licenses` to what was signed, and puts what was signed in the place of rows that are
     /// gone.
     pub fn hold(&mut self, licenses: &mut Vec<License>) {
@@ -298,7 +308,12 @@ fn hold(
         Excess::TOKEN
     };
     let terms = |excess: Excess| Signed {
-        excess: excess.and(token),
+        // The rows of a license that was renewed are yet to be written.
+        excess: if standing.is_newer {
+            Excess::default()
+        } else {
+            excess.and(token)
+        },
         believed_until: standing.believed_until,
         exempt: standing.claims.exempt,
         not_before: latest,
@@ -374,6 +389,20 @@ fn settle(patience: Duration) -> Result<(), ReadError> {
     })
 }
 
+/// The vendors' keys; the server log says which can't be read.
+pub fn vendor_keys() -> Keys {
+    settings::vendor_keys().map_or_else(Keys::default, |path| {
+        let (keys, wrong) = Keys::read(&path);
+        for (path, reason) in wrong {
+            error::log(format!(
+                "could not read vendor keys from {}: {reason}",
+                path.display()
+            ));
+        }
+        keys
+    })
+}
+
 /// Has the installation remember what a visitor sees of its database's signed licenses, and warns of those that
 /// are newly in doubt. False where there are none, and never were. In a worker, outside a transaction.
 ///
@@ -386,7 +415,7 @@ pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
             .map(|schema| read_committed(patience, |reader| Book::read(reader, &schema)));
         (book, catalog::databases())
     });
-    let Some(book) = book.transpose()?.filter(Book::is_signed) else {
+    let Some(mut book) = book.transpose()?.filter(Book::is_signed) else {
         return Ok(false);
     };
     let mut lines = book.unreadable.clone();
@@ -400,12 +429,14 @@ pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
             quoted(license_id)
         ));
     }
+    let has_passed_on = book.has_passed_on();
     let now = backend::now();
     let observed = Record::change(&settings::installation_key(), |record| {
         record.keep_databases(|database| databases.contains(&database));
         record.uninstall(database, &book.uninstalled);
         book.adopt(record);
         record.take_back_ended(now);
+        book.forget_what_changed(record);
         record.observe(database, &book.standings, now)
     });
     let doubtful = observed.unwrap_or_else(|error| {
@@ -414,10 +445,7 @@ pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
         ));
         Vec::new()
     });
-    let is_news = |standing: &Standing| {
-        let mut news = doubtful.iter();
-        news.any(|other| other.claims.jti == standing.claims.jti)
-    };
+    let is_news = |standing: &Standing| doubtful.contains(&standing.claims.jti);
     let (news, known): (Vec<_>, Vec<_>) = book
         .standings
         .iter()
@@ -425,7 +453,7 @@ pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
         .partition(|(is_news, _)| *is_news);
     lines.extend(known.into_iter().map(|(_, warning)| warning.into_line()));
     BackgroundWorker::transaction(|| lines.into_iter().for_each(error::log));
-    if book.has_passed_on() && !backend::in_recovery() {
+    if has_passed_on && !backend::in_recovery() {
         settle(patience)?;
     }
     let news: Vec<_> = news.into_iter().map(|(_, warning)| warning).collect();

@@ -96,16 +96,20 @@ unsafe extern "C" {
 /// Waits until somebody wakes this backend, at most this long. Raises an error when the query is
 /// cancelled or times out; ends the process with the server.
 pub fn wait_for_wake(patience: Duration) {
+    wait(patience, seat_wait_event());
+}
+
+/// The same beside a command that runs.
+pub fn wait_for_command(patience: Duration) {
+    wait(patience, command_wait_event());
+}
+
+fn wait(patience: Duration, wait_event: u32) {
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     let milliseconds = c_long::try_from(patience.as_millis()).unwrap_or(c_long::MAX);
     // SAFETY: this process's own latch.
     unsafe {
-        pg_sys::WaitLatch(
-            pg_sys::MyLatch,
-            events as c_int,
-            milliseconds,
-            seat_wait_event(),
-        );
+        pg_sys::WaitLatch(pg_sys::MyLatch, events as c_int, milliseconds, wait_event);
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
     pgrx::check_for_interrupts!();
@@ -113,10 +117,19 @@ pub fn wait_for_wake(patience: Duration) {
 
 /// What pg_stat_activity shows of a session in line: `LicenseSeat`, before 17 `Extension`.
 fn seat_wait_event() -> u32 {
+    named_wait_event(c"LicenseSeat")
+}
+
+/// The same of one whose command runs.
+fn command_wait_event() -> u32 {
+    named_wait_event(c"LicenseRenewal")
+}
+
+fn named_wait_event(_name: &CStr) -> u32 {
     #[cfg(any(feature = "pg17", feature = "pg18"))]
     // SAFETY: gives the same number for the same name.
     unsafe {
-        pg_sys::WaitEventExtensionNew(c"LicenseSeat".as_ptr())
+        pg_sys::WaitEventExtensionNew(_name.as_ptr())
     }
     #[cfg(any(feature = "pg15", feature = "pg16"))]
     pg_sys::PG_WAIT_EXTENSION

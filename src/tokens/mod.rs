@@ -9,7 +9,7 @@ pub mod passed;
 mod signature;
 pub mod standing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 
@@ -121,6 +121,11 @@ fn signer(header: Header) -> Result<PublicKey, Refused> {
     let key = header.jwk.map(serde_json::to_value).and_then(Result::ok);
     let key = key.and_then(|key| PublicKey::deserialize(key).ok());
     key.ok_or_else(|| malformed("Its header has no Ed25519 key."))
+}
+
+/// Whether it is seats that another installation passes on, rather than a vendor's license.
+pub fn is_allotment(token: &str) -> bool {
+    unverified(token, Some(passed::ALLOTMENT)).is_ok()
 }
 
 /// What a token says whose vendor's key is not there to verify it.

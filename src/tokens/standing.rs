@@ -48,8 +48,11 @@ pub struct Standing {
     pub claims: Claims,
     /// The token that says so.
     pub token: String,
-    /// The row of `license_keys` has that token: nobody has removed or replaced it.
+    /// The row of `license_keys` has that token, or an older one of the same license: nobody has removed or
+    /// replaced it.
     pub is_in_table: bool,
+    /// The row has the older one: the license was renewed since.
+    pub is_newer: bool,
     /// What is wrong with it.
     pub doubt: Option<Doubt>,
     /// Until when it is believed; `None`: as long as it says.
@@ -84,20 +87,26 @@ impl Judge<'_> {
     pub fn licenses(&self, rows: &[Row]) -> (Vec<Standing>, Vec<Invalid>) {
         let mut standings: Vec<Standing> = Vec::new();
         let mut invalid = Vec::new();
-        let mut add = |token: &str, is_in_table: bool| -> Result<(), Refused> {
-            let standing = self.standing(token, is_in_table)?;
+        let mut add = |token: &str, in_table: Option<&str>| -> Result<(), Refused> {
+            let mut standing = self.standing(token, in_table == Some(token))?;
             let same = |other: &&mut Standing| {
                 other.claims.iss == standing.claims.iss && other.claims.jti == standing.claims.jti
             };
             match standings.iter_mut().find(same) {
                 None => standings.push(standing),
-                Some(other) if standing.rank() > other.rank() => *other = standing,
+                Some(other) if standing.rank() > other.rank() => {
+                    standing.is_newer = in_table == Some(&other.token)
+                        && !standing.is_in_table
+                        && other.claims.iat < standing.claims.iat;
+                    standing.is_in_table |= standing.is_newer;
+                    *other = standing;
+                }
                 Some(_) => {}
             }
             Ok(())
         };
         for row in rows.iter().filter(|row| row.is_installed) {
-            if let Err(refused) = add(&row.token, true) {
+            if let Err(refused) = add(&row.token, Some(&row.token)) {
                 let license_id = row.license_id.clone();
                 invalid.push(Invalid {
                     license_id,
@@ -109,9 +118,8 @@ impl Judge<'_> {
             let row = rows.iter().find(|row| row.license_id == known.jti);
             let was_installed = known.databases.contains(&self.database);
             if row.map_or(was_installed, |row| row.is_installed) {
-                let is_in_table = row.is_some_and(|row| row.token == known.token);
                 // What was recorded was a license then.
-                let _ = add(&known.token, is_in_table);
+                let _ = add(&known.token, row.map(|row| row.token.as_str()));
             }
         }
         self.share_out(&mut standings);
@@ -154,6 +162,7 @@ impl Judge<'_> {
             claims,
             token: token.to_owned(),
             is_in_table,
+            is_newer: false,
             doubt,
             believed_until,
             products: Vec::new(),

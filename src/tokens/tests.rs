@@ -33,17 +33,17 @@ fn set(keys: &[Value]) -> Vec<u8> {
     json!({ "keys": keys }).to_string().into_bytes()
 }
 
-fn keys() -> Keys {
+pub(crate) fn keys() -> Keys {
     let mut keys = Keys::default();
     keys.add(&set(&[jwk(&vendor(), "2026")]), None).unwrap();
     keys
 }
 
-fn header() -> Value {
+pub(crate) fn header() -> Value {
     json!({"typ": "JWT", "alg": "EdDSA", "kid": "2026"})
 }
 
-fn claims() -> Value {
+pub(crate) fn claims() -> Value {
     json!({
         "iss": "https://aptora.example", "sub": "Miller Plumbing", "jti": "TOM-4711",
         "iat": 1_790_000_000, "nbf": 1_790_000_000, "exp": 1_900_000_000,
@@ -79,11 +79,11 @@ fn sign_text(header: &str, claims: &str, key: &SigningKey) -> String {
     format!("{message}.{signature}")
 }
 
-fn sign(header: &Value, claims: &Value) -> String {
+pub(crate) fn sign(header: &Value, claims: &Value) -> String {
     sign_text(&header.to_string(), &claims.to_string(), &vendor())
 }
 
-fn accepted(claims: &Value) -> Claims {
+pub(crate) fn accepted(claims: &Value) -> Claims {
     verify(&sign(&header(), claims), &keys()).unwrap()
 }
 
@@ -477,6 +477,12 @@ fn allotted() -> (KeyPair, KeyPair, Allotted) {
     (first, second, allotted)
 }
 
+/// An allotment's token.
+pub(crate) fn allotment() -> String {
+    let (first, _, allotted) = allotted();
+    allotted.sign(&first).unwrap()
+}
+
 #[test]
 fn an_allotment_is_so_many_seats_of_the_license_within() {
     let (first, second, mut allotted) = allotted();
@@ -575,8 +581,7 @@ fn known(token: &str, databases: &[u32]) -> Known {
         token: token.to_owned(),
         is_verified: true,
         databases: databases.iter().copied().collect(),
-        unverified_since: None,
-        elsewhere_since: None,
+        ..Known::default()
     }
 }
 
@@ -665,12 +670,19 @@ fn neither_deletion_nor_an_older_token_takes_a_license_away() {
     let [older, newer] = [older, newer].map(|claims| sign(&header(), &claims));
     let mut record = Record::default();
     record.licenses.push(known(&newer, &[5]));
-    for rows in [vec![], vec![row(&older)]] {
+    for (rows, is_in_table, is_newer) in [
+        (vec![], false, false),
+        // As after a renewal, until a visitor comes.
+        (vec![row(&older)], true, true),
+        (vec![row(&newer)], true, false),
+    ] {
         let standing = only(&keys(), &record, &rows);
         assert_eq!(standing.token, newer);
-        assert!(!standing.is_in_table);
+        assert_eq!(
+            (standing.is_in_table, standing.is_newer),
+            (is_in_table, is_newer)
+        );
     }
-    assert!(only(&keys(), &record, &[row(&newer)]).is_in_table);
     // A damaged one either, but it is told of.
     let (standings, invalid) = judge(&keys(), &record).licenses(&[row("nonsense")]);
     assert_eq!(standings[0].token, newer);

@@ -5,10 +5,14 @@
 //! been read once since the start, and again after each change. The launcher is connected to no
 //! database. It sends one visitor at a time into a database, which reads its tables and leaves: so
 //! DROP DATABASE and CREATE DATABASE ... TEMPLATE never wait for it longer than a moment.
+//!
+//! * [`renewal`]: a worker of its own that renews signed licenses
 #![allow(
     unsafe_code,
     reason = "background workers are PostgreSQL's C interface"
 )]
+
+mod renewal;
 
 use std::ffi::c_int;
 use std::time::Duration;
@@ -30,7 +34,9 @@ use crate::licenses::{self, LoadError};
 use crate::memory::{self, Shared};
 use crate::pg::table::{ReadError, log_failure};
 use crate::pg::{backend, catalog, error, unguarded};
+use crate::renewal::trail;
 use crate::settings;
+use renewal::Renewals;
 
 /// How soon the launcher tries again what did not work.
 const RETRY: Duration = Duration::from_secs(1);
@@ -91,6 +97,7 @@ struct Launcher {
     idle_at: Option<Timestamp>,
     /// The rules for which that holds.
     idle_by: u64,
+    renewals: Renewals,
 }
 
 /// What became of a round of visits.
@@ -122,6 +129,10 @@ impl Launcher {
             if in_recovery {
                 BackgroundWorker::transaction(events::log_all);
             }
+            if round != Round::Idle {
+                // What was installed may be due.
+                self.renewals.look_again();
+            }
             if round == Round::Made {
                 // Waiting for visitors has taken the wake-ups of what came meanwhile.
                 continue;
@@ -148,12 +159,14 @@ impl Launcher {
         }
         expiry::end_due_leases();
         self.log_off_idle();
+        self.renewals.attend();
     }
 
-    /// How long until somebody's time is up.
+    /// How long until somebody's time is up, or a license is due.
     fn next_due(&self) -> Option<Duration> {
         let idle = self.idle_at.and_then(backend::time_until);
-        next_expiry().into_iter().chain(idle).min()
+        let renewal = self.renewals.next_in();
+        next_expiry().into_iter().chain(idle).chain(renewal).min()
     }
 
     /// Reads the configuration again. Where superusers begin or cease to count, those in every
@@ -171,6 +184,7 @@ impl Launcher {
             ledger.outdate_signed();
             ledger.enforce_line(settings::enforcement());
         });
+        self.renewals.begin_anew();
     }
 
     /// Has seats logged off that are inactive for too long, when one may be, or the rules have changed.
@@ -378,7 +392,12 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
     memory::write(|ledger| ledger.visitor_arrived(database));
     let before = known(database);
     let is_counted = before.is_some_and(|known| known.counted);
+    // What is told of has come into the tables, for it was recorded before.
+    let tries = trail::untold(database);
     let observed = observe(database, before);
+    if observed.is_ok() {
+        trail::tell(database, &tries, VISITOR_PATIENCE);
+    }
     let is_signed = matches!(observed, Ok(true));
     let result = if licenses::are_current(database) && is_counted && !is_signed {
         Ok(())
@@ -400,7 +419,7 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
         let what = "look at signed licenses of";
         log_failure(what, database, error, "; trying again every second");
     }
-    if bars::are_unstored(database) || observed.is_err() {
+    if bars::are_unstored(database) || observed.is_err() || !trail::untold(database).is_empty() {
         // Tried again soon, whatever else happens.
         memory::write(|ledger| ledger.write_soon(database, backend::now()));
     }
@@ -432,6 +451,7 @@ fn observe(database: u32, known: Option<Database>) -> Result<bool, ReadError> {
     if known.observed == known.generation && backend::now() < known.changes_at {
         return Ok(false);
     }
+    licenses::renewed::install(VISITOR_PATIENCE)?;
     let is_signed = licenses::signed::observe(database, VISITOR_PATIENCE)?;
     memory::write(|ledger| ledger.observed(database, known.generation));
     Ok(is_signed)

@@ -47,7 +47,7 @@ mod wait;
 
 pub use builder::{Builder, SCRAM_HBA, TRUST_HBA};
 pub use client_process::ClientProcess;
-pub use cluster::{Cluster, Stop};
+pub use cluster::{Cluster, Stop, is_alive};
 pub use denied::Denied;
 pub use desk::{Desk, Waiter};
 pub use dice::Dice;

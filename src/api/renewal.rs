@@ -1,0 +1,157 @@
+//! `license_renew`, and what `license_keys_status` shows of renewals.
+
+use pgrx::prelude::*;
+
+use super::arguments;
+use super::keys::{failed, install};
+use super::{require_preloaded, require_writable};
+use crate::installation::record::{Known, Record};
+use crate::installation::turn::Turn;
+use crate::licenses::signed::Book;
+use crate::pg::encoding::TextArgument;
+use crate::pg::error::{PgSqlErrorCode, Report, escaped, quoted};
+use crate::pg::table::{read_committed, schema, write_as_part};
+use crate::pg::{backend, catalog};
+use crate::renewal::{Failure, attempt, schedule};
+use crate::settings;
+use crate::tokens::claims::Claims;
+use crate::tokens::is_allotment;
+use crate::tokens::standing::Standing;
+
+/// Renews a license of this database now, or each that a vendor has issued, by `pg_seats.renewal_command`, and
+/// returns how many. Raises 55000 where that is empty, 55006 where licenses are being renewed already, 42704 for
+/// a license that is not installed here, 22023 for an allotment, 38000 where the command fails, takes longer than
+/// 30 seconds or can't be run, and 28000 where what it writes is not the license's next token.
+///
+/// What was fetched is this installation's license from then on, in every database that has it: a rollback takes
+/// back the rows that were written here, and a worker writes them again. A try that fails counts as one whatever
+/// becomes of the transaction.
+#[pg_extern(sql = false)]
+fn license_renew(license_id: Option<TextArgument>) -> i32 {
+    require_preloaded();
+    require_writable("license_renew()");
+    let license_id = license_id.map(|id| arguments::checked("license_id", id));
+    if settings::renewal_command().is_none() {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "pg_seats.renewal_command is not set",
+        )
+        .hint("Set it to the command that fetches a license's next token from the vendor.")
+        .raise()
+    }
+    let turn = take_turn();
+    let licenses = licenses(license_id.as_deref());
+    let by = (catalog::role_name(backend::role()), backend::database());
+    let mut renewed = 0;
+    let mut failure = None;
+    for Standing { claims, token, .. } in &licenses {
+        match attempt::renew(&turn, (claims, token), Some(by.clone())) {
+            Ok((token, claims)) => {
+                write(&token, &claims);
+                renewed += 1;
+            }
+            // One that fails keeps no other from its turn.
+            Err(reason) => drop(failure.get_or_insert((claims.jti.clone(), reason))),
+        }
+    }
+    match failure {
+        None => renewed,
+        Some((id, failure)) => refuse(&id, &failure),
+    }
+}
+
+fn take_turn() -> Turn {
+    let turn = Turn::take(&settings::installation_key()).unwrap_or_else(|error| {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_IO_ERROR,
+            "could not begin to renew licenses",
+        )
+        .detail(format!("{error}."))
+        .hint("Look at the folder of pg_seats.installation_key.")
+        .raise()
+    });
+    turn.unwrap_or_else(|| {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+            "licenses are being renewed already",
+        )
+        .hint("Try again in a minute; license_keys_status shows what came of it.")
+        .raise()
+    })
+}
+
+/// The licenses that are to be renewed.
+fn licenses(license_id: Option<&str>) -> Vec<Standing> {
+    let book = read_committed(backend::lock_timeout(), |reader| {
+        Book::read(reader, &schema()?)
+    });
+    let mut standings = book.unwrap_or_else(|error| failed(error)).standings;
+    let Some(id) = license_id else {
+        standings.retain(|standing| !is_allotment(&standing.token));
+        return standings;
+    };
+    standings.retain(|standing| standing.claims.jti == id);
+    if standings.is_empty() {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            format!("license {} is not installed in this database", quoted(id)),
+        )
+        .hint("license_keys_status shows those that are.")
+        .raise()
+    }
+    if standings.iter().any(|one| is_allotment(&one.token)) {
+        arguments::refuse(
+            format!("license {} is an allotment", quoted(id)),
+            "Have the installation that has passed it on allot it anew.",
+        )
+    }
+    standings
+}
+
+/// Writes the next token into this database's tables.
+fn write(token: &str, claims: &Claims) {
+    let installed = write_as_part(backend::lock_timeout(), |writer| {
+        install(writer, token, claims)
+    });
+    match installed {
+        Ok(Ok(())) => {}
+        Ok(Err(refused)) => refused.raise(),
+        Err(error) => failed(error),
+    }
+}
+
+fn refuse(license_id: &str, failure: &Failure) -> ! {
+    let detail = escaped(&failure.to_string());
+    let message = format!("could not renew license {}", quoted(license_id));
+    let report = match failure {
+        Failure::Command(_) => {
+            Report::new(PgSqlErrorCode::ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, message)
+                .hint("Look at pg_seats.renewal_command, and run it by hand as the server's user.")
+        }
+        Failure::Answer(_) => Report::new(
+            PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+            message,
+        )
+        .hint("Ask the vendor; the token that is installed stays in force.")
+        .reason(c"license_not_verified"),
+    };
+    report.detail(detail).raise()
+}
+
+/// When a license is to be renewed next, by itself, and why the last try has failed, for who may see that.
+pub fn shown(
+    record: &Record,
+    standing: &Standing,
+) -> (Option<TimestampWithTimeZone>, Option<String>) {
+    let claims = &standing.claims;
+    let known = record.license(&claims.iss, &claims.jti);
+    let known = known.cloned().unwrap_or_else(|| Known {
+        token: standing.token.clone(),
+        ..Known::default()
+    });
+    let is_tried = settings::renewal_command().is_some() && !backend::in_recovery();
+    let next = schedule::next_try_at(&known, settings::renew_before());
+    let next = next.filter(|_| is_tried).and_then(super::usage::timestamp);
+    let failure = known.renewal.failure;
+    (next, failure.filter(|_| catalog::sees_all_sessions()))
+}

@@ -1,0 +1,50 @@
+//! Whose turn it is to renew licenses: one process's of the server at a time.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::{MODE, beside};
+
+/// The turn, until it is dropped or its process ends.
+#[derive(Debug)]
+pub struct Turn(#[allow(dead_code, reason = "the lock is held as long as it is open")] File);
+
+impl Turn {
+    /// Takes the turn beside this installation's key; `None` where somebody has it.
+    ///
+    /// # Errors
+    ///
+    /// Where the file can't be written.
+    pub fn take(key: &Path) -> io::Result<Option<Turn>> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(MODE)
+            .open(beside(key, ".renewal"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Turn(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_has_the_turn() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("pg_seats.key");
+        let turn = Turn::take(&key).unwrap();
+        assert!(turn.is_some());
+        assert!(Turn::take(&key).unwrap().is_none());
+        drop(turn);
+        assert!(Turn::take(&key).unwrap().is_some());
+        assert!(Turn::take(&folder.path().join("no/key")).is_err());
+    }
+}

@@ -1,0 +1,59 @@
+//! Puts the tokens of renewed licenses in the place of older ones, in each database that has them.
+
+use std::time::Duration;
+
+use super::products::write_products;
+use super::signed::{self, Book};
+use pgrx::bgworkers::BackgroundWorker;
+
+use crate::pg::table::{Argument, ReadError, Reader, read_committed, write_alone};
+use crate::pg::{backend, catalog};
+use crate::tokens::standing::Standing;
+
+/// Installs those that this visitor's database lacks. Outside a transaction.
+///
+/// # Errors
+///
+/// Where the tables can't be read or written now.
+pub fn install(patience: Duration) -> Result<(), ReadError> {
+    if backend::in_recovery() {
+        return Ok(());
+    }
+    let book = BackgroundWorker::transaction(|| {
+        catalog::schema()
+            .map(|schema| read_committed(patience, |reader| Book::read(reader, &schema)))
+    });
+    let standings = book
+        .transpose()?
+        .map_or_else(Vec::new, |book| book.standings);
+    for standing in standings.iter().filter(|standing| standing.is_newer) {
+        write_alone(patience, |writer| replace(writer, standing))?;
+    }
+    Ok(())
+}
+
+fn replace(writer: &Reader, standing: &Standing) -> Result<(), ReadError> {
+    let schema = signed::lock(writer)?;
+    let is_it = |other: &&Standing| other.is_newer && other.token == standing.token;
+    let still_lacks = |book: &Book| book.standings.iter().any(|other| is_it(&other));
+    if !still_lacks(&Book::read(writer, &schema)?) {
+        return Ok(());
+    }
+    writer.execute(
+        &format!(
+            "UPDATE {schema}.license_keys
+                SET token = $2, installed_at = now(), installed_by = session_user
+              WHERE license_id = $1"
+        ),
+        &[
+            Argument::Text(Some(&standing.claims.jti)),
+            Argument::Text(Some(&standing.token)),
+        ],
+    )?;
+    let book = Book::read(writer, &schema)?;
+    let mut standings = book.standings.iter();
+    match standings.find(|other| other.token == standing.token) {
+        Some(standing) => write_products(writer, &schema, &book, standing, |_| false),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,115 @@
+//! What the shell is told: `pg_seats.renewal_command`, with the license's id and the customer in it.
+
+use super::Failure;
+use crate::tokens::claims::Claims;
+
+/// A command line, and what it is told as `$1` and `$2`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Command {
+    /// For `sh -c`.
+    pub line: Vec<u8>,
+    /// The license's id, and the customer.
+    pub arguments: [String; 2],
+}
+
+impl Command {
+    /// This command for this license: `%i` is its id, `%c` the customer, `%%` a percent sign.
+    ///
+    /// The shell gets them as parameters, in double quotes: each is one word whatever it holds, and nothing of
+    /// it is ever read as shell, not even where the administrator has put quotes around it.
+    ///
+    /// # Errors
+    ///
+    /// Where something else follows a percent sign, as PostgreSQL has it for its own commands.
+    pub fn new(command: &[u8], claims: &Claims) -> Result<Command, Failure> {
+        let mut line = Vec::with_capacity(command.len());
+        let mut bytes = command.iter();
+        while let Some(&byte) = bytes.next() {
+            if byte != b'%' {
+                line.push(byte);
+                continue;
+            }
+            match bytes.next() {
+                Some(b'i') => line.extend(br#""$1""#),
+                Some(b'c') => line.extend(br#""$2""#),
+                Some(b'%') => line.push(b'%'),
+                other => {
+                    let what = other.map_or(String::new(), |&byte| char::from(byte).to_string());
+                    return Err(Failure::Command(format!(
+                        "pg_seats.renewal_command has \"%{what}\", which stands for nothing: a percent sign is \"%%\"."
+                    )));
+                }
+            }
+        }
+        Ok(Command {
+            line,
+            arguments: [claims.jti.clone(), claims.sub.clone()],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::renewal::process::tests::output;
+    use crate::tokens::tests::accepted;
+
+    fn claims(sub: &str) -> Claims {
+        let mut claims = accepted(&crate::tokens::tests::claims());
+        claims.sub = sub.to_owned();
+        claims
+    }
+
+    fn said(command: &str, sub: &str) -> String {
+        let command = Command::new(command.as_bytes(), &claims(sub)).unwrap();
+        let output = output(&command).unwrap();
+        String::from_utf8(output).unwrap()
+    }
+
+    #[test]
+    fn percent_signs_stand_for_the_license() {
+        let said = |command| said(command, "Miller Plumbing");
+        assert_eq!(said("echo %i %c"), "TOM-4711 Miller Plumbing\n");
+        assert_eq!(said("printf '<%%s>' %i %c"), "<TOM-4711><Miller Plumbing>");
+        assert_eq!(
+            said("printf '<%%s>' id=%i,of=%c"),
+            "<id=TOM-4711,of=Miller Plumbing>"
+        );
+        assert_eq!(said("echo 100%%"), "100%\n");
+        assert_eq!(said("echo %%i"), "%i\n");
+    }
+
+    #[test]
+    fn nothing_of_a_license_is_read_as_shell() {
+        let folder = tempfile::tempdir().unwrap();
+        let trap = folder.path().join("trap");
+        let trap = trap.display();
+        for sub in [
+            &format!("'; touch {trap} #"),
+            &format!("\"; touch {trap} #"),
+            &format!("$(touch {trap})"),
+            &format!("`touch {trap}`"),
+            &format!("& touch {trap} &"),
+            &format!("\\\"; touch {trap} #"),
+            "* ? ~ $HOME !! > x",
+            "",
+            " ",
+            "Müller & Söhne",
+        ] {
+            assert_eq!(said("printf %%s %c", sub), *sub);
+            assert_eq!(said("printf %%s of=%c.", sub), format!("of={sub}."));
+            // By mistake in quotes.
+            said("echo \"%c\" '%c'", sub);
+            said("echo \"$(echo %c)\" `echo \"%c\"`", sub);
+        }
+        assert!(!folder.path().join("trap").exists());
+    }
+
+    #[test]
+    fn other_letters_after_a_percent_sign_are_refused() {
+        for command in ["date +%Y", "echo %", "echo %I", "echo %%%"] {
+            let refused = Command::new(command.as_bytes(), &claims("anna")).unwrap_err();
+            assert!(refused.to_string().contains("stands for nothing"));
+        }
+    }
+}

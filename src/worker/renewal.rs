@@ -1,0 +1,157 @@
+//! Renewal without anybody's doing: the launcher sees what is due, and starts a worker that renews it.
+
+use std::time::Duration;
+
+use pgrx::bgworkers::{
+    BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime,
+    DynamicBackgroundWorker,
+};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::attach_signal_handlers;
+use crate::installation::record::Record;
+use crate::installation::turn::Turn;
+use crate::ledger::license::Timestamp;
+use crate::pg::{backend, error};
+use crate::renewal::{attempt, schedule};
+use crate::settings;
+use crate::tokens::believe;
+
+/// How soon is looked again at what is due, where nothing says that it is another, in microseconds.
+const SOONEST_LOOK: Timestamp = 60_000_000;
+
+/// How late: the clock may be set.
+const LATEST_LOOK: Timestamp = 3_600_000_000;
+
+/// What the launcher knows of renewals.
+#[derive(Default)]
+pub struct Renewals {
+    worker: Option<DynamicBackgroundWorker>,
+    /// When to look next at what is due.
+    look_at: Timestamp,
+    lacks_workers: bool,
+}
+
+impl Renewals {
+    /// Sees to it that what is due is renewed, by one worker at a time. Never waits for it.
+    pub fn attend(&mut self) {
+        if self.is_at_work() || settings::renewal_command().is_none() || backend::in_recovery() {
+            return;
+        }
+        let now = backend::now();
+        if now < self.look_at {
+            return;
+        }
+        // What can't be read now is told by visitors.
+        let record = Record::read(&settings::installation_key()).unwrap_or_default();
+        let due = schedule::next(&record, settings::renew_before());
+        let due = due.map_or(Timestamp::MAX, |(at, _)| at);
+        self.look_at = due.clamp(now + SOONEST_LOOK, now + LATEST_LOOK);
+        if due <= now {
+            self.start();
+        }
+    }
+
+    /// What is due may be another.
+    pub fn look_again(&mut self) {
+        self.look_at = 0;
+    }
+
+    /// What has failed is tried again at once.
+    pub fn begin_anew(&mut self) {
+        self.look_again();
+        if settings::renewal_command().is_none() || backend::in_recovery() {
+            return;
+        }
+        let begun = Record::change(&settings::installation_key(), |record| {
+            for known in &mut record.licenses {
+                known.renewal.begin_anew();
+            }
+        });
+        if let Err(error) = begun {
+            error::log(format!(
+                "could not record that renewal begins anew: {error}"
+            ));
+        }
+    }
+
+    /// How long until there is something to be seen to.
+    pub fn next_in(&self) -> Option<Duration> {
+        if self.worker.is_some() || settings::renewal_command().is_none() || backend::in_recovery()
+        {
+            return None;
+        }
+        backend::time_until(self.look_at)
+    }
+
+    fn is_at_work(&mut self) -> bool {
+        let ends = |worker: &mut DynamicBackgroundWorker| {
+            matches!(worker.pid(), Err(BackgroundWorkerStatus::Stopped))
+        };
+        self.worker.take_if(ends);
+        self.worker.is_some()
+    }
+
+    fn start(&mut self) {
+        let worker = BackgroundWorkerBuilder::new("pg_seats renewal")
+            .set_type("pg_seats renewal")
+            .set_library("pg_seats")
+            .set_function("pg_seats_renewal")
+            .enable_shmem_access(None)
+            .enable_spi_access()
+            .set_start_time(BgWorkerStartTime::RecoveryFinished)
+            .set_restart_time(None)
+            // SAFETY: this process's own id.
+            .set_notify_pid(unsafe { pg_sys::MyProcPid })
+            .load_dynamic();
+        if worker.is_err() && !self.lacks_workers {
+            error::log(
+                "pg_seats found no free background worker to renew licenses: \
+                 increase max_worker_processes",
+            );
+        }
+        self.lacks_workers = worker.is_err();
+        self.worker = worker.ok();
+    }
+}
+
+/// The main function of a worker that renews every license that is due, one after the other.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn pg_seats_renewal(_argument: pg_sys::Datum) {
+    attach_signal_handlers();
+    // SAFETY: without a database.
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(
+            pg_sys::InvalidOid,
+            pg_sys::InvalidOid,
+            0,
+        );
+    }
+    // Somebody who renews by hand is not waited for.
+    let key = settings::installation_key();
+    let turn = match Turn::take(&key) {
+        Ok(Some(turn)) => turn,
+        Ok(None) => return,
+        Err(error) => return error::log(format!("could not begin to renew licenses: {error}")),
+    };
+    let mut tried = Vec::new();
+    // Under a changed configuration the next worker goes on.
+    while !BackgroundWorker::sighup_received() {
+        let record = Record::read(&key).unwrap_or_default();
+        let Some((at, known)) = schedule::next(&record, settings::renew_before()) else {
+            return;
+        };
+        let id = (known.iss.clone(), known.jti.clone());
+        // What could not be recorded is not tried all the time.
+        if at > backend::now() || tried.contains(&id) {
+            return;
+        }
+        tried.push(id);
+        if let Ok(claims) = believe(&known.token) {
+            // What it comes to is in the record.
+            let _ = attempt::renew(&turn, (&claims, &known.token), None);
+        }
+    }
+}
