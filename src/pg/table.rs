@@ -116,6 +116,7 @@ fn in_subtransaction<R>(
             set_locally(c"search_path", c"pg_catalog, pg_temp");
             // A day, or a month, that is added to a moment must not depend on who happens to be here.
             set_locally(c"TimeZone", c"UTC");
+            set_locally(c"DateStyle", c"ISO, YMD");
             pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
             pg_sys::SPI_connect();
             let result = act(&Reader {
