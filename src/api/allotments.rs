@@ -199,10 +199,9 @@ fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
 
 /// Changes the installation's record.
 fn change<R>(change: impl FnOnce(&mut Record) -> R) -> Result<R, ReadError> {
-    Record::change(&settings::installation_key(), change).map_err(|error| {
-        damaged(&format!(
-            "could not write the installation's record: {error}"
-        ))
+    Record::change(&settings::installation_key(), change).map_err(|error| ReadError {
+        code: PgSqlErrorCode::ERRCODE_IO_ERROR,
+        message: format!("could not write the installation's record: {error}"),
     })
 }
 

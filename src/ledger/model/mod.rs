@@ -8,6 +8,7 @@
 //! * [`claims`]: which license a login claims, who is exempt, and the words for a license's state
 //! * [`checkouts`]: seats that sessions check out
 //! * [`leases`]: how leases last and end, and what becomes of holds when rows change
+//! * [`narrow`]: rows under a token
 //! * [`exempt`]: how many may be exempt at once
 //! * [`events`]: what the audit trail is told, and how much of it there is room for
 //! * [`line`]: who is called, and when
@@ -37,6 +38,7 @@ mod leases;
 mod line;
 mod linger;
 mod naive;
+mod narrow;
 mod pools;
 mod reservations;
 mod server;
