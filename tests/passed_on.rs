@@ -1,5 +1,7 @@
 //! Seats that were passed on to other installations: together they are never more than what was bought.
 
+use std::fs;
+
 use crate::changes::{admits, admits_to, new_host, usage};
 use crate::util::*;
 
@@ -477,4 +479,58 @@ async fn a_renewal_reaches_who_has_seats_of_it() {
     centre.sql("SELECT license_raise_seats('TOM', 4)");
     let _users = users(&centre, 4).await;
     assert_full(&centre).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_back_stays_so_after_a_crash_in_the_midst() {
+    let (centre, laptop) = (centre(3), installation());
+    laptop.install(&centre.sql(&laptop.allotting(2)));
+    let stuck = users(&laptop, 1).await.pop().unwrap();
+    let stuck_pid = stuck.pid().await;
+    laptop.signal(stuck_pid, Signal::SIGSTOP);
+    let admin = admin(&laptop).await;
+    let admin_pid = admin.pid().await;
+    let waiting =
+        tokio::spawn(async move { admin.try_texts("SELECT license_give_back('TOM')").await });
+    let record = laptop.data_dir().join("pg_seats.key.record");
+    eventually("it is recorded", PATIENCE, async || {
+        fs::read_to_string(&record).is_ok_and(|record| record.contains("receipt"))
+    })
+    .await;
+    laptop.signal(stuck_pid, Signal::SIGCONT);
+    laptop.crash_backend(admin_pid);
+    assert!(waiting.await.unwrap().is_err());
+    assert_full(&laptop).await;
+    assert_eq!(seats(&centre), "1|3|1");
+    let receipt = laptop.sql("SELECT license_give_back('TOM')");
+    assert_eq!(
+        centre.sql(&format!("SELECT license_accept_return('{receipt}')")),
+        "2"
+    );
+    // A crash of the centre takes nothing back.
+    let token = centre.sql(&laptop.allotting(2));
+    let victim = centre.login("postgres").open_ok().await;
+    centre.crash_backend(victim.pid().await);
+    assert_eq!(seats(&centre), "1|3|1");
+    laptop.install(&token);
+    let _users = users(&laptop, 2).await;
+    assert_full(&laptop).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_receipt_is_given_while_anybody_is_in() {
+    let (centre, laptop) = (centre(3), installation());
+    laptop.install(&centre.sql(&laptop.allotting(2)));
+    let stuck = users(&laptop, 1).await.pop().unwrap();
+    let stuck_pid = stuck.pid().await;
+    laptop.signal(stuck_pid, Signal::SIGSTOP);
+    let admin = admin(&laptop).await;
+    let refused = admin.fails("SELECT license_give_back('TOM')").await;
+    refused.assert("55006", "");
+    assert_ne!(refused.hint, "");
+    // But nobody else gets in.
+    assert_full(&laptop).await;
+    laptop.signal(stuck_pid, Signal::SIGCONT);
+    stuck.ended().await.assert("57P01", "license_stopped");
+    admin.run("SELECT license_give_back('TOM')").await;
 }
