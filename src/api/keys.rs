@@ -95,6 +95,12 @@ fn verified(token: &str) -> Claims {
             );
         }
     }
+    require_letters(&claims);
+    claims
+}
+
+/// Refuses a license that can't be written into this database.
+pub(super) fn require_letters(claims: &Claims) {
     if let Some(text) = claims.texts().find(|text| !encoding::has_letters_of(text)) {
         unverifiable(
             format!(
@@ -105,7 +111,6 @@ fn verified(token: &str) -> Claims {
             "Install it in a database whose encoding has them, as UTF8 has.",
         );
     }
-    claims
 }
 
 /// Refuses a token.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{MODE, beside, write_whole};
 use crate::ledger::license::Timestamp;
 use crate::renewal::schedule::Renewal;
+use crate::tokens::believe;
 use crate::tokens::standing::{Doubt, Standing};
 
 /// How often the time is noted: who sets the clock back gains no more than this, in microseconds.
@@ -89,6 +90,15 @@ pub struct GivenBack {
     pub product: String,
     /// The receipt, which may be asked for again.
     pub receipt: String,
+}
+
+impl Known {
+    /// Whether a token is an older one of this license.
+    pub fn replaces(&self, token: &str) -> bool {
+        believe(token).is_ok_and(|older| {
+            older.iss == self.iss && older.jti == self.jti && older.iat < self.iat
+        })
+    }
 }
 
 impl Allotment {

@@ -2,19 +2,23 @@
 
 use std::time::Duration;
 
-use super::products::write_products;
-use super::signed::{self, Book};
 use pgrx::bgworkers::BackgroundWorker;
 
-use crate::pg::table::{Argument, ReadError, Reader, read_committed, write_alone};
-use crate::pg::{backend, catalog};
+use super::products::write_products;
+use super::signed::{self, Book};
+use crate::pg::error::PgSqlErrorCode;
+use crate::pg::table::{
+    Argument, ReadError, Reader, damaged, log_failure, read_committed, write_alone,
+};
+use crate::pg::{backend, catalog, encoding};
 use crate::tokens::standing::Standing;
 
-/// Installs those that this visitor's database lacks. Outside a transaction.
+/// Installs those that this visitor's database lacks. What its tables refuse is in force all the same, and the
+/// server log says so. Outside a transaction.
 ///
 /// # Errors
 ///
-/// Where the tables can't be read or written now.
+/// Where the tables can't be read now, or somebody holds a lock on them.
 pub fn install(patience: Duration) -> Result<(), ReadError> {
     if backend::in_recovery() {
         return Ok(());
@@ -27,13 +31,28 @@ pub fn install(patience: Duration) -> Result<(), ReadError> {
         .transpose()?
         .map_or_else(Vec::new, |book| book.standings);
     for standing in standings.iter().filter(|standing| standing.is_newer) {
-        write_alone(patience, |writer| replace(writer, standing))?;
+        match write_alone(patience, |writer| replace(writer, standing)) {
+            Err(error) if error.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
+                return Err(error);
+            }
+            Err(error) => {
+                let what = "install a renewed license in";
+                log_failure(what, backend::database(), &error, "");
+            }
+            Ok(()) => {}
+        }
     }
     Ok(())
 }
 
 fn replace(writer: &Reader, standing: &Standing) -> Result<(), ReadError> {
     let schema = signed::lock(writer)?;
+    let mut texts = standing.claims.texts();
+    if !texts.all(encoding::has_letters_of) {
+        return Err(damaged(
+            "the database's encoding has not all letters of the license",
+        ));
+    }
     let is_it = |other: &&Standing| other.is_newer && other.token == standing.token;
     let still_lacks = |book: &Book| book.standings.iter().any(|other| is_it(&other));
     if !still_lacks(&Book::read(writer, &schema)?) {

@@ -141,6 +141,7 @@ impl Record {
             Ok((token, claims)) => {
                 if known.iat < claims.iat {
                     (known.iat, known.token) = (claims.iat, token.clone());
+                    known.is_verified = true;
                 }
                 renewal.end_failures();
             }
@@ -328,6 +329,7 @@ mod tests {
         record.note_try((&former.1, &former.0), &Ok(newer.clone()), &occasion);
         let known = &record.licenses[0];
         assert_eq!((&known.token, known.iat), (&newer.0, newer.1.iat));
+        assert!(known.is_verified);
         let Renewal {
             failures,
             not_before,

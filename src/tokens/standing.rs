@@ -87,26 +87,23 @@ impl Judge<'_> {
     pub fn licenses(&self, rows: &[Row]) -> (Vec<Standing>, Vec<Invalid>) {
         let mut standings: Vec<Standing> = Vec::new();
         let mut invalid = Vec::new();
-        let mut add = |token: &str, in_table: Option<&str>| -> Result<(), Refused> {
-            let mut standing = self.standing(token, in_table == Some(token))?;
+        let mut add = |token: &str, is_in_table: bool, is_newer: bool| -> Result<(), Refused> {
+            let standing = Standing {
+                is_newer,
+                ..self.standing(token, is_in_table)?
+            };
             let same = |other: &&mut Standing| {
                 other.claims.iss == standing.claims.iss && other.claims.jti == standing.claims.jti
             };
             match standings.iter_mut().find(same) {
                 None => standings.push(standing),
-                Some(other) if standing.rank() > other.rank() => {
-                    standing.is_newer = in_table == Some(&other.token)
-                        && !standing.is_in_table
-                        && other.claims.iat < standing.claims.iat;
-                    standing.is_in_table |= standing.is_newer;
-                    *other = standing;
-                }
+                Some(other) if standing.rank() > other.rank() => *other = standing,
                 Some(_) => {}
             }
             Ok(())
         };
         for row in rows.iter().filter(|row| row.is_installed) {
-            if let Err(refused) = add(&row.token, Some(&row.token)) {
+            if let Err(refused) = add(&row.token, true, false) {
                 let license_id = row.license_id.clone();
                 invalid.push(Invalid {
                     license_id,
@@ -118,8 +115,11 @@ impl Judge<'_> {
             let row = rows.iter().find(|row| row.license_id == known.jti);
             let was_installed = known.databases.contains(&self.database);
             if row.map_or(was_installed, |row| row.is_installed) {
+                let is_same = row.is_some_and(|row| row.token == known.token);
+                // Also where the key of the older one has gone since.
+                let is_newer = row.is_some_and(|row| known.replaces(&row.token));
                 // What was recorded was a license then.
-                let _ = add(&known.token, row.map(|row| row.token.as_str()));
+                let _ = add(&known.token, is_same || is_newer, is_newer);
             }
         }
         self.share_out(&mut standings);

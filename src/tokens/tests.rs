@@ -665,6 +665,26 @@ fn a_license_of_another_installation_is_believed_for_the_key_grace_once() {
 }
 
 #[test]
+fn an_older_token_is_one_also_when_its_key_is_gone() {
+    let other = SigningKey::from_bytes(&[8; 32]);
+    let header = header().to_string();
+    let header = header.replace("2026", "2025");
+    let older = sign_text(&header, &claims().to_string(), &other);
+    let newer = sign(&super::tests::header(), &with("/iat", json!(1_795_000_000)));
+    let mut record = Record::default();
+    record.licenses.push(known(&newer, &[5]));
+    let (standings, _) = judge(&keys(), &record).licenses(&[row(&older)]);
+    assert_eq!(standings[0].token, newer);
+    assert!(standings[0].is_newer && standings[0].is_in_table);
+    // What claims to be even newer is none.
+    let forged = with("/iat", json!(1_799_000_000)).to_string();
+    let forged = sign_text(&header, &forged, &other);
+    let (standings, _) = judge(&keys(), &record).licenses(&[row(&forged)]);
+    assert_eq!(standings[0].token, newer);
+    assert!(!standings[0].is_newer && !standings[0].is_in_table);
+}
+
+#[test]
 fn neither_deletion_nor_an_older_token_takes_a_license_away() {
     let (older, newer) = (claims(), with("/iat", json!(1_795_000_000)));
     let [older, newer] = [older, newer].map(|claims| sign(&header(), &claims));
