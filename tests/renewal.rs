@@ -623,6 +623,37 @@ async fn what_was_renewed_is_in_force_before_it_is_in_the_tables() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_installed_while_a_visitor_is_there_is_remembered() {
+    let vendor = Vendor::aptora();
+    let cluster = licensed(with_command("exit 9"), &vendor, 300);
+    trail_becomes(&cluster, &[]).await;
+    let (admin, other) = (
+        cluster.login("postgres").open_ok().await,
+        cluster.login("postgres").open_ok().await,
+    );
+    admin.run("BEGIN; LOCK TABLE licenses").await;
+    other
+        .fails("SELECT license_renew()")
+        .await
+        .assert("38000", "");
+    eventually("a visitor is half done", PATIENCE, async || {
+        let waits =
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'licenses'::regclass";
+        other.val::<i64>(waits).await > 0
+    })
+    .await;
+    let newer = token(&vendor, 60, 400, 9);
+    admin
+        .run(&format!("SELECT license_install('{newer}'); COMMIT"))
+        .await;
+    eventually("it is remembered, and no failure", PATIENCE, async || {
+        let license = &recorded(&cluster)[0];
+        license["token"] == json!(newer) && license["renewal"]["failure"] == Value::Null
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_try_is_told_once_also_where_the_trail_is_locked() {
     let vendor = Vendor::aptora();
     let cluster = licensed(with_command("exit 9"), &vendor, 300);

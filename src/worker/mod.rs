@@ -419,7 +419,10 @@ pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
         let what = "look at signed licenses of";
         log_failure(what, database, error, "; trying again every second");
     }
-    if bars::are_unstored(database) || observed.is_err() || !trail::untold(database).is_empty() {
+    // What was changed meanwhile may be in force already, but was not looked at.
+    let has_changed = known(database).is_some_and(|known| known.observed != known.generation);
+    let is_untold = !trail::untold(database).is_empty();
+    if bars::are_unstored(database) || observed.is_err() || has_changed || is_untold {
         // Tried again soon, whatever else happens.
         memory::write(|ledger| ledger.write_soon(database, backend::now()));
     }
