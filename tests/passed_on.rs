@@ -450,6 +450,12 @@ async fn changing_the_table_of_allotments_gains_nothing() {
         .await;
         assert!(!admits(&centre).await, "{change}");
     }
+    // Nor does it cost a seat.
+    centre.sql("DELETE FROM license_allotments");
+    eventually("all is as it was", PATIENCE, async || {
+        seats(&centre) == "1|2|1"
+    })
+    .await;
     centre.restart(Stop::Immediate);
     centre.sql("DELETE FROM license_allotments; UPDATE licenses SET seats = 2");
     let _anna = users(&centre, 1).await;
@@ -533,4 +539,102 @@ async fn no_receipt_is_given_while_anybody_is_in() {
     laptop.signal(stuck_pid, Signal::SIGCONT);
     stuck.ended().await.assert("57P01", "license_stopped");
     admin.run("SELECT license_give_back('TOM')").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_writes_rows_of_allotments_passes_nothing_on() {
+    let (centre, laptop) = (centre(2), installation());
+    centre.sql(&format!(
+        "INSERT INTO license_allotments (allotment_id, license_id, product, seats, installation, token)
+         SELECT n, 'TOM-4711', 'TOM', 2147483647, '{}', '' FROM generate_series(1, 3) n",
+        laptop.installation()
+    ));
+    // What was signed is in force all the same.
+    centre.sql("UPDATE licenses SET seats = 9, purchased = NULL, enforcement = 'off'");
+    assert_eq!(usage(&centre), "2|0|tampered");
+    centre.sql("UPDATE licenses SET seats = 2, purchased = 2, enforcement = 'on'");
+    let token = centre.sql(&laptop.allotting(1));
+    eventually("a visitor has seen to it", PATIENCE, async || {
+        let record = fs::read_to_string(centre.data_dir().join("pg_seats.key.record"));
+        record.is_ok_and(|record| record.contains(&laptop.installation()))
+    })
+    .await;
+    assert_eq!(
+        centre.sql("SELECT DISTINCT token FROM license_allotments WHERE token <> ''"),
+        token
+    );
+    // Nor is one that was passed on passed on under another name.
+    centre.sql("UPDATE license_allotments SET allotment_id = 'another' WHERE token <> ''");
+    eventually("the row is there again", PATIENCE, async || {
+        centre.sql("SELECT count(*) FROM license_allotments WHERE token <> ''") == "2"
+    })
+    .await;
+    let _user = users(&centre, 1).await;
+    assert_full(&centre).await;
+    assert_eq!(
+        centre.sql("SELECT count(DISTINCT token) FROM license_allotments WHERE token <> ''"),
+        "1"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_on_the_tables_lets_nobody_use_a_seat_that_was_passed_on() {
+    let centre = Cluster::builder()
+        .conf("pg_seats.load_timeout", "1s")
+        .with_key_of(&Vendor::aptora());
+    centre.install(&Vendor::aptora().license_for(&centre, 2));
+    let laptop = installation();
+    let _user = users(&centre, 1).await;
+    let (locker, admin) = (admin(&centre).await, admin(&centre).await);
+    locker
+        .run("BEGIN; LOCK TABLE license_exemptions IN ACCESS EXCLUSIVE MODE")
+        .await;
+    admin.run(&laptop.allotting(1)).await;
+    assert_full(&centre).await;
+    locker.run("ROLLBACK").await;
+    assert_full(&centre).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_asks_for_less_takes_back_no_more() {
+    let (centre, laptop) = (centre(10), installation());
+    laptop.install(&centre.sql(&laptop.allotting(2)));
+    centre.sql("UPDATE licenses SET seats = 5, purchased = 6");
+    let receipt = laptop.sql("SELECT license_give_back('TOM')");
+    centre.sql(&format!("SELECT license_accept_return('{receipt}')"));
+    assert_eq!(seats(&centre), "6|6|0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_database_takes_back_what_the_former_one_has_passed_on() {
+    let (centre, laptop) = (centre(3), installation());
+    centre.sql("CREATE DATABASE company TEMPLATE postgres");
+    centre.sql("SELECT license_uninstall('TOM-4711')");
+    let dump = centre.program("pg_dump", &["-d", "company"]).ok();
+    let token = centre.sql_in("company", &laptop.allotting(1));
+    laptop.install(&token);
+    centre.sql("DROP DATABASE company WITH (FORCE)");
+    centre.sql("CREATE DATABASE company");
+    centre
+        .program_with(
+            "psql",
+            &["-Xq", "-v", "ON_ERROR_STOP=1", "-d", "company"],
+            &[],
+            &dump,
+        )
+        .ok();
+    let left = "SELECT seats, (SELECT token FROM license_allotments) FROM license_usage";
+    eventually("the row is there again", PATIENCE, async || {
+        centre.sql_in("company", left) == format!("2|{token}")
+    })
+    .await;
+    let receipt = laptop.sql("SELECT license_give_back('TOM')");
+    centre.sql_in(
+        "company",
+        &format!("SELECT license_accept_return('{receipt}')"),
+    );
+    assert_eq!(
+        centre.sql_in("company", "SELECT seats, status FROM license_usage"),
+        "3|ok"
+    );
 }

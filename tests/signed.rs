@@ -445,3 +445,40 @@ async fn the_end_of_a_signed_license_is_warned_of() {
         trail.shows(warned, &expected.join(" ")).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_token_comes_back_by_no_way() {
+    let (vendor, cluster) = licensed(1);
+    let mut claims = vendor.claims(99);
+    claims["iat"] = (unix_now() - 3600).into();
+    let older = vendor.sign(&claims);
+    let _anna = cluster.login("anna").from("127.0.1.1").open_ok().await;
+    // Under another key than the newest one, which is gone.
+    let new = Vendor::new("https://aptora.example", 9);
+    cluster.write(
+        "vendor.json",
+        &json!({"keys": [vendor.jwk(), new.jwk()]}).to_string(),
+    );
+    claims["iat"] = unix_now().into();
+    claims["products"][0]["seats"] = json!(1);
+    cluster.install(&new.sign(&claims));
+    eventually("it is recorded", PATIENCE, async || {
+        let record = std::fs::read_to_string(cluster.data_dir().join("pg_seats.key.record"));
+        record.is_ok_and(|record| record.contains(&cluster.sql("SELECT token FROM license_keys")))
+    })
+    .await;
+    cluster.write("vendor.json", &vendor.key_file());
+    cluster.sql(&format!("UPDATE license_keys SET token = '{older}'"));
+    cluster.sql("UPDATE licenses SET seats = 99, purchased = 99");
+    assert!(!admits(&cluster).await);
+    assert_eq!(cluster.sql("SELECT seats FROM license_usage"), "1");
+    // Under another name, beside the license or once that is uninstalled.
+    let alias =
+        format!("INSERT INTO license_keys (license_id, token) VALUES ('another', '{older}')");
+    cluster.sql(&alias);
+    assert!(!admits(&cluster).await);
+    assert!(state(&cluster).contains("invalid"));
+    cluster.sql("SELECT license_uninstall('TOM-4711')");
+    assert_eq!(state(&cluster), "invalid");
+    assert_eq!(cluster.sql("SELECT count(*) FROM license_usage"), "0");
+}

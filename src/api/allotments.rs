@@ -16,13 +16,15 @@ use crate::ending::stop;
 use crate::installation::key::KeyPair;
 use crate::installation::record::{Allotment, GivenBack, Record};
 use crate::ledger::license::Timestamp;
+use crate::ledger::session::NO_TALLY;
 use crate::ledger::{Cause, Denial};
-use crate::licenses;
 use crate::licenses::signed::{self, Book};
+use crate::licenses::{self, passed_on};
 use crate::pg::backend;
 use crate::pg::encoding::{ServerText, TextArgument};
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
 use crate::pg::table::{Argument, ReadError, Reader, damaged, write_as_part};
+use crate::tokens::claims::LAST_SECOND;
 use crate::tokens::keys::PublicKey;
 use crate::tokens::passed::Returned;
 use crate::tokens::standing::Standing;
@@ -67,7 +69,9 @@ fn license_allot(
         refuse("seats is out of range", "Give a number from 1 on.")
     };
     let valid_until = valid_until.map(Timestamp::from);
-    if valid_until.is_some_and(|until| until <= backend::now() || until == Timestamp::MAX) {
+    let is_to_come =
+        |until: Timestamp| (unix(backend::now()) + 1..=LAST_SECOND).contains(&unix(until));
+    if valid_until.is_some_and(|until| !is_to_come(until)) {
         refuse(
             "valid_until is out of range",
             "Give a moment to come, or null for seats that don't come back by themselves.",
@@ -149,7 +153,16 @@ fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
             .map(|until| until.div_euclid(1_000_000) * 1_000_000),
         returned_at: None,
     };
-    let databases = databases_of(&book.record, license);
+    if let Err(refused) = passed_on::token(&allotment, license, &request.pair) {
+        return Ok(Err(Report::new(
+            PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            format!("license {} can't be passed on", quoted(&license.claims.jti)),
+        )
+        .detail(refused.to_string())
+        .hint(
+            "Ask the vendor for a license with fewer products in one token.",
+        )));
+    }
     let after = left_of_all.map(|left| left - i64::from(request.seats));
     if let Some(denied) = not_free(request, after) {
         return Ok(Err(denied));
@@ -175,17 +188,29 @@ fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
         Ok(after) => after,
         Err(left) => return Ok(Err(too_many(request, left))),
     };
-    outdate(&databases);
+    if let Some(after) = after {
+        withdraw(&request.product, after);
+    }
     if let Some(denied) = not_free(request, after) {
         // From here on nobody could take one of these seats, but somebody has a moment ago.
         change(|record| {
             let is_another = |other: &Allotment| other.id != allotment.id;
             record.allotments.retain(is_another);
         })?;
-        outdate(&databases);
+        outdate();
         return Ok(Err(denied));
     }
     Book::read(writer, &schema)?.settle(writer, &schema, &request.pair)?;
+    if let Some(assigned) = assigned.filter(|_| bought.is_some()) {
+        let left = assigned - i64::from(request.seats);
+        writer.execute(
+            &format!("UPDATE {schema}.licenses SET seats = $2::int WHERE product = $1"),
+            &[
+                Argument::Text(Some(&request.product)),
+                Argument::Text(Some(&left.to_string())),
+            ],
+        )?;
+    }
     let tokens = writer.query_with(
         &format!("SELECT token FROM {schema}.license_allotments WHERE allotment_id = $1"),
         &[Argument::Text(Some(&allotment.id))],
@@ -205,20 +230,19 @@ fn change<R>(change: impl FnOnce(&mut Record) -> R) -> Result<R, ReadError> {
     })
 }
 
-/// The databases of this server in which a license is installed.
-fn databases_of(record: &Record, license: &Standing) -> Vec<u32> {
-    let known = record.license(&license.claims.iss, &license.claims.jti);
-    let known = known.into_iter().flat_map(|known| known.databases.iter());
-    known.copied().chain([backend::database()]).collect()
+/// Has nobody take more seats of a product than these, whatever was read before.
+fn withdraw(product: &str, left: i64) {
+    let rules = licenses::last_in_force(backend::database()).unwrap_or_default();
+    let mut licenses = rules.licenses.iter();
+    let license = licenses.find(|license| license.product.as_str() == product);
+    let tally = license.map_or(NO_TALLY, |license| license.tally);
+    memory::write(|ledger| ledger.withdraw(tally, left));
+    memory::wake_launcher();
 }
 
-/// Has nobody rely on the rules in force in these databases, which the record has changed.
-fn outdate(databases: &[u32]) {
-    memory::write(|ledger| {
-        databases
-            .iter()
-            .for_each(|&database| ledger.outdate(database));
-    });
+/// Has nobody rely on what was read before the record was changed.
+fn outdate() {
+    memory::write(|ledger| ledger.outdate_all());
     memory::wake_launcher();
 }
 
@@ -375,7 +399,6 @@ fn give_back(writer: &Reader, product: &str, pair: &KeyPair) -> Refusable<String
     let receipt = returned
         .sign(pair)
         .map_err(|refused| damaged(&refused.to_string()))?;
-    let databases = databases_of(&book.record, license);
     let receipt = change(|record| {
         let given_back = record.given_back.entry(allotted.jti.clone());
         let given_back = given_back.or_insert(GivenBack {
@@ -385,12 +408,10 @@ fn give_back(writer: &Reader, product: &str, pair: &KeyPair) -> Refusable<String
         });
         given_back.receipt.clone()
     })?;
-    outdate(&databases);
-    // Nobody comes in any more by what was in force before.
-    if let Err(error) = licenses::load(backend::database(), settings::load_timeout()) {
-        return Ok(Err(Denied::Call.not_loaded(backend::database(), error)));
-    }
-    if stop::stop_all(tally, "The seats of this server are given back.") > 0 {
+    // Nobody comes in any more, whatever was in force before.
+    withdraw(product, 0);
+    stop::stop_all(tally, "The seats of this server are given back.");
+    if memory::read(|ledger| ledger.in_use(tally)) != Some(0) {
         return Ok(Err(Report::new(
             PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
             format!("not all sessions of {} have ended", quoted(product)),
@@ -444,7 +465,7 @@ fn accept(writer: &Reader, returned: &Returned, pair: &KeyPair) -> Refusable<i32
         let is_it = allotment.installation == returned.iss
             && allotment.product == returned.product
             && allotment.seats == returned.seats;
-        let is_here = allotment.database == backend::database()
+        let is_here = passed_on::is_of_this_database(allotment)
             || book.away.iter().any(|away| away.id == returned.jti);
         if !is_it {
             return Err("It is not of the installation that has these seats.");
@@ -462,10 +483,7 @@ fn accept(writer: &Reader, returned: &Returned, pair: &KeyPair) -> Refusable<i32
     }
     let book = Book::read(writer, &schema)?;
     book.settle(writer, &schema, pair)?;
-    let mut standings = book.standings.iter();
-    if let Some(license) = standings.find(|own| own.products.contains(&returned.product)) {
-        outdate(&databases_of(&book.record, license));
-    }
+    outdate();
     Ok(Ok(returned.seats))
 }
 

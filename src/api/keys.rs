@@ -137,12 +137,16 @@ pub(super) fn failed(error: ReadError) -> ! {
 pub(super) fn own_key() -> KeyPair {
     let path = settings::installation_key();
     KeyPair::read(&path).unwrap_or_else(|error| {
+        // Where it is, is not for everybody to know.
+        crate::pg::error::log(format!(
+            "could not read installation key {}: {error}",
+            path.display()
+        ));
         Report::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             "could not read this installation's key",
         )
-        .detail(format!("{}: {error}.", path.display()))
-        .hint("Restore the file from a backup; where there is none, the server makes one when it starts.")
+        .hint("The server log says why. Restore the file from a backup; where there is none, the server makes one when it starts.")
         .raise()
     })
 }

@@ -76,25 +76,36 @@ pub fn stop(stop: &Stop, text: &str, is_wanted: impl Fn(u64) -> bool) -> Result<
     Ok(outcome)
 }
 
-/// Ends all who hold seats of a tally, in the name of this session, and waits for them; how many keep theirs.
-pub fn stop_all(tally: u64, text: &str) -> usize {
+/// Ends all who hold seats of a tally, in the name of this session, and waits for them.
+pub fn stop_all(tally: u64, text: &str) {
+    let deadline = Instant::now() + PATIENCE;
     let is_wanted = |other| other == tally;
-    let seats: Vec<u64> = Holders::of(is_wanted)
+    let wish = Stop {
+        seat: 0,
+        database: backend::database(),
+        by: backend::role(),
+        reason: Text::EMPTY,
+        barred_until: 0,
+        patient_until: backend::now().saturating_add(PATIENCE.as_micros() as i64),
+    };
+    let seats = Holders::of(is_wanted);
+    let wishes: Vec<Stop> = seats
         .seats()
-        .map(|seat| seat.number)
+        .map(|seat| Stop {
+            seat: seat.number,
+            ..wish
+        })
         .collect();
-    let left = seats.iter().filter(|&&seat| {
-        let wish = Stop {
-            seat,
-            database: backend::database(),
-            by: backend::role(),
-            reason: Text::EMPTY,
-            barred_until: 0,
-            patient_until: backend::now().saturating_add(PATIENCE.as_micros() as i64),
-        };
-        stop(&wish, text, is_wanted).is_ok_and(|outcome| outcome.left)
-    });
-    left.count()
+    let mut endings = Vec::with_capacity(wishes.len());
+    let mut sessions = Vec::new();
+    for stop in &wishes {
+        let begun = memory::write(|ledger| ledger.begin_to_end(stop, backend::now()));
+        if let Some(Stopping::Begun(key)) = begun {
+            endings.push(Ending { key, stop });
+            sessions.extend(end_holders(stop.seat, text, &is_wanted).0);
+        }
+    }
+    sessions_left(&sessions, deadline);
 }
 
 /// A seat is being ended, until this is dropped: also by a cancel.

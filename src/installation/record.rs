@@ -56,6 +56,9 @@ pub struct Known {
     pub renewal: Renewal,
 }
 
+/// In the place of a database that is gone: any that has the license, as one that was restored.
+pub const GONE: u32 = 0;
+
 /// Seats that were passed on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Allotment {
@@ -71,7 +74,7 @@ pub struct Allotment {
     pub seats: i32,
     /// The id of the installation that has them.
     pub installation: String,
-    /// The OID of the database whose seats they were.
+    /// The OID of the database whose seats they were, or [`GONE`].
     pub database: u32,
     /// When they were passed on.
     pub allotted_at: Timestamp,
@@ -183,7 +186,8 @@ impl Record {
                 continue;
             };
             let is_verified = !matches!(standing.doubt, Some(Doubt::Unverified(_)));
-            if is_verified || !known.is_verified {
+            let is_older = claims.iat < known.iat;
+            if !is_older && (is_verified || !known.is_verified) {
                 if known.token != standing.token {
                     known.token.clone_from(&standing.token);
                     known.renewal.end_failures();
@@ -230,6 +234,11 @@ impl Record {
         for known in &mut self.licenses {
             known.databases.retain(|&database| exists(database));
             known.renewal.keep_databases(&exists);
+        }
+        for allotment in &mut self.allotments {
+            if !exists(allotment.database) {
+                allotment.database = GONE;
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use super::Ledger;
 use super::license::{RowKey, Timestamp};
 use super::rules::Rules;
 use super::table::{Table, Tables, entry};
+use super::tally::Steady;
 
 /// What is known of a database's tables.
 #[repr(C)]
@@ -211,10 +212,34 @@ impl<T: Tables> Ledger<'_, T> {
     /// old, what was read under another setting no longer true.
     pub fn revisit_all(&mut self) {
         self.head.visited = false;
-        self.databases.each_mut(|known| {
-            self.head.clock += 1;
-            known.generation = self.head.clock;
+        self.outdate_all();
+    }
+
+    /// Seats of a tally went elsewhere: from this moment on no more than are left are given, by whatever rules are
+    /// in force, and nobody relies on those, nor on what is being read.
+    pub fn withdraw(&mut self, tally: u64, left: i64) {
+        let left = i32::try_from(left.max(0)).unwrap_or(i32::MAX);
+        self.licenses.each_mut(|license| {
+            if license.tally == tally {
+                license.seats = Some(license.seats.map_or(left, |seats| seats.min(left)));
+            }
         });
+        if let Some(tally) = self.tallies.get_mut(&tally) {
+            tally.steady = Steady::NEVER;
+        }
+        self.outdate_all();
+    }
+
+    /// Nobody relies on any rules in force any more.
+    pub fn outdate_all(&mut self) {
+        let Ledger {
+            head, databases, ..
+        } = self;
+        databases.each_mut(|known| {
+            head.clock += 1;
+            known.generation = head.clock;
+        });
+        self.head.ring |= !self.waits.is_empty();
     }
 
     /// What was signed is to be verified again.
@@ -300,6 +325,7 @@ impl<T: Tables> Ledger<'_, T> {
     pub fn observed(&mut self, database: u32, generation: u64) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.observed = generation;
+            known.changes_at = Timestamp::MAX;
         }
     }
 

@@ -270,7 +270,8 @@ impl<T: Tables> Ledger<'_, T> {
             known.in_recovery = rules.in_recovery;
             known.exempt_superusers = rules.exempt_superusers;
             known.read_at = rules.read_at;
-            known.changes_at = rules.change_at.unwrap_or(Timestamp::MAX);
+            let change_at = rules.change_at.unwrap_or(Timestamp::MAX);
+            known.changes_at = known.changes_at.min(change_at);
             known.licenses = rules.licenses.len() as u32;
             known.exemptions = rules.exemptions.len() as u32;
             known.reservations = rules.reservations.len() as u32;

@@ -194,8 +194,8 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
         &signed::columns(&format!("ONLY {schema}.licenses")),
         license,
     )?;
-    let mut book = Book::read(reader, &schema)?;
-    book.hold(&mut rules.licenses);
+    let book = Book::read(reader, &schema)?;
+    book.hold(&mut rules.licenses)?;
     rules.change_at = book.changes_at();
     rules.exemptions = reader.query(
         &format!(

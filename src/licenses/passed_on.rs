@@ -2,8 +2,8 @@
 //! once is out in the world, whatever becomes of the transaction. The tables follow it.
 
 use crate::installation::key::KeyPair;
-use crate::installation::record::{Allotment, Record};
-use crate::pg::table::{Argument, ReadError, Reader, damaged};
+use crate::installation::record::{Allotment, GONE, Record};
+use crate::pg::table::{Argument, ReadError, Reader};
 use crate::pg::{backend, catalog};
 use crate::tokens::claims::Confirmation;
 use crate::tokens::passed::Allotted;
@@ -106,14 +106,12 @@ impl Book {
         pair: &KeyPair,
     ) -> Result<(), ReadError> {
         let is_away = allotment.is_away(backend::now());
-        let signed = license
-            .map(|license| token(allotment, license, pair))
-            .transpose()
-            .map_err(|refused| damaged(&refused.to_string()))?;
+        // A license that has become too long leaves the former token.
+        let signed = license.and_then(|license| token(allotment, license, pair).ok());
         match (row, signed) {
             (None, Some(signed)) if is_away && is_of_this_database(allotment) => {
                 insert(writer, schema, allotment, &signed)?;
-                self.cut(writer, schema, allotment, license)
+                self.limit(writer, schema, allotment, license)
             }
             (Some(row), signed) if is_away => {
                 let token = signed.unwrap_or_else(|| row.token.clone());
@@ -150,27 +148,35 @@ impl Book {
         }
     }
 
-    /// Of seats without limit none is missing.
-    fn cut(
+    /// Seats that are no longer left are nobody's.
+    fn limit(
         &self,
         writer: &Reader,
         schema: &str,
         allotment: &Allotment,
         license: Option<&Standing>,
     ) -> Result<(), ReadError> {
-        if license.is_none_or(|license| license.seats(&allotment.product).is_some()) {
+        let product = &allotment.product;
+        if let Some(left) = license.and_then(|license| self.left(license, product)) {
             writer.execute(
                 &format!(
-                    "UPDATE {schema}.licenses SET seats = greatest(seats - $2::int, 0)
-                      WHERE product = $1 AND seats > 0"
+                    "UPDATE {schema}.licenses SET seats = $2::int
+                      WHERE product = $1 AND seats > $2::int"
                 ),
                 &[
-                    Argument::Text(Some(&allotment.product)),
-                    Argument::Text(Some(&allotment.seats.to_string())),
+                    Argument::Text(Some(product)),
+                    Argument::Text(Some(&left.to_string())),
                 ],
             )?;
         }
         Ok(())
+    }
+
+    /// What is left of a product here; `None`: it has no limit, or is another license's.
+    fn left(&self, license: &Standing, product: &str) -> Option<i64> {
+        let is_its = license.products.iter().any(|own| own == product);
+        let bought = license.seats(product).filter(|_| is_its)?;
+        Some((i64::from(bought) - self.away(license, product)).max(0))
     }
 
     /// No more than are left of what was bought.
@@ -182,15 +188,13 @@ impl Book {
         license: Option<&Standing>,
     ) -> Result<(), ReadError> {
         let product = &allotment.product;
-        let license = license.filter(|license| license.products.contains(product));
-        let Some((license, bought)) = license.and_then(|own| Some((own, own.seats(product)?)))
-        else {
+        let Some(left) = license.and_then(|license| self.left(license, product)) else {
             return Ok(());
         };
-        let left = (i64::from(bought) - self.away(license, product)).max(0);
         writer.execute(
             &format!(
-                "UPDATE {schema}.licenses SET seats = least(seats::bigint + $2::int, $3::bigint)
+                "UPDATE {schema}.licenses
+                    SET seats = least(seats::bigint + $2::int, $3::bigint, purchased)
                   WHERE product = $1 AND seats < $3::bigint"
             ),
             &[
@@ -203,8 +207,8 @@ impl Book {
     }
 }
 
-fn is_of_this_database(allotment: &Allotment) -> bool {
-    allotment.database == backend::database()
+pub fn is_of_this_database(allotment: &Allotment) -> bool {
+    allotment.database == backend::database() || allotment.database == GONE
 }
 
 fn insert(

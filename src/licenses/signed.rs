@@ -10,16 +10,16 @@ pub use super::load::license;
 use crate::events::warning::{self, Warning};
 use crate::installation::key::KeyPair;
 use crate::installation::record::{Known, Record};
-use crate::ledger::identity::Name;
 use crate::ledger::license::{License, Signed, Timestamp};
 use crate::ledger::narrow::{Excess, narrow};
 use crate::pg::error::{self, quoted};
 use crate::pg::table::{Argument, ReadError, Reader, Row, read_committed, schema, write_alone};
 use crate::pg::{backend, catalog};
 use crate::settings;
-use crate::tokens::Refused;
 use crate::tokens::keys::Keys;
+use crate::tokens::passed::Allotted;
 use crate::tokens::standing::{self, Doubt, Invalid, Judge, Standing};
+use crate::tokens::unix;
 
 /// Rows made of a license's products: `$1` is [`products`], and the columns are those of `licenses`.
 pub const PRODUCTS: &str = "
@@ -39,6 +39,16 @@ pub const PRODUCTS: &str = "
               idle_timeout interval, reclaim_idle_after interval, warn_at_percent int,
               valid_from timestamptz, valid_until timestamptz, grace interval,
               nbf float8, exp float8)";
+
+/// Members of a product that are texts for PostgreSQL to read.
+const READ_BY_POSTGRES: [&str; 6] = [
+    "linger",
+    "idle_timeout",
+    "reclaim_idle_after",
+    "valid_from",
+    "valid_until",
+    "grace",
+];
 
 /// How soon signatures are verified again, in microseconds.
 const VERIFIED_AGAIN_AFTER: Timestamp = 3_600_000_000;
@@ -75,12 +85,30 @@ pub struct Away {
     pub allotted_at: Timestamp,
     /// When they come back by themselves; `None`: never.
     pub valid_until: Option<Timestamp>,
+    token: String,
+}
+
+impl Away {
+    /// Whether the installation of this license has signed that they are: who writes such a row has not passed
+    /// anything on.
+    fn is_signed(&self, license: &Standing) -> bool {
+        let by = license.claims.cnf.as_ref().map(|cnf| &cnf.jkt);
+        Allotted::verify(&self.token).is_ok_and(|allotted| {
+            by == Some(&allotted.iss)
+                && allotted.jti == self.id
+                && allotted.product == self.product
+                && allotted.seats == self.seats
+                && allotted.cnf.jkt == self.installation
+                && allotted.exp == self.valid_until.map(unix)
+        })
+    }
 }
 
 impl Book {
     /// Reads what there is to know.
     pub fn read(reader: &Reader, schema: &str) -> Result<Book, ReadError> {
-        let text = |row: &Row, column| Ok(row.text(column)?.unwrap_or_default());
+        // What can't be read as text is no license, and nobody else's undoing.
+        let text = |row: &Row, column| row.text(column).ok().flatten().unwrap_or_default();
         let rows = reader.query(
             &format!(
                 "SELECT license_id, token, uninstalled_at IS NULL FROM ONLY {schema}.license_keys
@@ -88,26 +116,28 @@ impl Book {
             ),
             |row| {
                 Ok(standing::Row {
-                    license_id: text(row, 1)?,
-                    token: text(row, 2)?,
+                    license_id: text(row, 1),
+                    token: text(row, 2),
                     is_installed: row.number(3) == Some(1),
                 })
             },
         )?;
         let away = reader.query(
             &format!(
-                "SELECT allotment_id, license_id, product, seats, installation, allotted_at, valid_until
+                "SELECT allotment_id, license_id, product, seats, installation, allotted_at, valid_until,
+                        token
                    FROM ONLY {schema}.license_allotments WHERE returned_at IS NULL"
             ),
             |row| {
                 Ok(Away {
-                    id: text(row, 1)?,
-                    license_id: text(row, 2)?,
-                    product: text(row, 3)?,
+                    id: text(row, 1),
+                    license_id: text(row, 2),
+                    product: text(row, 3),
                     seats: row.number(4).map_or(0, |seats| (seats as i32).max(0)),
-                    installation: text(row, 5)?,
+                    installation: text(row, 5),
                     allotted_at: row.number(6).unwrap_or(0),
                     valid_until: row.number(7),
+                    token: text(row, 8),
                 })
             },
         )?;
@@ -173,6 +203,18 @@ impl Book {
             now: backend::now(),
         };
         (book.standings, book.invalid) = judge.licenses(rows);
+        let Book {
+            standings,
+            record,
+            away,
+            ..
+        } = &mut book;
+        away.retain(|away| {
+            let mut licenses = standings.iter();
+            let license = licenses.find(|license| license.claims.jti == away.license_id);
+            record.allotment(&away.id).is_some()
+                || license.is_some_and(|license| away.is_signed(license))
+        });
         book
     }
 
@@ -227,6 +269,20 @@ impl Book {
 
     /// The products that a license has here, as [`PRODUCTS`] reads them.
     pub fn products(&self, standing: &Standing) -> String {
+        self.rows(standing).to_string()
+    }
+
+    /// The same without what PostgreSQL alone can read.
+    fn bare_products(&self, standing: &Standing) -> String {
+        let mut rows = self.rows(standing);
+        let members = rows.as_array_mut().into_iter().flatten();
+        for row in members.filter_map(Value::as_object_mut) {
+            row.retain(|member, _| !READ_BY_POSTGRES.contains(&member.as_str()));
+        }
+        rows.to_string()
+    }
+
+    fn rows(&self, standing: &Standing) -> Value {
         let claims = &standing.claims;
         let products = claims.products.iter();
         let products = products.filter(|product| standing.products.contains(&product.product));
@@ -235,13 +291,15 @@ impl Book {
             if let Some(row) = row.as_object_mut() {
                 let name = &product.product;
                 row.insert("bought".to_owned(), json!(standing.seats(name)));
-                row.insert("away".to_owned(), json!(self.away(standing, name)));
+                let bought = standing.seats(name).map_or(0, i64::from);
+                let away = self.away(standing, name).min(bought);
+                row.insert("away".to_owned(), json!(away));
                 row.insert("nbf".to_owned(), json!(claims.nbf));
                 row.insert("exp".to_owned(), json!(claims.exp));
             }
             row
         });
-        Value::from_iter(rows).to_string()
+        Value::from_iter(rows)
     }
 
     /// Leaves licenses alone whose newest token is another one by now: a renewal came meanwhile.
@@ -255,35 +313,31 @@ impl Book {
     }
 
     /// Holds the rows of `licenses` to what was signed, and puts what was signed in the place of rows that are
-    /// gone.
-    pub fn hold(&mut self, licenses: &mut Vec<License>) {
-        let mut invalid = Vec::new();
+    /// gone. A license whose intervals or times PostgreSQL can't read holds without them.
+    pub fn hold(&self, licenses: &mut Vec<License>) -> Result<(), ReadError> {
         for standing in &self.standings {
-            let unseen = |product: Name| self.away_unseen(standing, product.as_str());
-            let products = self.products(standing);
-            // One that PostgreSQL can't make rows of is not everybody's undoing.
-            let signed = read_committed(backend::lock_timeout(), |reader| {
-                reader.query_with(
-                    &columns(&format!("({PRODUCTS}) p")),
-                    &[Argument::Text(Some(&products))],
-                    license,
-                )
-            });
-            match signed {
-                Ok(signed) => signed.iter().for_each(|signed| {
-                    let unseen = unseen(signed.product);
-                    hold(licenses, signed, standing, unseen, self.record.latest);
-                }),
-                Err(error) => invalid.push((standing.claims.jti.clone(), error.message)),
+            let signed = match made_of(&self.products(standing)) {
+                Err(error) if error.is_of_values() => made_of(&self.bare_products(standing)),
+                made => made,
+            };
+            for signed in &signed? {
+                let unseen = self.away_unseen(standing, signed.product.as_str());
+                hold(licenses, signed, standing, unseen, self.record.latest);
             }
         }
-        for (license_id, reason) in invalid {
-            self.invalid.push(Invalid {
-                license_id,
-                refused: Refused::Malformed(reason),
-            });
-        }
+        Ok(())
     }
+}
+
+/// The licenses that PostgreSQL makes of products: a bad value must not end the reading of all others.
+fn made_of(products: &str) -> Result<Vec<License>, ReadError> {
+    read_committed(backend::lock_timeout(), |reader| {
+        reader.query_with(
+            &columns(&format!("({PRODUCTS}) p")),
+            &[Argument::Text(Some(products))],
+            license,
+        )
+    })
 }
 
 fn sum<'a>(away: impl Iterator<Item = &'a Away>) -> i64 {

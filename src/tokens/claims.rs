@@ -9,7 +9,7 @@ use crate::ledger::identity::{Name, Text};
 use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement};
 
 /// The last second that `timestamptz` and people write with four digits: the end of the year 9999.
-const LAST_SECOND: i64 = 253_402_300_799;
+pub const LAST_SECOND: i64 = 253_402_300_799;
 
 /// The bytes that an issuer, a customer and a license's id can have at most.
 const TEXT_MAX: usize = 255;

@@ -112,8 +112,7 @@ pub fn verify(token: &str, keys: &Keys) -> Result<Claims, Refused> {
     if header.typ.as_deref() != Some(passed::ALLOTMENT) {
         return verify_vendors(token, keys);
     }
-    let signer = signer(header)?;
-    Allotted::verify(token, &signer)?.of_license(|license| verify_vendors(license, keys))
+    Allotted::verify(token)?.of_license(|license| verify_vendors(license, keys))
 }
 
 /// The key of the installation that has signed a token, as its header has it.

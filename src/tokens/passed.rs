@@ -4,7 +4,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::claims::{Claims, Confirmation, Product};
-use super::keys::PublicKey;
 use super::{Refused, TOKEN_MAX, malformed, signature};
 use crate::installation::key::KeyPair;
 
@@ -76,8 +75,14 @@ impl Allotted {
         super::unverified(token, Some(ALLOTMENT)).and_then(|(_, claims)| super::shaped(claims))
     }
 
-    /// What a token says, once it is verified that this installation has signed it.
-    pub(super) fn verify(token: &str, signer: &PublicKey) -> Result<Allotted, Refused> {
+    /// What a token says, once it is verified that the installation that it names has signed it.
+    ///
+    /// # Errors
+    ///
+    /// Says why it can't be believed.
+    pub fn verify(token: &str) -> Result<Allotted, Refused> {
+        let (header, _) = super::unverified(token, Some(ALLOTMENT))?;
+        let signer = super::signer(header)?;
         let key = signer.verifier();
         let key = key.ok_or_else(|| malformed("Its header has no Ed25519 key."))?;
         let allotted: Allotted = signature::decode(token, &key)?;

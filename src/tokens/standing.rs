@@ -87,11 +87,7 @@ impl Judge<'_> {
     pub fn licenses(&self, rows: &[Row]) -> (Vec<Standing>, Vec<Invalid>) {
         let mut standings: Vec<Standing> = Vec::new();
         let mut invalid = Vec::new();
-        let mut add = |token: &str, is_in_table: bool, is_newer: bool| -> Result<(), Refused> {
-            let standing = Standing {
-                is_newer,
-                ..self.standing(token, is_in_table)?
-            };
+        let mut add = |standing: Standing| {
             let same = |other: &&mut Standing| {
                 other.claims.iss == standing.claims.iss && other.claims.jti == standing.claims.jti
             };
@@ -100,15 +96,19 @@ impl Judge<'_> {
                 Some(other) if standing.rank() > other.rank() => *other = standing,
                 Some(_) => {}
             }
-            Ok(())
         };
         for row in rows.iter().filter(|row| row.is_installed) {
-            if let Err(refused) = add(&row.token, true, false) {
-                let license_id = row.license_id.clone();
-                invalid.push(Invalid {
-                    license_id,
-                    refused,
-                });
+            match self.standing_of(row) {
+                // What was verified last comes below, also where its key is gone and an older one's is not.
+                Ok(standing) if self.is_outdated(&standing) => {}
+                Ok(standing) => add(standing),
+                Err(refused) => {
+                    let license_id = row.license_id.clone();
+                    invalid.push(Invalid {
+                        license_id,
+                        refused,
+                    });
+                }
             }
         }
         for known in &self.record.licenses {
@@ -119,11 +119,31 @@ impl Judge<'_> {
                 // Also where the key of the older one has gone since.
                 let is_newer = row.is_some_and(|row| known.replaces(&row.token));
                 // What was recorded was a license then.
-                let _ = add(&known.token, is_same || is_newer, is_newer);
+                if let Ok(standing) = self.standing(&known.token, is_same || is_newer) {
+                    add(Standing {
+                        is_newer,
+                        ..standing
+                    });
+                }
             }
         }
         self.share_out(&mut standings);
         (standings, invalid)
+    }
+
+    fn standing_of(&self, row: &Row) -> Result<Standing, Refused> {
+        let standing = self.standing(&row.token, true)?;
+        if standing.claims.jti != row.license_id {
+            return Err(malformed("Its id is not that of its row."));
+        }
+        Ok(standing)
+    }
+
+    /// Whether a younger token of the same license was verified here before.
+    fn is_outdated(&self, standing: &Standing) -> bool {
+        let claims = &standing.claims;
+        let known = self.record.license(&claims.iss, &claims.jti);
+        known.is_some_and(|known| known.is_verified && claims.iat < known.iat)
     }
 
     fn standing(&self, token: &str, is_in_table: bool) -> Result<Standing, Refused> {

@@ -30,6 +30,8 @@ pub struct Renewals {
     worker: Option<DynamicBackgroundWorker>,
     /// When to look next at what is due.
     look_at: Timestamp,
+    /// Before that moment no worker is started again: what it does may come to nothing.
+    not_before: Timestamp,
     lacks_workers: bool,
 }
 
@@ -40,7 +42,7 @@ impl Renewals {
             return;
         }
         let now = backend::now();
-        if now < self.look_at {
+        if now < self.look_at.max(self.not_before) {
             return;
         }
         // What can't be read now is told by visitors.
@@ -49,6 +51,7 @@ impl Renewals {
         let due = due.map_or(Timestamp::MAX, |(at, _)| at);
         self.look_at = due.clamp(now + SOONEST_LOOK, now + LATEST_LOOK);
         if due <= now {
+            self.not_before = now + SOONEST_LOOK;
             self.start();
         }
     }
@@ -61,6 +64,7 @@ impl Renewals {
     /// What has failed is tried again at once.
     pub fn begin_anew(&mut self) {
         self.look_again();
+        self.not_before = 0;
         if settings::renewal_command().is_none() || backend::in_recovery() {
             return;
         }
@@ -82,7 +86,7 @@ impl Renewals {
         {
             return None;
         }
-        backend::time_until(self.look_at)
+        backend::time_until(self.look_at.max(self.not_before))
     }
 
     fn is_at_work(&mut self) -> bool {
