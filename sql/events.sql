@@ -21,7 +21,7 @@ COMMENT ON TABLE @extschema@.license_events IS
     'The audit trail: who took and left seats, who was denied, and what administrators did. Written within a second, kept for pg_seats.event_retention.';
 COMMENT ON COLUMN @extschema@.license_events.at IS 'When it happened';
 COMMENT ON COLUMN @extschema@.license_events.event IS
-    'login, checkout, lease (a seat was taken), release, denial, exempt login, overdraft, lease expiry, termination, idle log-off, reclaim, warning, raise, reduction, license added, changed, removed or truncated, the same of exemption, reservation and bar, renewal (of a signed license), events lost';
+    'login, checkout, lease (a seat was taken), release, denial, exempt login, overdraft, lease expiry, termination, idle log-off, reclaim, warning, raise, reduction, license added, changed, removed or truncated, the same of exemption, reservation, bar, signed license and allotment, tampering, license in doubt, renewal (of a signed license), events lost';
 COMMENT ON COLUMN @extschema@.license_events.product IS 'The product';
 COMMENT ON COLUMN @extschema@.license_events.usename IS 'The authenticated role';
 COMMENT ON COLUMN @extschema@.license_events.client_user IS 'The application''s own user';

@@ -64,13 +64,13 @@ impl Denied {
             )
             .hint("Come back when the license is valid, or ask an administrator for another one.")
             .reason(c"license_not_yet_valid"),
-            Cause::OutOfDates(OutOfDates::NotVerified(since)) => Report::new(
+            Cause::OutOfDates(OutOfDates::NotVerified(until)) => Report::new(
                 self.code(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
                 format!("license for {product} could not be verified"),
             )
             .detail(format!(
                 "What was signed was believed until {}.",
-                catalog::timestamp_text(since)
+                catalog::timestamp_text(until)
             ))
             .hint("An administrator must look at license_keys_status, and restore the vendor's key or install a license for this server.")
             .reason(c"license_not_verified"),
@@ -253,10 +253,10 @@ fn figures(cause: Cause, [is, are]: [&str; 2]) -> String {
         Cause::OutOfDates(OutOfDates::NotYetValid(from)) => {
             format!("it is not valid before {}", catalog::timestamp_text(from))
         }
-        Cause::OutOfDates(OutOfDates::NotVerified(since)) => {
+        Cause::OutOfDates(OutOfDates::NotVerified(until)) => {
             format!(
-                "it could not be verified since {}",
-                catalog::timestamp_text(since)
+                "it can't be verified, and was believed until {}",
+                catalog::timestamp_text(until)
             )
         }
         Cause::Barred { .. } => "an administrator has barred them".to_owned(),

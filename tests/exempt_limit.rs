@@ -213,7 +213,6 @@ async fn a_limit_that_comes_or_goes_throws_nobody_out_and_the_first_are_exempt()
         "UPDATE licenses SET warn_at_percent = 50",
         "UPDATE license_exemptions SET note = 'support'",
         "DELETE FROM licenses",
-        "SELECT pg_reload_conf()",
     ] {
         desk.cluster.sql(change);
         is_full(&desk.at("carl", "127.0.1.3")).await;
@@ -231,6 +230,9 @@ async fn a_limit_that_comes_or_goes_throws_nobody_out_and_the_first_are_exempt()
         .sql("UPDATE license_exemptions SET note = 'helpdesk'");
     assert_eq!(usage(&desk).await, "1|1");
     assert_eq!(standing(&desk, &sessions[0]).await, "exempt role");
+    desk.cluster.sql("SELECT pg_reload_conf()");
+    is_full(&desk.at("carl", "127.0.1.3")).await;
+    assert_eq!(usage(&desk).await, "1|1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -60,6 +60,7 @@ impl Sold {
         };
         sold.shell(&sold.guide.sign);
         sold.cluster.append_conf(&sold.guide.conf);
+        sold.cluster.append_conf("pg_seats.load_timeout = '30s'\n");
         sold.cluster.restart(Stop::Fast);
         sold.shell(&sold.guide.install);
         sold

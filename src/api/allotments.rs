@@ -400,6 +400,8 @@ fn give_back(writer: &Reader, product: &str, pair: &KeyPair) -> Refusable<String
         .sign(pair)
         .map_err(|refused| damaged(&refused.to_string()))?;
     let receipt = change(|record| {
+        // Also where nobody has seen yet that the license is here.
+        record.observe(backend::database(), &book.standings, now);
         let given_back = record.given_back.entry(allotted.jti.clone());
         let given_back = given_back.or_insert(GivenBack {
             at: now,

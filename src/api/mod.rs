@@ -39,7 +39,7 @@ fn require_primary(function: &str) {
             PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION,
             format!("cannot execute {function} on a standby"),
         )
-        .hint("Connect to the primary server, or check out a seat with license_checkout().")
+        .hint("Connect to the primary server.")
         .raise();
     }
 }

@@ -43,7 +43,7 @@ pub fn tell(trigger: &PgTrigger) {
     }
 }
 
-/// The event is named by what became of the seats, where that is all; `detail` has, for each column
+/// What a token says is in its row. The event is named by what became of the seats, where that is all; `detail` has, for each column
 /// that changed, what it was and what it is, and where the product does not tell which row, the row.
 fn write(writer: &Reader, trigger: &PgTrigger) -> Result<(), ReadError> {
     let Some(schema) = catalog::schema() else {

@@ -160,7 +160,7 @@ fn log_bars_left(database: u32) {
     }
 }
 
-/// The triggers that notice every change, as sql/tables.sql makes them.
+/// The triggers that notice every change: two for each of six tables in sql/.
 const TRIGGERS: i64 = 12;
 
 fn read(reader: &Reader) -> Result<Rules, ReadError> {

@@ -1,4 +1,4 @@
-//! The vendors' public keys: JWK sets (RFC 7517).
+//! Public keys: those of vendors, as JWK sets (RFC 7517), and those of installations.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

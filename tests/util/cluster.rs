@@ -94,7 +94,7 @@ impl Cluster {
             .unwrap();
     }
 
-    /// Replaces a file that the data folder already has.
+    /// Writes a file of the data folder.
     pub fn write(&self, name: &str, text: &str) {
         fs::write(self.data_dir().join(name), text).unwrap();
     }

@@ -1,5 +1,7 @@
 //! A vendor: signs licenses, as any library would that makes JWTs.
 
+use std::fs::{self, File};
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signer, SigningKey};
@@ -7,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::builder::Builder;
 use super::cluster::Cluster;
+use super::wait::{PATIENCE, eventually, eventually_blocking};
 
 /// A vendor and its key.
 pub struct Vendor {
@@ -14,6 +17,9 @@ pub struct Vendor {
     kid: String,
     key: SigningKey,
 }
+
+/// Where an installation remembers, in the data folder.
+const RECORD: &str = "pg_seats.key.record";
 
 /// In seconds.
 pub const DAY: i64 = 86_400;
@@ -110,7 +116,10 @@ impl Vendor {
 impl Builder {
     /// A server that knows the vendor's key, with the extension and the staff.
     pub fn with_key_of(self, vendor: &Vendor) -> Cluster {
-        let cluster = self.conf("pg_seats.vendor_keys", "vendor.json").start();
+        let cluster = self
+            .conf("pg_seats.vendor_keys", "vendor.json")
+            .conf("pg_seats.load_timeout", "30s")
+            .start();
         cluster.write("vendor.json", &vendor.key_file());
         cluster.hire();
         cluster.sql("CREATE EXTENSION pg_seats");
@@ -122,6 +131,45 @@ impl Cluster {
     /// Its id as an installation.
     pub fn installation(&self) -> String {
         self.sql("SELECT license_installation() ->> 'kid'")
+    }
+
+    /// What it remembers as an installation, if anything yet.
+    pub fn record(&self) -> Option<Value> {
+        let record = fs::read(self.data_dir().join(RECORD)).ok()?;
+        serde_json::from_slice(&record).ok()
+    }
+
+    /// Waits until it remembers this.
+    pub async fn until_recorded(&self, what: impl Fn(&Value) -> bool) {
+        eventually("it is recorded", PATIENCE, async || {
+            self.record().is_some_and(|record| what(&record))
+        })
+        .await;
+    }
+
+    /// Changes by hand what it remembers: no visitor does meanwhile.
+    pub fn edit_record(&self, edit: impl FnOnce(&mut Value)) {
+        let folder = self.data_dir();
+        let lock = File::options()
+            .write(true)
+            .open(folder.join("pg_seats.key.lock"));
+        let lock = lock.unwrap();
+        lock.lock().unwrap();
+        let mut record = self.record().unwrap();
+        edit(&mut record);
+        let new = folder.join("edited.record");
+        fs::write(&new, record.to_string()).unwrap();
+        fs::rename(new, folder.join(RECORD)).unwrap();
+        drop(lock);
+        self.sql("SELECT pg_reload_conf()");
+    }
+
+    /// A copy of a database: no visitor is in it at that moment.
+    pub fn copy(&self, template: &str, name: &str) {
+        eventually_blocking("nobody else is in the database", PATIENCE, || {
+            let create = format!("CREATE DATABASE {name} TEMPLATE {template}");
+            self.psql_as("postgres", "template1", &create).status == Some(0)
+        });
     }
 
     /// The statement that passes so many seats of "TOM" on to another server.
