@@ -22,6 +22,10 @@ use crate::pg::error::{PgSqlErrorCode, Report};
 use crate::pg::{backend, catalog};
 use crate::{memory, settings};
 
+/// What else there is on a standby.
+const ON_STANDBY: &str =
+    "Connect to the primary server, or check out a seat with license_checkout().";
+
 /// Takes a seat on behalf of an application's user, which lasts beyond the session until it is
 /// released or its time is up. Gone if the transaction rolls back. Raises what license_checkout
 /// raises, and 25006 in a read-only transaction or on a standby.
@@ -45,6 +49,7 @@ fn license_lease(
     };
     let ttl = arguments::ttl(ttl);
     let wait = arguments::wait(wait);
+    require_primary("license_lease()", ON_STANDBY);
     require_writable("license_lease()");
     load_leases();
     if checkout::this_session().is_none() {
@@ -109,7 +114,7 @@ fn license_lease(
 fn license_heartbeat(lease_id: Option<Uuid>) -> Option<TimestampWithTimeZone> {
     require_preloaded();
     let id = *lease_id?.as_bytes();
-    require_primary("license_heartbeat()");
+    require_primary("license_heartbeat()", ON_STANDBY);
     load_leases();
     if transaction::has_released(id) || !is_ours(id) {
         return None;
@@ -126,6 +131,7 @@ fn license_heartbeat(lease_id: Option<Uuid>) -> Option<TimestampWithTimeZone> {
 fn license_release(lease_id: Option<Uuid>, fcinfo: pg_sys::FunctionCallInfo) -> Option<bool> {
     require_preloaded();
     let id = *lease_id?.as_bytes();
+    require_primary("license_release()", ON_STANDBY);
     require_writable("license_release()");
     load_leases();
     if !is_ours(id) || !rows::delete(schema_of(fcinfo), id) {

@@ -33,19 +33,19 @@ fn require_preloaded() {
     }
 }
 
-fn require_primary(function: &str) {
+fn require_primary(function: &str, hint: &str) {
     if backend::in_recovery() {
         Report::new(
             PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION,
             format!("cannot execute {function} on a standby"),
         )
-        .hint("Connect to the primary server.")
+        .hint(hint)
         .raise();
     }
 }
 
 fn require_writable(function: &str) {
-    require_primary(function);
+    require_primary(function, "Connect to the primary server.");
     if backend::is_read_only() {
         Report::new(
             PgSqlErrorCode::ERRCODE_READ_ONLY_SQL_TRANSACTION,

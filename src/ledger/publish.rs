@@ -181,6 +181,7 @@ impl<T: Tables> Ledger<'_, T> {
                 }
             }
             rules.roles_edition = self.head.roles_edition;
+            self.note_change_at(database, rules);
             let disagreement = self.disagreement(database);
             return Published::InForce { disagreement };
         }
@@ -270,8 +271,6 @@ impl<T: Tables> Ledger<'_, T> {
             known.in_recovery = rules.in_recovery;
             known.exempt_superusers = rules.exempt_superusers;
             known.read_at = rules.read_at;
-            let change_at = rules.change_at.unwrap_or(Timestamp::MAX);
-            known.changes_at = known.changes_at.min(change_at);
             known.licenses = rules.licenses.len() as u32;
             known.exemptions = rules.exemptions.len() as u32;
             known.reservations = rules.reservations.len() as u32;
@@ -279,6 +278,7 @@ impl<T: Tables> Ledger<'_, T> {
             known.lost_visitors = 0;
             known.counted |= rules.counts.is_some();
         }
+        self.note_change_at(database, rules);
         self.recount_tallies();
         let disagreement = self.disagreement(database);
         for at in 0..self.sessions.len() {
@@ -335,6 +335,13 @@ impl<T: Tables> Ledger<'_, T> {
                 let since = session.since;
                 self.note(&event, since);
             }
+        }
+    }
+
+    /// No later than a visitor is already expected, unless it has been there since.
+    fn note_change_at(&mut self, database: u32, rules: &Rules) {
+        if let (Some(known), Some(at)) = (self.databases.get_mut(&database), rules.change_at) {
+            known.changes_at = known.changes_at.min(at);
         }
     }
 
