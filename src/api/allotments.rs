@@ -15,7 +15,7 @@ use crate::denial::Denied;
 use crate::ending::stop;
 use crate::installation::key::KeyPair;
 use crate::installation::record::{Allotment, GivenBack, Record};
-use crate::ledger::license::Timestamp;
+use crate::ledger::license::{License, Timestamp};
 use crate::ledger::session::NO_TALLY;
 use crate::ledger::{Cause, Denial};
 use crate::licenses::signed::{self, Book};
@@ -232,12 +232,16 @@ fn change<R>(change: impl FnOnce(&mut Record) -> R) -> Result<R, ReadError> {
 
 /// Has nobody take more seats of a product than these, whatever was read before.
 fn withdraw(product: &str, left: i64) {
-    let rules = licenses::last_in_force(backend::database()).unwrap_or_default();
-    let mut licenses = rules.licenses.iter();
-    let license = licenses.find(|license| license.product.as_str() == product);
-    let tally = license.map_or(NO_TALLY, |license| license.tally);
+    let tally = in_force(product).map_or(NO_TALLY, |license| license.tally);
     memory::write(|ledger| ledger.withdraw(tally, left));
     memory::wake_launcher();
+}
+
+/// The license of a product that is in force in this database.
+fn in_force(product: &str) -> Option<License> {
+    let rules = licenses::last_in_force(backend::database())?;
+    let mut licenses = rules.licenses.into_iter();
+    licenses.find(|license| license.product.as_str() == product)
 }
 
 /// Has nobody rely on what was read before the record was changed.
@@ -252,9 +256,7 @@ fn uuid(id: u128) -> String {
 
 /// A product of this database that no license signs.
 fn unsigned(product: &str) -> Report {
-    let rules = licenses::last_in_force(backend::database()).unwrap_or_default();
-    let mut licenses = rules.licenses.iter();
-    if !licenses.any(|license| license.product.as_str() == product) {
+    if in_force(product).is_none() {
         return unlicensed_report(product);
     }
     Report::new(
@@ -321,9 +323,7 @@ fn too_many(request: &Request, left: i64) -> Report {
 /// Where people hold the seats that are to be passed on, they would be used twice: no more than are left may be
 /// in use, in all databases together.
 fn not_free(request: &Request, left: Option<i64>) -> Option<Report> {
-    let rules = licenses::last_in_force(backend::database())?;
-    let mut licenses = rules.licenses.iter();
-    let license = licenses.find(|license| license.product.as_str() == request.product)?;
+    let license = in_force(&request.product)?;
     let left = left?;
     let in_use = memory::read(|ledger| ledger.in_use(license.tally))?;
     (in_use > left).then(|| {
@@ -375,10 +375,7 @@ fn give_back(writer: &Reader, product: &str, pair: &KeyPair) -> Refusable<String
             "They are the vendor's license, which license_uninstall() removes.",
         )));
     };
-    let rules = licenses::last_in_force(backend::database()).unwrap_or_default();
-    let mut licenses = rules.licenses.iter();
-    let tally = licenses.find(|license| license.product.as_str() == product);
-    let tally = tally.map_or(0, |license| license.tally);
+    let tally = in_force(product).map_or(NO_TALLY, |license| license.tally);
     if memory::read(|ledger| ledger.holds_any(backend::place(), tally)) == Some(true) {
         return Ok(Err(Report::new(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,

@@ -20,7 +20,7 @@ use crate::pg::table::{
     Argument, ReadError, Reader, damaged, read_committed, schema, write_as_part,
 };
 use crate::settings;
-use crate::tokens::claims::Claims;
+use crate::tokens::claims::{Claims, Unfit};
 use crate::tokens::standing::{Doubt, Standing};
 use crate::tokens::{Refused, believe, moment, unix, verify};
 
@@ -73,27 +73,18 @@ fn verified(token: &str) -> Claims {
             "Ask the vendor for a token that is whole.",
         ),
     };
-    let now = unix(backend::now());
-    if claims.exp.is_some_and(|exp| exp <= now) {
-        unverifiable("It has ended.", "Ask the vendor for a new one.");
-    }
-    if claims.nbf.is_some_and(|nbf| nbf > now) {
-        unverifiable(
-            "It is not valid yet.",
-            "Install it when it is; until then the former one stays in force.",
-        );
-    }
-    if let Some(cnf) = &claims.cnf {
-        let own = own_key().public().id();
-        if cnf.jkt != own {
-            unverifiable(
-                format!(
-                    "It is made for installation {}, and this is {own}.",
-                    quoted(&cnf.jkt)
-                ),
-                "Ask for one that is made for what license_installation() returns here.",
-            );
-        }
+    let own = claims.cnf.as_ref().map(|_| own_key().public().id());
+    if let Err(unfit) = claims.fit(unix(backend::now()), own.as_deref()) {
+        let hint = match unfit {
+            Unfit::Ended => "Ask the vendor for a new one.",
+            Unfit::NotYetValid => {
+                "Install it when it is; until then the former one stays in force."
+            }
+            Unfit::Elsewhere(_) => {
+                "Ask for one that is made for what license_installation() returns here."
+            }
+        };
+        unverifiable(unfit.to_string(), hint);
     }
     require_letters(&claims);
     claims

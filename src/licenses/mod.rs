@@ -1,8 +1,8 @@
 //! The rules in force: read from a database's tables, published in the ledger, renewed after every
 //! change.
 //!
-//! * [`change`]: notices what changes the tables: the one way by which rules become outdated
-//! * [`load`]: the one reader of the tables
+//! * [`change`]: notices what changes the tables
+//! * [`load`]: reads the tables, and puts what they say in force
 //! * [`passed_on`]: seats that other installations have
 //! * [`signed`]: holds rows to what was signed
 //! * [`products`]: writes what was signed into rows

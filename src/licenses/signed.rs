@@ -1,6 +1,7 @@
 //! What signatures make of the licenses of this backend's database: reads the tokens, the vendors' keys and
 //! what the installation remembers, and holds the rows of `licenses` to what was signed.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pgrx::bgworkers::BackgroundWorker;
@@ -170,20 +171,8 @@ impl Book {
         }
         let uninstalled = rows.iter().filter(|row| !row.is_installed);
         book.uninstalled = uninstalled.map(|row| row.license_id.clone()).collect();
-        let keys = match settings::vendor_keys() {
-            Some(path) => {
-                let (keys, wrong) = Keys::read(&path);
-                let lines = wrong.iter().map(|(path, reason)| {
-                    format!(
-                        "could not read vendor keys from {}: {reason}",
-                        path.display()
-                    )
-                });
-                book.unreadable.extend(lines);
-                keys
-            }
-            None => Keys::default(),
-        };
+        let (keys, wrong) = read_vendor_keys();
+        book.unreadable.extend(wrong);
         let installation = match KeyPair::read(&key) {
             Ok(pair) => Some(pair.public().id()),
             Err(error) => {
@@ -445,16 +434,22 @@ fn settle(patience: Duration) -> Result<(), ReadError> {
 
 /// The vendors' keys; the server log says which can't be read.
 pub fn vendor_keys() -> Keys {
-    settings::vendor_keys().map_or_else(Keys::default, |path| {
-        let (keys, wrong) = Keys::read(&path);
-        for (path, reason) in wrong {
-            error::log(format!(
-                "could not read vendor keys from {}: {reason}",
-                path.display()
-            ));
-        }
-        keys
-    })
+    let (keys, wrong) = read_vendor_keys();
+    wrong.into_iter().for_each(error::log);
+    keys
+}
+
+/// The same, with lines for the server log.
+fn read_vendor_keys() -> (Keys, Vec<String>) {
+    let Some(path) = settings::vendor_keys() else {
+        return (Keys::default(), Vec::new());
+    };
+    let (keys, wrong) = Keys::read(&path);
+    let line = |(path, reason): (PathBuf, String)| {
+        let path = path.display();
+        format!("could not read vendor keys from {path}: {reason}")
+    };
+    (keys, wrong.into_iter().map(line).collect())
 }
 
 /// Has the installation remember what a visitor sees of its database's signed licenses, and warns of those that

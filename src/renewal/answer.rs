@@ -46,19 +46,9 @@ impl Judge<'_> {
         if claims.iat <= self.former.iat {
             return wrong("It is not newer than the one that is installed.");
         }
-        let now = unix(self.now);
-        if claims.exp.is_some_and(|exp| exp <= now) {
-            return wrong("It has ended.");
-        }
-        if claims.nbf.is_some_and(|nbf| nbf > now) {
-            return wrong("It is not valid yet.");
-        }
-        let is_elsewhere = |cnf: &&tokens::claims::Confirmation| {
-            self.installation.is_none_or(|own| own != cnf.jkt)
-        };
-        if let Some(cnf) = claims.cnf.as_ref().filter(is_elsewhere) {
-            return Err(format!("It is made for installation {:?}.", cnf.jkt));
-        }
+        claims
+            .fit(unix(self.now), self.installation)
+            .map_err(|unfit| unfit.to_string())?;
         Ok((token.to_owned(), claims))
     }
 }

@@ -1,6 +1,8 @@
 //! What a license says: the claims of a vendor's token.
 
 use serde::de::Error;
+use std::fmt;
+
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Number;
 
@@ -123,7 +125,49 @@ fn required<'de, D: Deserializer<'de>>(value: D) -> Result<Option<i32>, D::Error
     Option::deserialize(value)
 }
 
+/// Why a license can't be used here and now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Unfit {
+    /// Its end has come.
+    Ended,
+    /// Its beginning has not.
+    NotYetValid,
+    /// It is made for this other installation.
+    Elsewhere(String),
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unfit::Ended => f.write_str("It has ended."),
+            Unfit::NotYetValid => f.write_str("It is not valid yet."),
+            Unfit::Elsewhere(jkt) => write!(f, "It is made for installation {jkt:?}."),
+        }
+    }
+}
+
 impl Claims {
+    /// Whether it can be used at this moment, in seconds since 1970, on this installation; `None`: its key can't be
+    /// read.
+    ///
+    /// # Errors
+    ///
+    /// Says why not.
+    pub fn fit(&self, now: i64, installation: Option<&str>) -> Result<(), Unfit> {
+        if self.exp.is_some_and(|exp| exp <= now) {
+            return Err(Unfit::Ended);
+        }
+        if self.nbf.is_some_and(|nbf| nbf > now) {
+            return Err(Unfit::NotYetValid);
+        }
+        match &self.cnf {
+            Some(cnf) if installation != Some(cnf.jkt.as_str()) => {
+                Err(Unfit::Elsewhere(cnf.jkt.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether it can be a license.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! What one installation signs for another: seats that it passes on, with the vendor's license inside,
 //! and receipts for those that come back. Each is typed (RFC 8725), so that none is taken for another.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::claims::{Claims, Confirmation, Product};
@@ -81,17 +82,7 @@ impl Allotted {
     ///
     /// Says why it can't be believed.
     pub fn verify(token: &str) -> Result<Allotted, Refused> {
-        let (header, _) = super::unverified(token, Some(ALLOTMENT))?;
-        let signer = super::signer(header)?;
-        let key = signer.verifier();
-        let key = key.ok_or_else(|| malformed("Its header has no Ed25519 key."))?;
-        let allotted: Allotted = signature::decode(token, &key)?;
-        if allotted.iss != signer.id() {
-            return Err(malformed(
-                "It was not signed by the installation that it names.",
-            ));
-        }
-        Ok(allotted)
+        signed_by_its_issuer(token, ALLOTMENT, |allotted: &Allotted| &allotted.iss)
     }
 
     /// What the vendor's license and this allotment of it come to.
@@ -147,16 +138,25 @@ impl Returned {
     ///
     /// Says why it can't be believed.
     pub fn verify(receipt: &str) -> Result<Returned, Refused> {
-        let (header, _) = super::unverified(receipt, Some(RETURN))?;
-        let signer = super::signer(header)?;
-        let key = signer.verifier();
-        let key = key.ok_or_else(|| malformed("Its header has no Ed25519 key."))?;
-        let returned: Returned = signature::decode(receipt, &key)?;
-        if returned.iss != signer.id() {
-            return Err(malformed(
-                "It was not signed by the installation that it names.",
-            ));
-        }
-        Ok(returned)
+        signed_by_its_issuer(receipt, RETURN, |returned: &Returned| &returned.iss)
     }
+}
+
+/// What a token of this type says, once it is verified that the installation that it names has signed it.
+fn signed_by_its_issuer<C: DeserializeOwned>(
+    token: &str,
+    typ: &str,
+    iss: fn(&C) -> &str,
+) -> Result<C, Refused> {
+    let (header, _) = super::unverified(token, Some(typ))?;
+    let signer = super::signer(header)?;
+    let key = signer.verifier();
+    let key = key.ok_or_else(|| malformed("Its header has no Ed25519 key."))?;
+    let claims = signature::decode(token, &key)?;
+    if iss(&claims) != signer.id() {
+        return Err(malformed(
+            "It was not signed by the installation that it names.",
+        ));
+    }
+    Ok(claims)
 }
