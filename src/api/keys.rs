@@ -80,7 +80,7 @@ fn verified(token: &str) -> Claims {
             Unfit::NotYetValid => {
                 "Install it when it is; until then the former one stays in force."
             }
-            Unfit::Elsewhere(_) => {
+            Unfit::Elsewhere { .. } => {
                 "Ask for one that is made for what license_installation() returns here."
             }
         };

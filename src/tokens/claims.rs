@@ -132,8 +132,13 @@ pub enum Unfit {
     Ended,
     /// Its beginning has not.
     NotYetValid,
-    /// It is made for this other installation.
-    Elsewhere(String),
+    /// It is made for another installation.
+    Elsewhere {
+        /// That one's id.
+        jkt: String,
+        /// This one's; `None`: its key can't be read.
+        own: Option<String>,
+    },
 }
 
 impl fmt::Display for Unfit {
@@ -141,7 +146,13 @@ impl fmt::Display for Unfit {
         match self {
             Unfit::Ended => f.write_str("It has ended."),
             Unfit::NotYetValid => f.write_str("It is not valid yet."),
-            Unfit::Elsewhere(jkt) => write!(f, "It is made for installation {jkt:?}."),
+            Unfit::Elsewhere { jkt, own: None } => {
+                write!(f, "It is made for installation {jkt:?}.")
+            }
+            Unfit::Elsewhere {
+                jkt,
+                own: Some(own),
+            } => write!(f, "It is made for installation {jkt:?}, and this is {own}."),
         }
     }
 }
@@ -161,9 +172,10 @@ impl Claims {
             return Err(Unfit::NotYetValid);
         }
         match &self.cnf {
-            Some(cnf) if installation != Some(cnf.jkt.as_str()) => {
-                Err(Unfit::Elsewhere(cnf.jkt.clone()))
-            }
+            Some(cnf) if installation != Some(cnf.jkt.as_str()) => Err(Unfit::Elsewhere {
+                jkt: cnf.jkt.clone(),
+                own: installation.map(str::to_owned),
+            }),
             _ => Ok(()),
         }
     }
