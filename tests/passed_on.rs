@@ -1,7 +1,5 @@
 //! Seats that were passed on to other installations: together they are never more than what was bought.
 
-use std::fs;
-
 use crate::changes::{admits, admits_to, new_host, usage};
 use crate::util::*;
 
@@ -30,6 +28,16 @@ async fn users(cluster: &Cluster, number: usize) -> Vec<Session> {
 async fn assert_full(cluster: &Cluster) {
     let denied = cluster.login("bert").from(&new_host()).denied().await;
     denied.assert("53300", "license_full");
+}
+
+/// A centre with one seat left, and a laptop with two; who has one of those there does not answer.
+async fn with_stuck_user() -> (Cluster, Cluster, (Session, i32)) {
+    let (centre, laptop) = (centre(3), installation());
+    laptop.install(&centre.sql(&laptop.allotting(2)));
+    let stuck = users(&laptop, 1).await.pop().unwrap();
+    let pid = stuck.pid().await;
+    laptop.signal(pid, Signal::SIGSTOP);
+    (centre, laptop, (stuck, pid))
 }
 
 async fn admin(cluster: &Cluster) -> Session {
@@ -499,20 +507,14 @@ async fn a_renewal_reaches_who_has_seats_of_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_given_back_stays_so_after_a_crash_in_the_midst() {
-    let (centre, laptop) = (centre(3), installation());
-    laptop.install(&centre.sql(&laptop.allotting(2)));
-    let stuck = users(&laptop, 1).await.pop().unwrap();
-    let stuck_pid = stuck.pid().await;
-    laptop.signal(stuck_pid, Signal::SIGSTOP);
+    let (centre, laptop, _stuck) = with_stuck_user().await;
     let admin = admin(&laptop).await;
     let admin_pid = admin.pid().await;
     let waiting =
         tokio::spawn(async move { admin.try_texts("SELECT license_give_back('TOM')").await });
-    let record = laptop.data_dir().join("pg_seats.key.record");
-    eventually("it is recorded", PATIENCE, async || {
-        fs::read_to_string(&record).is_ok_and(|record| record.contains("receipt"))
-    })
-    .await;
+    laptop
+        .until_recorded(|record| record.to_string().contains("receipt"))
+        .await;
     // The postmaster kills who does not end within five seconds.
     laptop.crash_backend(admin_pid);
     assert!(waiting.await.unwrap().is_err());
@@ -535,11 +537,7 @@ async fn what_was_given_back_stays_so_after_a_crash_in_the_midst() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_receipt_is_given_while_anybody_is_in() {
-    let (centre, laptop) = (centre(3), installation());
-    laptop.install(&centre.sql(&laptop.allotting(2)));
-    let stuck = users(&laptop, 1).await.pop().unwrap();
-    let stuck_pid = stuck.pid().await;
-    laptop.signal(stuck_pid, Signal::SIGSTOP);
+    let (_centre, laptop, (stuck, stuck_pid)) = with_stuck_user().await;
     let admin = admin(&laptop).await;
     let refused = admin.fails("SELECT license_give_back('TOM')").await;
     refused.assert("55006", "");

@@ -8,7 +8,7 @@ use pgrx::JsonB;
 use pgrx::prelude::*;
 
 use super::arguments::{self, refuse};
-use super::keys::{failed, own_key, refusal};
+use super::keys::{Refusable, answer, own_key, refusal};
 use super::{require_preloaded, require_writable};
 use crate::checkout::unlicensed_report;
 use crate::denial::Denied;
@@ -39,9 +39,6 @@ struct Request {
     valid_until: Option<Timestamp>,
     pair: KeyPair,
 }
-
-/// What may be answered instead of a result.
-type Refusable<R> = Result<Result<R, Report>, ReadError>;
 
 /// Passes seats of a signed license on to another installation, by the key that `license_installation()`
 /// returns there, and returns the token that is to be installed there. This database has as many less, until they
@@ -98,15 +95,6 @@ fn license_allot(
     .into()
 }
 
-/// What was refused is raised outside the tables' reading.
-fn answer<R>(result: Refusable<R>) -> R {
-    match result {
-        Ok(Ok(result)) => result,
-        Ok(Err(refused)) => refused.raise(),
-        Err(error) => failed(error),
-    }
-}
-
 /// Brings the rules of this database up to date.
 fn load() {
     if let Err(error) = licenses::in_force(settings::load_timeout()) {
@@ -153,16 +141,19 @@ fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
             .map(|until| until.div_euclid(1_000_000) * 1_000_000),
         returned_at: None,
     };
-    if let Err(refused) = passed_on::token(&allotment, license, &request.pair) {
-        return Ok(Err(Report::new(
-            PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-            format!("license {} can't be passed on", quoted(&license.claims.jti)),
-        )
-        .detail(refused.to_string())
-        .hint(
-            "Ask the vendor for a license with fewer products in one token.",
-        )));
-    }
+    let token = match passed_on::token(&allotment, license, &request.pair) {
+        Ok(token) => token,
+        Err(refused) => {
+            return Ok(Err(Report::new(
+                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                format!("license {} can't be passed on", quoted(&license.claims.jti)),
+            )
+            .detail(refused.to_string())
+            .hint(
+                "Ask the vendor for a license with fewer products in one token.",
+            )));
+        }
+    };
     let after = left_of_all.map(|left| left - i64::from(request.seats));
     if let Some(denied) = not_free(request, after) {
         return Ok(Err(denied));
@@ -211,15 +202,7 @@ fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
             ],
         )?;
     }
-    let tokens = writer.query_with(
-        &format!("SELECT token FROM {schema}.license_allotments WHERE allotment_id = $1"),
-        &[Argument::Text(Some(&allotment.id))],
-        |row| Ok(row.text(1)?.unwrap_or_default()),
-    )?;
-    let token = tokens.into_iter().next();
-    token
-        .map(Ok)
-        .ok_or_else(|| damaged("the allotment could not be stored"))
+    Ok(Ok(token))
 }
 
 /// Changes the installation's record.

@@ -43,8 +43,6 @@ fn license_install(token: Option<TextArgument>) -> ServerText {
     let patience = backend::lock_timeout();
     let installed = write_as_part(patience, |writer| install(writer, token, &claims));
     match installed {
-        Ok(Ok(())) => id.into(),
-        Ok(Err(refused)) => refused.raise(),
         Err(error) if error.code == PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION => Report::new(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             "the same logins would claim two products",
@@ -56,8 +54,9 @@ fn license_install(token: Option<TextArgument>) -> ServerText {
             format!("No rows of licenses can be made of it: {}.", error.message),
             "Ask the vendor for a token whose rules are values of the columns of licenses.",
         ),
-        Err(error) => failed(error),
+        installed => answer(installed),
     }
+    id.into()
 }
 
 /// What a token says that may be installed here.
@@ -119,6 +118,18 @@ pub(super) fn refusal(detail: impl Into<String>, hint: &str) -> Report {
     .reason(c"license_not_verified")
 }
 
+/// What a statement's result is, or why it was refused.
+pub(super) type Refusable<R> = Result<Result<R, Report>, ReadError>;
+
+/// What was refused is raised outside the tables' reading.
+pub(super) fn answer<R>(result: Refusable<R>) -> R {
+    match result {
+        Ok(Ok(result)) => result,
+        Ok(Err(refused)) => refused.raise(),
+        Err(error) => failed(error),
+    }
+}
+
 pub(super) fn failed(error: ReadError) -> ! {
     Report::new(error.code, error.message)
         .hint("Try again; if it persists, look at the tables licenses and license_keys.")
@@ -143,11 +154,7 @@ pub(super) fn own_key() -> KeyPair {
 }
 
 /// Writes a verified license into the tables.
-pub(super) fn install(
-    writer: &Reader,
-    token: &str,
-    claims: &Claims,
-) -> Result<Result<(), Report>, ReadError> {
+pub(super) fn install(writer: &Reader, token: &str, claims: &Claims) -> Refusable<()> {
     let schema = signed::lock(writer)?;
     let tokens = writer.query_with(
         &format!("SELECT token FROM ONLY {schema}.license_keys WHERE license_id = $1"),

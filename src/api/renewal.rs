@@ -3,7 +3,7 @@
 use pgrx::prelude::*;
 
 use super::arguments;
-use super::keys::{failed, install, require_letters};
+use super::keys::{answer, failed, install, require_letters};
 use super::{require_preloaded, require_writable};
 use crate::installation::record::{Known, Record};
 use crate::installation::turn::Turn;
@@ -111,14 +111,9 @@ fn licenses(license_id: Option<&str>) -> Vec<Standing> {
 /// Writes the next token into this database's tables.
 fn write(token: &str, claims: &Claims) {
     require_letters(claims);
-    let installed = write_as_part(backend::lock_timeout(), |writer| {
+    answer(write_as_part(backend::lock_timeout(), |writer| {
         install(writer, token, claims)
-    });
-    match installed {
-        Ok(Ok(())) => {}
-        Ok(Err(refused)) => refused.raise(),
-        Err(error) => failed(error),
-    }
+    }));
 }
 
 fn refuse(license_id: &str, failure: &Failure) -> ! {
