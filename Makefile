@@ -1,19 +1,29 @@
 # The work is done by the scripts in pgrx-config; each says at its top what it takes.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit integration bench install clean
+.PHONY: help demo test test-all test-heavy test-assertions lint unit integration bench install clean
 
 export VERSIONS ?= 15 18 16 17
 export FILTER
+export PROFILE
 export PG_CONFIG
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## See the extension at work in a server of its own, which is gone afterwards
 	@pgrx-config/demo
 
 test: ## Lints, unit tests, integration tests; VERSIONS="15 18" and FILTER=name narrow it
 	@pgrx-config/test
+
+test-all: ## Everything on every version, also what is left out on 16 and 17 to save time, and the heavy tests
+	@EVERYTHING=1 TESTS=include-ignored pgrx-config/test
+
+test-heavy: ## Run the tests that are too heavy for every run; takes VERSIONS and FILTER too
+	@TESTS=ignored pgrx-config/test integration
+
+test-assertions: ## Run the tests against a PostgreSQL 15 that checks itself (built from Debian's source)
+	@VERSIONS=15-assertions pgrx-config/test integration
 
 lint: ## Check the format and run Clippy for every version
 	@pgrx-config/test lint

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 mod ledger;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ledger::event::{EVENTS, Event, Leaving, Level};
+use ledger::event::{Event, Leaving, Level};
 use ledger::identity::{Host, Label, Name, Text, Who};
 use ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
 use ledger::map::{MapLedger, Room};
@@ -24,6 +24,9 @@ use ledger::session::{Session, Standing};
 use ledger::{Answer, Judged, Judgement, Published, Remark};
 
 const DATABASE: u32 = 16_384;
+
+/// Places for events.
+const EVENTS: usize = 400;
 
 fn license() -> License {
     License {
@@ -48,6 +51,8 @@ fn license() -> License {
         linger: 0,
         idle_timeout: None,
         reclaim_idle_after: None,
+        max_per_user: None,
+        interfered: false,
         denied: 0,
         counted_since: 0,
         level: Level::Normal,
@@ -83,6 +88,7 @@ fn ledger(seats: usize) -> (MapLedger, Judged) {
         exemptions: 1,
         events: EVENTS,
         reservations: 0,
+        rules: 2,
     });
     let judged = ledger.with(|ledger| {
         let mut rules = Rules {
@@ -150,8 +156,10 @@ fn admit_and_release(c: &mut Criterion) {
                             left -= batch;
                             // What a visitor does beside logins.
                             events.clear();
-                            ledger.each_event(DATABASE, |event| events.push(*event));
-                            ledger.told(DATABASE, &events, 0, 0);
+                            ledger.take_events(DATABASE, 0, EVENTS, |event, _| events.push(*event));
+                            let last = events.last().map_or(0, |event| event.number);
+                            ledger.forget_told(DATABASE, last, EVENTS);
+                            ledger.told(DATABASE, 0, 0, 0);
                         }
                         taken
                     });

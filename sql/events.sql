@@ -9,19 +9,26 @@ CREATE TABLE @extschema@.license_events (
     client_host text,
     workstation text,
     datname     name,
-    detail      jsonb NOT NULL DEFAULT '{}'
+    detail      jsonb NOT NULL DEFAULT '{}',
+    -- What is told where no library counts, or by hand, is a run of its own.
+    run         uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+    number      bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (run, number)
 );
 
 CREATE INDEX license_events_at ON @extschema@.license_events (at);
 -- Each warning of a license's end is given once.
 CREATE INDEX license_events_ending ON @extschema@.license_events (product)
     WHERE event = 'warning' AND detail ->> 'level' = 'ending';
+-- Each foreign thing is told once.
+CREATE INDEX license_events_interference ON @extschema@.license_events (at)
+    WHERE event = 'interference';
 
 COMMENT ON TABLE @extschema@.license_events IS
     'The audit trail: who took and left seats, who was denied, and what administrators did. Written within a second, kept for pg_seats.event_retention.';
 COMMENT ON COLUMN @extschema@.license_events.at IS 'When it happened';
 COMMENT ON COLUMN @extschema@.license_events.event IS
-    'login, checkout, lease (a seat was taken), release, denial, exempt login, overdraft, lease expiry, termination, idle log-off, reclaim, warning, raise, reduction, license added, changed, removed or truncated, the same of exemption, reservation, bar, signed license and allotment, tampering, license in doubt, renewal (of a signed license), events lost';
+    'login, checkout, lease (a seat was taken), release, denial, exempt login, overdraft, lease expiry, termination, idle log-off, reclaim, warning, raise, reduction, license added, changed, removed or truncated, the same of exemption, reservation, bar, signed license and allotment, tampering, interference (what others hang on our tables), license in doubt, renewal (of a signed license), clock jump (the clock was set, or nothing ran for a while), events lost';
 COMMENT ON COLUMN @extschema@.license_events.product IS 'The product';
 COMMENT ON COLUMN @extschema@.license_events.usename IS 'The authenticated role';
 COMMENT ON COLUMN @extschema@.license_events.client_user IS 'The application''s own user';
@@ -29,32 +36,36 @@ COMMENT ON COLUMN @extschema@.license_events.client_host IS 'The client''s host'
 COMMENT ON COLUMN @extschema@.license_events.workstation IS 'The client''s workstation';
 COMMENT ON COLUMN @extschema@.license_events.datname IS 'The database';
 COMMENT ON COLUMN @extschema@.license_events.detail IS
-    'What else is known, among it seat_id, cause, in_use, limit, and from and to of changed columns; no_room_for names what was too long to be kept until it was written';
+    'What else is known, among it seat_id, cause, in_use, limit, and from and to of changed columns; count, since and held_ms where what loops is told together; no_room_for names what was not known any more when it was written';
+COMMENT ON COLUMN @extschema@.license_events.run IS
+    'Which start of which server told it: of its rows no two have the same number';
+COMMENT ON COLUMN @extschema@.license_events.number IS
+    'In the order in which things happened, with gaps, for other databases have numbers of the same run';
 COMMENT ON INDEX @extschema@.license_events_at IS 'Finds the rows of a time, and those that are old';
 COMMENT ON INDEX @extschema@.license_events_ending IS 'Finds the warnings that were given of a license''s end';
+COMMENT ON INDEX @extschema@.license_events_interference IS 'Finds what was told of others'' things on our tables';
 
 CREATE TABLE @extschema@.license_counts (
-    product       text NOT NULL,
+    origin        uuid NOT NULL,
     datid         oid NOT NULL,
+    product       text NOT NULL,
     high_water    bigint NOT NULL,
     high_water_at timestamptz NOT NULL,
     denied        bigint NOT NULL,
     counted_since timestamptz NOT NULL,
-    PRIMARY KEY (product)
+    PRIMARY KEY (origin, datid, product)
 );
 
 COMMENT ON TABLE @extschema@.license_counts IS
     'What license_usage counts, to be found again after a restart. Written by a worker alone.';
-COMMENT ON COLUMN @extschema@.license_counts.product IS 'The product';
+COMMENT ON COLUMN @extschema@.license_counts.origin IS
+    'license_origin() of the database in which it was counted: a subscriber has rows that are not its own';
 COMMENT ON COLUMN @extschema@.license_counts.datid IS
     'OID of the database in which it was counted: a copy of the database counts anew';
+COMMENT ON COLUMN @extschema@.license_counts.product IS 'The product';
 COMMENT ON COLUMN @extschema@.license_counts.high_water IS 'The most seats that were in use at once';
 COMMENT ON COLUMN @extschema@.license_counts.high_water_at IS 'When they were';
 COMMENT ON COLUMN @extschema@.license_counts.denied IS 'How many were denied, or would have been under warn';
 COMMENT ON COLUMN @extschema@.license_counts.counted_since IS 'Since when that is counted';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.license_events', '');
-
-REVOKE ALL ON @extschema@.license_events, @extschema@.license_counts FROM PUBLIC;
--- Whoever dumps the database must be able to read them.
-GRANT SELECT ON @extschema@.license_events TO pg_monitor, pg_database_owner;

@@ -54,32 +54,29 @@ COMMENT ON FUNCTION @extschema@.license_heartbeat(uuid) IS
 COMMENT ON FUNCTION @extschema@.license_release(uuid) IS
     'Ends a lease when the transaction commits; false if it was gone';
 
--- Whoever may take seats for others must be named.
-REVOKE ALL ON FUNCTION @extschema@.license_lease(text, text, text, interval, interval),
-                       @extschema@.license_heartbeat(uuid),
-                       @extschema@.license_release(uuid) FROM PUBLIC;
-
 CREATE FUNCTION @extschema@.license_raise_seats(product text, seats int)
-RETURNS void
+RETURNS int
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_raise_seats_wrapper';
 
 CREATE FUNCTION @extschema@.license_reduce_seats(product text, seats int)
-RETURNS void
+RETURNS int
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_reduce_seats_wrapper';
 
 CREATE FUNCTION @extschema@.license_terminate(
-    seat_id uuid, reason text DEFAULT NULL, bar_for interval DEFAULT '0')
+    seat_id uuid, reason text DEFAULT NULL, bar_for interval DEFAULT '0',
+    bar_by text DEFAULT 'user_host')
 RETURNS int
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_terminate_wrapper';
 
-COMMENT ON FUNCTION @extschema@.license_raise_seats(text, int) IS
-    'Raises the seats of a product, at most to what is purchased; for e.g. accountants';
-COMMENT ON FUNCTION @extschema@.license_reduce_seats(text, int) IS
-    'Reduces the seats of a product, and throws nobody out; for support';
-COMMENT ON FUNCTION @extschema@.license_terminate(uuid, text, interval) IS
-    'Stops a session: ends all that hold a seat, bars its user for a time if asked to, and returns how many ended';
+CREATE FUNCTION @extschema@.license_lift_bar(bar_id bigint)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_lift_bar_wrapper';
 
--- Each is granted by itself: who may raise need not be who may reduce.
-REVOKE ALL ON FUNCTION @extschema@.license_raise_seats(text, int),
-                       @extschema@.license_reduce_seats(text, int),
-                       @extschema@.license_terminate(uuid, text, interval) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.license_raise_seats(text, int) IS
+    'Raises the seats of a product, at most to what is purchased; for e.g. accountants. Returns the new number';
+COMMENT ON FUNCTION @extschema@.license_reduce_seats(text, int) IS
+    'Reduces the seats of a product, and throws nobody out; for support. Returns the new number';
+COMMENT ON FUNCTION @extschema@.license_terminate(uuid, text, interval, text) IS
+    'Stops a session: ends all that hold a seat, bars its users for a time if asked to, and returns how many ended';
+COMMENT ON FUNCTION @extschema@.license_lift_bar(bigint) IS
+    'Lets a barred user in again; false if the bar was gone. The ids are in license_bars_in_force';

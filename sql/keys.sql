@@ -44,7 +44,7 @@ COMMENT ON COLUMN @extschema@.license_allotments.installation IS 'The id of the 
 COMMENT ON COLUMN @extschema@.license_allotments.allotted_at IS 'When they were passed on';
 COMMENT ON COLUMN @extschema@.license_allotments.allotted_by IS 'Who passed them on';
 COMMENT ON COLUMN @extschema@.license_allotments.valid_until IS 'When they come back by themselves; null: never';
-COMMENT ON COLUMN @extschema@.license_allotments.returned_at IS 'When they came back; null: they are away';
+COMMENT ON COLUMN @extschema@.license_allotments.returned_at IS 'When they came back, by a receipt or by their time; null: they are away';
 COMMENT ON COLUMN @extschema@.license_allotments.token IS 'What is to be installed there';
 
 CREATE TRIGGER license_change AFTER INSERT OR UPDATE OR DELETE ON @extschema@.license_keys
@@ -67,10 +67,6 @@ COMMENT ON TRIGGER license_truncate ON @extschema@.license_allotments IS 'Takes 
 -- A restored company database keeps its license, and what it has passed on.
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.license_keys', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.license_allotments', '');
-
-REVOKE ALL ON @extschema@.license_keys, @extschema@.license_allotments FROM PUBLIC;
--- A token is no secret: an application may verify it by itself.
-GRANT SELECT ON @extschema@.license_keys, @extschema@.license_allotments TO PUBLIC;
 
 CREATE FUNCTION @extschema@.license_install(token text)
 RETURNS text
@@ -126,12 +122,7 @@ COMMENT ON FUNCTION @extschema@.license_give_back(text) IS
 COMMENT ON FUNCTION @extschema@.license_accept_return(text) IS
     'Takes back, once, the seats of a receipt, and returns how many; 28000 where it can''t be verified';
 COMMENT ON FUNCTION @extschema@.license_renew(text) IS
-    'Renews a signed license now, or all of the database, by pg_seats.renewal_command, and returns how many; 38000 where the command fails, 28000 where its answer can''t be verified';
+    'Renews a signed license now, or all of the database, by pg_seats.renewal_command, and returns how many; 38000 where the command fails, 28000 where its answer can''t be verified, both a WARNING where another license was renewed';
 COMMENT ON FUNCTION @extschema@.license_keys_status() IS 'Under the view license_keys_status';
 COMMENT ON VIEW @extschema@.license_keys_status IS
     'The signed licenses of the database: what they say, how long they last, whether they can be verified, and when they are renewed';
-
-REVOKE ALL ON FUNCTION @extschema@.license_install(text), @extschema@.license_uninstall(text),
-    @extschema@.license_allot(text, jsonb, int, timestamptz), @extschema@.license_give_back(text),
-    @extschema@.license_accept_return(text), @extschema@.license_renew(text) FROM PUBLIC;
-GRANT SELECT ON @extschema@.license_keys_status TO PUBLIC;

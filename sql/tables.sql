@@ -1,5 +1,6 @@
 -- The tables that hold what was licensed. Their rows are read by every login of the database, by
--- way of shared memory; see src/licenses.
+-- way of shared memory; see src/licenses. What PostgreSQL makes of constraints, indexes and defaults is in
+-- definitions.txt, to be told from what others add.
 
 CREATE TABLE @extschema@.licenses (
     product          text NOT NULL,
@@ -14,6 +15,7 @@ CREATE TABLE @extschema@.licenses (
     linger           interval NOT NULL DEFAULT '0',
     idle_timeout     interval,
     reclaim_idle_after interval,
+    max_per_user     int,
     warn_at_percent  int NOT NULL DEFAULT 90,
     valid_from       timestamptz,
     valid_until      timestamptz,
@@ -22,9 +24,9 @@ CREATE TABLE @extschema@.licenses (
     -- Names are compared whole, and as UTF-8 whatever the database's encoding: what is longer than a
     -- name of PostgreSQL (63 bytes) is refused, never cut.
     CONSTRAINT licenses_product_is_a_name
-        CHECK (octet_length(convert_to(product, 'UTF8')) BETWEEN 1 AND 63 AND product !~ '[\x01-\x1f\x7f]'),
+        CHECK (product !~ E'[\\x01-\\x1f\\x7f]' AND pg_catalog.octet_length(pg_catalog.convert_to(product, 'UTF8')) BETWEEN 1 AND 63),
     CONSTRAINT licenses_pool_is_a_name
-        CHECK (octet_length(convert_to(pool, 'UTF8')) BETWEEN 1 AND 63 AND pool !~ '[\x01-\x1f\x7f]'),
+        CHECK (pool !~ E'[\\x01-\\x1f\\x7f]' AND pg_catalog.octet_length(pg_catalog.convert_to(pool, 'UTF8')) BETWEEN 1 AND 63),
     CONSTRAINT licenses_seats_not_negative CHECK (seats >= 0),
     CONSTRAINT licenses_purchased_not_negative CHECK (purchased >= 0),
     -- Unlimited seats (null) exceed any purchase.
@@ -35,18 +37,20 @@ CREATE TABLE @extschema@.licenses (
     CONSTRAINT licenses_claimed_at_known CHECK (claimed_at IN ('login', 'checkout')),
     CONSTRAINT licenses_enforcement_known CHECK (enforcement IN ('on', 'warn', 'off')),
     CONSTRAINT licenses_application_name_is_a_pattern
-        CHECK (octet_length(convert_to(application_name, 'UTF8')) BETWEEN 1 AND 127
-               AND application_name !~ '(^|[^\\])(\\\\)*\\$'),
+        CHECK (application_name !~ E'(^|[^\\\\])(\\\\\\\\)*\\\\$'
+               AND pg_catalog.octet_length(pg_catalog.convert_to(application_name, 'UTF8')) BETWEEN 1 AND 127),
     CONSTRAINT licenses_overdraft_not_negative CHECK (overdraft >= 0),
     CONSTRAINT licenses_warn_at_percent_in_range CHECK (warn_at_percent BETWEEN 0 AND 100),
     CONSTRAINT licenses_grace_not_negative CHECK (grace >= '0'),
-    -- Raises 22008 where the sum is no date.
-    CONSTRAINT licenses_grace_ends_in_time CHECK (grace < '0' OR valid_until + grace >= valid_until),
+    -- Raises 22008 where the sum is no date: in UTC, as it is read, whatever the time zone here.
+    CONSTRAINT licenses_grace_ends_in_time
+        CHECK (grace < '0' OR pg_catalog.timezone('UTC', valid_until) + grace >= pg_catalog.timezone('UTC', valid_until)),
     CONSTRAINT licenses_valid_from_before_until CHECK (valid_from < valid_until),
     CONSTRAINT licenses_linger_in_range CHECK (linger BETWEEN '0' AND '1 year'),
     CONSTRAINT licenses_idle_timeout_in_range CHECK (idle_timeout BETWEEN '1 second' AND '1 year'),
     CONSTRAINT licenses_reclaim_idle_after_in_range
-        CHECK (reclaim_idle_after BETWEEN '0' AND '1 year')
+        CHECK (reclaim_idle_after BETWEEN '0' AND '1 year'),
+    CONSTRAINT licenses_max_per_user_positive CHECK (max_per_user >= 1)
 );
 
 -- A login must know which license it claims: no two may have the same pattern, or none.
@@ -75,6 +79,8 @@ COMMENT ON COLUMN @extschema@.licenses.idle_timeout IS
     'Inactivity of all its sessions after which a seat is logged off; null: never';
 COMMENT ON COLUMN @extschema@.licenses.reclaim_idle_after IS
     'Inactivity after which a seat gives way to somebody who would be denied; null: never';
+COMMENT ON COLUMN @extschema@.licenses.max_per_user IS
+    'Seats that one database role may have at once, of leases one client_user; null: no limit';
 COMMENT ON COLUMN @extschema@.licenses.warn_at_percent IS
     'Percent of seats in use from which license_usage.status is warning';
 COMMENT ON COLUMN @extschema@.licenses.valid_from IS 'Nobody is admitted before';
@@ -85,14 +91,16 @@ CREATE TABLE @extschema@.license_exemptions (
     kind  text NOT NULL,
     value text NOT NULL,
     note  text,
+    -- Where there is no room for all, the newest are left out.
+    added_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     PRIMARY KEY (kind, value),
     CONSTRAINT license_exemptions_kind_known CHECK (kind IN ('role', 'host')),
     CONSTRAINT license_exemptions_role_is_a_name
-        CHECK (kind <> 'role' OR octet_length(convert_to(value, 'UTF8')) BETWEEN 1 AND 63),
+        CHECK (kind <> 'role' OR pg_catalog.octet_length(pg_catalog.convert_to(value, 'UTF8')) BETWEEN 1 AND 63),
     -- An address with bits set right of its mask could mean the host or the network.
     CONSTRAINT license_exemptions_host_is_local_address_or_network
         CHECK (CASE WHEN kind <> 'host' OR value = 'local' THEN true
-                    ELSE value::inet = network(value::inet) END)
+                    ELSE value::inet = pg_catalog.network(value::inet) END)
 );
 
 COMMENT ON TABLE @extschema@.license_exemptions IS
@@ -101,18 +109,21 @@ COMMENT ON COLUMN @extschema@.license_exemptions.kind IS 'role or host';
 COMMENT ON COLUMN @extschema@.license_exemptions.value IS
     'The role''s name (its members are exempt too), or local, an address, or a network in CIDR form';
 COMMENT ON COLUMN @extschema@.license_exemptions.note IS 'Why it is exempt';
+COMMENT ON COLUMN @extschema@.license_exemptions.added_at IS
+    'Since when: where the rows of all databases exceed pg_seats.max_rules, the newest are not in force';
 
 CREATE TABLE @extschema@.license_reservations (
     product   text NOT NULL,
     role      text NOT NULL,
     reserved  int NOT NULL DEFAULT 0,
     max_seats int,
+    shared    boolean NOT NULL DEFAULT false,
     PRIMARY KEY (product, role),
     -- No foreign key to licenses: whatever the order of a restore, no row is refused.
     CONSTRAINT license_reservations_product_is_a_name
-        CHECK (octet_length(convert_to(product, 'UTF8')) BETWEEN 1 AND 63 AND product !~ '[\x01-\x1f\x7f]'),
+        CHECK (product !~ E'[\\x01-\\x1f\\x7f]' AND pg_catalog.octet_length(pg_catalog.convert_to(product, 'UTF8')) BETWEEN 1 AND 63),
     CONSTRAINT license_reservations_role_is_a_name
-        CHECK (octet_length(convert_to(role, 'UTF8')) BETWEEN 1 AND 63),
+        CHECK (pg_catalog.octet_length(pg_catalog.convert_to(role, 'UTF8')) BETWEEN 1 AND 63),
     CONSTRAINT license_reservations_reserved_not_negative CHECK (reserved >= 0),
     CONSTRAINT license_reservations_max_seats_not_negative CHECK (max_seats >= 0),
     CONSTRAINT license_reservations_reserved_within_max_seats CHECK (reserved <= max_seats)
@@ -127,6 +138,11 @@ COMMENT ON COLUMN @extschema@.license_reservations.reserved IS
     'Seats that nobody but members of the role may take';
 COMMENT ON COLUMN @extschema@.license_reservations.max_seats IS
     'Seats that members of the role may use at once; null: as many as the license has';
+COMMENT ON COLUMN @extschema@.license_reservations.shared IS
+    'Several people share the role: licenses.max_per_user does not bind its members';
+
+CREATE FUNCTION @extschema@.license_tables_changed() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'license_tables_changed_wrapper';
 
 -- Every change is noticed, whoever makes it: ALWAYS includes logical replication, which fires row
 -- triggers only. They only take note, and refuse nothing.
@@ -163,10 +179,3 @@ COMMENT ON TRIGGER license_truncate ON @extschema@.license_reservations IS 'Take
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.licenses', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.license_exemptions', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.license_reservations', '');
-
--- Whoever dumps the database must be able to read them; nobody but the owner writes them.
-REVOKE ALL ON @extschema@.licenses, @extschema@.license_exemptions,
-              @extschema@.license_reservations FROM PUBLIC;
-GRANT SELECT ON @extschema@.licenses, @extschema@.license_exemptions,
-                @extschema@.license_reservations TO PUBLIC;
-REVOKE ALL ON FUNCTION @extschema@.license_tables_changed() FROM PUBLIC;

@@ -7,6 +7,17 @@ RETURNS TABLE (seat_id uuid, product text, datname text, usename text, client_us
                expires_at timestamptz, seen_at timestamptz)
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_active_seats_wrapper';
 
+CREATE FUNCTION @extschema@.license_usage()
+RETURNS TABLE (product text, seats int, purchased int, in_use int, available int, waiting int,
+               exempt int, high_water int, high_water_at timestamptz, denied bigint,
+               counted_since timestamptz, valid_until timestamptz, days_left int, status text, license_id text)
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_usage_wrapper';
+
+CREATE FUNCTION @extschema@.license_exempt_sessions()
+RETURNS TABLE (pid int, datname text, usename text, client_host text, application_name text,
+               reason text)
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_exempt_sessions_wrapper';
+
 CREATE VIEW @extschema@.license_active_seats AS
 SELECT seat_id,
        product,
@@ -30,11 +41,11 @@ COMMENT ON VIEW @extschema@.license_active_seats IS
 
 CREATE VIEW @extschema@.license_usage AS
 SELECT product, seats, purchased, in_use, available, waiting, exempt, high_water, high_water_at,
-       denied, counted_since, valid_until, days_left, status
+       denied, counted_since, valid_until, days_left, status, license_id
   FROM @extschema@.license_usage();
 
 COMMENT ON VIEW @extschema@.license_usage IS
-    'How much of each license is in use, since when that is counted, how many logins were denied, and its status';
+    'How much of each license is in use, since when that is counted, how many logins were denied, its status, and the id of the signed license that rules it (null: nobody has signed it)';
 
 CREATE VIEW @extschema@.license_exempt_sessions AS
 SELECT pid, datname::name, usename::name, client_host, application_name, reason
@@ -43,9 +54,58 @@ SELECT pid, datname::name, usename::name, client_host, application_name, reason
 COMMENT ON VIEW @extschema@.license_exempt_sessions IS
     'Sessions of the database that take no seat, and why. Members of pg_monitor and roles that may execute license_terminate see all, others their own.';
 
+CREATE FUNCTION @extschema@.license_own_leases()
+RETURNS TABLE (lease_id uuid, product text, client_user text, client_host text,
+               ttl_seconds double precision, expires_at timestamptz, taken_by text)
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_own_leases_wrapper';
+
+CREATE VIEW @extschema@.license_own_leases AS
+SELECT lease_id, product, client_user, client_host, ttl_seconds * '1 second'::interval AS ttl,
+       expires_at, taken_by::name
+  FROM @extschema@.license_own_leases();
+
+COMMENT ON VIEW @extschema@.license_own_leases IS
+    'The leases of the database that roles took of which you are a member';
+COMMENT ON COLUMN @extschema@.license_own_leases.lease_id IS 'What extends and ends the lease';
+COMMENT ON COLUMN @extschema@.license_own_leases.product IS 'The product';
+COMMENT ON COLUMN @extschema@.license_own_leases.client_user IS 'The application''s own user';
+COMMENT ON COLUMN @extschema@.license_own_leases.client_host IS 'Where that user works';
+COMMENT ON COLUMN @extschema@.license_own_leases.ttl IS 'How long it lasts after each heartbeat';
+COMMENT ON COLUMN @extschema@.license_own_leases.expires_at IS 'When it ends without another heartbeat';
+COMMENT ON COLUMN @extschema@.license_own_leases.taken_by IS
+    'The role that took it: the current role of the call, also after SET ROLE';
+
+COMMENT ON FUNCTION @extschema@.license_own_leases() IS 'Under the view license_own_leases';
+
+CREATE FUNCTION @extschema@.license_bars_in_force()
+RETURNS TABLE (bar_id bigint, product text, bar_by text, usename text, client_user text,
+               client_host text, barred_until timestamptz, barred_at timestamptz, barred_by text,
+               reason text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_bars_in_force_wrapper';
+
+CREATE VIEW @extschema@.license_bars_in_force AS
+SELECT bar_id, product, bar_by, usename::pg_catalog.name, client_user, client_host, barred_until,
+       barred_at, barred_by::pg_catalog.name, reason
+  FROM @extschema@.license_bars_in_force();
+
+COMMENT ON VIEW @extschema@.license_bars_in_force IS
+    'Who can''t come back for a time, of the database''s products and their pools. Shows rows only to roles that may execute license_terminate.';
+COMMENT ON COLUMN @extschema@.license_bars_in_force.bar_id IS 'What license_lift_bar() takes';
+COMMENT ON COLUMN @extschema@.license_bars_in_force.product IS 'The product';
+COMMENT ON COLUMN @extschema@.license_bars_in_force.bar_by IS
+    'user_host (the user at that host), user (wherever it works) or host (whoever works there)';
+COMMENT ON COLUMN @extschema@.license_bars_in_force.usename IS
+    'The role; null where it is the application''s own user, or a host';
+COMMENT ON COLUMN @extschema@.license_bars_in_force.client_user IS
+    'The application''s own user, of a lease';
+COMMENT ON COLUMN @extschema@.license_bars_in_force.client_host IS
+    'The client''s host; null where the user is barred wherever it works';
+COMMENT ON COLUMN @extschema@.license_bars_in_force.barred_until IS 'Until when';
+COMMENT ON COLUMN @extschema@.license_bars_in_force.barred_at IS 'Since when';
+COMMENT ON COLUMN @extschema@.license_bars_in_force.barred_by IS 'The administrator';
+COMMENT ON COLUMN @extschema@.license_bars_in_force.reason IS 'Why';
+COMMENT ON FUNCTION @extschema@.license_bars_in_force() IS 'Under the view license_bars_in_force';
+
 COMMENT ON FUNCTION @extschema@.license_active_seats() IS 'Under the view license_active_seats';
 COMMENT ON FUNCTION @extschema@.license_usage() IS 'Under the view license_usage';
 COMMENT ON FUNCTION @extschema@.license_exempt_sessions() IS 'Under the view license_exempt_sessions';
-
-GRANT SELECT ON @extschema@.license_active_seats, @extschema@.license_usage,
-                @extschema@.license_exempt_sessions TO PUBLIC;

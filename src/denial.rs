@@ -1,14 +1,13 @@
 //! What a denied user, and the server log, are told: at login and when an application asks.
 
-use crate::holders::Holders;
-use crate::ledger::identity::{LABEL_MAX, Name};
+use crate::holders::{Holders, in_time};
+use crate::ledger::identity::Name;
 use crate::ledger::license::OutOfDates;
-use crate::ledger::reservation::ROLES_MAX;
 use crate::ledger::{Cause, Denial, Remark};
 use crate::licenses::LoadError;
 use crate::pg::backend::BadWorkstation;
 use crate::pg::error::{self, PgSqlErrorCode, Report, quoted};
-use crate::pg::{backend, catalog, status};
+use crate::pg::{catalog, status};
 use crate::{memory, settings};
 
 /// How many of those who hold seats a denied user is told.
@@ -46,6 +45,13 @@ impl Denied {
             .detail(full(denial))
             .hint(self.way_out(denial.cause))
             .reason(c"license_full"),
+            Cause::UserFull { .. } => Report::new(
+                self.code(ERRCODE_TOO_MANY_CONNECTIONS),
+                format!("maximum seats of one user reached for {product}"),
+            )
+            .detail(format!("{}.", figures(denial.cause, ["is", "are"])))
+            .hint(self.way_out(denial.cause))
+            .reason(c"license_user_limit"),
             Cause::OutOfDates(OutOfDates::Expired(until)) => Report::new(
                 self.code(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
                 format!(
@@ -90,18 +96,15 @@ impl Denied {
             })
             .reason(c"license_barred"),
             Cause::TableFull => self.table_full(),
-            Cause::NamesFull { room } => Report::new(
-                self.code(ERRCODE_TOO_MANY_CONNECTIONS),
-                "the server has no room for more long names of users",
+            Cause::TooManyUsers { most } => Report::new(
+                PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+                format!("one session can hold seats for at most {most} users"),
             )
-            .detail(format!(
-                "Names of more than {LABEL_MAX} bytes have a table of their own, with room for {room} at once."
-            ))
             .hint(
-                "Use shorter names, or have an administrator set pg_seats.max_seats to more than \
-                 a hundred times as many and restart the server.",
+                "Give back what you hold for others, or take leases for the users of an application: \
+                 license_lease(). An administrator may raise pg_seats.max_users_per_session.",
             )
-            .reason(c"license_table_full"),
+            .reason(c"license_session_limit"),
         }
     }
 
@@ -115,6 +118,14 @@ impl Denied {
             (Cause::RoleFull { .. }, Denied::Call) => {
                 "A member of the role must log out or give back a seat, \
                  or an administrator must raise the role's max_seats."
+            }
+            (Cause::UserFull { .. }, Denied::Login) => {
+                "Log out where you work no longer, \
+                 or have an administrator raise the license's max_per_user."
+            }
+            (Cause::UserFull { .. }, Denied::Call) => {
+                "Log out where you work no longer, or give back a seat there, \
+                 or have an administrator raise the license's max_per_user."
             }
             (Cause::Full { kept: 1.., .. }, Denied::Login) => {
                 "Someone whose seat is not reserved must log out before another user can log in, \
@@ -149,27 +160,24 @@ impl Denied {
     pub fn not_loaded(self, database: u32, error: LoadError) -> Report {
         match error {
             LoadError::NoRoom => self.table_full(),
-            LoadError::TooManyRoles => Report::new(
-                self.code(PgSqlErrorCode::ERRCODE_TOO_MANY_CONNECTIONS),
-                "the server has no room for more roles with reservations",
-            )
-            .detail(format!(
-                "The tables license_reservations of all databases can name {ROLES_MAX} different roles."
-            ))
-            .hint("An administrator must delete rows of license_reservations.")
-            .reason(c"license_table_full"),
-            LoadError::Unreadable(cause) => Report::new(
+            _ => Report::new(
                 PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW,
                 format!(
                     "could not load licenses of database {}",
                     quoted(catalog::database_name(database))
                 ),
             )
-            .detail(format!("The cause: {cause}."))
-            .hint(
-                "Try again in a moment; if it persists, \
-                 an administrator must look at the license tables.",
-            )
+            .detail(format!("The cause: {}.", error.cause()))
+            .hint(match error {
+                LoadError::TooManyRules => {
+                    "An administrator must delete rows of the license tables, \
+                     or increase pg_seats.max_rules and restart the server."
+                }
+                _ => {
+                    "Try again in a moment; if it persists, \
+                     an administrator must look at the license tables."
+                }
+            })
             .reason(c"license_not_loaded"),
         }
     }
@@ -247,6 +255,9 @@ fn figures(cause: Cause, [is, are]: [&str; 2]) -> String {
             let role = quoted(role);
             format!("{in_use} of {limit} seats for members of role {role} {are} in use")
         }
+        Cause::UserFull { in_use, limit } => {
+            format!("{in_use} of {limit} seats of one user {are} in use")
+        }
         Cause::OutOfDates(OutOfDates::Expired(until)) => {
             format!("it expired on {}", catalog::timestamp_text(until))
         }
@@ -261,7 +272,9 @@ fn figures(cause: Cause, [is, are]: [&str; 2]) -> String {
         }
         Cause::Barred { .. } => "an administrator has barred them".to_owned(),
         Cause::TableFull => "the server has no room for more seats".to_owned(),
-        Cause::NamesFull { .. } => "the server has no room for more long names".to_owned(),
+        Cause::TooManyUsers { most } => {
+            format!("the session holds seats for {most} users")
+        }
     }
 }
 
@@ -280,8 +293,7 @@ fn full(denial: &Denial) -> String {
 /// The names of those whose seats have been idle longest, every holder of the seat taken together;
 /// where a role's seats are all in use, of its members.
 fn idle_holders(denial: &Denial) -> Vec<String> {
-    let activities = status::activities();
-    let now = backend::now();
+    let (activities, now) = in_time(status::activities());
     let only = match denial.cause {
         Cause::RoleFull { number, .. } => Some(number),
         _ => None,

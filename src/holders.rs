@@ -1,25 +1,36 @@
 //! Who holds which seat, as people see it.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
-use crate::ledger::hold::{Hold, LeaseId};
+use crate::ledger::Ledger;
+use crate::ledger::hold::{Hold, HoldKey, LeaseId};
 use crate::ledger::identity::{Label, Text};
 use crate::ledger::license::Timestamp;
+use crate::ledger::pause::Time;
 use crate::ledger::reservation::Roles;
 use crate::ledger::session::{Kind, Seat, SeatIds, Session};
 use crate::ledger::table::Table;
-use crate::memory;
-use crate::pg::catalog;
+use crate::memory::{self, Shared};
 use crate::pg::error::quoted;
 use crate::pg::status::{self, Activity};
+use crate::pg::{backend, catalog};
 
-/// A copy of all that holds seats of some tallies, made at one moment.
+/// How often is looked again at seats whose holders changed while they were looked at.
+const LOOKS: usize = 3;
+
+/// How many entries more than a slice there may be in one: they come in whole buckets.
+const SPARE: usize = 64;
+
+/// A copy of all that holds seats of some tallies. It is made in slices, so that nobody waits long for the lock: each
+/// seat is as it was at one moment, all of them are of several.
 pub struct Holders {
-    sessions: Vec<Session>,
+    /// With their places.
+    sessions: Vec<(usize, Session)>,
     holds: Vec<Hold>,
     names: HashMap<Label, Text<512>>,
-    /// The place of each session, by its number.
-    places: HashMap<u64, usize>,
+    /// Where each session is among them, by its number.
+    session_at: HashMap<u64, usize>,
     ids: SeatIds,
     /// In the order in which they were taken.
     seats: Vec<SeatEntry>,
@@ -30,6 +41,7 @@ pub struct Holders {
 }
 
 /// A seat. There may be a hundred thousand, so what is copied of it is small.
+#[derive(Clone, Copy)]
 struct SeatEntry {
     number: u64,
     tally: u64,
@@ -38,12 +50,13 @@ struct SeatEntry {
 }
 
 /// A holder's part of a seat.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct HolderEntry {
     /// The seat's number.
     seat: u64,
     kind: Kind,
-    /// The place among the holds, or of a login among the sessions.
-    place: u32,
+    /// Where it is among the holds, or a login among the sessions.
+    at: u32,
 }
 
 /// A seat that is taken.
@@ -78,95 +91,207 @@ pub struct Holder<'a> {
     long_name: Option<&'a Text<512>>,
 }
 
+/// What backends do, with the moments since when in the ledger's time, and that time. A pause is noticed first: nobody
+/// was inactive who could do nothing.
+pub fn in_time(mut activities: HashMap<i32, Activity>) -> (HashMap<i32, Activity>, Timestamp) {
+    let seen = memory::write(|ledger| (ledger.head.time, backend::now()));
+    let (time, now) = seen.unwrap_or((Time::UNKNOWN, backend::now()));
+    for activity in activities.values_mut() {
+        if let Some(since) = &mut activity.inactive_since {
+            *since = time.inactive_since(*since, now);
+        }
+    }
+    (activities, now)
+}
+
 impl Holders {
     /// Whoever holds seats of these tallies.
     pub fn of(is_wanted: impl Fn(u64) -> bool) -> Holders {
         let mut all = Holders {
-            sessions: Vec::with_capacity(memory::places()),
+            sessions: Vec::new(),
             holds: Vec::new(),
             names: HashMap::new(),
-            places: HashMap::new(),
-            ids: SeatIds(0),
+            session_at: HashMap::new(),
+            ids: memory::read(|ledger| ledger.head.seat_ids).unwrap_or_default(),
             seats: Vec::new(),
             holders: Vec::new(),
             lingering: Vec::new(),
         };
-        // Under the lock nothing is allocated: room is made before, until it is enough.
-        while let Some((seats, holds, names, lingering)) = memory::read(|ledger| {
-            let names = ledger.long_names.len();
-            let lingering = ledger.lingering();
-            (ledger.seats.len(), ledger.holds.len(), names, lingering)
-        }) {
-            all.lingering.reserve(lingering);
-            all.seats.reserve(seats);
-            all.holds.reserve(holds);
-            all.names.reserve(names);
-            all.holders.reserve(holds + memory::places());
-            if memory::read(|ledger| all.copy(ledger, &is_wanted)) != Some(false) {
+        let _turn = memory::turn();
+        let mut changed = all.look(&is_wanted, None, false);
+        for look in 2..=LOOKS {
+            if changed.is_empty() {
                 break;
             }
+            memory::let_others_by();
+            changed = all.look(&is_wanted, Some(&changed), look == LOOKS);
         }
-        let numbers = all.sessions.iter().map(|session| session.number);
-        all.places = numbers.zip(0..).collect();
+        all.copy_names();
+        // What is seen while a table grows may be seen twice.
         all.seats.sort_unstable_by_key(|seat| seat.number);
-        all.holders
-            .sort_unstable_by_key(|holder| (holder.seat, holder.kind, holder.place));
+        all.seats.dedup_by_key(|seat| seat.number);
+        all.lingering.sort_unstable_by_key(|seat| seat.number);
+        all.lingering.dedup_by_key(|seat| seat.number);
+        all.holders.sort_unstable();
+        all.holders.dedup();
         all
     }
 
-    /// Copies them out of the ledger. False where there is not enough room.
-    fn copy(
+    /// Looks at all who hold seats of these tallies, or only at those of these seats; then at the seats themselves,
+    /// and who of them still holds each. The numbers of the seats of which not all were seen: what was seen of them is
+    /// kept only if it is the `last` look.
+    fn look(
         &mut self,
-        ledger: &crate::ledger::Ledger<'static, memory::Shared>,
-        is_wanted: impl Fn(u64) -> bool,
-    ) -> bool {
-        if self.seats.capacity() < ledger.seats.len()
-            || self.holds.capacity() < ledger.holds.len()
-            || self.names.capacity() < ledger.long_names.len()
-            || self.lingering.capacity() < ledger.lingering()
-            || self.holders.capacity() < ledger.holds.len() + ledger.sessions.len()
-        {
-            return false;
+        is_wanted: &impl Fn(u64) -> bool,
+        only: Option<&HashSet<u64>>,
+        last: bool,
+    ) -> HashSet<u64> {
+        let is_looked_at = |seat: &u64| only.is_none_or(|only| only.contains(seat));
+        let mut seen = self.copy_sessions(|ledger, session| {
+            let key = session.seat.filter(|key| is_wanted(key.tally))?;
+            let seat = ledger.seats.get(&key)?.number;
+            Some(seat).filter(is_looked_at)
+        });
+        self.copy_holds(&mut seen, |hold| {
+            hold.seat()
+                .filter(|_| is_wanted(hold.tally))
+                .filter(is_looked_at)
+        });
+        seen.sort_unstable();
+        seen.dedup_by(|a, b| {
+            a == b
+                || a.kind != Kind::Login
+                    && (a.seat, a.kind, self.key(a)) == (b.seat, b.kind, self.key(b))
+        });
+        let Holders {
+            sessions,
+            holds,
+            seats,
+            lingering,
+            holders,
+            ..
+        } = self;
+        let mut missing = Vec::new();
+        // Under the lock nothing is allocated: there is room for a slice.
+        holders.reserve(seen.len());
+        let mut from = Some(0);
+        while let Some(begin) = from {
+            seats.reserve(memory::SLICE + SPARE);
+            lingering.reserve(memory::SLICE + SPARE);
+            missing.reserve(memory::SLICE + SPARE);
+            from = memory::read(|ledger| {
+                ledger.seats.each_from(begin, memory::SLICE, |seat| {
+                    if !is_wanted(seat.key.tally) || !is_looked_at(&seat.number) {
+                        return;
+                    }
+                    if !seat.is_held() {
+                        push(lingering, *seat);
+                        return;
+                    }
+                    let first = seen.partition_point(|holder| holder.seat < seat.number);
+                    let of_seat = seen.iter().skip(first);
+                    let before = holders.len();
+                    for holder in of_seat.take_while(|holder| holder.seat == seat.number) {
+                        if holder.still_holds(ledger, sessions, holds, seat) {
+                            push(holders, *holder);
+                        }
+                    }
+                    let held = holders.len() - before;
+                    let is_whole = held as u64 == seat.count();
+                    if !is_whole {
+                        push(&mut missing, seat.number);
+                    }
+                    if is_whole || last && held > 0 {
+                        let entry = SeatEntry {
+                            number: seat.number,
+                            tally: seat.key.tally,
+                            opened_at: seat.opened_at,
+                            roles: seat.roles,
+                        };
+                        push(seats, entry);
+                    } else {
+                        holders.truncate(before);
+                    }
+                })
+            })
+            .flatten();
+            if from.is_some() {
+                memory::let_others_by();
+            }
         }
-        self.ids = ledger.head.seat_ids;
-        self.sessions.extend_from_slice(ledger.sessions);
-        ledger.seats.each(|seat| {
-            if is_wanted(seat.key.tally) && !seat.is_held() {
-                self.lingering.push(*seat);
-            } else if is_wanted(seat.key.tally) {
-                self.seats.push(SeatEntry {
-                    number: seat.number,
-                    tally: seat.key.tally,
-                    opened_at: seat.opened_at,
-                    roles: seat.roles,
-                });
+        missing.into_iter().collect()
+    }
+
+    /// Copies all sessions, with the seats that their logins hold.
+    fn copy_sessions(
+        &mut self,
+        seat_of: impl Fn(&Ledger<'static, Shared>, &Session) -> Option<u64>,
+    ) -> Vec<HolderEntry> {
+        let mut seen = Vec::with_capacity(memory::places());
+        for from in (0..memory::places()).step_by(memory::SLICE) {
+            if from > 0 {
+                memory::let_others_by();
             }
-        });
-        for (place, session) in (0..).zip(ledger.sessions.iter()) {
-            if let Some(key) = session.seat.filter(|key| is_wanted(key.tally))
-                && let Some(seat) = ledger.seats.get(&key)
-            {
-                self.holders.push(HolderEntry {
-                    seat: seat.number,
-                    kind: Kind::Login,
-                    place,
-                });
+            self.sessions.reserve(memory::SLICE);
+            memory::read(|ledger| {
+                let places = ledger.sessions.iter().enumerate().skip(from);
+                let slice = places.take(memory::SLICE);
+                for (place, session) in slice.filter(|(_, session)| session.number != 0) {
+                    if let Some(seat) = seat_of(ledger, session) {
+                        let (kind, at) = (Kind::Login, self.sessions.len() as u32);
+                        push(&mut seen, HolderEntry { seat, kind, at });
+                    }
+                    push(&mut self.sessions, (place, *session));
+                }
+            });
+        }
+        let numbers = self.sessions.iter().map(|(_, session)| session.number);
+        self.session_at = numbers.zip(0..).collect();
+        seen
+    }
+
+    /// Copies the holds that have seats.
+    fn copy_holds(&mut self, seen: &mut Vec<HolderEntry>, seat_of: impl Fn(&Hold) -> Option<u64>) {
+        let mut from = Some(0);
+        while let Some(begin) = from {
+            self.holds.reserve(memory::SLICE + SPARE);
+            seen.reserve(memory::SLICE + SPARE);
+            from = memory::read(|ledger| {
+                ledger.holds.each_from(begin, memory::SLICE, |hold| {
+                    // Whoever came since is not known.
+                    let is_known =
+                        hold.kind() == Kind::Lease || self.session_at.contains_key(&hold.number);
+                    if let Some(seat) = seat_of(hold).filter(|_| is_known) {
+                        let (kind, at) = (hold.kind(), self.holds.len() as u32);
+                        push(seen, HolderEntry { seat, kind, at });
+                        push(&mut self.holds, *hold);
+                    }
+                })
+            })
+            .flatten();
+            if from.is_some() {
+                memory::let_others_by();
             }
         }
-        ledger.holds.each(|hold| {
-            if let Some(seat) = hold.seat().filter(|_| is_wanted(hold.tally)) {
-                self.holders.push(HolderEntry {
-                    seat,
-                    kind: hold.kind(),
-                    place: self.holds.len() as u32,
-                });
-                self.holds.push(*hold);
-            }
-        });
-        ledger.long_names.each(|name| {
-            self.names.insert(name.label, name.text);
-        });
-        true
+    }
+
+    fn copy_names(&mut self) {
+        let mut names: Vec<(Label, Text<512>)> = Vec::new();
+        let mut from = Some(0);
+        while let Some(begin) = from {
+            names.reserve(memory::SLICE + SPARE);
+            from = memory::read(|ledger| {
+                ledger.long_names.each_from(begin, memory::SLICE, |name| {
+                    push(&mut names, (name.label, name.text))
+                })
+            })
+            .flatten();
+        }
+        self.names = names.into_iter().collect();
+    }
+
+    fn key(&self, holder: &HolderEntry) -> Option<HoldKey> {
+        self.holds.get(holder.at as usize).map(|hold| hold.key)
     }
 
     /// The seats, in the order in which they were taken.
@@ -212,33 +337,63 @@ impl Holders {
 
     /// The leases that are lent to transactions.
     pub fn lent(&self) -> impl Iterator<Item = LeaseId> {
-        let lent = self.sessions.iter().map(|session| session.lent);
+        let lent = self.sessions.iter().map(|(_, session)| session.lent);
         lent.flatten().flatten()
     }
 
     fn holder(&self, entry: &HolderEntry) -> Option<Holder<'_>> {
-        let place = entry.place as usize;
+        let at = entry.at as usize;
         if entry.kind == Kind::Login {
+            let (place, session) = self.sessions.get(at)?;
             return Some(Holder {
-                session: self.sessions.get(place),
-                place,
+                session: Some(session),
+                place: *place,
                 hold: None,
                 long_name: None,
             });
         }
-        let hold = self.holds.get(place)?;
-        let place = self.places.get(&hold.number).copied();
+        let hold = self.holds.get(at)?;
         let session = match entry.kind {
             Kind::Lease => None,
-            _ => self.sessions.get(place?),
+            _ => Some(self.sessions.get(*self.session_at.get(&hold.number)?)?),
         };
         let label = &hold.who.client_user;
         Some(Holder {
-            session,
-            place: place.unwrap_or_default(),
+            session: session.map(|(_, session)| session),
+            place: session.map_or(0, |(place, _)| *place),
             hold: Some(hold),
             long_name: label.is_digest().then(|| self.names.get(label)).flatten(),
         })
+    }
+}
+
+impl HolderEntry {
+    /// Whether somebody who was seen to hold a seat does so at this moment.
+    fn still_holds(
+        &self,
+        ledger: &Ledger<'static, Shared>,
+        sessions: &[(usize, Session)],
+        holds: &[Hold],
+        seat: &Seat,
+    ) -> bool {
+        let at = self.at as usize;
+        if self.kind == Kind::Login {
+            return sessions.get(at).is_some_and(|(place, session)| {
+                let now = ledger.sessions.get(*place);
+                now.is_some_and(|now| now.number == session.number && now.seat == Some(seat.key))
+            });
+        }
+        holds.get(at).is_some_and(|hold| {
+            let now = ledger.holds.get(&hold.key);
+            now.is_some_and(|now| now.number == hold.number && now.seat() == Some(seat.number))
+        })
+    }
+}
+
+/// Puts in what there is room for: under the lock nothing is allocated.
+fn push<E>(into: &mut Vec<E>, entry: E) {
+    if into.len() < into.capacity() {
+        into.push(entry);
     }
 }
 
@@ -270,8 +425,8 @@ impl<'a> TakenSeat<'a> {
 
     /// The role and host of whoever may come back to it, where nobody holds it.
     pub fn lingers_for(self) -> Option<(u32, String)> {
-        let identity = self.lingering?.key.identity;
-        Some((identity.role, identity.host.to_string()))
+        let (role, host) = self.lingering?.role_and_host();
+        Some((role, host.to_string()))
     }
 
     /// The process ids of the sessions that hold it, each once.
@@ -288,8 +443,8 @@ impl<'a> TakenSeat<'a> {
     /// The name by which people know who has it, in quotes.
     pub fn name(self) -> String {
         let name = |holder: Holder| match holder.client_user() {
-            "" => holder.usename(),
-            client_user => client_user.to_owned(),
+            client_user if client_user.is_empty() => holder.usename(),
+            client_user => client_user.into_owned(),
         };
         quoted(self.holders().next().map(name).unwrap_or_default())
     }
@@ -329,13 +484,10 @@ impl<'a> Holder<'a> {
     }
 
     /// The application's own user, or empty.
-    pub fn client_user(self) -> &'a str {
-        match (self.hold, self.long_name) {
-            (_, Some(name)) => name.as_str(),
-            (hold, None) => hold
-                .and_then(|hold| hold.who.client_user.text())
-                .unwrap_or_default(),
-        }
+    pub fn client_user(self) -> Cow<'a, str> {
+        self.hold.map_or(Cow::default(), |hold| {
+            hold.who.client_user.shown(self.long_name)
+        })
     }
 
     /// The host.

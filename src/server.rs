@@ -9,15 +9,12 @@ use pgrx::prelude::*;
 
 use crate::installation::key::KeyPair;
 use crate::pg::{backend, error};
-use crate::{checkout, ending, events, licenses, login, memory, settings, worker};
+use crate::{checkout, ending, events, installation, licenses, login, memory, settings, worker};
 
 pgrx::pg_module_magic!();
 
-extension_sql_file!(
-    "../sql/tables.sql",
-    name = "tables",
-    requires = [license_tables_changed]
-);
+extension_sql_file!("../sql/origin.sql", name = "origin", bootstrap);
+extension_sql_file!("../sql/tables.sql", name = "tables", requires = ["origin"]);
 extension_sql_file!("../sql/leases.sql", name = "leases", requires = ["tables"]);
 extension_sql_file!(
     "../sql/functions.sql",
@@ -30,9 +27,9 @@ extension_sql_file!("../sql/keys.sql", name = "keys", requires = ["bars"]);
 extension_sql_file!(
     "../sql/views.sql",
     name = "views",
-    requires = ["functions", "keys"],
-    finalize
+    requires = ["functions", "keys"]
 );
+extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);
 
 /// Called by PostgreSQL when it loads the library. Never raises an error.
 #[pg_guard]
@@ -52,6 +49,8 @@ pub unsafe extern "C-unwind" fn _PG_init() {
         if creating {
             warn_not_preloaded();
         }
+        // Nobody tells the next server what is changed in this one.
+        licenses::pools::outdate();
         return;
     }
     settings::define();
@@ -105,14 +104,19 @@ unsafe extern "C-unwind" fn on_memory_startup() {
     }
     memory::create();
     events::shutdown::watch();
+    licenses::pools::recall();
     make_installation_key();
 }
 
 /// Makes the installation's key pair, where this is the first start.
 fn make_installation_key() {
+    if backend::group_reads_data_directory() {
+        installation::let_group_read();
+    }
     let path = settings::installation_key();
+    let begun = installation::files::begin(&path);
     let made = match backend::random_bytes() {
-        Some(seed) => KeyPair::create(&path, &seed),
+        Some(seed) => begun.and_then(|()| KeyPair::create(&path, &seed)),
         None => Err(io::Error::other("there are no random numbers")),
     };
     if let Err(error) = made {

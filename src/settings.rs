@@ -40,6 +40,9 @@ enum DenialDetail {
 
 static ENFORCEMENT: GucSetting<Enforcement> = GucSetting::<Enforcement>::new(Enforcement::On);
 static MAX_SEATS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+static EVENT_BUFFER: GucSetting<i32> = GucSetting::<i32>::new(8_192);
+static MAX_USERS_PER_SESSION: GucSetting<i32> = GucSetting::<i32>::new(10);
+static MAX_RULES: GucSetting<i32> = GucSetting::<i32>::new(20_000);
 static EXEMPT_SUPERUSERS: GucSetting<bool> = GucSetting::<bool>::new(true);
 static LOAD_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static EVENT_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(400 * 24 * 60);
@@ -66,12 +69,42 @@ pub fn define() {
     );
     GucRegistry::define_int_guc(
         c"pg_seats.max_seats",
-        c"Seats that can be in use on this server at once, of all licenses together.",
-        c"Sizes the shared memory of pg_seats: about 500 bytes a seat.",
+        c"Checkouts and leases that there can be on this server at once, of all licenses together.",
+        c"Logins find room besides. Sizes the shared memory of pg_seats: about 510 bytes a seat.",
         &MAX_SEATS,
         1,
         10_000_000,
         GucContext::Postmaster,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_seats.event_buffer",
+        c"How many events can wait until they are written into license_events, of all databases together.",
+        c"Sizes the shared memory of pg_seats: about 700 bytes an event.",
+        &EVENT_BUFFER,
+        100,
+        1_000_000,
+        GucContext::Postmaster,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_seats.max_rules",
+        c"Rows of licenses, license_exemptions, license_reservations and license_bars of all databases that are in force at once.",
+        c"Databases share it: one with no more than its part always fits. Sizes the shared memory of pg_seats: about 2,500 bytes a row.",
+        &MAX_RULES,
+        100,
+        1_000_000,
+        GucContext::Postmaster,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_seats.max_users_per_session",
+        c"For how many users of an application one session may hold checkouts.",
+        c"Does not bind roles that may execute license_lease.",
+        &MAX_USERS_PER_SESSION,
+        1,
+        10_000_000,
+        GucContext::Sighup,
         GucFlags::default(),
     );
     GucRegistry::define_bool_guc(
@@ -190,9 +223,24 @@ pub fn enforcement() -> license::Enforcement {
     }
 }
 
-/// Seats that logins may take in all.
+/// Rows of all databases that are in force at once.
+pub fn max_rules() -> usize {
+    usize::try_from(read(&MAX_RULES)).unwrap_or(0)
+}
+
+/// How many checkouts and leases there can be.
 pub fn max_seats() -> usize {
     usize::try_from(read(&MAX_SEATS)).unwrap_or(0)
+}
+
+/// How many events can wait to be written.
+pub fn event_buffer() -> usize {
+    usize::try_from(read(&EVENT_BUFFER)).unwrap_or(0)
+}
+
+/// For how many client_users one session may hold checkouts.
+pub fn max_users_per_session() -> u32 {
+    u32::try_from(read(&MAX_USERS_PER_SESSION)).unwrap_or(0)
 }
 
 /// Superusers take no seat.

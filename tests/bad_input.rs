@@ -367,36 +367,7 @@ async fn an_empty_workstation_is_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_ledger_admits_nobody_unlicensed_and_says_what_to_raise() {
-    let cluster = Cluster::builder()
-        .conf("pg_seats.max_seats", 2)
-        .licensed("seats", "NULL");
-    cluster.sql("CREATE DATABASE alone");
-    let anna = cluster.login("anna").from("127.0.1.1");
-    let bert = cluster.login("bert").from("127.0.1.1");
-    let carl = cluster.login("carl").from("127.0.1.1");
-    let (first, _second) = (anna.open_ok().await, bert.open_ok().await);
-    let denied = carl.denied().await;
-    denied.assert("53300", "license_table_full");
-    assert_eq!(denied.severity, "FATAL");
-    assert!(denied.hint.contains("pg_seats.max_seats"), "{denied:?}");
-    // Those in are unaffected, and who has a seat joins it; superusers and other databases too.
-    assert_eq!(first.text("SELECT 1").await, "1");
-    let again = anna.open_ok().await;
-    cluster.login("postgres").from("127.0.1.1").open_ok().await;
-    carl.clone().db("alone").open_ok().await;
-    assert_eq!(
-        cluster.sql("SELECT in_use, denied FROM license_usage"),
-        "2|1"
-    );
-    first.close().await;
-    again.close().await;
-    eventually("the seat is free", PATIENCE, async || cluster.in_use() == 1).await;
-    carl.open_ok().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sessions_in_before_the_license_count_beyond_the_ledgers_size() {
+async fn sessions_in_before_the_license_count_whatever_max_seats_is() {
     let cluster = Cluster::builder()
         .conf("pg_seats.max_seats", 2)
         .licensed("seats", "NULL");
@@ -407,32 +378,7 @@ async fn sessions_in_before_the_license_count_beyond_the_ledgers_size() {
     }
     cluster.license("postgres", "seats", "20");
     assert_eq!(cluster.in_use(), STAFF.len() as i64);
-    let newcomer = cluster.login("anna").from("127.0.1.2");
-    newcomer
-        .denied()
-        .await
-        .assert("53300", "license_table_full");
     sessions.push(cluster.login("anna").from("127.0.1.1").open_ok().await);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn more_licenses_than_the_ledger_has_room_for_admit_nobody_unlicensed() {
-    let cluster = Cluster::builder()
-        .conf("pg_seats.max_seats", 10)
-        .licensed("seats", "10");
-    let anna = cluster.login("anna").from("127.0.1.1");
-    let session = anna.open_ok().await;
-    cluster.sql(
-        "INSERT INTO licenses (product, seats, claimed_at)
-         SELECT 'P' || n, 1, 'checkout' FROM generate_series(1, 1000) n",
-    );
-    for user in ["anna", "bert"] {
-        let denied = cluster.login(user).from("127.0.1.1").denied().await;
-        denied.assert("53300", "license_table_full");
-        assert!(denied.hint.contains("pg_seats.max_seats"), "{denied:?}");
-    }
-    assert_eq!(session.text("SELECT 1").await, "1");
-    cluster.login("postgres").from("127.0.1.1").open_ok().await;
-    cluster.sql("DELETE FROM licenses WHERE product <> 'TOM'");
-    cluster.login("bert").from("127.0.1.1").open_ok().await;
+    sessions.push(cluster.login("anna").from("127.0.1.2").open_ok().await);
+    assert_eq!(cluster.in_use(), STAFF.len() as i64 + 1);
 }

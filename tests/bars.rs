@@ -14,7 +14,10 @@ async fn a_bar_outlasts_crash_and_restart_until_its_row_is_deleted() {
     let anna = office.anna().workstation("PC-1").open_ok().await;
     assert_eq!(office.stop_anna(", 'out', '1 hour'").await, 1);
     assert_eq!(warnings(&office.lena), [""; 0]);
-    assert_eq!(office.bars().await, ["TOM|127.0.1.1|PC-1||lena|out|t"]);
+    assert_eq!(
+        office.bars().await,
+        ["TOM|user_host|anna||127.0.1.1|lena|out|t"]
+    );
     anna.ended().await;
     let cluster = &office.cluster;
     let anna = office.anna();
@@ -24,9 +27,11 @@ async fn a_bar_outlasts_crash_and_restart_until_its_row_is_deleted() {
         assert_eq!(denied.severity, "FATAL");
         let words = r#"an administrator has barred you from "TOM" until "#;
         assert!(denied.message.starts_with(words), "{when}: {denied:?}");
+        // Whatever she calls her computer.
+        anna.denied().await.assert("28000", "license_barred");
+        let other = anna.clone().workstation("PC-2").denied().await;
+        other.assert("28000", "license_barred");
         // Others are not.
-        anna.open_ok().await;
-        anna.clone().workstation("PC-2").open_ok().await;
         let elsewhere = cluster.login("anna").from("127.0.1.2");
         elsewhere.workstation("PC-1").open_ok().await;
         let bert = cluster.login("bert").from("127.0.1.1");
@@ -63,30 +68,67 @@ async fn a_bar_ends_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_rule_of_counting_bars_whom_it_counts() {
-    for (counted_by, others) in [
+async fn each_word_bars_whom_it_names() {
+    for (counted_by, bar_by, others, row) in [
         // Anna elsewhere, Bert at Anna's computer.
-        ("user_host", [true, true]),
-        ("user", [false, true]),
-        ("host", [true, false]),
-        ("session", [true, true]),
-        ("user_workstation", [true, true]),
+        (
+            "user_host",
+            "user_host",
+            [true, true],
+            "user_host|anna||127.0.1.1",
+        ),
+        (
+            "user",
+            "user_host",
+            [true, true],
+            "user_host|anna||127.0.1.1",
+        ),
+        ("session", "user", [false, true], "user|anna||"),
+        (
+            "user_workstation",
+            "host",
+            [true, false],
+            "host|||127.0.1.1",
+        ),
     ] {
         let cluster =
             Cluster::builder().licensed("seats, counted_by", &format!("9, '{counted_by}'"));
         let office = Office::of(cluster).await;
-        let _anna = office.user("anna").await;
-        assert_eq!(office.stop_anna(", NULL, '1h'").await, 1);
+        let _anna = office.anna().workstation("PC-1").open_ok().await;
+        let more = format!(", NULL, '1h', '{bar_by}'");
+        assert_eq!(office.stop_anna(&more).await, 1);
         for restarted in [false, true] {
             if restarted {
                 office.cluster.restart(Stop::Immediate);
             }
-            office.anna_is_barred().await;
+            for workstation in ["PC-1", "PC-2"] {
+                let denied = office.anna().workstation(workstation).denied().await;
+                denied.assert("28000", "license_barred");
+            }
             let elsewhere = office.at("anna", "127.0.1.2").open().await;
             let bert = office.at("bert", "127.0.1.1").open().await;
-            assert_eq!([elsewhere.is_ok(), bert.is_ok()], others, "{counted_by}");
+            assert_eq!([elsewhere.is_ok(), bert.is_ok()], others, "{bar_by}");
         }
+        let rows = "SELECT bar_by, usesysid::regrole, client_user, client_host FROM license_bars";
+        let rows = office.cluster.sql(rows);
+        assert_eq!(rows, row);
     }
+}
+
+/// What everybody who works on the server comes from is not barred.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_own_computer_is_not_barred() {
+    let office = Office::with_seats(9).await;
+    let anna = office.cluster.login("anna").open_ok().await;
+    let seat = office.annas_seat().await;
+    let statement = format!("SELECT license_terminate('{seat}', 'x', '1h', 'host')");
+    let refused = office.lena.fails(&statement).await;
+    refused.assert("22023", "");
+    assert_eq!(refused.message, "cannot bar the server's own computer");
+    anna.run("SELECT 1").await;
+    assert_eq!(office.stop(&seat, ", 'x', '1h', 'user'").await, 1);
+    anna.ended().await.assert("57P01", "license_stopped");
+    office.anna_is_barred().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -264,8 +306,9 @@ async fn a_bar_that_a_background_worker_lifts_is_in_the_trail() {
         headquarters.socket_dir().display(),
         headquarters.port()
     ));
-    let bar = "INSERT INTO license_bars (datid, product, usesysid, client_host, barred_until)
-               VALUES (0, 'TOM', 1, 'local', now() + '1 hour'::interval)";
+    let bar =
+        "INSERT INTO license_bars (origin, datid, bar_id, product, usesysid, client_host, barred_until)
+               VALUES (license_origin(), 0, 1, 'TOM', 1, 'local', now() + '1 hour'::interval)";
     for (change, told) in [
         (bar, "bar added TOM postgres"),
         (
@@ -281,19 +324,30 @@ async fn a_bar_that_a_background_worker_lifts_is_in_the_trail() {
     branch.sql("DROP SUBSCRIPTION bars");
 }
 
-/// Bars that there is no room for are in the table, but bar nobody, which the log says.
+/// Bars that there is no room for are in the table, but bar nobody, of which whoever adds them is warned,
+/// and the log tells.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_more_bars_than_there_is_room_for_the_log_tells() {
-    let office = Office::with_seats(9).await;
-    let complaint = "pg_seats has no room for 6 rows of license_bars of database \"postgres\"";
+async fn of_more_bars_than_there_is_room_for_all_are_told() {
+    let cluster = Cluster::builder()
+        .conf("pg_seats.max_rules", 100)
+        .licensed("seats", "9");
+    let office = Office::of(cluster).await;
+    let complaint =
+        "pg_seats has no room for 21 rows of the license tables of database \"postgres\"";
     office
         .admin
         .run(
-            "INSERT INTO license_bars (datid, product, usesysid, client_host, barred_until)
-             SELECT d.oid, 'TOM', 1, '10.0.0.' || n, now() + '1 hour'::interval
-               FROM generate_series(1, 70) n, pg_database d WHERE datname = current_database()",
+            "INSERT INTO license_bars (origin, datid, bar_id, product, usesysid, client_host, barred_until)
+             SELECT license_origin(), d.oid, n, 'TOM', 1, '10.0.0.' || n, now() + '1 hour'::interval
+               FROM generate_series(1, 120) n, pg_database d WHERE datname = current_database()",
         )
         .await;
+    let warned = warnings(&office.admin);
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(
+        warned[0].starts_with("21 rows of the license tables"),
+        "{warned:?}"
+    );
     office.cluster.wait_log(complaint, PATIENCE);
     let anna = office.anna().open_ok().await;
     let seat = office.annas_seat().await;
@@ -302,14 +356,16 @@ async fn of_more_bars_than_there_is_room_for_the_log_tells() {
         .fails(&format!("SELECT license_terminate('{seat}', NULL, '1h')"))
         .await;
     refused.assert("53400", "license_table_full");
+    assert!(refused.hint.contains("pg_seats.max_rules"), "{refused:?}");
     anna.run("SELECT 1").await;
-    let mark = office.cluster.log().len();
     office
         .admin
-        .run("DELETE FROM license_bars WHERE client_host < '10.0.0.2'")
+        .run("DELETE FROM license_bars WHERE bar_id > 90")
         .await;
+    let again = "all rules of database \"postgres\" are in force again";
+    office.cluster.wait_log(again, PATIENCE);
     assert_eq!(office.stop(&seat, ", NULL, '1h'").await, 1);
-    assert!(!office.cluster.log_since(mark).contains("no room"));
+    office.anna_is_barred().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -326,6 +382,9 @@ async fn on_a_standby_sessions_are_stopped_and_bars_do_not_last() {
     let unstored = "the bar could not be written yet: it would not outlast a crash";
     assert_eq!(warnings(&lena), [unstored]);
     // Nobody is warned of others' bars.
+    let lift = "SELECT license_lift_bar(bar_id) FROM license_bars_in_force";
+    assert_eq!(standby.sql(lift), "t");
+    anna.open_ok().await;
     let bert = standby.login("bert").from("127.0.1.2").open_ok().await;
     assert_eq!(stop(&lena, "bert", "").await, 1);
     assert_eq!(warnings(&lena).len(), 1);

@@ -59,7 +59,7 @@ async fn after_the_crash_of_an_uncounted_backend_the_ledger_is_empty_and_correct
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_crashes_amid_racing_logins_the_ledger_is_empty_and_correct() {
-    let cluster = Cluster::with_seats(5);
+    let cluster = Cluster::builder().roomy().licensed("seats", "5");
     for _ in 0..3 {
         let inside = full_house(&cluster).await;
         let victim = inside[0].pid().await;
@@ -164,4 +164,15 @@ fn a_fast_shutdown_is_not_held_up_at_any_moment_after_a_start() {
         cluster.sql("UPDATE licenses SET seats = seats + 1");
         cluster.restart(Stop::Fast);
     }
+}
+
+/// The file that remembers pools is written to disk: it must not know of a change that a crash takes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_is_never_left_by_a_commit_that_a_crash_takes_back() {
+    let cluster = Cluster::builder()
+        .conf("wal_writer_delay", "10s")
+        .licensed("seats, pool", "3, 'firm'");
+    cluster.sql("SET synchronous_commit = off; UPDATE licenses SET pool = NULL");
+    cluster.restart(Stop::Immediate);
+    assert_eq!(cluster.sql("SELECT pool IS NULL FROM licenses"), "t");
 }

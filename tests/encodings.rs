@@ -392,7 +392,8 @@ async fn a_database_that_has_no_way_to_utf8_is_not_licensed_and_admits_everyone(
     cluster.sql(
         "CREATE DATABASE mule ENCODING 'MULE_INTERNAL' LOCALE 'C' TEMPLATE template0; CREATE ROLE \"Zoë\" LOGIN",
     );
-    cluster.sql_in("mule", "CREATE EXTENSION pg_seats");
+    let create = "CREATE EXTENSION pg_seats";
+    cluster.psql_as("postgres", "mule", create).ok();
     let refused = "INSERT INTO licenses (product, seats) VALUES ('TOM', 1)";
     let refused = cluster.psql_as("postgres", "mule", refused).failed();
     let why =

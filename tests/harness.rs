@@ -226,7 +226,7 @@ fn a_standby_streams_and_takes_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_log_in_at_once() {
-    let cluster = bare();
+    let cluster = Cluster::builder().preload(false).roomy().start();
     cluster.sql("CREATE ROLE alice LOGIN CONNECTION LIMIT 5");
     let results = race(200, |i| {
         cluster.login("alice").from(&format!("127.0.1.{i}"))

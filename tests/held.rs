@@ -257,6 +257,50 @@ async fn parallel_workers_answer_for_their_session() {
         .assert("42704", "");
 }
 
+/// Calls what is not to be called in a parallel worker, by functions that are marked as if it were.
+const MARKED_SAFE: &str = r#"DO $do$
+DECLARE
+    call text;
+    number int := 0;
+BEGIN
+    FOREACH call IN ARRAY ARRAY[
+        $$license_checkout('TOM')::text$$,
+        $$(SELECT count(*)::text FROM license_try_checkout('TOM'))$$,
+        $$license_checkin('TOM')::text$$,
+        $$license_lease('x', '10.0.0.1', 'TOM')::text$$,
+        $$license_heartbeat('00000000-0000-0000-0000-000000000000')::text$$,
+        $$license_release('00000000-0000-0000-0000-000000000000')::text$$]
+    LOOP
+        number := number + 1;
+        EXECUTE format(
+            'CREATE FUNCTION safe%s() RETURNS text LANGUAGE plpgsql PARALLEL SAFE SECURITY DEFINER AS $f$BEGIN RETURN %s; END$f$',
+            number, call);
+    END LOOP;
+END$do$"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_seat_is_had_by_way_of_a_parallel_worker() {
+    let desk = Desk::with_seats(0).await;
+    let anna = desk.user("anna").await;
+    desk.admin.run(MARKED_SAFE).await;
+    let setting = if desk.cluster.programs().major() < 16 {
+        "force_parallel_mode"
+    } else {
+        "debug_parallel_query"
+    };
+    anna.run(&format!("SET {setting} = on")).await;
+    for number in 1..=6 {
+        let refused = anna.fails(&format!("SELECT safe{number}()")).await;
+        refused.assert("25000", "");
+        let words = "during a parallel operation";
+        assert!(refused.message.contains(words), "{refused:?}");
+    }
+    anna.run(&format!("RESET {setting}")).await;
+    anna.fails("SELECT safe1()")
+        .await
+        .assert("53400", "license_full");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exempt_sessions_parallel_workers_hold_everything() {
     let desk = Desk::with_seats(0).await;

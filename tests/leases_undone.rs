@@ -46,6 +46,42 @@ async fn an_error_frees_the_seat_before_the_client_says_rollback() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_time_of_a_lease_runs_out_while_its_transaction_goes_on() {
+    let cluster = with_leases(Cluster::builder(), 1);
+    let (anna, bert) = (app(&cluster, "anna").await, app(&cluster, "bert").await);
+    for (end, row) in [("COMMIT", true), ("ROLLBACK", false), ("COMMIT", true)] {
+        anna.run("BEGIN; CREATE TEMP TABLE work ()").await;
+        let id = lease_for(&anna, "zoe", "300 ms").await;
+        assert!(beats(&anna, &id).await);
+        eventually("the seat is free", PATIENCE, async || {
+            left(&cluster) == "0|0|0"
+        })
+        .await;
+        assert!(!beats(&anna, &id).await);
+        assert_eq!(anna.text("SELECT license_held('TOM')").await, "f");
+        let yan = lease(&bert, "yan").await;
+        let warned = anna.notices().len();
+        anna.run(end).await;
+        let notices = anna.notices().split_off(warned);
+        if row {
+            let words = "a lease has ended before the transaction that took it committed";
+            assert_eq!(notices.len(), 1, "{notices:?}");
+            assert_eq!(notices[0].message, words);
+            // What else the transaction did is kept.
+            anna.run("DROP TABLE work").await;
+        } else {
+            assert_eq!(notices, []);
+        }
+        settles(&cluster, "its row is gone", "1|1|1").await;
+        assert!(!beats(&anna, &id).await);
+        assert!(release(&bert, &yan).await);
+    }
+    // Nothing of it counts after a start.
+    cluster.restart(Stop::Immediate);
+    settles(&cluster, "no lease is left", "0|0|0").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lease_is_gone_with_its_savepoint() {
     let cluster = with_leases(Cluster::builder(), 9);
     let app = app(&cluster, "anna").await;
@@ -203,20 +239,6 @@ async fn an_uncommitted_lease_beats_for_its_own_session_alone() {
 }
 
 /// However long its transaction takes: nobody else could know it before.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_time_of_a_lease_runs_out_only_after_its_transaction() {
-    let cluster = with_leases(Cluster::builder(), 9);
-    let own = app(&cluster, "anna").await;
-    own.run("BEGIN").await;
-    let id = lease_for(&own, "zoe", "1 ms").await;
-    let other = app(&cluster, "anna").await;
-    lease_for(&other, "yan", "1 ms").await;
-    settles(&cluster, "the committed one has ended", "1|1|0").await;
-    assert!(beats(&own, &id).await);
-    own.run("COMMIT").await;
-    settles(&cluster, "it has ended", "0|0|0").await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_changed_leases_cannot_be_prepared() {
     let builder = Cluster::builder().conf("max_prepared_transactions", 5);

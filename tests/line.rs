@@ -1011,7 +1011,8 @@ async fn one_of_the_crowd(
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_hundred_wait_for_three_seats_whatever_befalls_them() {
     const CROWD: usize = 200;
-    let desk = Desk::with_seats(3).await;
+    let cluster = Cluster::builder().roomy();
+    let desk = Desk::of(cluster.licensed("claimed_at, seats", "'checkout', 3")).await;
     let mut dice = Dice(0x2545_f491_4f6c_dd1d);
     let mut holders = Vec::new();
     for user in &STAFF[..3] {

@@ -1,7 +1,7 @@
 //! Nobody locks out the administrators: superusers get in whatever the state of licenses, tables and workers; others get what the contract says.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
@@ -61,6 +61,58 @@ async fn a_license_out_of_its_dates() {
     only_superusers_get_in(&cluster, "28000", "license_expired").await;
     cluster.sql("UPDATE licenses SET valid_until = NULL, valid_from = now() + interval '1 day'");
     only_superusers_get_in(&cluster, "28000", "license_not_yet_valid").await;
+}
+
+/// Who comes after one has waited in vain does not wait again, nor does a superuser who counts; and who
+/// reads them first reads them for all.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_read_a_moment_ago_is_not_waited_for_again() {
+    let cluster = Cluster::builder()
+        .conf("max_prepared_transactions", 5)
+        .conf("pg_seats.load_timeout", "6s")
+        .conf("pg_seats.exempt_superusers", "off")
+        .licensed("seats", "99");
+    cluster.sql("BEGIN; LOCK TABLE licenses; PREPARE TRANSACTION 'lock'");
+    cluster.restart(Stop::Fast);
+    let newcomer = || cluster.login("lena").from(&new_host());
+    let waited = async || {
+        let start = Instant::now();
+        newcomer()
+            .denied()
+            .await
+            .assert("57P03", "license_not_loaded");
+        start.elapsed()
+    };
+    let long = waited().await;
+    assert!(long > Duration::from_secs(5), "{long:?}");
+    let start = Instant::now();
+    for _ in 0..5 {
+        newcomer()
+            .denied()
+            .await
+            .assert("57P03", "license_not_loaded");
+    }
+    let short = start.elapsed();
+    assert!(short < Duration::from_secs(4), "{short:?}");
+    // While one tries again, others are told at once.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let trying = tokio::spawn(newcomer().denied());
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let short = waited().await;
+    assert!(short < Duration::from_secs(4), "{short:?}");
+    let start = Instant::now();
+    cluster.login("postgres").from(&new_host()).open_ok().await;
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+    trying.await.unwrap();
+    cluster.sql("ROLLBACK PREPARED 'lock'");
+    eventually("it can be read", PATIENCE, async || {
+        newcomer().open().await.is_ok()
+    })
+    .await;
 }
 
 /// A prepared transaction holds its lock on this table across the restart.
@@ -293,7 +345,10 @@ async fn without_a_free_worker_a_pool_is_not_loaded() {
         .licensed("seats, pool", "1, 'all'");
     cluster.sql("CREATE DATABASE other TEMPLATE template0");
     cluster.license("other", "seats", "1");
-    cluster.restart(Stop::Fast);
+    cluster.stop(Stop::Fast);
+    // Else it is known that the other one is in no pool.
+    let _ = fs::remove_file(cluster.data_dir().join("pg_seats.pools"));
+    cluster.start_again();
     only_superusers_get_in(&cluster, "57P03", "license_not_loaded").await;
     cluster.wait_log("increase max_worker_processes", PATIENCE);
     let _anna = cluster

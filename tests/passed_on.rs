@@ -170,32 +170,6 @@ async fn logins_that_race_with_an_allotment_never_use_a_seat_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_borrowed_seat_comes_back_by_itself() {
-    let (centre, laptop) = (centre(2), installation());
-    let key = laptop.sql("SELECT license_installation()");
-    let token = centre.sql(&format!(
-        "SELECT license_allot('TOM', '{key}', 1, now() + interval '25 s')"
-    ));
-    laptop.install(&token);
-    let user = users(&laptop, 1).await;
-    assert_eq!(seats(&centre), "1|2|1");
-    eventually("the seat is back", 6 * PATIENCE, async || {
-        seats(&centre) == "2|2|0"
-    })
-    .await;
-    let _users = users(&centre, 2).await;
-    let denied = laptop.login("bert").from(&new_host()).denied().await;
-    denied.assert("28000", "license_expired");
-    drop(user);
-    let receipt = laptop.sql("SELECT license_give_back('TOM')");
-    let denied = admin(&centre)
-        .await
-        .fails(&format!("SELECT license_accept_return('{receipt}')"))
-        .await;
-    denied.assert("28000", "license_not_verified");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_can_not_be_passed_on_is_refused() {
     let (centre, laptop) = (centre(3), installation());
     let admin_here = admin(&centre).await;

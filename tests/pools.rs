@@ -1,5 +1,6 @@
 //! Databases that count a product together (counting rule 5).
 
+use std::fs;
 use std::time::Duration;
 
 use crate::util::*;
@@ -162,7 +163,7 @@ async fn a_seat_shows_in_the_views_of_each_of_its_databases() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_rows_disagree_the_rule_that_gives_most_seats_rules_with_a_warning() {
+async fn where_rows_disagree_the_finest_rule_rules_with_a_warning() {
     let cluster = pooled(10);
     let warning = r#"databases of one pool count "TOM" by different rules"#;
     let sessions = [
@@ -204,7 +205,7 @@ async fn where_rows_disagree_the_rule_that_gives_most_seats_rules_with_a_warning
     in_use_becomes(&cluster, [1, 1]).await;
     visits_end(&cluster).await;
     assert!(!cluster.log_since(mark).contains(warning));
-    // Two users on one computer: now 'user' is the rule that gives more.
+    // Two users on one computer.
     for session in sessions {
         session.close().await;
     }
@@ -267,10 +268,12 @@ async fn after_a_restart_a_pooled_login_waits_until_every_database_has_been_read
     let cluster = Cluster::builder()
         .conf("max_prepared_transactions", 1)
         .conf("pg_seats.load_timeout", "1min")
-        .licensed("seats, pool", "1, 'firm'");
-    add_file(&cluster, "seats, pool", "1, 'firm'");
-    // A lock that survives the restart keeps the visitor from reading.
-    let lock = "BEGIN; LOCK TABLE licenses; PREPARE TRANSACTION 'lock'";
+        .licensed("seats, pool", "2, 'firm'");
+    add_file(&cluster, "seats, pool", "2, 'firm'");
+    let lease = "SELECT license_lease('zoe', '10.0.0.1', 'TOM', '1 day')";
+    cluster.sql_in("south", lease);
+    // Locks that survive the restart keep the visitor from reading what leases there are.
+    let lock = "BEGIN; LOCK TABLE licenses, license_leases; PREPARE TRANSACTION 'lock'";
     cluster.sql_in("south", lock);
     cluster.restart(Stop::Immediate);
     let waiting = tokio::spawn(login(&cluster, "anna", "postgres").open_ok());
@@ -388,4 +391,225 @@ async fn dropping_a_database_frees_its_own_seats_and_no_others() {
     cluster.sql("CREATE DATABASE south");
     let _emil = open(&cluster, "emil", "south").await;
     assert_eq!(cluster.in_use(), 3);
+}
+
+/// The server will remember that a database has no leases.
+async fn is_without_leases(cluster: &Cluster, database: &str) {
+    let oid: u64 = cluster
+        .sql(&format!(
+            "SELECT oid FROM pg_database WHERE datname = '{database}'"
+        ))
+        .parse()
+        .unwrap();
+    eventually("it is remembered", PATIENCE, async || {
+        let file = fs::read(cluster.data_dir().join("pg_seats.pools")).unwrap_or_default();
+        let file: serde_json::Value = serde_json::from_slice(&file).unwrap_or_default();
+        let databases = file["pools"]["without_leases"].as_array();
+        databases.is_some_and(|databases| databases.contains(&oid.into()))
+    })
+    .await;
+}
+
+/// A member of the pool that can't be read after a restart, and nobody counts there, keeps nobody out; with a lease, it
+/// does.
+async fn is_passed_over_after(damage: &str) {
+    let cluster = pooled(1);
+    cluster.sql_in("south", damage);
+    is_without_leases(&cluster, "south").await;
+    for mode in [Stop::Fast, Stop::Immediate] {
+        cluster.restart(mode);
+        open(&cluster, "anna", "postgres").await.close().await;
+        let what = r#"could not load licenses of database "south""#;
+        cluster.wait_log(what, PATIENCE);
+        let denied = login(&cluster, "bert", "south").denied().await;
+        denied.assert("57P03", "license_not_loaded");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_a_type_that_is_none_in_one_member_keeps_nobody_out_of_the_pool() {
+    is_passed_over_after("CREATE DOMAIN count AS int; ALTER TABLE licenses ALTER seats TYPE count")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_under_another_name_in_one_member_keeps_nobody_out_of_the_pool() {
+    is_passed_over_after("ALTER TABLE license_exemptions RENAME TO former").await;
+}
+
+/// Indexes of others are not looked at by what only reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn code_that_fails_as_nobody_in_one_member_keeps_nobody_out_of_the_pool() {
+    let cluster = pooled(1);
+    cluster.sql_in(
+        "south",
+        "CREATE FUNCTION who(int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql
+             AS 'BEGIN RETURN current_user = session_user; END';
+         CREATE INDEX ON license_exemptions (note) WHERE public.who(1)",
+    );
+    cluster.restart(Stop::Immediate);
+    for db in ["postgres", "south"] {
+        open(&cluster, "anna", db).await.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_can_not_be_read_and_has_leases_is_waited_for() {
+    let cluster = Cluster::builder()
+        .conf("pg_seats.load_timeout", "2s")
+        .licensed("seats, pool", "2, 'firm'");
+    add_file(&cluster, "seats, pool", "2, 'firm'");
+    let lease = "SELECT license_lease('zoe', '10.0.0.1', 'TOM', '1 day')";
+    cluster.sql_in("south", lease);
+    cluster.sql_in("south", "ALTER TABLE license_exemptions RENAME TO former");
+    cluster.restart(Stop::Immediate);
+    let denied = login(&cluster, "anna", "postgres").denied().await;
+    denied.assert("57P03", "license_not_loaded");
+    assert!(denied.detail.contains("south"), "{denied:?}");
+    cluster.sql_in("south", "ALTER TABLE former RENAME TO license_exemptions");
+    open(&cluster, "anna", "postgres").await;
+    in_use_becomes(&cluster, [1, 1]).await;
+}
+
+/// As on a file system that is not mounted at boot.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_nobody_can_connect_to_and_that_has_leases_is_waited_for() {
+    let cluster = Cluster::builder()
+        .conf("pg_seats.load_timeout", "5s")
+        .licensed("seats, pool", "2, 'firm'");
+    add_file(&cluster, "seats, pool", "2, 'firm'");
+    let lease = "SELECT license_lease('zoe', '10.0.0.1', 'TOM', '1 day')";
+    cluster.sql_in("south", lease);
+    let files = cluster.sql("SELECT 'base/' || oid FROM pg_database WHERE datname = 'south'");
+    let files = cluster.data_dir().join(files);
+    let away = files.with_extension("away");
+    cluster.stop(Stop::Fast);
+    fs::rename(&files, &away).unwrap();
+    cluster.start_again();
+    // By then three visitors have not got in.
+    let denied = login(&cluster, "anna", "postgres").denied().await;
+    denied.assert("57P03", "license_not_loaded");
+    assert!(denied.detail.contains("south"), "{denied:?}");
+    fs::rename(&away, &files).unwrap();
+    eventually("it is read", PATIENCE, async || {
+        login(&cluster, "anna", "postgres").open().await.is_ok()
+    })
+    .await;
+    let _anna = open(&cluster, "anna", "postgres").await;
+    in_use_becomes(&cluster, [2, 2]).await;
+}
+
+/// What is remembered of pools is not believed where a server without the library has changed it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_joined_while_the_library_was_not_loaded_is_waited_for() {
+    let cluster = Cluster::builder()
+        .conf("max_prepared_transactions", 5)
+        .conf("pg_seats.load_timeout", "2s")
+        .licensed("seats, pool", "1, 'firm'");
+    add_file(&cluster, "seats, pool", "1, NULL");
+    let lease = "SELECT license_lease('zoe', '10.0.0.1', 'TOM', '1 day')";
+    cluster.sql_in("south", lease);
+    is_without_leases(&cluster, "postgres").await;
+    cluster.stop(Stop::Fast);
+    cluster.append_conf("shared_preload_libraries = ''\n");
+    cluster.start_again();
+    cluster.sql_in("south", "UPDATE licenses SET pool = 'firm'");
+    let lock = "BEGIN; LOCK TABLE licenses; PREPARE TRANSACTION 'lock'";
+    cluster.sql_in("south", lock);
+    cluster.stop(Stop::Fast);
+    cluster.append_conf("shared_preload_libraries = 'pg_seats'\n");
+    cluster.start_again();
+    let denied = login(&cluster, "anna", "postgres").denied().await;
+    denied.assert("57P03", "license_not_loaded");
+    assert!(denied.detail.contains("south"), "{denied:?}");
+    cluster.sql_in("south", "ROLLBACK PREPARED 'lock'");
+    in_use_becomes(&cluster, [1, 1]).await;
+    is_full(&cluster, "anna", "postgres").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_its_owner_may_not_use_is_read_all_the_same() {
+    let cluster = pooled(1);
+    let revoke = "REVOKE ALL ON SCHEMA public FROM PUBLIC, pg_database_owner";
+    cluster.sql("CREATE ROLE keeper LOGIN; ALTER DATABASE south OWNER TO keeper");
+    cluster.sql_in("south", "ALTER SCHEMA public OWNER TO pg_database_owner");
+    cluster.sql_in("south", revoke);
+    cluster.restart(Stop::Fast);
+    let keeper = open(&cluster, "keeper", "south").await;
+    is_full(&cluster, "anna", "postgres").await;
+    let grant = "GRANT USAGE ON SCHEMA public TO PUBLIC";
+    keeper.run(grant).await;
+    in_use_becomes(&cluster, [1, 1]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grace_that_ends_after_all_dates_is_refused_wherever_one_is() {
+    let cluster = pooled(1);
+    let set = "SET timezone = 'Etc/GMT+12';
+               UPDATE licenses SET valid_until = '294276-11-30 20:00:00', grace = '1 mon'";
+    let admin = cluster.login("postgres").db("south").open_ok().await;
+    assert_eq!(admin.fails(set).await.sqlstate, "22008");
+    // What is there all the same can be read.
+    cluster.sql_in(
+        "south",
+        &format!("ALTER TABLE licenses DROP CONSTRAINT licenses_grace_ends_in_time; {set}"),
+    );
+    cluster.restart(Stop::Fast);
+    open(&cluster, "anna", "south").await;
+}
+
+/// Whoever may create databases holds up no pool by that: neither with those that nobody can be in, nor with one that
+/// is locked.
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_that_are_created_hold_up_no_pool() {
+    let cluster = Cluster::builder()
+        .conf("max_prepared_transactions", 1)
+        .licensed("seats, pool", "2, 'firm'");
+    add_file(&cluster, "seats, pool", "2, 'firm'");
+    cluster.sql("CREATE ROLE dev LOGIN CREATEDB");
+    let at_once = async |user: &str| {
+        let login = login(&cluster, user, "postgres");
+        let login = tokio::time::timeout(Duration::from_secs(2), login.open_ok()).await;
+        login.expect("nobody is waited for").close().await;
+    };
+    let as_dev = |statement: &str| format!("SET ROLE dev; {statement}");
+    for k in 0..4 {
+        cluster.sql(&as_dev(&format!(
+            "CREATE DATABASE nc{k} TEMPLATE template0 ALLOW_CONNECTIONS false"
+        )));
+        at_once("anna").await;
+    }
+    cluster.sql(&as_dev("CREATE DATABASE x TEMPLATE template0"));
+    let dev = cluster.login("postgres").open_ok().await;
+    dev.run("SET ROLE dev").await;
+    dev.run("BEGIN").await;
+    dev.run("ALTER DATABASE x RENAME TO x3").await;
+    for _ in 0..3 {
+        at_once("bert").await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    // Who is in one that was made of a member counts.
+    cluster.sql("CREATE DATABASE branch TEMPLATE south");
+    let _anna = open(&cluster, "anna", "branch").await;
+    let _bert = open(&cluster, "bert", "south").await;
+    is_full(&cluster, "carl", "postgres").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_leases_that_can_not_be_read_keeps_nobody_out_of_the_pool() {
+    is_passed_over_after("ALTER TABLE license_leases RENAME TO former").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_created_and_is_locked_over_a_restart_holds_up_no_pool() {
+    let cluster = Cluster::builder()
+        .conf("max_prepared_transactions", 1)
+        .licensed("seats, pool", "2, 'firm'");
+    cluster.sql("CREATE DATABASE x TEMPLATE template0");
+    is_without_leases(&cluster, "x").await;
+    cluster.sql("BEGIN; ALTER DATABASE x RENAME TO x3; PREPARE TRANSACTION 'lock'");
+    for mode in [Stop::Fast, Stop::Immediate] {
+        cluster.restart(mode);
+        open(&cluster, "anna", "postgres").await.close().await;
+    }
 }

@@ -19,11 +19,6 @@ fn is_busy(since: Instant, counts: &[&AtomicI64], often: i64) -> bool {
     since.elapsed() < BUSY || !enough && since.elapsed() < 10 * BUSY
 }
 
-/// Room for every racer, so that the core itself denies none.
-fn roomy() -> Builder {
-    Cluster::builder().conf("max_connections", 500)
-}
-
 /// The computer of the racer with this number.
 fn host(i: usize) -> String {
     format!("127.0.1.{}", i + 1)
@@ -96,7 +91,7 @@ impl Dice {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_at_once_for_ten_seats_again_and_again() {
-    let cluster = roomy().licensed("seats", "10");
+    let cluster = Cluster::builder().roomy().licensed("seats", "10");
     let admin = administrator(&cluster).await;
     for round in 1..=5 {
         let racers = race(200, |i| {
@@ -116,7 +111,7 @@ async fn two_hundred_at_once_for_ten_seats_again_and_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_two_hundred_after_a_start_race_for_ten_seats() {
-    let cluster = roomy().licensed("seats", "10");
+    let cluster = Cluster::builder().roomy().licensed("seats", "10");
     for _ in 0..3 {
         cluster.restart(Stop::Immediate);
         let inside = admitted(race(200, |i| cluster.login("anna").from(&host(i))).await);
@@ -128,7 +123,7 @@ async fn the_first_two_hundred_after_a_start_race_for_ten_seats() {
 /// longer than the server holds its seat. So eleven of them would be eleven seats.
 #[tokio::test(flavor = "multi_thread")]
 async fn never_more_than_ten_are_held_at_any_instant() {
-    let cluster = roomy().licensed("seats", "10");
+    let cluster = Cluster::builder().roomy().licensed("seats", "10");
     let admin = administrator(&cluster).await;
     let [held, admitted, denied] = [0; 3].map(|none| Arc::new(AtomicI64::new(none)));
     let start = Instant::now();
@@ -181,7 +176,7 @@ async fn never_more_than_ten_are_held_at_any_instant() {
 /// so that all seats are in use once.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_denied_while_a_seat_is_free() {
-    let cluster = roomy().licensed("seats", "10");
+    let cluster = Cluster::builder().roomy().licensed("seats", "10");
     let admin = Arc::new(administrator(&cluster).await);
     let permits = Arc::new(Semaphore::new(10));
     let (visits, all_in) = (Arc::new(AtomicI64::new(0)), Arc::new(Barrier::new(10)));
@@ -243,7 +238,7 @@ async fn while_changing<R>(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn logins_race_while_seats_go_up_and_down() {
-    let cluster = roomy().licensed("seats", "5");
+    let cluster = Cluster::builder().roomy().licensed("seats", "5");
     let admin = administrator(&cluster).await;
     let changes: Vec<_> = [10, 6, 9, 5, 8]
         .map(|seats| format!("UPDATE licenses SET seats = {seats}"))
@@ -268,7 +263,7 @@ async fn logins_race_while_seats_go_up_and_down() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn logins_race_while_the_rule_of_counting_changes() {
-    let cluster = roomy().licensed("seats", "40");
+    let cluster = Cluster::builder().roomy().licensed("seats", "40");
     let admin = administrator(&cluster).await;
     let rule = |rule: &str| format!("UPDATE licenses SET counted_by = '{rule}'");
     let rules = ["user", "host", "session", "user_workstation", "user_host"];
@@ -346,7 +341,9 @@ async fn a_seat_kept_by_overlapping_connections_is_never_lost_to_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn logins_race_in_a_pool_of_two_databases() {
-    let cluster = roomy().licensed("seats, pool", "10, 'firm'");
+    let cluster = Cluster::builder()
+        .roomy()
+        .licensed("seats, pool", "10, 'firm'");
     cluster.sql("CREATE DATABASE second");
     cluster.license("second", "seats, pool", "10, 'firm'");
     let admin = administrator(&cluster).await;
@@ -370,7 +367,9 @@ async fn logins_race_in_a_pool_of_two_databases() {
 
 /// A server with accountants, who are Anna and Bert, and interns, who are Carl and Dora.
 fn with_roles(seats: u32) -> Cluster {
-    let cluster = roomy().licensed("seats", &seats.to_string());
+    let cluster = Cluster::builder()
+        .roomy()
+        .licensed("seats", &seats.to_string());
     cluster.sql(
         "CREATE ROLE accounting; CREATE ROLE interns; GRANT accounting TO anna, bert;
          GRANT interns TO carl, dora",
@@ -550,4 +549,56 @@ async fn logins_race_while_reservations_change() {
         drop(inside);
         all_seats_are_free(&admin).await;
     }
+}
+
+/// Nobody reads them as fast as they change, and nobody need.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_rules_change_every_moment_no_login_waits_for_them_to_rest() {
+    // Longer than the changes go on: who waits for them to end is as late as that.
+    let cluster = Cluster::builder()
+        .roomy()
+        .conf("pg_seats.load_timeout", "60s");
+    let cluster = Arc::new(cluster.licensed("seats", "1000"));
+    let (changes, logins) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicI64::new(0)));
+    let done = Arc::new(AtomicBool::new(false));
+    let admin = administrator(&cluster).await;
+    let changer = tokio::spawn({
+        let (changes, done) = (Arc::clone(&changes), Arc::clone(&done));
+        async move {
+            while !done.load(SeqCst) {
+                admin.run("UPDATE licenses SET seats = 2001 - seats").await;
+                changes.fetch_add(1, SeqCst);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    });
+    let start = Instant::now();
+    let clients: Vec<_> = (0..12)
+        .map(|i| {
+            let [logins, changes] = [&logins, &changes].map(Arc::clone);
+            let cluster = Arc::clone(&cluster);
+            tokio::spawn(async move {
+                let mut longest = Duration::ZERO;
+                while is_busy(start, &[&logins, &changes], 50) {
+                    let begun = Instant::now();
+                    let login = cluster.login("anna").from(&host(i));
+                    login.open_ok().await.close().await;
+                    longest = longest.max(begun.elapsed());
+                    logins.fetch_add(1, SeqCst);
+                }
+                longest
+            })
+        })
+        .collect();
+    let mut longest = Duration::ZERO;
+    for client in clients {
+        longest = longest.max(client.await.unwrap());
+    }
+    done.store(true, SeqCst);
+    changer.await.unwrap();
+    let (changes, logins) = (changes.load(SeqCst), logins.load(SeqCst));
+    println!("{logins} logins amid {changes} changes, the longest {longest:?}");
+    assert!(changes > 20, "{changes}");
+    assert!(longest < 5 * BUSY, "{longest:?}");
+    assert!(!cluster.log().contains("they change too fast"));
 }

@@ -46,6 +46,44 @@ async fn locked_out() {
     }
 }
 
+/// Whoever gets in while the tables can't be read counts as soon as they can.
+#[tokio::test(flavor = "multi_thread")]
+async fn locked_out_by_tables_that_can_not_be_read() {
+    let cluster = Cluster::builder()
+        .conf("max_prepared_transactions", 5)
+        .conf("pg_seats.load_timeout", "1s")
+        .licensed("seats", "9");
+    cluster.sql("CREATE DATABASE other");
+    for (db, pool) in [("postgres", "NULL"), ("other", "'firm'")] {
+        if db == "other" {
+            cluster.license(db, "seats, pool", &format!("9, {pool}"));
+        }
+        // In the other one its own can be read, and those of a member of its pool can't.
+        cluster.sql(&format!("UPDATE licenses SET pool = {pool}"));
+        cluster.sql("BEGIN; LOCK TABLE licenses; PREPARE TRANSACTION 'lock'");
+        cluster.sql("SELECT license_lease('zoe', '10.0.0.9', 'TOM', '1 day')");
+        cluster.restart(Stop::Immediate);
+        let anna = || cluster.login("anna").db(db).from("127.0.1.1");
+        for remedy in ["warn", "off"] {
+            let denied = anna().denied().await;
+            denied.assert("57P03", "license_not_loaded");
+            cluster.set("pg_seats.enforcement", remedy);
+            let session = anna().open_ok().await;
+            cluster.set("pg_seats.enforcement", "on");
+            session.close().await;
+        }
+        cluster.set("pg_seats.enforcement", "off");
+        let _anna = anna().open_ok().await;
+        cluster.set("pg_seats.enforcement", "on");
+        cluster.sql("ROLLBACK PREPARED 'lock'");
+        eventually("she and the lease count", PATIENCE, async || {
+            cluster.in_use_in(db) == 2
+        })
+        .await;
+        cluster.sql("DELETE FROM license_leases");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn locked_out_by_a_bar() {
     let cluster = Cluster::with_seats(9);

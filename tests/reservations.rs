@@ -452,40 +452,6 @@ async fn rows_that_make_no_sense_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reservations_of_all_databases_name_sixty_four_roles() {
-    let cluster = seats(9);
-    cluster.sql(
-        "INSERT INTO license_reservations SELECT 'TOM', 'role ' || n, 0 FROM generate_series(1, 32) n",
-    );
-    open(&cluster, "emil", 1).await;
-    cluster.sql("CREATE DATABASE south");
-    cluster.license("south", "seats", "9");
-    let in_south = at(&cluster, "emil", 1).db("south");
-    let reserve = |role: &str| {
-        let row = format!("INSERT INTO license_reservations VALUES ('TOM', '{role}', 1)");
-        cluster.sql_in("south", &row);
-    };
-    reserve("role 7");
-    in_south.open_ok().await;
-    reserve("emil");
-    let denied = in_south.denied().await;
-    denied.assert("53300", "license_table_full");
-    assert_eq!(
-        (&*denied.message, &*denied.detail, &*denied.hint),
-        (
-            "the server has no room for more roles with reservations",
-            "The tables license_reservations of all databases can name 32 different roles.",
-            "An administrator must delete rows of license_reservations."
-        )
-    );
-    // Others are not concerned, and it gets in once there is room.
-    open(&cluster, "emil", 1).await;
-    cluster.sql("DELETE FROM license_reservations WHERE role = 'role 9'");
-    open(&cluster, "emil", 1).await;
-    in_south.open_ok().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_standby_keeps_seats_and_limits_them() {
     let cluster = seats(2);
     reserve(&cluster, "'TOM', 'accounting', 1");

@@ -198,3 +198,70 @@ async fn a_standbys_log_warns_of_the_end_of_a_license() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(standby.log().matches(line).count(), 2);
 }
+
+/// A conflict with the replay ends what conflicts, and no session: but for PostgreSQL 15 itself, which ends one that is
+/// told of it once more in the midst of its error.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_looks_at_its_licenses_survives_a_conflict_with_the_replay() {
+    let primary = Cluster::with_seats(9);
+    let standby = primary.standby_with("max_standby_streaming_delay = 0\n");
+    let mut viewer = standby.login("postgres").open_ok().await;
+    let locker = primary.login("postgres").open_ok().await;
+    let other = primary.login("postgres").open_ok().await;
+    // The standby waits for this lock while it has others.
+    locker
+        .run("BEGIN; LOCK TABLE license_reservations; CREATE TABLE held ()")
+        .await;
+    let locks = "BEGIN; LOCK TABLE licenses; CREATE TABLE gone (); ROLLBACK;
+                 DROP TABLE IF EXISTS other; CREATE TABLE other ()";
+    for _ in 0..15 {
+        let (looked, ()) = tokio::join!(
+            viewer.try_texts("SELECT FROM license_usage; SELECT pg_sleep(0.1)"),
+            other.run(locks)
+        );
+        if let Err(error) = looked
+            && error.severity != "ERROR"
+        {
+            viewer = standby.login("postgres").open_ok().await;
+        }
+    }
+    // Who has just been idle again, and was signalled before, is ended by PostgreSQL: without a statement.
+    let log = standby.log();
+    let ends = log.match_indices("FATAL:  terminating connection due to conflict with recovery");
+    let in_statement = |(at, _): &(usize, &str)| {
+        let said = log[*at..].lines().take(4);
+        said.skip(1).any(|line| line.contains("STATEMENT:"))
+    };
+    let ended = ends.filter(in_statement).count();
+    let may_end = if standby.programs().major() == 15 {
+        3
+    } else {
+        0
+    };
+    assert!(ended <= may_end, "{ended}");
+}
+
+/// A standby counts no leases; who logs in right after its promotion waits until those of the whole pool are read.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_admitted_after_a_promotion_before_the_leases_of_the_pool_count() {
+    let primary = Cluster::builder().licensed("seats, pool", "3, 'all'");
+    primary.sql("CREATE DATABASE other");
+    primary.license("other", "seats, pool", "3, 'all'");
+    primary.sql_in(
+        "other",
+        "SELECT license_lease('user ' || n, '10.0.0.' || n, ttl => '1 hour') FROM generate_series(1, 3) n",
+    );
+    assert_eq!(primary.in_use(), 3);
+    let standby = primary.standby();
+    // It is settled there what its databases add to the pool.
+    let anna = standby.login("anna").from("127.0.1.1").open_ok().await;
+    anna.close().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    primary.stop(Stop::Fast);
+    standby.promote();
+    for n in 1..=3 {
+        let login = standby.login("anna").from(&format!("127.0.2.{n}"));
+        login.denied().await.assert("53300", "license_full");
+    }
+    assert_eq!(standby.in_use(), 3);
+}

@@ -110,8 +110,8 @@ impl Office {
     }
 
     pub async fn bars(&self) -> Vec<String> {
-        let bars = "SELECT product, client_host, workstation, client_user, barred_by, reason,
-                           barred_until > now() FROM license_bars ORDER BY barred_at";
+        let bars = "SELECT product, bar_by, usesysid::regrole, client_user, client_host, barred_by,
+                           reason, barred_until > now() FROM license_bars ORDER BY barred_at";
         self.admin.texts(bars).await
     }
 
@@ -466,6 +466,11 @@ async fn bad_arguments_are_refused() {
             format!("'{seat}', 'x', '367 days'"),
             "bar_for is out of range",
         ),
+        (
+            format!("'{seat}', 'x', '1h', 'desk'"),
+            "bar_by is not known",
+        ),
+        (format!("'{seat}', 'x', '1h', NULL"), "bar_by is not known"),
     ] {
         let statement = format!("SELECT license_terminate({arguments})");
         let denied = office.lena.fails(&statement).await;
@@ -622,7 +627,7 @@ async fn reasons_arrive_as_they_were_given() {
         let ended = anna.ended().await;
         ended.assert("57P01", "license_stopped");
         assert_eq!(ended.detail, format!("The reason: {reason}"));
-        let row = format!("TOM|127.0.1.1|||lena|{reason}|t");
+        let row = format!("TOM|user_host|anna||127.0.1.1|lena|{reason}|t");
         assert_eq!(office.bars().await, [row]);
         office.trail_tells(&quoted).await;
         office.admin.run("DELETE FROM license_bars").await;

@@ -70,7 +70,7 @@ impl Market {
     /// The file of the vendor has these keys.
     fn knows(&self, issuer: &Issuer, keys: &[Value]) {
         let file = json!({"iss": issuer.iss, "keys": keys}).to_string();
-        let name = format!("vendors/{:?}.json", issuer.library);
+        let name = format!("vendors/{}.json", issuer.iss.trim_start_matches("https://"));
         self.cluster.write(&name, &file);
     }
 
@@ -770,7 +770,7 @@ async fn what_is_written_otherwise_is_refused() {
     let market = Market::open().await;
     let vendor = Vendor::aptora();
     market.cluster.write(
-        "vendors/aptora.json",
+        "vendors/aptora.example.json",
         &vendor
             .key_file()
             .replacen('{', r#"{"iss":"https://aptora.example","#, 1),

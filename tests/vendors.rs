@@ -187,6 +187,7 @@ fn the_application_tells_what_has_happened_to_its_license() {
     cluster.write("vendor.json", &rival.key_file());
     let mut claims = rival.claims(1000);
     claims["jti"] = json!("TOM-1");
+    claims["products"][0]["product"] = json!(PRODUCT);
     let forged = rival.sign(&claims);
     sold.sql(&format!("SELECT license_install('{forged}')"));
     assert_eq!(sold.application(), "InvalidSignatureError");

@@ -51,6 +51,7 @@ fn the_views_have_the_columns_that_applications_rely_on() {
             "valid_until timestamp with time zone",
             "days_left integer",
             "status text",
+            "license_id text",
         ]
     );
     assert_eq!(
@@ -106,8 +107,8 @@ fn everyone_may_execute_what_is_for_everyone_and_nothing_else() {
     );
     assert_eq!(
         open,
-        "license_active_seats license_checkin license_checkout license_exempt_sessions license_held \
-         license_installation license_keys_status license_try_checkout license_usage"
+        "license_active_seats license_bars_in_force license_checkin license_checkout license_exempt_sessions license_held \
+         license_keys_status license_own_leases license_try_checkout license_usage"
     );
     let definers = cluster.sql(
         "SELECT p.proname FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid

@@ -1,25 +1,31 @@
-//! `license_raise_seats`, `license_reduce_seats`, `license_terminate`: what administrators do.
+//! `license_raise_seats`, `license_reduce_seats`, `license_terminate`, `license_lift_bar`: what
+//! administrators do.
+
+use std::time::Instant;
 
 use pgrx::Uuid;
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
 
 use super::arguments::{self, refuse};
-use super::require_preloaded;
+use super::{require_preloaded, require_primary};
 use crate::checkout::unlicensed;
+use crate::ending::bars;
 use crate::ending::stop::{self, Outcome, Refusal};
+use crate::ledger::bar::{BarWish, Unbarrable};
 use crate::ledger::ending::Stop;
-use crate::ledger::identity::Text;
-use crate::pg::backend;
+use crate::ledger::identity::{Name, Text};
+use crate::licenses::signed::Book;
 use crate::pg::encoding::TextArgument;
 use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report, escaped, quoted};
 use crate::pg::table::{Argument, ReadError, Reader, schema, write_as_part};
+use crate::pg::{backend, catalog};
 use crate::{licenses, memory};
 
 /// Raises the seats of a product, at most to what is purchased; effective at commit. Raises 42704 for an
 /// unknown product, 22023 where that is no raise, or more than is purchased.
 #[pg_extern(sql = false)]
-fn license_raise_seats(product: Option<TextArgument>, seats: Option<i32>) {
+fn license_raise_seats(product: Option<TextArgument>, seats: Option<i32>) -> i32 {
     let (product, seats) = product_and_seats(product, seats);
     change_seats(&product, seats, |license| {
         let Some(former) = license.seats else {
@@ -28,6 +34,25 @@ fn license_raise_seats(product: Option<TextArgument>, seats: Option<i32>) {
                 "There is nothing to raise.",
             )
         };
+        let left = |purchased: i32| i64::from(purchased) - license.away;
+        if let Some(purchased) = license.purchased.filter(|&purchased| {
+            license.away > 0 && seats <= purchased && i64::from(seats) > left(purchased)
+        }) {
+            Report::new(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!(
+                    "cannot raise {} to {seats} seats: {} are left here",
+                    quoted(&product),
+                    left(purchased).max(0)
+                ),
+            )
+            .detail(format!(
+                "Of {purchased} seats {} are with other installations.",
+                license.away
+            ))
+            .hint("Look at license_allotments; what comes back with license_accept_return() can be used here again.")
+            .raise()
+        }
         if let Some(purchased) = license.purchased.filter(|&purchased| seats > purchased) {
             refuse(
                 format!(
@@ -44,12 +69,13 @@ fn license_raise_seats(product: Option<TextArgument>, seats: Option<i32>) {
             )
         }
     });
+    seats
 }
 
 /// Reduces the seats of a product; effective at commit, and nobody who is in is thrown out. Raises 42704
 /// for an unknown product, 22023 where that is no reduction.
 #[pg_extern(sql = false)]
-fn license_reduce_seats(product: Option<TextArgument>, seats: Option<i32>) {
+fn license_reduce_seats(product: Option<TextArgument>, seats: Option<i32>) -> i32 {
     let (product, seats) = product_and_seats(product, seats);
     change_seats(&product, seats, |license| {
         if let Some(former) = license.seats.filter(|&former| seats >= former) {
@@ -59,6 +85,7 @@ fn license_reduce_seats(product: Option<TextArgument>, seats: Option<i32>) {
             )
         }
     });
+    seats
 }
 
 fn product_and_seats(product: Option<TextArgument>, seats: Option<i32>) -> (String, i32) {
@@ -74,6 +101,8 @@ fn product_and_seats(product: Option<TextArgument>, seats: Option<i32>) -> (Stri
 struct Seats {
     seats: Option<i32>,
     purchased: Option<i32>,
+    /// Seats of its signed license that are with other installations.
+    away: i64,
 }
 
 /// Changes the seats of a product as the owner of the table would, unless `check` raises an error: on
@@ -103,20 +132,25 @@ fn change_seats(product: &str, seats: i32, check: impl FnOnce(&Seats)) {
 }
 
 fn lock_seats(writer: &Reader, product: &str) -> Result<Option<Seats>, ReadError> {
+    let schema = schema()?;
     let rows = writer.query_with(
-        &format!(
-            "SELECT seats, purchased FROM {}.licenses WHERE product = $1 FOR UPDATE",
-            schema()?
-        ),
+        &format!("SELECT seats, purchased FROM {schema}.licenses WHERE product = $1 FOR UPDATE"),
         &[Argument::Text(Some(product))],
         |row| {
             Ok(Seats {
                 seats: row.number(1).map(|seats| seats as i32),
                 purchased: row.number(2).map(|purchased| purchased as i32),
+                away: 0,
             })
         },
     )?;
-    Ok(rows.into_iter().next())
+    let Some(seats) = rows.into_iter().next() else {
+        return Ok(None);
+    };
+    let book = Book::read(writer, &schema)?;
+    let license = book.license_of(product);
+    let away = license.map_or(0, |license| book.away(license, product));
+    Ok(Some(Seats { away, ..seats }))
 }
 
 fn failed(error: ReadError) -> ! {
@@ -129,13 +163,15 @@ fn failed(error: ReadError) -> ! {
 const REASON_MAX: usize = 255;
 
 /// Ends every session and lease of a seat as one act, waits until it is free, and returns how many ended.
-/// For `bar_for` its user can't come back. Superusers' sessions are never ended. Not undone by ROLLBACK.
-/// Raises 22023 for a bad argument and for the caller's own seat, 53400 where no more can be barred.
+/// For `bar_for` those who held it can't come back, by what `bar_by` says. Superusers' sessions are never
+/// ended. Not undone by ROLLBACK. Raises 22023 for a bad argument, for the caller's own seat, and where the
+/// server's own computer would be barred; 53400 where no more can be barred.
 #[pg_extern(sql = false)]
 fn license_terminate(
     seat_id: Option<Uuid>,
     reason: Option<TextArgument>,
     bar_for: Option<Interval>,
+    bar_by: Option<TextArgument>,
 ) -> i32 {
     require_preloaded();
     let Some(seat_id) = seat_id else {
@@ -155,6 +191,7 @@ fn license_terminate(
         )
     }
     let bar_for = arguments::bar_for(bar_for);
+    let by = arguments::bar_by(bar_by);
     let number = memory::read(|ledger| ledger.head.seat_ids.number_of(*seat_id.as_bytes()));
     let Some(seat) = number.flatten() else {
         return 0;
@@ -162,16 +199,17 @@ fn license_terminate(
     licenses::refresh();
     let rules = licenses::last_in_force(backend::database()).unwrap_or_default();
     let is_ours = |tally| rules.licenses.iter().any(|license| license.tally == tally);
-    let barred_until = match bar_for {
-        0 => 0,
-        bar_for => backend::now().saturating_add(bar_for),
-    };
+    let bar = (bar_for > 0).then(|| BarWish {
+        by,
+        until: backend::now().saturating_add(bar_for),
+        barred_by: Name::new(catalog::role_name(backend::role())).unwrap_or(Name::EMPTY),
+    });
     let stop = Stop {
         seat,
         database: backend::database(),
         by: backend::role(),
         reason: reason.as_deref().and_then(Text::new).unwrap_or(Text::EMPTY),
-        barred_until,
+        bar,
         patient_until: backend::now().saturating_add(stop::PATIENCE.as_micros() as i64),
     };
     let told = match &reason {
@@ -187,22 +225,77 @@ fn license_terminate(
             "cannot stop your own seat",
             "Log out instead, or stop it from another user or computer.",
         ),
-        Err(Refusal::NoRoom) => Report::new(
+        Err(Refusal::Unbarrable(Unbarrable::Local)) => refuse(
+            "cannot bar the server's own computer",
+            "Bar by \"user_host\" or \"user\": everybody who works on the server comes from there.",
+        ),
+        Err(Refusal::Unbarrable(Unbarrable::Unknown)) => Report::new(
+            PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+            "not all of the name of whoever left the seat is known any more",
+        )
+        .hint("Bar by \"user\", or stop the seat without bar_for.")
+        .reason(c"license_table_full")
+        .raise(),
+        Err(Refusal::Unbarrable(Unbarrable::NoRoom)) => Report::new(
             PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
             "the server has no room to bar one more user",
         )
-        .hint("Delete rows of license_bars that are no longer needed, or stop the seat without bar_for.")
+        .hint(
+            "Lift bars that are no longer needed, stop the seat without bar_for, or increase \
+             pg_seats.max_rules and restart the server.",
+        )
         .reason(c"license_table_full")
         .raise(),
     }
 }
 
-fn warn(outcome: &Outcome) {
-    let warning = |message: &str, hint: &str| {
-        Report::new(PgSqlErrorCode::ERRCODE_WARNING, message)
-            .hint(hint)
-            .log(PgLogLevel::WARNING);
+/// Lifts a bar of this database's products, wherever in their pools it was wished, and wakes those in line;
+/// false where it is gone. Not undone by ROLLBACK. Raises 25006 on a standby for a bar that the primary has.
+#[pg_extern(sql = false)]
+fn license_lift_bar(bar_id: Option<i64>) -> bool {
+    require_preloaded();
+    let Some(id) = bar_id else {
+        refuse(
+            "bar_id must not be null",
+            "The view license_bars_in_force has the bars.",
+        )
     };
+    licenses::refresh();
+    let rules = licenses::last_in_force(backend::database()).unwrap_or_default();
+    let is_ours = |tally| rules.licenses.iter().any(|license| license.tally == tally);
+    let now = backend::now();
+    let stored = memory::read(|ledger| ledger.bar_is_stored(id, is_ours, now)).flatten();
+    let Some(stored) = stored else {
+        // One that there is no room for binds nobody, and would when there is.
+        return !backend::in_recovery()
+            && !backend::is_read_only()
+            && bars::delete(id).unwrap_or_else(|error| failed(error));
+    };
+    if stored {
+        require_primary("license_lift_bar()", "Lift the bar on the primary server.");
+    }
+    if memory::write(|ledger| ledger.lift_bar(id, is_ours, now)).unwrap_or(0) == 0 {
+        return false;
+    }
+    memory::wake_launcher();
+    if backend::in_recovery() {
+        memory::write(|ledger| ledger.drop_lifted());
+    } else if !bars::await_gone(id, Instant::now() + stop::PATIENCE) {
+        warning(
+            "the bar is lifted, but its row could not be deleted yet: after a crash it would hold again",
+            "See the server log.",
+        );
+    }
+    true
+}
+
+fn warning(message: &str, hint: &str) {
+    Report::new(PgSqlErrorCode::ERRCODE_WARNING, message)
+        .hint(hint)
+        .log(PgLogLevel::WARNING);
+}
+
+fn warn(outcome: &Outcome) {
     if outcome.left {
         warning(
             "not all sessions of the seat have ended: they keep it",

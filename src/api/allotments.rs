@@ -14,6 +14,7 @@ use crate::checkout::unlicensed_report;
 use crate::denial::Denied;
 use crate::ending::stop;
 use crate::installation::key::KeyPair;
+use crate::installation::oblivion::MAX as RECORD_MAX;
 use crate::installation::record::{Allotment, GivenBack, Record};
 use crate::ledger::license::{License, Timestamp};
 use crate::ledger::session::NO_TALLY;
@@ -23,12 +24,12 @@ use crate::licenses::{self, passed_on};
 use crate::pg::backend;
 use crate::pg::encoding::{ServerText, TextArgument};
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
-use crate::pg::table::{Argument, ReadError, Reader, damaged, write_as_part};
+use crate::pg::table::{self, Argument, ReadError, Reader, damaged, write_as_part};
 use crate::tokens::claims::LAST_SECOND;
 use crate::tokens::keys::PublicKey;
 use crate::tokens::passed::Returned;
 use crate::tokens::standing::Standing;
-use crate::tokens::unix;
+use crate::tokens::{moment, unix};
 use crate::{memory, settings};
 
 /// What is asked for, and by whose key.
@@ -111,6 +112,13 @@ fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
     if let Some(refused) = not_to_be_passed_on(license, request) {
         return Ok(Err(refused));
     }
+    if book.record.is_full_of_allotments() {
+        return Ok(Err(Report::new(
+            PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            format!("no more than {RECORD_MAX} allotments can be away"),
+        )
+        .hint("Accept the return of seats that were passed on before.")));
+    }
     let assigned = writer.query_with(
         &format!("SELECT seats FROM {schema}.licenses WHERE product = $1 FOR UPDATE"),
         &[Argument::Text(Some(&request.product))],
@@ -184,16 +192,28 @@ fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
     }
     if let Some(denied) = not_free(request, after) {
         // From here on nobody could take one of these seats, but somebody has a moment ago.
-        change(|record| {
-            let is_another = |other: &Allotment| other.id != allotment.id;
-            record.allotments.retain(is_another);
-        })?;
-        outdate();
+        undo(&allotment)?;
         return Ok(Err(denied));
     }
-    Book::read(writer, &schema)?.settle(writer, &schema, &request.pair)?;
-    if let Some(assigned) = assigned.filter(|_| bought.is_some()) {
-        let left = assigned - i64::from(request.seats);
+    let assigned = assigned.filter(|_| bought.is_some());
+    let left = assigned.map(|assigned| assigned - i64::from(request.seats));
+    if let Err(error) = enter(writer, &schema, request, left) {
+        // Nobody has the token.
+        undo(&allotment)?;
+        return Err(error);
+    }
+    Ok(Ok(token))
+}
+
+/// Has the tables show what was passed on, and how many seats are left.
+fn enter(
+    writer: &Reader,
+    schema: &str,
+    request: &Request,
+    left: Option<i64>,
+) -> Result<(), ReadError> {
+    Book::read(writer, schema)?.settle(writer, schema, &request.pair)?;
+    if let Some(left) = left {
         writer.execute(
             &format!("UPDATE {schema}.licenses SET seats = $2::int WHERE product = $1"),
             &[
@@ -202,11 +222,21 @@ fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
             ],
         )?;
     }
-    Ok(Ok(token))
+    Ok(())
+}
+
+/// Takes an allotment out of the record whose token nobody has got.
+fn undo(allotment: &Allotment) -> Result<(), ReadError> {
+    change(|record| {
+        let is_another = |other: &Allotment| other.id != allotment.id;
+        record.allotments.retain(is_another);
+    })?;
+    outdate();
+    Ok(())
 }
 
 /// Changes the installation's record.
-fn change<R>(change: impl FnOnce(&mut Record) -> R) -> Result<R, ReadError> {
+pub(super) fn change<R>(change: impl FnOnce(&mut Record) -> R) -> Result<R, ReadError> {
     Record::change(&settings::installation_key(), change).map_err(|error| ReadError {
         code: PgSqlErrorCode::ERRCODE_IO_ERROR,
         message: format!("could not write the installation's record: {error}"),
@@ -387,12 +417,17 @@ fn give_back(writer: &Reader, product: &str, pair: &KeyPair) -> Refusable<String
             at: now,
             product: product.to_owned(),
             receipt,
+            ends: allotted.exp.map(moment),
         });
         given_back.receipt.clone()
     })?;
     // Nobody comes in any more, whatever was in force before.
     withdraw(product, 0);
-    stop::stop_all(tally, "The seats of this server are given back.");
+    stop::stop_all(
+        tally,
+        "The seats of this server are given back.",
+        stop::PATIENCE,
+    );
     if memory::read(|ledger| ledger.in_use(tally)) != Some(0) {
         return Ok(Err(Report::new(
             PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
@@ -403,10 +438,13 @@ fn give_back(writer: &Reader, product: &str, pair: &KeyPair) -> Refusable<String
             "Call license_give_back() again once they have; look at license_active_seats.",
         )));
     }
+    // The schema may have been renamed meanwhile, and another be called like it.
+    let schema = table::schema()?;
     writer.execute(
         &format!(
-            "UPDATE {schema}.licenses SET seats = 0, purchased = 0
-              WHERE product = $1 AND (seats, purchased) IS DISTINCT FROM (0, 0)"
+            "UPDATE {schema}.licenses SET seats = 0, purchased = 0, overdraft = 0, enforcement = 'on'
+              WHERE product = $1
+                AND (seats, purchased, overdraft, enforcement) IS DISTINCT FROM (0, 0, 0, 'on')"
         ),
         &[Argument::Text(Some(product))],
     )?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pgrx::datum::Interval;
 
+use crate::ledger::bar::BarBy;
 use crate::ledger::identity::CLIENT_USER_MAX;
 use crate::pg::encoding::TextArgument;
 use crate::pg::error::{PgSqlErrorCode, Report};
@@ -85,6 +86,18 @@ pub fn bar_for(value: Option<Interval>) -> i64 {
         None => refuse(
             "bar_for is out of range",
             "Bar for 0, or for at most a year.",
+        ),
+    }
+}
+
+/// By what somebody is barred.
+pub fn bar_by(value: Option<TextArgument>) -> BarBy {
+    let word = value.map(TextArgument::into_string);
+    match word.as_deref().and_then(BarBy::from_word) {
+        Some(by) => by,
+        None => refuse(
+            "bar_by is not known",
+            "Bar by \"user_host\", \"user\" or \"host\".",
         ),
     }
 }

@@ -6,8 +6,8 @@ use pgrx::datum::Interval;
 use pgrx::prelude::*;
 
 use super::arguments;
-use super::require_preloaded;
 use super::seat_row::{SeatRow, SeatRows};
+use super::{require_preloaded, require_serial};
 use crate::checkout::{self, Request};
 use crate::ledger::Denial;
 use crate::pg::encoding::TextArgument;
@@ -25,6 +25,7 @@ fn license_checkout(
     client_user: Option<TextArgument>,
 ) -> SeatRow {
     require_preloaded();
+    require_serial("license_checkout()");
     let wait = arguments::wait(wait);
     let client_user = client_user.map(|user| arguments::checked("client_user", user));
     check_out(product, wait, client_user.clone())
@@ -38,6 +39,7 @@ fn license_try_checkout(
     client_user: Option<TextArgument>,
 ) -> SeatRows {
     require_preloaded();
+    require_serial("license_try_checkout()");
     let client_user = client_user.map(|user| arguments::checked("client_user", user));
     match check_out(product, Duration::ZERO, client_user.clone()) {
         Ok(row) => SeatRows(Some(row)),
@@ -59,6 +61,7 @@ fn refuse(client_user: Option<&str>, denial: &Denial) -> ! {
 #[pg_extern(sql = false)]
 fn license_checkin(product: Option<TextArgument>, client_user: Option<TextArgument>) -> bool {
     require_preloaded();
+    require_serial("license_checkin()");
     let product = product.map(TextArgument::into_string);
     let client_user = client_user.map(|user| arguments::checked("client_user", user));
     checkout::give_back(

@@ -5,11 +5,14 @@ use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::Value;
 
+use super::allotments::change;
 use super::arguments::{self, refuse};
 use super::renewal;
 use super::require_preloaded;
 use super::usage::{days_left, timestamp};
 use crate::installation::key::KeyPair;
+use crate::installation::oblivion::MAX as RECORD_MAX;
+use crate::installation::record::Record;
 use crate::ledger::license::Timestamp;
 use crate::licenses::products::write_products;
 use crate::licenses::signed::{self, Book};
@@ -20,9 +23,9 @@ use crate::pg::table::{
     Argument, ReadError, Reader, damaged, read_committed, schema, write_as_part,
 };
 use crate::settings;
-use crate::tokens::claims::{Claims, Unfit};
+use crate::tokens::claims::{Claims, LEEWAY, Unfit};
 use crate::tokens::standing::{Doubt, Standing};
-use crate::tokens::{Refused, believe, moment, unix, verify};
+use crate::tokens::{Refused, believe, is_allotment, moment, unix, verify};
 
 /// Installs a signed license in this database; effective at commit. Returns its id. Raises 28000 for a token that
 /// can't be verified, is made for another installation, has ended, or is older than the one that is
@@ -73,8 +76,11 @@ fn verified(token: &str) -> Claims {
         ),
     };
     let own = claims.cnf.as_ref().map(|_| own_key().public().id());
-    if let Err(unfit) = claims.fit(unix(backend::now()), own.as_deref()) {
+    if let Err(unfit) = claims.fit(unix(latest()), own.as_deref()) {
         let hint = match unfit {
+            Unfit::IssuedAhead => {
+                "Look at the server's clock, or ask the vendor for a token that was issued today."
+            }
             Unfit::Ended => "Ask the vendor for a new one.",
             Unfit::NotYetValid => {
                 "Install it when it is; until then the former one stays in force."
@@ -87,6 +93,13 @@ fn verified(token: &str) -> Claims {
     }
     require_letters(&claims);
     claims
+}
+
+/// The latest moment that this server has known: what has ended stays so when the clock is set back.
+fn latest() -> Timestamp {
+    let record = Record::read(&settings::installation_key());
+    let now = backend::now();
+    record.map_or(now, |record| now.max(record.latest))
 }
 
 /// Refuses a license that can't be written into this database.
@@ -170,6 +183,11 @@ pub(super) fn install(writer: &Reader, token: &str, claims: &Claims) -> Refusabl
     if let Some(refused) = conflict(&former, token, claims) {
         return Ok(Err(refused));
     }
+    // Before anybody can uninstall it again: no visitor need have seen it.
+    let is_installed = former.standings.iter().any(|known| known.token == token);
+    if !change(|record| record.verified(claims))? && !is_installed {
+        return Ok(Err(outdated()));
+    }
     let statement = format!(
         "INSERT INTO {schema}.license_keys (license_id, token) VALUES ($1, $2)
              ON CONFLICT (license_id) DO UPDATE
@@ -214,9 +232,14 @@ fn conflict(book: &Book, token: &str, claims: &Claims) -> Option<Report> {
         && newest != token
         && iat >= claims.iat
     {
+        return Some(outdated());
+    }
+    if claims.ends.is_none() && is_allotment(token) && book.record.is_full_of_returns() {
         return Some(refusal(
-            "A newer token of the same license is installed already.",
-            "Ask the vendor for the newest one.",
+            format!(
+                "This installation has given back {RECORD_MAX} allotments without an end, and can't remember more."
+            ),
+            "Have seats passed on with valid_until.",
         ));
     }
     if book.record.given_back.contains_key(&claims.jti) {
@@ -252,6 +275,13 @@ fn conflict(book: &Book, token: &str, claims: &Claims) -> Option<Report> {
         }
     }
     None
+}
+
+fn outdated() -> Report {
+    refusal(
+        "A newer token of the same license is installed already, or was.",
+        "Ask the vendor for the newest one.",
+    )
 }
 
 fn taken(claims: &Claims) -> Report {
@@ -338,7 +368,9 @@ fn license_keys_status() -> TableIterator<
         let (state, detail) = state(&standing, now);
         let (next_renewal_at, renewal_failure) = renewal::shown(&record, &standing);
         let claims = standing.claims;
-        let products = serde_json::to_value(&claims.products).ok();
+        let mut products = claims.products;
+        products.retain(|product| standing.products.contains(&product.product));
+        let products = serde_json::to_value(products).ok();
         let (from, until) = (claims.nbf.map(moment), claims.exp.map(moment));
         (
             claims.jti.into(),
@@ -382,12 +414,19 @@ fn license_keys_status() -> TableIterator<
 /// The word for how it stands with a license, and what else is to be said of it.
 fn state(standing: &Standing, now: Timestamp) -> (&'static str, Option<String>) {
     let claims = &standing.claims;
+    let is_given_back = standing.doubt == Some(Doubt::GivenBack);
+    if standing.products.is_empty() && !is_given_back {
+        return (
+            "superseded",
+            Some("Its products are licensed by other licenses here.".to_owned()),
+        );
+    }
     match &standing.doubt {
         Some(Doubt::Unverified(refused)) => ("unverified", Some(refused.to_string())),
         Some(Doubt::Elsewhere) => ("other installation", None),
         Some(Doubt::GivenBack) => ("given back", None),
         None if claims.exp.is_some_and(|exp| moment(exp) <= now) => ("expired", None),
-        None if claims.nbf.is_some_and(|nbf| moment(nbf) > now) => ("not yet valid", None),
+        None if claims.nbf.is_some_and(|nbf| moment(nbf - LEEWAY) > now) => ("not yet valid", None),
         None if !standing.is_in_table => (
             "tampered",
             Some(

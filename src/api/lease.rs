@@ -8,7 +8,7 @@ use pgrx::{Uuid, pg_sys};
 use super::arguments::{self, refuse};
 use super::seat_row::SeatRow;
 use super::usage::timestamp;
-use super::{require_preloaded, require_primary, require_writable};
+use super::{require_preloaded, require_primary, require_serial, require_writable};
 use crate::checkout::{self, Request};
 use crate::denial::Denied;
 use crate::lease::rows::{self, NewRow};
@@ -39,6 +39,7 @@ fn license_lease(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> SeatRow {
     require_preloaded();
+    require_serial("license_lease()");
     let client_user = arguments::required("client_user", client_user);
     let client_host = arguments::required("client_host", client_host);
     let Some((host, host_name)) = Host::of_text(&client_host) else {
@@ -76,6 +77,7 @@ fn license_lease(
             host,
             host_name,
             ttl,
+            taken_by: backend::current_role(),
         }),
         wait,
     };
@@ -113,14 +115,15 @@ fn license_lease(
 #[pg_extern(sql = false)]
 fn license_heartbeat(lease_id: Option<Uuid>) -> Option<TimestampWithTimeZone> {
     require_preloaded();
+    require_serial("license_heartbeat()");
     let id = *lease_id?.as_bytes();
     require_primary("license_heartbeat()", ON_STANDBY);
     load_leases();
     if transaction::has_released(id) || !is_ours(id) {
         return None;
     }
-    let (at, own, now) = (backend::place(), transaction::has_taken(id), backend::now());
-    let expires_at = memory::write(|ledger| ledger.heartbeat(at, id, own, now))??;
+    let (at, own) = (backend::place(), transaction::has_taken(id));
+    let expires_at = memory::write(|ledger| ledger.heartbeat(at, id, own, backend::now()))??;
     transaction::note_borrowed();
     timestamp(expires_at)
 }
@@ -130,11 +133,12 @@ fn license_heartbeat(lease_id: Option<Uuid>) -> Option<TimestampWithTimeZone> {
 #[pg_extern(sql = false)]
 fn license_release(lease_id: Option<Uuid>, fcinfo: pg_sys::FunctionCallInfo) -> Option<bool> {
     require_preloaded();
+    require_serial("license_release()");
     let id = *lease_id?.as_bytes();
     require_primary("license_release()", ON_STANDBY);
     require_writable("license_release()");
     load_leases();
-    if !is_ours(id) || !rows::delete(schema_of(fcinfo), id) {
+    if !is_ours(id) || !lasts(id) || !rows::delete(schema_of(fcinfo), id) {
         return Some(false);
     }
     transaction::note_released(id);
@@ -159,16 +163,28 @@ fn load_leases() {
     Denied::Call.not_loaded(database, error).raise();
 }
 
-/// True for a lease of this database that this session may see, and whose time is not up. Another
-/// role's is an error.
+/// True for a lease whose time is not up.
+fn lasts(id: LeaseId) -> bool {
+    // A pause is noticed first.
+    let lasts = memory::write(|ledger| {
+        let now = backend::now();
+        ledger.lease(id).is_some_and(|lease| !lease.is_due(now))
+    });
+    lasts == Some(true)
+}
+
+/// True for a lease of this database that has not ended and that this session may see. Another role's is an
+/// error.
 fn is_ours(id: LeaseId) -> bool {
     let lease = memory::read(|ledger| ledger.lease(id).copied()).flatten();
-    let lasts =
-        |lease: &Hold| lease.database == backend::database() && !lease.is_due(backend::now());
-    let Some(lease) = lease.filter(lasts) else {
+    let is_here = |lease: &Hold| lease.database == backend::database();
+    let Some(lease) = lease.filter(is_here) else {
         return false;
     };
-    if lease.who.role != backend::role() && !catalog::has_privileges_of(lease.who.role) {
+    let is_taker = [lease.who.role, lease.taken_by]
+        .into_iter()
+        .any(|role| role == backend::role() || catalog::has_privileges_of(role));
+    if !is_taker {
         Report::new(
             PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
             "permission denied for lease of another role",

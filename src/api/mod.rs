@@ -9,6 +9,7 @@ mod checkout;
 mod held;
 mod keys;
 mod lease;
+mod own_leases;
 mod renewal;
 mod seat_row;
 mod sessions;
@@ -29,6 +30,19 @@ fn require_preloaded() {
             "pg_seats is not preloaded",
         )
         .hint(PRELOAD_HINT)
+        .raise();
+    }
+}
+
+/// What a call means to its session is not known in a parallel worker, which has none, whatever the function that
+/// calls is marked as.
+fn require_serial(function: &str) {
+    if backend::is_in_parallel_mode() {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_INVALID_TRANSACTION_STATE,
+            format!("cannot execute {function} during a parallel operation"),
+        )
+        .hint("Mark the function that calls it PARALLEL UNSAFE.")
         .raise();
     }
 }

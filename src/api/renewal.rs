@@ -3,25 +3,26 @@
 use pgrx::prelude::*;
 
 use super::arguments;
-use super::keys::{answer, failed, install, require_letters};
+use super::keys::{answer, failed, install, refusal, require_letters};
 use super::{require_preloaded, require_writable};
 use crate::installation::record::{Known, Record};
 use crate::installation::turn::Turn;
 use crate::licenses::signed::Book;
 use crate::pg::encoding::TextArgument;
-use crate::pg::error::{PgSqlErrorCode, Report, escaped, quoted};
+use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report, escaped, quoted};
 use crate::pg::table::{read_committed, schema, write_as_part};
 use crate::pg::{backend, catalog};
 use crate::renewal::{Failure, attempt, schedule};
 use crate::settings;
 use crate::tokens::claims::Claims;
 use crate::tokens::is_allotment;
-use crate::tokens::standing::Standing;
+use crate::tokens::standing::{Doubt, Standing};
 
 /// Renews a license of this database now, or each that a vendor has issued, by `pg_seats.renewal_command`, and
 /// returns how many. Raises 55000 where that is empty, 55006 where licenses are being renewed already, 42704 for
 /// a license that is not installed here, 22023 for an allotment, 38000 where the command fails, takes longer than
-/// 30 seconds or can't be run, and 28000 where what it writes is not the license's next token.
+/// 30 seconds or can't be run, and 28000 where what it writes is not the license's next token, or no key has ever
+/// verified the license here. Where some are renewed and some are not, each of these is a WARNING.
 ///
 /// What was fetched is this installation's license from then on, in every database that has it: a rollback takes
 /// back the rows that were written here, and a worker writes them again. A try that fails counts as one whatever
@@ -43,7 +44,7 @@ fn license_renew(license_id: Option<TextArgument>) -> i32 {
     let licenses = licenses(license_id.as_deref());
     let by = (catalog::role_name(backend::role()), backend::database());
     let mut renewed = 0;
-    let mut failure = None;
+    let mut failures = Vec::new();
     for Standing { claims, token, .. } in &licenses {
         match attempt::renew(&turn, (claims, token), Some(by.clone())) {
             Ok((token, claims)) => {
@@ -51,13 +52,18 @@ fn license_renew(license_id: Option<TextArgument>) -> i32 {
                 renewed += 1;
             }
             // One that fails keeps no other from its turn.
-            Err(reason) => drop(failure.get_or_insert((claims.jti.clone(), reason))),
+            Err(reason) => failures.push(report(&claims.jti, &reason)),
         }
     }
-    match failure {
-        None => renewed,
-        Some((id, failure)) => refuse(&id, &failure),
+    let mut failures = failures.into_iter();
+    if renewed == 0
+        && let Some(first) = failures.next()
+    {
+        first.raise()
     }
+    // An error would take back what the others got.
+    failures.for_each(|failure| failure.log(PgLogLevel::WARNING));
+    renewed
 }
 
 fn take_turn() -> Turn {
@@ -85,9 +91,20 @@ fn licenses(license_id: Option<&str>) -> Vec<Standing> {
     let book = read_committed(backend::lock_timeout(), |reader| {
         Book::read(reader, &schema()?)
     });
-    let mut standings = book.unwrap_or_else(|error| failed(error)).standings;
+    let Book {
+        mut standings,
+        record,
+        ..
+    } = book.unwrap_or_else(|error| failed(error));
+    // What anybody may have written is told to no command.
+    let was_verified = |standing: &Standing| {
+        let claims = &standing.claims;
+        let known = record.license(&claims.iss, &claims.jti);
+        !matches!(standing.doubt, Some(Doubt::Unverified(_)))
+            || known.is_some_and(|known| known.is_verified)
+    };
     let Some(id) = license_id else {
-        standings.retain(|standing| !is_allotment(&standing.token));
+        standings.retain(|standing| !is_allotment(&standing.token) && was_verified(standing));
         return standings;
     };
     standings.retain(|standing| standing.claims.jti == id);
@@ -105,6 +122,16 @@ fn licenses(license_id: Option<&str>) -> Vec<Standing> {
             "Have the installation that has passed it on allot it anew.",
         )
     }
+    if !standings.iter().all(was_verified) {
+        refusal(
+            format!(
+                "No key of a vendor's has ever verified license {} here.",
+                quoted(id)
+            ),
+            "Put the vendor's public key where pg_seats.vendor_keys says.",
+        )
+        .raise()
+    }
     standings
 }
 
@@ -116,11 +143,11 @@ fn write(token: &str, claims: &Claims) {
     }));
 }
 
-fn refuse(license_id: &str, failure: &Failure) -> ! {
+fn report(license_id: &str, failure: &Failure) -> Report {
     let detail = escaped(&failure.to_string());
     let message = format!("could not renew license {}", quoted(license_id));
     let report = match failure {
-        Failure::Command(_) => {
+        Failure::Command(_) | Failure::Complained { .. } => {
             Report::new(PgSqlErrorCode::ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, message)
                 .hint("Look at pg_seats.renewal_command, and run it by hand as the server's user.")
         }
@@ -131,7 +158,7 @@ fn refuse(license_id: &str, failure: &Failure) -> ! {
         .hint("Ask the vendor; the token that is installed stays in force.")
         .reason(c"license_not_verified"),
     };
-    report.detail(detail).raise()
+    report.detail(detail)
 }
 
 /// When a license is to be renewed next, by itself, and why the last try has failed, for who may see that.
@@ -141,13 +168,15 @@ pub fn shown(
 ) -> (Option<TimestampWithTimeZone>, Option<String>) {
     let claims = &standing.claims;
     let known = record.license(&claims.iss, &claims.jti);
-    let known = known.cloned().unwrap_or_else(|| Known {
+    let known = known.filter(|known| !known.token.is_empty()).cloned();
+    let known = known.unwrap_or_else(|| Known {
         token: standing.token.clone(),
+        is_verified: !matches!(standing.doubt, Some(Doubt::Unverified(_))),
         ..Known::default()
     });
     let is_tried = settings::renewal_command().is_some() && !backend::in_recovery();
     let next = schedule::next_try_at(&known, settings::renew_before());
     let next = next.filter(|_| is_tried).and_then(super::usage::timestamp);
     let failure = known.renewal.failure;
-    (next, failure.filter(|_| catalog::sees_all_sessions()))
+    (next, failure.filter(|_| catalog::sees_renewals()))
 }

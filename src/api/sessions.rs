@@ -1,4 +1,5 @@
-//! `license_active_seats` and `license_exempt_sessions`: who is in.
+//! `license_active_seats`, `license_exempt_sessions` and `license_bars_in_force`: who is in, and who must
+//! not.
 
 use std::collections::HashMap;
 
@@ -7,7 +8,8 @@ use pgrx::{IntoDatum, Uuid, pg_sys};
 
 use super::require_preloaded;
 use super::usage::timestamp;
-use crate::holders::{Holder, Holders, TakenSeat};
+use crate::holders::{Holder, Holders, TakenSeat, in_time};
+use crate::ledger::bar::Bar;
 use crate::ledger::rules::Rules;
 use crate::ledger::session::Kind;
 use crate::pg::encoding::{ServerText, given_text, text_datum};
@@ -23,8 +25,7 @@ use crate::{licenses, memory};
 fn license_active_seats(fcinfo: pg_sys::FunctionCallInfo) {
     require_preloaded();
     licenses::refresh();
-    let activities = status::activities();
-    let now = backend::now();
+    let (activities, now) = in_time(status::activities());
     let Rules { licenses, .. } = licenses::last_in_force(backend::database()).unwrap_or_default();
     // There may be a hundred thousand rows: what many have in common is made once.
     let products: Vec<_> = licenses
@@ -60,7 +61,7 @@ fn license_active_seats(fcinfo: pg_sys::FunctionCallInfo) {
                 *product,
                 datname,
                 role.and(name_at_login).map_or(name_now, given_text),
-                shared(seat, Holder::client_user).and_then(given_text),
+                shared(seat, Holder::client_user).and_then(|user| given_text(&user)),
                 shared(seat, Holder::client_host)
                     .or(former_host)
                     .and_then(|host| given_text(&host)),
@@ -125,7 +126,7 @@ fn shared<'a, P: PartialEq>(seat: TakenSeat<'a>, part: impl FnMut(Holder<'a>) ->
 /// The sessions of the current database that take no seat, and replication connections without a
 /// database; under the view `license_exempt_sessions`. Members of pg_monitor and who may stop sessions
 /// see all, others their own. Raises 55000 where pg_seats is not preloaded.
-#[pg_extern(volatile, parallel_unsafe)]
+#[pg_extern(sql = false)]
 #[allow(clippy::type_complexity, reason = "the columns of a view")]
 fn license_exempt_sessions() -> TableIterator<
     'static,
@@ -184,4 +185,58 @@ fn license_exempt_sessions() -> TableIterator<
     }
     rows.sort_by_key(|row| row.0);
     TableIterator::new(rows)
+}
+
+/// The bars in force of the current database's products, those of its pools included; under the view
+/// `license_bars_in_force`. Only who may stop sessions sees any. Raises 55000 where pg_seats is not
+/// preloaded.
+#[pg_extern(sql = false)]
+fn license_bars_in_force(fcinfo: pg_sys::FunctionCallInfo) {
+    require_preloaded();
+    let mut rows = Rows::of(fcinfo);
+    if !catalog::may_terminate() {
+        return;
+    }
+    licenses::refresh();
+    let Rules { licenses, .. } = licenses::last_in_force(backend::database()).unwrap_or_default();
+    let product_of = |tally| licenses.iter().find(|license| license.tally == tally);
+    let is_ours = |tally| product_of(tally).is_some();
+    let now = backend::now();
+    let mut bars: Vec<Bar> = Vec::new();
+    // Under the lock nothing is allocated.
+    while let Some(Some(room)) = memory::read(|ledger| {
+        bars.clear();
+        let mut all = 0;
+        ledger.each_bar(is_ours, now, |bar| {
+            all += 1;
+            if bars.len() < bars.capacity() {
+                bars.push(*bar);
+            }
+        });
+        (all > bars.len()).then_some(all)
+    }) {
+        bars.reserve(room + 16);
+    }
+    bars.sort_unstable_by_key(|bar| (bar.since, bar.id));
+    let mut names = Names::default();
+    for bar in &bars {
+        let text = |text: &str| (!text.is_empty()).then(|| text_datum(text)).flatten();
+        let usename = (bar.whom.role != 0)
+            .then(|| names.role(bar.whom.role))
+            .flatten();
+        rows.put(|| {
+            [
+                bar.id.into_datum(),
+                product_of(bar.tally()).and_then(|license| text_datum(license.product.as_str())),
+                text_datum(bar.whom.by.word()),
+                usename,
+                text(bar.whom.client_user.as_str()),
+                bar.whom.client_host().and_then(|host| text_datum(&host)),
+                timestamp(bar.until).into_datum(),
+                timestamp(bar.since).into_datum(),
+                text(bar.barred_by.as_str()),
+                text(bar.reason.as_str()),
+            ]
+        });
+    }
 }

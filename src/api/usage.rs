@@ -1,21 +1,28 @@
 //! `license_usage`: how much of each license is in use.
 
+use std::collections::HashMap;
+
 use pgrx::prelude::*;
 
+use super::keys::failed;
 use super::require_preloaded;
 use crate::ledger::Tally;
+use crate::ledger::identity::Name;
 use crate::ledger::license::{License, Timestamp};
 use crate::ledger::rules::Rules;
 use crate::ledger::table::Table;
+use crate::licenses::signed::Book;
 use crate::pg::backend;
 use crate::pg::encoding::ServerText;
+use crate::pg::table::{read_committed, schema};
+use crate::tokens::standing::Standing;
 use crate::{licenses, memory, settings};
 
 const DAY: Timestamp = 86_400_000_000;
 
 /// What the ledger has of each license of the current database; under the view `license_usage`.
 /// Raises 55000 where pg_seats is not preloaded.
-#[pg_extern(volatile, parallel_unsafe)]
+#[pg_extern(sql = false)]
 #[allow(clippy::type_complexity, reason = "the columns of a view")]
 fn license_usage() -> TableIterator<
     'static,
@@ -34,12 +41,15 @@ fn license_usage() -> TableIterator<
         name!(valid_until, Option<TimestampWithTimeZone>),
         name!(days_left, Option<i32>),
         name!(status, &'static str),
+        name!(license_id, Option<ServerText>),
     ),
 > {
     require_preloaded();
     licenses::refresh();
     let now = backend::now();
-    let rows = counts().into_iter().map(move |count| {
+    let counts = counts();
+    let ids = ids(&counts);
+    let rows = counts.into_iter().map(move |count| {
         let License {
             seats, valid_until, ..
         } = count.license;
@@ -63,6 +73,11 @@ fn license_usage() -> TableIterator<
             count
                 .license
                 .status(count.tally.in_use, settings::enforcement(), now),
+            count
+                .license
+                .signed
+                .and_then(|_| ids.get(&count.license.pool).cloned())
+                .map(ServerText::from),
         )
     });
     TableIterator::new(rows)
@@ -98,6 +113,19 @@ fn counts() -> Vec<Count> {
         }
     });
     counts
+}
+
+/// The ids of the signed licenses that rule here, by the pools of which they are.
+fn ids(counts: &[Count]) -> HashMap<Name, String> {
+    if counts.iter().all(|count| count.license.signed.is_none()) {
+        return HashMap::new();
+    }
+    let book = read_committed(backend::lock_timeout(), |reader| {
+        Book::read(reader, &schema()?)
+    });
+    let standings = book.unwrap_or_else(|error| failed(error)).standings;
+    let id = |standing: Standing| (standing.pool(), standing.claims.jti);
+    standings.into_iter().map(id).collect()
 }
 
 /// Whole days until an end; `None` for none.

@@ -11,6 +11,9 @@ use pgrx::prelude::*;
 use crate::memory;
 use crate::pg::backend;
 
+/// So many checkouts are given back under one hold of the ledger's lock.
+const BATCH: usize = 64;
+
 thread_local! {
     static PREVIOUS_HOOK: Cell<pg_sys::ProcessUtility_hook_type> = const { Cell::new(None) };
 }
@@ -78,5 +81,7 @@ unsafe extern "C-unwind" fn on_utility(
 
 #[pg_guard]
 extern "C-unwind" fn give_all_back() {
-    memory::write(|ledger| ledger.check_in_all(backend::place(), backend::now()));
+    let at = backend::place();
+    let some = || memory::write(|ledger| ledger.check_in_some(at, BATCH, backend::now()));
+    while some() == Some(true) {}
 }

@@ -33,7 +33,7 @@ pub fn wait(ticket: u64, deadline: Instant) -> Result<Receipt, Enforcement> {
         let now = backend::now();
         let (receipt, until, reclaim) = memory::write(|ledger| {
             (
-                ledger.collect(ticket),
+                ledger.collect(ticket, now),
                 ledger.may_wait_until(ticket, now),
                 ledger.reclaim_in_line(ticket),
             )

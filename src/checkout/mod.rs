@@ -10,13 +10,16 @@
 //! | exempt session, as many identities are exempt as were signed | as any other |
 //! | license not yet valid, or expired beyond its grace | 53400, softened by enforcement |
 //! | identity holds a seat | held, joins the seat |
+//! | its user has `max_per_user` seats, patient | waits in line |
+//! | the same, not patient | 53400 license_user_limit, softened by enforcement |
 //! | a seat is free | held, takes it |
+//! | `max_users_per_session` client_users have checkouts of the session, and it may not lease | 53400 license_session_limit, never softened |
 //! | barred by an administrator | 53400 license_barred, never softened |
 //! | no seat is free, one is idle for `reclaim_idle_after` | waits for it to give way |
 //! | no seat is free, save what is kept for other roles, patient | waits in line, and has idle seats give way every second |
 //! | the members of a role of its use all that they may, patient | the same |
 //! | either, not patient | 53400 license_full, softened by enforcement |
-//! | `max_seats` are in use | 53400 license_table_full, softened by enforcement |
+//! | `max_seats` checkouts and leases are out | 53400 license_table_full, softened by enforcement |
 
 pub mod discard;
 mod line;
@@ -32,7 +35,7 @@ use crate::ledger::license::{Enforcement, License};
 use crate::ledger::narrow::Excess;
 use crate::ledger::rules::Rules;
 use crate::ledger::session::{NO_TALLY, Session, Standing};
-use crate::ledger::{Claimed, Denial, Judged, NewLease, Receipt, Want};
+use crate::ledger::{Cause, Claimed, Denial, Judged, NewLease, Receipt, Want};
 use crate::licenses::{self, LoadError};
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
 use crate::pg::{backend, catalog};
@@ -67,21 +70,28 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
     let mut loaded_by = Instant::now() + settings::load_timeout();
     let mut server = Enforcement::On;
     let mut asked = false;
+    let mut had = None;
     let promise = Promise::default();
     let client_user = request.client_user.as_deref().unwrap_or_default();
     let label = Label::of(client_user);
-    let want = Want {
+    let mut want = Want {
         client_user: label,
         long_name: label.is_digest().then(|| Text::new(client_user)).flatten(),
         lease: request.lease,
+        users_max: Some(settings::max_users_per_session()),
     };
     loop {
         let left_to_load = || loaded_by.saturating_duration_since(Instant::now());
-        let rules = licenses::in_force(left_to_load()).unwrap_or_else(|error| not_loaded(error));
+        let newer = had.take();
+        let newer = newer.and_then(|had| licenses::at_least(backend::database(), had));
+        let rules = newer.unwrap_or_else(|| {
+            licenses::in_force(left_to_load()).unwrap_or_else(|error| not_loaded(error))
+        });
         let session = this_session();
         let (place, license) = licensed(&rules, session.as_ref(), request.product.as_deref());
         let Some(session) = session else {
-            // A background worker is not counted, and has no place among the sessions.
+            // A background worker is not counted, and has no place among the sessions. One of a parallel query, whose
+            // session is counted, does not come here.
             return Ok(Taken {
                 receipt: Receipt {
                     seats: license.seats,
@@ -93,7 +103,8 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
         };
         let may_count = license.may_count(session.exempt) || request.lease.is_some();
         if may_count && !license.pool.is_empty() {
-            licenses::await_pool(left_to_load()).unwrap_or_else(|error| not_loaded(error));
+            licenses::await_pool(&license, left_to_load())
+                .unwrap_or_else(|error| not_loaded(error));
         }
         let judged = Judged {
             generation: rules.generation,
@@ -111,9 +122,16 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
         };
         let patient = Instant::now() < deadline;
         let at = backend::place();
-        let claimed = memory::write(|ledger| ledger.claim(at, &judged, &want, patient));
+        let claimed = memory::write(|ledger| {
+            let now = backend::now();
+            ledger.claim(at, &Judged { now, ..judged }, &want, patient)
+        });
         let receipt = match claimed {
-            None | Some(Claimed::Outdated) => continue,
+            None | Some(Claimed::Outdated) => {
+                // Newer ones than it had are as good as what it would read now.
+                had = Some(rules.generation);
+                continue;
+            }
             Some(Claimed::TimesUp) => {
                 expiry::end_due_leases();
                 continue;
@@ -124,7 +142,14 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
                 loaded_by = Instant::now() + settings::load_timeout();
                 continue;
             }
-            Some(Claimed::Denied(denial)) => return Err(denial),
+            Some(Claimed::Denied(denial)) => match denial.cause {
+                // Who may take leases for any number of users may as well do so.
+                Cause::TooManyUsers { .. } if catalog::may_lease() => {
+                    want.users_max = None;
+                    continue;
+                }
+                _ => return Err(denial),
+            },
             Some(Claimed::Held(receipt)) => receipt,
             Some(Claimed::Waits(ticket)) => {
                 promise.may_be_kept();

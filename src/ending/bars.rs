@@ -1,42 +1,52 @@
 //! Who can't come back for a time: the table `license_bars`, so that it outlasts a crash. Rows are
-//! written by a visitor, since stopping a session is not undone by ROLLBACK; whoever deletes one lifts
-//! the bar.
+//! written, and deleted again, by a visitor, since neither stopping a session nor lifting a bar is
+//! undone by ROLLBACK; whoever deletes a row lifts the bar, too.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::ledger::bar::{Bar, StoredBar};
-use crate::ledger::identity::{FullName, Name};
+use crate::ledger::bar::{Bar, BarBy, Barred, StoredBar};
+use crate::ledger::identity::{Name, Text};
 use crate::ledger::table::Table;
 use crate::memory;
-use crate::pg::table::{Argument, ReadError, Reader, damaged, log_failure, write_alone};
+use crate::pg::table::{
+    self, Argument, ReadError, Reader, damaged, log_failure, write_alone, write_as_part,
+};
 use crate::pg::{backend, catalog};
 
 thread_local! {
     static IS_STORING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The bars of this database that are in force. Those of a database that was its template are that one's.
+/// The bars of this database that are in force, the oldest first. Those of a database that was its
+/// template, or that replication brought, are that one's.
 pub fn read(reader: &Reader, schema: &str) -> Result<Vec<StoredBar>, ReadError> {
+    let origin = table::origin()?;
     reader.query(
         &format!(
-            "SELECT product, usesysid::oid::bigint, client_host, workstation, client_user,
-                    barred_until::timestamptz
+            "SELECT bar_id::bigint, product, bar_by, usesysid::oid::bigint, client_user, client_host,
+                    barred_until::timestamptz, barred_at::timestamptz, barred_by, reason
                FROM ONLY {schema}.license_bars
-              WHERE datid = {}::oid AND barred_until > now()",
+              WHERE (origin, datid) = ('{origin}'::uuid, {}::oid) AND barred_until > now()
+              ORDER BY bar_id",
             backend::database()
         ),
         |row| {
             let text = |column| Ok(row.text(column)?.unwrap_or_default());
             let too_long = || damaged("a name of license_bars is too long");
-            let role = row.number(2).unwrap_or(0) as u32;
-            let whom = FullName::of_columns(role, [&text(3)?, &text(4)?, &text(5)?]);
+            let by = BarBy::from_word(&text(3)?);
+            let by = by.ok_or_else(|| damaged("a word of license_bars is not known"))?;
+            let role = row.number(4).unwrap_or(0) as u32;
             Ok(StoredBar {
-                product: Name::new(text(1)?).ok_or_else(too_long)?,
-                whom: whom.ok_or_else(too_long)?,
-                until: row.number(6).unwrap_or(0),
+                id: row.number(1).unwrap_or(0),
+                product: Name::new(text(2)?).ok_or_else(too_long)?,
+                whom: Barred::of_columns(by, role, &text(5)?, &text(6)?).ok_or_else(too_long)?,
+                until: row.number(7).unwrap_or(0),
+                since: row.number(8).unwrap_or(0),
+                barred_by: Name::new(text(9)?).ok_or_else(too_long)?,
+                reason: Text::new(text(10)?).ok_or_else(too_long)?,
             })
         },
     )
@@ -71,13 +81,15 @@ pub fn store(database: u32, patience: Duration) {
     IS_STORING.set(true);
     let written = write_alone(patience, |writer| write(writer, &bars));
     IS_STORING.set(false);
-    let numbers: Vec<u64> = bars.iter().map(|bar| bar.number).collect();
+    let ids: Vec<i64> = bars.iter().map(|bar| bar.id).collect();
     match written {
         Ok(()) => {
-            memory::write(|ledger| ledger.bars_stored(&numbers));
+            let lifted = bars.iter().filter(|bar| bar.lifted).map(|bar| bar.id);
+            let lifted: Vec<i64> = lifted.collect();
+            memory::write(|ledger| ledger.bars_stored(database, &ids, &lifted));
         }
         Err(error) => {
-            if memory::write(|ledger| ledger.could_not_store_bars(&numbers)) != Some(true) {
+            if memory::write(|ledger| ledger.could_not_store_bars(database, &ids)) != Some(true) {
                 return;
             }
             log_failure(
@@ -94,46 +106,93 @@ fn write(writer: &Reader, bars: &[Bar]) -> Result<(), ReadError> {
     let Some(schema) = catalog::schema() else {
         return Ok(());
     };
+    let origin = table::origin()?;
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let rows: Vec<Value> = bars
         .iter()
+        .filter(|bar| !bar.lifted && !bar.stored)
         .filter_map(|bar| {
             let product = memory::read(|ledger| {
-                let tally = ledger.tallies.get(&bar.tally);
+                let tally = ledger.tallies.get(&bar.tally());
                 tally.map(|tally| tally.product())
             })??;
-            let [client_host, workstation, client_user] = bar.whom.columns();
-            let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
             Some(json!({
+                "bar_id": bar.id,
                 "product": product.as_str(),
-                "usesysid": bar.whom.who.role,
-                "client_host": client_host,
-                "workstation": workstation,
-                "client_user": given(&client_user),
+                "bar_by": bar.whom.by.word(),
+                "usesysid": (bar.whom.role != 0).then_some(bar.whom.role),
+                "client_user": given(bar.whom.client_user.as_str()),
+                "client_host": bar.whom.client_host(),
                 "barred_until": catalog::timestamp_iso(bar.until),
-                "barred_by": catalog::role_name(bar.by),
+                "barred_at": catalog::timestamp_iso(bar.since),
+                "barred_by": given(bar.barred_by.as_str()),
                 "reason": given(bar.reason.as_str()),
             }))
         })
         .collect();
     let rows = Value::Array(rows).to_string();
+    let own = format!(
+        "(origin, datid) = ('{origin}'::uuid, {}::oid)",
+        backend::database()
+    );
     writer.execute(
         &format!(
-            "INSERT INTO {schema}.license_bars (datid, product, usesysid, client_host, workstation,
-                    client_user, barred_until, barred_by, reason)
-             SELECT {}::oid, product, usesysid, client_host, workstation, client_user, barred_until,
-                    barred_by, reason
+            "INSERT INTO {schema}.license_bars (origin, datid, bar_id, product, bar_by, usesysid,
+                    client_user, client_host, barred_until, barred_at, barred_by, reason)
+             SELECT '{origin}'::uuid, {}::oid, bar_id, product, bar_by, usesysid, client_user,
+                    client_host, barred_until, barred_at, barred_by, reason
                FROM jsonb_to_recordset($1::jsonb)
-                    AS (product text, usesysid oid, client_host text, workstation text,
-                        client_user text, barred_until timestamptz, barred_by name, reason text)",
+                    AS (bar_id bigint, product text, bar_by text, usesysid oid, client_user text,
+                        client_host text, barred_until timestamptz, barred_at timestamptz,
+                        barred_by name, reason text)",
             backend::database()
         ),
         &[Argument::Text(Some(&rows))],
     )?;
+    let lifted: Vec<String> = bars
+        .iter()
+        .filter(|bar| bar.lifted)
+        .map(|bar| bar.id.to_string())
+        .collect();
     writer.execute(
-        &format!("DELETE FROM {schema}.license_bars WHERE barred_until <= now()"),
-        &[],
+        &format!(
+            "DELETE FROM {schema}.license_bars
+              WHERE {own} AND (barred_until <= now() OR bar_id = ANY (CAST($1 AS bigint[])))"
+        ),
+        &[Argument::Text(Some(&format!("{{{}}}", lifted.join(","))))],
     )?;
     Ok(())
+}
+
+/// Deletes the row of a bar that binds nobody for want of room, in the caller's transaction; false where
+/// there is none.
+pub fn delete(id: i64) -> Result<bool, ReadError> {
+    let deleted = write_as_part(backend::lock_timeout(), |writer| {
+        let (schema, origin) = (table::schema()?, table::origin()?);
+        writer.execute(
+            &format!(
+                "DELETE FROM {schema}.license_bars
+                  WHERE (origin, datid, bar_id) = ('{origin}'::uuid, {}::oid, {id})
+                    AND barred_until > now()",
+                backend::database()
+            ),
+            &[],
+        )
+    });
+    deleted.map(|rows| rows > 0)
+}
+
+/// Waits until the row of a bar that was lifted is deleted; false at the deadline.
+pub fn await_gone(id: i64, deadline: Instant) -> bool {
+    loop {
+        if memory::read(|ledger| ledger.is_bar_gone(id)) != Some(false) {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        backend::wait_for_wake(Duration::from_millis(5));
+    }
 }
 
 /// Waits until every bar of a database is a row; false at the deadline. On a standby none can be.

@@ -15,7 +15,7 @@ pub mod stop;
 
 use std::collections::{HashMap, HashSet};
 
-use crate::holders::{Holders, TakenSeat};
+use crate::holders::{Holders, TakenSeat, in_time};
 use crate::ledger::hold::LeaseId;
 use crate::ledger::license::Timestamp;
 use crate::ledger::session::Kind;
@@ -30,6 +30,7 @@ struct Ender {
     place: usize,
     number: u64,
     pid: i32,
+    /// As its status has it.
     inactive_since: Timestamp,
 }
 
@@ -44,7 +45,7 @@ impl Ender {
                     place,
                     number: session.number,
                     pid: session.pid,
-                    inactive_since: activity.and_then(|a| a.inactive_since).unwrap_or(0),
+                    inactive_since: activity.map_or(0, |activity| activity.status_since),
                 });
             }
         }
@@ -59,7 +60,7 @@ fn bid(sessions: &[Ender], why: Why, text: &str) {
         for ender in sessions {
             let there = ledger.sessions.get(ender.place);
             if there.is_some_and(|session| session.number == ender.number) {
-                farewell::bid(ender.place, ender.pid, why, ender.inactive_since, text);
+                farewell::bid(ender.place, ender.number, why, ender.inactive_since, text);
                 backend::signal_farewell(ender.pid, why == Why::Stopped);
             }
         }
@@ -105,7 +106,7 @@ struct Inactive {
 impl Inactivity {
     /// Looks at the seats of these tallies.
     fn of(is_wanted: impl Fn(u64) -> bool, activities: HashMap<i32, Activity>) -> Inactivity {
-        let now = backend::now();
+        let (activities, now) = in_time(activities);
         let holders = Holders::of(is_wanted);
         let lent = holders.lent().collect();
         Inactivity {

@@ -1,15 +1,17 @@
 //! Has the longest idle seat give way to somebody who would be denied. One seat at a time is asked;
 //! the next only when the one before won't be free.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::{Ender, Inactivity, bid, leases_of, still_there};
+use crate::holders::Holders;
 use crate::ledger::Reclaim;
 use crate::ledger::ending::Hope;
 use crate::ledger::event::Leaving;
 use crate::ledger::license::Timestamp;
 use crate::ledger::session::SeatKey;
+use crate::ledger::table::Table;
 use crate::memory;
 use crate::memory::farewell::{self, Answer, Why};
 use crate::pg::{backend, status};
@@ -41,9 +43,9 @@ pub fn ask(reclaim: Reclaim, deadline: Instant) -> bool {
     let deadline = deadline.min(latest_answer());
     let mut asked: Vec<u64> = Vec::new();
     while Instant::now() < deadline {
-        let mut candidates = candidates(reclaim);
+        let (mut candidates, may_be_more) = candidates(reclaim);
         candidates.retain(|candidate| !asked.contains(&candidate.number));
-        if candidates.is_empty() {
+        if candidates.is_empty() && !may_be_more {
             return true;
         }
         let first = candidates
@@ -78,11 +80,15 @@ enum Outcome {
     StillEnding,
 }
 
-/// The idle seats, the one that has been so longest first.
-fn candidates(reclaim: Reclaim) -> Vec<Candidate> {
+/// The idle seats, the one that has been so longest first; and whether more may have become so since they were looked at.
+fn candidates(reclaim: Reclaim) -> (Vec<Candidate>, bool) {
+    let newest = memory::read(|ledger| ledger.head.numbers).unwrap_or(0);
     // Seats of other products, too: a session gives up all that it holds.
     let look = Inactivity::of(|_| true, status::activities_now());
     let latest = look.now.saturating_sub(reclaim.idle_after);
+    let latest_now = backend::now().saturating_sub(reclaim.idle_after);
+    let mut may_be_more =
+        latest_now >= look.now && has_unseen(reclaim.tally, newest, &look.holders);
     let mut seats_of: HashMap<u64, usize> = HashMap::new();
     for seat in look.holders.seats() {
         for ender in Ender::all_of(seat, &look.activities) {
@@ -95,6 +101,7 @@ fn candidates(reclaim: Reclaim) -> Vec<Candidate> {
         .filter(|seat| seat.tally == reclaim.tally)
         .filter_map(|seat| {
             let inactive = look.of_seat(seat)?;
+            may_be_more |= inactive.since > latest && inactive.since <= latest_now;
             let may = inactive.since <= latest && !inactive.in_transaction;
             let sessions = Ender::all_of(seat, &look.activities);
             // Where a session has several seats, all would go for one newcomer.
@@ -113,7 +120,20 @@ fn candidates(reclaim: Reclaim) -> Vec<Candidate> {
         let is_asked = Some(candidate.number) == asked;
         (!is_asked, candidate.since, candidate.number)
     });
-    candidates
+    (candidates, may_be_more)
+}
+
+/// Whether a seat of this tally has a higher number than this and is not among those seen.
+fn has_unseen(tally: u64, number: u64, seen: &Holders) -> bool {
+    let seen: HashSet<u64> = seen.seats().map(|seat| seat.number).collect();
+    memory::read(|ledger| {
+        let mut found = false;
+        ledger.seats.each(|seat| {
+            let is_newer = seat.key.tally == tally && seat.number > number;
+            found |= is_newer && !seen.contains(&seat.number);
+        });
+        found
+    }) == Some(true)
 }
 
 /// `None` where somebody else has asked it, to whom it may give way.
@@ -196,10 +216,10 @@ struct Asking {
 
 impl Asking {
     /// Whether one of the sessions says this.
-    fn hears(&self, answer: Answer, ask: fn(usize, i32) -> Option<Answer>) -> bool {
+    fn hears(&self, answer: Answer, ask: fn(usize, u64) -> Option<Answer>) -> bool {
         let mut heard = false;
         for ender in &self.sessions {
-            heard |= ask(ender.place, ender.pid) == Some(answer);
+            heard |= ask(ender.place, ender.number) == Some(answer);
         }
         heard
     }

@@ -15,7 +15,7 @@
 
 use std::cell::Cell;
 use std::ffi::{CString, c_int};
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -25,6 +25,9 @@ use crate::memory::farewell::{self, Answer, Farewell, Why};
 use crate::pg::backend;
 use crate::pg::encoding::{is_the_same_for_client, is_the_same_in_utf8};
 use crate::pg::unguarded;
+
+/// The number of this session; 0: the ledger does not know it yet, or any more.
+static OWN_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// Why this session ends, if one of us has ended it.
 static ENDS: AtomicU8 = AtomicU8::new(0);
@@ -46,6 +49,19 @@ pub fn install() {
 pub fn listen() {
     // SAFETY: client backends ignore this signal; the handler does what handlers may.
     unsafe { unguarded::set_signal_handler(pg_sys::SIGUSR2 as c_int, on_signal) };
+}
+
+/// Begins to hear what is said to the session with this number, which has just got a place. Only under the
+/// ledger's exclusive lock, so that nobody says anything before.
+pub fn begin(place: usize, number: u64) {
+    farewell::clear(place);
+    OWN_NUMBER.store(number, Relaxed);
+}
+
+/// Hears nothing any more: the session has left its place. Under the same lock.
+pub fn end(place: usize) {
+    OWN_NUMBER.store(0, Relaxed);
+    farewell::clear(place);
 }
 
 /// Why this session leaves its seats.
@@ -75,8 +91,7 @@ fn by_itself() -> Leaving {
 
 fn own_farewell() -> Option<(&'static Farewell, Why)> {
     let farewell = farewell::at(backend::place_if_any()?)?;
-    // SAFETY: a plain global of this process.
-    let why = farewell.why(unsafe { pg_sys::MyProcPid })?;
+    let why = farewell.why(OWN_NUMBER.load(Relaxed))?;
     Some((farewell, why))
 }
 

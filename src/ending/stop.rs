@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Ender, bars, bid, leases_of, still_there};
 use crate::holders::Holders;
+use crate::ledger::bar::Unbarrable;
 use crate::ledger::ending::{Stop, Stopping};
 use crate::ledger::event::Leaving;
 use crate::ledger::identity::Text;
@@ -34,8 +35,8 @@ pub struct Outcome {
 pub enum Refusal {
     /// The session that asks holds it.
     Own,
-    /// There is no room to note one more who is barred.
-    NoRoom,
+    /// Those who hold it can't be barred as was wished.
+    Unbarrable(Unbarrable),
 }
 
 /// Ends those who hold a seat of these tallies, and waits for them. `text` is what they are told.
@@ -56,7 +57,7 @@ pub fn stop(stop: &Stop, text: &str, is_wanted: impl Fn(u64) -> bool) -> Result<
         Some(true) => return Err(Refusal::Own),
         Some(false) => {}
     }
-    let begun = memory::write(|ledger| ledger.begin_to_end(stop, backend::now()));
+    let begun = begin_to_end(stop);
     match begun {
         Some(Stopping::Begun(key)) => {
             let ending = Ending { key, stop };
@@ -67,26 +68,41 @@ pub fn stop(stop: &Stop, text: &str, is_wanted: impl Fn(u64) -> bool) -> Result<
                 left > 0 || memory::read(|ledger| ledger.is_held(&key, stop.seat)) == Some(true);
             drop(ending);
         }
-        Some(Stopping::NoRoom) => return Err(Refusal::NoRoom),
-        Some(Stopping::Gone) | None => {}
+        Some(Stopping::Unbarrable(why)) => return Err(Refusal::Unbarrable(why)),
+        Some(Stopping::Gone | Stopping::Needs(_)) | None => {}
     }
-    if stop.barred_until != 0 && begun.is_some() {
+    if stop.bar.is_some() && begun.is_some() {
         outcome.bar_unstored = !bars::await_stored(stop.database, deadline);
     }
     Ok(outcome)
 }
 
-/// Ends all who hold seats of a tally, in the name of this session, and waits for them.
-pub fn stop_all(tally: u64, text: &str) {
-    let deadline = Instant::now() + PATIENCE;
+/// Begins to end a seat. Under the lock nothing is allocated: room for those who are to be barred is made
+/// before, until it is enough.
+fn begin_to_end(stop: &Stop) -> Option<Stopping> {
+    let mut whom = Vec::with_capacity(if stop.bar.is_some() { 8 } else { 0 });
+    loop {
+        match memory::write(|ledger| ledger.begin_to_end(stop, &mut whom, backend::now())) {
+            Some(Stopping::Needs(room)) => {
+                whom.clear();
+                whom.reserve(room);
+            }
+            begun => return begun,
+        }
+    }
+}
+
+/// Ends all who hold seats of a tally, in the name of this session, and waits for them at most `patience`.
+pub fn stop_all(tally: u64, text: &str, patience: Duration) {
+    let deadline = Instant::now() + patience;
     let is_wanted = |other| other == tally;
     let wish = Stop {
         seat: 0,
         database: backend::database(),
         by: backend::role(),
         reason: Text::EMPTY,
-        barred_until: 0,
-        patient_until: backend::now().saturating_add(PATIENCE.as_micros() as i64),
+        bar: None,
+        patient_until: backend::now().saturating_add(patience.as_micros() as i64),
     };
     let seats = Holders::of(is_wanted);
     let wishes: Vec<Stop> = seats
@@ -99,7 +115,7 @@ pub fn stop_all(tally: u64, text: &str) {
     let mut endings = Vec::with_capacity(wishes.len());
     let mut sessions = Vec::new();
     for stop in &wishes {
-        let begun = memory::write(|ledger| ledger.begin_to_end(stop, backend::now()));
+        let begun = begin_to_end(stop);
         if let Some(Stopping::Begun(key)) = begun {
             endings.push(Ending { key, stop });
             sessions.extend(end_holders(stop.seat, text, &is_wanted).0);

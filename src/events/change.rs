@@ -5,11 +5,14 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
+use pgrx::pg_sys;
 use pgrx::prelude::*;
+use serde_json::{Map, Value};
 
+use super::key::Key;
 use crate::ending::bars;
 use crate::pg::error::{self, quoted};
-use crate::pg::table::{Argument, ReadError, Reader, write_as_part};
+use crate::pg::table::{Argument, ReadError, Reader, Row, write_as_part};
 use crate::pg::{backend, catalog};
 use crate::{checkout, memory};
 
@@ -43,63 +46,16 @@ pub fn tell(trigger: &PgTrigger) {
     }
 }
 
-/// What a token says is in its row. The event is named by what became of the seats, where that is all; `detail` has, for each column
-/// that changed, what it was and what it is, and where the product does not tell which row, the row.
+/// What a token says is in its row.
 fn write(writer: &Reader, trigger: &PgTrigger) -> Result<(), ReadError> {
     let Some(schema) = catalog::schema() else {
         return Ok(());
     };
-    let table = trigger.table_name().unwrap_or_default();
     if bars::are_being_stored() {
         // What an administrator has done is told.
         return Ok(());
     }
-    let session = checkout::this_session();
-    let host = session.map(|session| session.who.host.to_string());
-    let workstation = session.map(|session| session.who.workstation.to_string());
-    let workstation = workstation.filter(|name| !name.is_empty());
-    let usename = catalog::role_name(backend::role());
-    // SAFETY: what PostgreSQL passed to the trigger that is running.
-    let (data, columns) = unsafe {
-        let data = trigger.trigger_data();
-        (data, (*data.tg_relation).rd_att)
-    };
-    let none = std::ptr::null_mut();
-    let (old, new) = match trigger.op() {
-        Ok(PgTriggerOperation::Insert) => (none, data.tg_trigtuple),
-        Ok(PgTriggerOperation::Update) => (data.tg_trigtuple, data.tg_newtuple),
-        Ok(PgTriggerOperation::Delete) => (data.tg_trigtuple, none),
-        _ => (none, none),
-    };
-    let statement = format!(
-        "WITH changed AS (
-            SELECT jsonb_object_agg(key, jsonb_strip_nulls(jsonb_build_object('from', o.value, 'to', n.value)))
-                   FILTER (WHERE key <> 'token')
-                   AS columns
-              FROM jsonb_each(to_jsonb($1)) o FULL JOIN jsonb_each(to_jsonb($2)) n USING (key)
-             WHERE coalesce(o.value, 'null') <> coalesce(n.value, 'null')
-         ), seats AS (
-            SELECT coalesce((to_jsonb($1) ->> 'seats')::numeric, 'infinity') AS former,
-                   coalesce((to_jsonb($2) ->> 'seats')::numeric, 'infinity') AS present
-         )
-         INSERT INTO {schema}.license_events
-                (at, event, product, usename, client_host, workstation, datname, detail)
-         SELECT clock_timestamp(),
-                CASE WHEN to_jsonb($1) IS NULL AND to_jsonb($2) IS NULL THEN $3 || ' truncated'
-                     WHEN to_jsonb($1) IS NULL THEN $3 || ' added'
-                     WHEN to_jsonb($2) IS NULL THEN $3 || ' removed'
-                     WHEN $3 = 'license' AND present > former THEN 'raise'
-                     WHEN $3 = 'license' AND present < former THEN 'reduction'
-                     ELSE $3 || ' changed' END,
-                coalesce(to_jsonb($2) ->> 'product', to_jsonb($1) ->> 'product'),
-                $4, $5, $6, current_database(),
-                coalesce(changed.columns, '{{}}')
-                || CASE WHEN $3 <> 'license' AND to_jsonb($2) IS NOT NULL AND to_jsonb($1) IS NOT NULL
-                        THEN jsonb_build_object('row', to_jsonb($1)) ELSE '{{}}' END
-           FROM changed, seats
-          WHERE changed.columns IS NOT NULL OR to_jsonb($1) IS NULL AND to_jsonb($2) IS NULL"
-    );
-    let word = match table.as_str() {
+    let word = match trigger.table_name().unwrap_or_default().as_str() {
         "licenses" => "license",
         "license_exemptions" => "exemption",
         "license_reservations" => "reservation",
@@ -107,16 +63,140 @@ fn write(writer: &Reader, trigger: &PgTrigger) -> Result<(), ReadError> {
         "license_allotments" => "allotment",
         _ => "bar",
     };
+    let (old, new) = rows(trigger);
+    let Some(told) = Told::of(word, old.as_ref(), new.as_ref()) else {
+        return Ok(());
+    };
+    let session = checkout::this_session();
+    let host = session.map(|session| session.who.host.to_string());
+    let workstation = session.map(|session| session.who.workstation.to_string());
+    let workstation = workstation.filter(|name| !name.is_empty());
+    let usename = catalog::role_name(backend::role());
+    let detail = Value::Object(told.detail).to_string();
+    let key = Key::next();
     writer.execute(
-        &statement,
+        &format!(
+            "INSERT INTO {schema}.license_events
+                    (at, event, product, usename, client_host, workstation, datname, detail, run, number)
+             SELECT clock_timestamp(), $1, $2, $3, $4, $5, current_database(), $6::jsonb,
+                    coalesce($7::uuid, gen_random_uuid()), coalesce($8::bigint, 0)"
+        ),
         &[
-            Argument::Row(old, columns),
-            Argument::Row(new, columns),
-            Argument::Text(Some(word)),
+            Argument::Text(Some(&told.event)),
+            Argument::Text(told.product.as_deref()),
             Argument::Text(Some(&usename)),
             Argument::Text(host.as_deref()),
             Argument::Text(workstation.as_deref()),
+            Argument::Text(Some(&detail)),
+            key.run(),
+            key.number(),
         ],
     )?;
     Ok(())
+}
+
+/// The row before and after. They are made into text by PostgreSQL's own functions alone: by a cast to json of
+/// somebody else's it would be his code that runs, whose rights soever.
+fn rows(trigger: &PgTrigger) -> (Option<Columns>, Option<Columns>) {
+    // SAFETY: what PostgreSQL passed to the trigger that is running: each row is of the table.
+    let columns_of = |row: pg_sys::HeapTuple| unsafe {
+        let columns = (*trigger.trigger_data().tg_relation).rd_att;
+        let mut columns = (!row.is_null()).then(|| Row::of(row, columns).to_json())?;
+        // The row's own moment, which the trail has anyway.
+        columns.remove("added_at");
+        Some(columns)
+    };
+    let data = trigger.trigger_data();
+    match trigger.op() {
+        Ok(PgTriggerOperation::Insert) => (None, columns_of(data.tg_trigtuple)),
+        Ok(PgTriggerOperation::Update) => {
+            (columns_of(data.tg_trigtuple), columns_of(data.tg_newtuple))
+        }
+        Ok(PgTriggerOperation::Delete) => (columns_of(data.tg_trigtuple), None),
+        _ => (None, None),
+    }
+}
+
+/// A row's columns.
+type Columns = Map<String, Value>;
+
+/// What the trail is told.
+struct Told {
+    event: String,
+    product: Option<String>,
+    detail: Map<String, Value>,
+}
+
+impl Told {
+    /// The event is named by what became of the seats, where that is all; `detail` has, for each column
+    /// that changed, what it was and what it is, and where the product does not tell which row, the row.
+    /// `None` where nothing has changed.
+    fn of(word: &str, old: Option<&Columns>, new: Option<&Columns>) -> Option<Told> {
+        let mut detail = Map::new();
+        for name in old.into_iter().chain(new).flat_map(Map::keys) {
+            let of = |row: Option<&Columns>| {
+                let value = row.and_then(|row| row.get(name));
+                value.filter(|value| !value.is_null()).cloned()
+            };
+            let (from, to) = (of(old), of(new));
+            if from == to || name == "token" {
+                continue;
+            }
+            let sides = [("from", from), ("to", to)].into_iter();
+            let sides = sides.filter_map(|(side, value)| Some((side.to_owned(), told(value?))));
+            detail.insert(name.clone(), Value::Object(sides.collect()));
+        }
+        let truncated = old.is_none() && new.is_none();
+        if detail.is_empty() && !truncated {
+            return None;
+        }
+        if let (Some(old), Some(_)) = (old, new)
+            && word != "license"
+        {
+            let row = old
+                .iter()
+                .map(|(name, value)| (name.clone(), told(value.clone())));
+            detail.insert("row".to_owned(), Value::Object(row.collect()));
+        }
+        let product = |row: &Columns| Some(cut(row.get("product")?.as_str()?));
+        Some(Told {
+            event: event(word, old, new),
+            product: new.or(old).and_then(product),
+            detail,
+        })
+    }
+}
+
+/// How many bytes of a text are told: whoever may add a row must not hide it by what can't be told.
+const TEXT_MAX: usize = 1_000;
+
+/// A value as it is told.
+fn told(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(cut(&text)),
+        other => other,
+    }
+}
+
+fn cut(text: &str) -> String {
+    if text.len() <= TEXT_MAX {
+        return text.to_owned();
+    }
+    let start = text.get(..text.floor_char_boundary(TEXT_MAX));
+    format!("{}... ({} bytes)", start.unwrap_or_default(), text.len())
+}
+
+fn event(word: &str, old: Option<&Columns>, new: Option<&Columns>) -> String {
+    // No number stands for no limit.
+    let seats = |row: &Columns| row.get("seats").and_then(Value::as_i64).unwrap_or(i64::MAX);
+    match (old, new) {
+        (None, None) => format!("{word} truncated"),
+        (None, Some(_)) => format!("{word} added"),
+        (Some(_), None) => format!("{word} removed"),
+        (Some(old), Some(new)) if word == "license" && seats(new) > seats(old) => "raise".into(),
+        (Some(old), Some(new)) if word == "license" && seats(new) < seats(old) => {
+            "reduction".into()
+        }
+        _ => format!("{word} changed"),
+    }
 }

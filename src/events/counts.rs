@@ -12,22 +12,25 @@ use crate::ledger::table::Table;
 use crate::licenses;
 use crate::memory;
 use crate::pg::table::{
-    Argument, ReadError, Reader, damaged, log_failure, read_committed, write_alone,
+    self, Argument, ReadError, Reader, damaged, log_failure, read_committed, write_alone,
 };
 use crate::pg::{backend, catalog};
 
 /// How long they wait for a lock on the table: numbers keep nobody from logging in.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// What was counted of this database's licenses before the server's start, and not of its template's;
+/// What was counted of this database's licenses before the server's start, neither of its template's nor of a
+/// publisher's;
 /// `None` where that can't be read now.
 pub fn read(schema: &str) -> Option<Vec<Counts>> {
     let rows = read_committed(PATIENCE, |reader| {
+        let origin = table::origin()?;
         reader.query(
             &format!(
                 "SELECT product, high_water::bigint, high_water_at::timestamptz, denied::bigint,
                         counted_since::timestamptz
-                   FROM ONLY {schema}.license_counts WHERE datid = {}::oid",
+                   FROM ONLY {schema}.license_counts
+                  WHERE (origin, datid) = ('{origin}'::uuid, {}::oid)",
                 backend::database()
             ),
             |row| {
@@ -64,6 +67,10 @@ pub fn write(database: u32) {
     let digest = digest_of((rules.generation, &counts));
     let known = memory::read(|ledger| ledger.databases.get(&database).copied()).flatten();
     if known.is_some_and(|known| known.counts_written == digest) {
+        return;
+    }
+    if known.is_some_and(|known| known.in_recovery) {
+        // Its server has just been promoted: what was counted before is yet to be read.
         return;
     }
     let written = write_alone(PATIENCE, |writer| {
@@ -109,10 +116,11 @@ fn digest_of(what: impl Hash) -> u64 {
 }
 
 fn put(writer: &Reader, schema: &str, counts: &str) -> Result<(), ReadError> {
+    let origin = table::origin()?;
     // Only what has changed comes to the conflict: that writes also where it updates nothing.
     let statement = format!(
         "WITH present AS (
-            SELECT product, {}::oid AS datid, high_water, epoch + high_water_at * microsecond AS high_water_at,
+            SELECT CAST('{origin}' AS uuid) AS origin, {}::oid AS datid, product, high_water, epoch + high_water_at * microsecond AS high_water_at,
                    denied, epoch + counted_since * microsecond AS counted_since
               FROM jsonb_to_recordset($1::jsonb)
                    AS (product text, high_water bigint, high_water_at bigint, denied bigint,
@@ -121,17 +129,17 @@ fn put(writer: &Reader, schema: &str, counts: &str) -> Result<(), ReadError> {
                    CAST('1 microsecond' AS interval) AS microsecond
          )
          INSERT INTO {schema}.license_counts
-                (product, datid, high_water, high_water_at, denied, counted_since)
-         SELECT product, datid, high_water, high_water_at, denied, counted_since
+                (origin, datid, product, high_water, high_water_at, denied, counted_since)
+         SELECT origin, datid, product, high_water, high_water_at, denied, counted_since
            FROM present
           WHERE NOT EXISTS (
                 SELECT FROM ONLY {schema}.license_counts former
-                 WHERE (former.product, former.datid, former.high_water, former.denied,
+                 WHERE (former.origin, former.datid, former.product, former.high_water, former.denied,
                         former.counted_since)
-                       = (present.product, present.datid, present.high_water, present.denied,
-                          present.counted_since))
-             ON CONFLICT (product) DO UPDATE
-                SET datid = excluded.datid, high_water = excluded.high_water,
+                       = (present.origin, present.datid, present.product, present.high_water,
+                          present.denied, present.counted_since))
+             ON CONFLICT (origin, datid, product) DO UPDATE
+                SET high_water = excluded.high_water,
                     high_water_at = excluded.high_water_at, denied = excluded.denied,
                     counted_since = excluded.counted_since",
         backend::database()

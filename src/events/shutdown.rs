@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pgrx::pg_sys;
 use serde_json::{Value, json};
 
-use super::Untold;
+use super::untold::Untold;
 use crate::ledger::identity::Name;
 use crate::ledger::rules::Counts;
 use crate::ledger::table::Table;

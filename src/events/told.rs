@@ -3,7 +3,8 @@
 use pgrx::Uuid;
 use serde_json::{Map, Value, json};
 
-use super::Untold;
+use super::key::run_text;
+use super::untold::Untold;
 use crate::ledger::Cause;
 use crate::ledger::event::{Event, Happened};
 use crate::ledger::license::{OutOfDates, Timestamp};
@@ -31,6 +32,8 @@ pub fn row(event: &Event, untold: &Untold) -> Value {
         "client_host": named(&client_host),
         "workstation": named(workstation),
         "detail": detail(event, untold),
+        "run": run_text(untold.run),
+        "number": event.number,
     })
 }
 
@@ -45,12 +48,14 @@ pub fn name_roles(row: &mut Value) {
     }
 }
 
-/// The row that says how many events were lost.
-pub fn lost(events: u64) -> Value {
+/// The row that says how many events were lost, by this number.
+pub fn lost(events: u64, run: u128, number: u64) -> Value {
     json!({
         "at": catalog::timestamp_iso(backend::now()),
         "event": "events lost",
         "detail": { "events": events },
+        "run": run_text(run),
+        "number": number,
     })
 }
 
@@ -67,6 +72,7 @@ fn word(event: &Event) -> &'static str {
         Happened::Reclaimed => "reclaim",
         Happened::Reached { .. } => "warning",
         Happened::Tampered(_) => "tampering",
+        Happened::ClockJump { .. } => "clock jump",
     }
 }
 
@@ -95,6 +101,10 @@ fn detail(event: &Event, untold: &Untold) -> Value {
             put("level", json!(level.word()));
             put("seats", json!(seats));
         }
+        Happened::ClockJump { moved, late } => {
+            put("clock_set_by_s", json!(seconds(moved)));
+            put("paused_s", json!(seconds(late)));
+        }
         Happened::Taken
         | Happened::LeaseExpired
         | Happened::Terminated
@@ -103,9 +113,22 @@ fn detail(event: &Event, untold: &Untold) -> Value {
     }
     if !matches!(
         event.happened,
-        Happened::ExemptLogin(_) | Happened::LeaseExpired | Happened::Tampered(_)
+        Happened::ExemptLogin(_)
+            | Happened::LeaseExpired
+            | Happened::Tampered(_)
+            | Happened::ClockJump { .. }
     ) {
         put("in_use", json!(event.in_use));
+    }
+    if event.count > 0 {
+        put("count", json!(event.count));
+        put("since", json!(catalog::timestamp_iso(event.since)));
+        if matches!(event.happened, Happened::Taken | Happened::Left(_)) {
+            put("held_ms", json!(event.held / 1_000));
+        }
+        if event.overdrafts > 0 {
+            put("overdraft", json!(event.overdrafts));
+        }
     }
     if event.until != 0 {
         put(until_of(event), json!(catalog::timestamp_iso(event.until)));
@@ -128,6 +151,11 @@ fn detail(event: &Event, untold: &Untold) -> Value {
         put("no_room_for", json!(missing));
     }
     Value::Object(detail)
+}
+
+/// Microseconds in whole seconds.
+fn seconds(microseconds: i64) -> i64 {
+    microseconds / 1_000_000
 }
 
 fn until_of(event: &Event) -> &'static str {
@@ -158,6 +186,11 @@ fn put_cause(cause: Cause, untold: &Untold, put: &mut impl FnMut(&str, Value)) {
             put("role_in_use", json!(in_use));
             put("role_limit", json!(limit));
         }
+        Cause::UserFull { in_use, limit } => {
+            put("reason", json!("license_user_limit"));
+            put("user_in_use", json!(in_use));
+            put("user_limit", json!(limit));
+        }
         Cause::OutOfDates(OutOfDates::Expired(until)) => {
             put("reason", json!("license_expired"));
             put("valid_until", at(until));
@@ -176,8 +209,10 @@ fn put_cause(cause: Cause, untold: &Untold, put: &mut impl FnMut(&str, Value)) {
                 put("barred_until", at(until));
             }
         }
-        Cause::TableFull | Cause::NamesFull { .. } => {
+        Cause::TableFull => {
             put("reason", json!("license_table_full"));
         }
+        // Told to nobody but the session itself.
+        Cause::TooManyUsers { .. } => put("reason", json!("license_session_limit")),
     }
 }

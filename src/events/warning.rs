@@ -6,9 +6,11 @@ use std::time::Duration;
 use pgrx::bgworkers::BackgroundWorker;
 use serde_json::{Value, json};
 
+use super::key::Key;
 use crate::ledger::event::{Event, Happened};
 use crate::ledger::license::Ending;
 use crate::ledger::table::Table;
+use crate::licenses::interference;
 use crate::pg::error::{self, quoted};
 use crate::pg::table::{Argument, ReadError, Reader, log_failure, write_alone};
 use crate::pg::{backend, catalog};
@@ -80,15 +82,23 @@ impl Warning {
             let valid_until = catalog::timestamp_iso(ending.until);
             let detail = json!({ "level": "ending", "days": days, "valid_until": valid_until });
             let statement = format!(
-                "INSERT INTO {schema}.license_events (at, event, product, datname, detail)
-                 SELECT now(), 'warning', $1, current_database(), $2::jsonb
+                "INSERT INTO {schema}.license_events
+                        (at, event, product, datname, detail, run, number)
+                 SELECT now(), 'warning', $1, current_database(), $2::jsonb,
+                        coalesce($3::uuid, gen_random_uuid()), coalesce($4::bigint, 0)
                   WHERE NOT EXISTS (
-                        SELECT FROM {schema}.license_events
+                        SELECT FROM ONLY {schema}.license_events
                          WHERE event = 'warning' AND detail ->> 'level' = 'ending'
                            AND product = $1 AND detail = $2::jsonb)"
             );
             let text = detail.to_string();
-            let arguments = [Argument::Text(Some(product)), Argument::Text(Some(&text))];
+            let key = Key::next();
+            let arguments = [
+                Argument::Text(Some(product)),
+                Argument::Text(Some(&text)),
+                key.run(),
+                key.number(),
+            ];
             if writer.execute(&statement, &arguments)? == 0 {
                 continue;
             }
@@ -105,6 +115,48 @@ impl Warning {
         }
         Ok(warnings)
     }
+}
+
+/// Tells of what others have hung on our tables, once for each thing, as long as the trail has that.
+pub fn of_interference(writer: &Reader, schema: &str) -> Result<Vec<Warning>, ReadError> {
+    let mut warnings = Vec::new();
+    let rules = licenses::last_in_force(backend::database()).unwrap_or_default();
+    if !rules.licenses.iter().any(|license| license.interfered) {
+        return Ok(warnings);
+    }
+    let statement = format!(
+        "INSERT INTO {schema}.license_events (at, event, datname, detail, run, number)
+         SELECT now(), 'interference', current_database(), $1::jsonb,
+                coalesce($2::uuid, gen_random_uuid()), coalesce($3::bigint, 0)
+          WHERE NOT EXISTS (SELECT FROM ONLY {schema}.license_events
+                             WHERE event = 'interference' AND detail = $1::jsonb)"
+    );
+    for thing in interference::find(writer)? {
+        let detail = thing.detail();
+        let text = detail.to_string();
+        let key = Key::next();
+        let arguments = [Argument::Text(Some(&text)), key.run(), key.number()];
+        if writer.execute(&statement, &arguments)? == 0 {
+            continue;
+        }
+        warnings.push(Warning {
+            line: match &thing.table {
+                Some(table) => format!(
+                    "{} {} of table {} is not pg_seats' own: it is not obeyed",
+                    thing.kind,
+                    quoted(&thing.name),
+                    quoted(table)
+                ),
+                None => format!(
+                    "{} {} is not as pg_seats has made it, or not a superuser's",
+                    thing.kind,
+                    quoted(&thing.name)
+                ),
+            },
+            payload: json!({ "event": "interference", "table": thing.table, "kind": thing.kind, "name": thing.name }),
+        });
+    }
+    Ok(warnings)
 }
 
 fn line_of_end(product: &str, ending: Ending) -> String {
@@ -147,12 +199,14 @@ pub fn note_and_give(warnings: &[Warning], patience: Duration) {
             };
             for warning in warnings {
                 let payload = warning.payload.to_string();
+                let key = Key::next();
                 writer.execute(
                     &format!(
-                        "INSERT INTO {schema}.license_events (at, event, datname, detail)
-                         SELECT now(), $1::jsonb ->> 'event', current_database(), $1::jsonb - 'event'"
+                        "INSERT INTO {schema}.license_events (at, event, datname, detail, run, number)
+                         SELECT now(), $1::jsonb ->> 'event', current_database(), $1::jsonb - 'event',
+                                coalesce($2::uuid, gen_random_uuid()), coalesce($3::bigint, 0)"
                     ),
-                    &[Argument::Text(Some(&payload))],
+                    &[Argument::Text(Some(&payload)), key.run(), key.number()],
                 )?;
             }
             Ok(())

@@ -3,9 +3,13 @@
 //!
 //! * [`key`]: the key pair, by which others know the installation
 //! * [`record`]: what was installed, passed on and given back
+//! * [`files`]: where that is written, twice
+//! * [`oblivion`]: what of it may be forgotten
 //! * [`turn`]: who renews licenses now
 
+pub mod files;
 pub mod key;
+pub mod oblivion;
 pub mod record;
 pub mod turn;
 
@@ -13,9 +17,30 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Nobody but the server's own user reads or writes them.
-const MODE: u32 = 0o600;
+/// Nobody but the server's own user reads or writes a file.
+const OWNER_ALONE: u32 = 0o600;
+
+/// The mode of files in the data directory.
+static MODE_IN_DATA_DIRECTORY: AtomicU32 = AtomicU32::new(OWNER_ALONE);
+
+/// Lets the server's group read files in the data directory, as it reads all others there, so that it can
+/// make backups. Called before any is written.
+pub fn let_group_read() {
+    MODE_IN_DATA_DIRECTORY.store(0o640, Relaxed);
+}
+
+/// Returns the mode that a file gets: what is kept elsewhere is the server's own user's alone.
+pub fn mode_of(path: &Path) -> u32 {
+    let is_in_data_directory = path.is_relative()
+        || std::env::current_dir().is_ok_and(|directory| path.starts_with(directory));
+    if is_in_data_directory {
+        MODE_IN_DATA_DIRECTORY.load(Relaxed)
+    } else {
+        OWNER_ALONE
+    }
+}
 
 /// A path with this added to its name.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -35,7 +60,7 @@ fn write_whole(
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(MODE)
+        .mode(mode_of(&new))
         .open(&new)?;
     file.write_all(text)?;
     file.sync_all()?;
@@ -54,6 +79,7 @@ mod tests {
     use std::sync::Arc;
     use std::thread;
 
+    use super::files;
     use super::key::KeyPair;
     use super::record::Record;
 
@@ -118,8 +144,58 @@ mod tests {
             .into_iter()
             .for_each(|thread| thread.join().unwrap());
         assert_eq!(Record::read(&path).unwrap().latest, 200);
-        fs::write(folder.path().join("pg_seats.key.record"), "{").unwrap();
-        assert!(Record::read(&path).is_err());
-        assert!(Record::change(&path, |_| ()).is_err());
+    }
+
+    #[test]
+    fn a_record_counts_as_long_as_one_of_its_files_is_whole_and_is_never_empty_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("pg_seats.key");
+        let files = [".record", ".record.copy"].map(|name| super::beside(&key, name));
+        // Before the first start nothing is to be remembered.
+        assert_eq!(Record::read(&key).unwrap(), Record::default());
+        files::begin(&key).unwrap();
+        KeyPair::create(&key, &[1; 32]).unwrap();
+        assert!(files.iter().all(|file| file.exists()));
+        let note = |latest| Record::change(&key, |record| record.latest = latest);
+        note(7).unwrap();
+        for (number, damage) in (8..).zip([Some(""), Some("{"), Some("[1]"), None]) {
+            for file in &files {
+                match damage {
+                    Some(text) => fs::write(file, text).unwrap(),
+                    None => fs::remove_file(file).unwrap(),
+                }
+                // What is whole counts, and mends the other.
+                assert_eq!(Record::read(&key).unwrap().latest, number - 1);
+                note(number - 1).unwrap();
+                assert_eq!(fs::read(file).unwrap(), fs::read(&files[0]).unwrap());
+            }
+            note(number).unwrap();
+        }
+        assert_eq!(Record::read(&key).unwrap().latest, 11);
+        for damage in [Some("{"), None] {
+            for file in &files {
+                match damage {
+                    Some(text) => fs::write(file, text).unwrap(),
+                    None => fs::remove_file(file).unwrap(),
+                }
+            }
+            // Who has read it goes on with that, but changes nothing.
+            let read = files::read(&key).unwrap();
+            assert_eq!(read.record.latest, 11);
+            assert!(read.complaint.unwrap().contains("last"));
+            assert!(note(1).is_err());
+            // Nor does the next start begin anew.
+            files::begin(&key).unwrap();
+        }
+        assert!(!files[0].exists());
+        // Others have nothing to go on with.
+        let other = tempfile::tempdir().unwrap();
+        let other = other.path().join("pg_seats.key");
+        KeyPair::create(&other, &[1; 32]).unwrap();
+        assert!(Record::read(&other).is_err());
+        // By hand somebody begins anew.
+        fs::write(&files[0], "{}").unwrap();
+        assert_eq!(Record::read(&key).unwrap(), Record::default());
+        note(1).unwrap();
     }
 }

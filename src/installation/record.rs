@@ -2,18 +2,17 @@
 //! of a database gains nothing by it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{MODE, beside, write_whole};
-use crate::ledger::license::Timestamp;
+use super::files;
+use crate::ledger::license::{LEEWAY, Timestamp};
 use crate::renewal::schedule::Renewal;
-use crate::tokens::believe;
+use crate::tokens::claims::Claims;
 use crate::tokens::standing::{Doubt, Standing};
+use crate::tokens::{believe, moment};
 
 /// How often the time is noted: who sets the clock back gains no more than this, in microseconds.
 const HOUR: Timestamp = 3_600_000_000;
@@ -28,6 +27,8 @@ pub struct Record {
     pub licenses: Vec<Known>,
     /// What was passed on to other installations.
     pub allotments: Vec<Allotment>,
+    /// The sums of what came back by its time long ago, each with the last of those times.
+    pub ended: Vec<Allotment>,
     /// What was passed on to this installation and given back by it, by the allotments' ids.
     pub given_back: BTreeMap<String, GivenBack>,
 }
@@ -45,6 +46,9 @@ pub struct Known {
     pub token: String,
     /// It was verified once.
     pub is_verified: bool,
+    /// When the youngest token was issued that was verified here, also if it did not stay.
+    #[serde(default)]
+    pub verified_iat: i64,
     /// The OIDs of the databases in which it is installed.
     pub databases: BTreeSet<u32>,
     /// Since when its signature could not be verified; `None`: it can.
@@ -93,6 +97,9 @@ pub struct GivenBack {
     pub product: String,
     /// The receipt, which may be asked for again.
     pub receipt: String,
+    /// When the seats would have gone back by themselves; `None`: never.
+    #[serde(default)]
+    pub ends: Option<Timestamp>,
 }
 
 impl Known {
@@ -104,52 +111,44 @@ impl Known {
     }
 }
 
+/// When seats come back by themselves that are lent until then.
+pub fn comes_back_at(valid_until: Option<Timestamp>) -> Option<Timestamp> {
+    Some(valid_until?.saturating_add(LEEWAY))
+}
+
 impl Allotment {
-    /// Whether the seats are away.
+    /// Whether the seats are away. What comes back by its time is never noted: it goes by the clock as it is, so that
+    /// one that was ahead for a while has brought nothing back.
     pub fn is_away(&self, now: Timestamp) -> bool {
-        self.returned_at.is_none() && self.valid_until.is_none_or(|until| now < until)
+        self.returned_at.is_none()
+            && self
+                .comes_back_at()
+                .is_none_or(|comes_back_at| now < comes_back_at)
+    }
+
+    /// When the seats come back by themselves: as much later as the clock of who has them may be behind.
+    pub fn comes_back_at(&self) -> Option<Timestamp> {
+        comes_back_at(self.valid_until)
     }
 }
 
 impl Record {
-    /// The record beside this installation's key; an empty one where there is none yet.
+    /// The record beside this installation's key; see [`files::read`].
     ///
     /// # Errors
     ///
-    /// Where it can't be read.
+    /// Where there is none to be had.
     pub fn read(key: &Path) -> io::Result<Record> {
-        match fs::read(beside(key, ".record")) {
-            Ok(text) => serde_json::from_slice(&text)
-                .map_err(|error| io::Error::new(ErrorKind::InvalidData, error)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Record::default()),
-            Err(error) => Err(error),
-        }
+        Ok(files::read(key)?.record)
     }
 
-    /// Changes it, one process after the other; what `change` returns comes back once it is on disk.
-    /// Nothing is written where nothing has changed.
+    /// Changes it; see [`files::change`].
     ///
     /// # Errors
     ///
     /// Where it can't be read or written; then it is as it was.
     pub fn change<R>(key: &Path, change: impl FnOnce(&mut Record) -> R) -> io::Result<R> {
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(MODE)
-            .open(beside(key, ".lock"))?;
-        File::lock(&lock)?;
-        let former = Record::read(key)?;
-        let mut record = former.clone();
-        let result = change(&mut record);
-        if record != former {
-            let text = serde_json::to_vec_pretty(&record)?;
-            write_whole(&beside(key, ".record"), &text, |new, path| {
-                fs::rename(new, path)
-            })?;
-        }
-        Ok(result)
+        files::change(key, change)
     }
 
     /// A license, by who issued it and its id.
@@ -167,13 +166,15 @@ impl Record {
         standings: &[Standing],
         now: Timestamp,
     ) -> Vec<String> {
-        if now.saturating_sub(self.latest) >= HOUR {
-            self.latest = now;
-        }
+        self.see_time(now, standings);
         let mut doubtful = Vec::new();
         for standing in standings {
             let claims = &standing.claims;
+            let is_verified = !matches!(standing.doubt, Some(Doubt::Unverified(_)));
             if self.license(&claims.iss, &claims.jti).is_none() {
+                if !is_verified && self.has_no_room_for_unverified() {
+                    continue;
+                }
                 self.licenses.push(Known {
                     iss: claims.iss.clone(),
                     jti: claims.jti.clone(),
@@ -185,8 +186,10 @@ impl Record {
             let Some(known) = known else {
                 continue;
             };
-            let is_verified = !matches!(standing.doubt, Some(Doubt::Unverified(_)));
             let is_older = claims.iat < known.iat;
+            if is_verified {
+                known.verified_iat = known.verified_iat.max(claims.iat);
+            }
             if !is_older && (is_verified || !known.is_verified) {
                 if known.token != standing.token {
                     known.token.clone_from(&standing.token);
@@ -216,6 +219,34 @@ impl Record {
             }
         }
         doubtful
+    }
+
+    /// Notes the latest moment: each hour, and when a license has come to its end, for that must not begin anew.
+    fn see_time(&mut self, now: Timestamp, standings: &[Standing]) {
+        let has_ended = |standing: &Standing| {
+            let end = standing.claims.exp.map(moment);
+            end.is_some_and(|end| self.latest < end && end <= now)
+        };
+        if now.saturating_sub(self.latest) >= HOUR || standings.iter().any(has_ended) {
+            self.latest = self.latest.max(now);
+        }
+    }
+
+    /// Notes that a token was verified here, whatever becomes of its installation: from then on no older one is
+    /// installed. False where a younger one was.
+    pub fn verified(&mut self, claims: &Claims) -> bool {
+        let is_it = |known: &&mut Known| known.iss == claims.iss && known.jti == claims.jti;
+        match self.licenses.iter_mut().find(is_it) {
+            Some(known) if known.verified_iat > claims.iat => return false,
+            Some(known) => known.verified_iat = claims.iat,
+            None => self.licenses.push(Known {
+                iss: claims.iss.clone(),
+                jti: claims.jti.clone(),
+                verified_iat: claims.iat,
+                ..Known::default()
+            }),
+        }
+        true
     }
 
     /// Forgets that these licenses were installed in a database.
@@ -265,21 +296,13 @@ impl Record {
         was_away
     }
 
-    /// Takes back what comes back by itself.
-    pub fn take_back_ended(&mut self, now: Timestamp) {
-        for allotment in &mut self.allotments {
-            if let Some(until) = allotment.valid_until.filter(|&until| until <= now) {
-                allotment.returned_at.get_or_insert(until);
-            }
-        }
-    }
-
     /// Seats of a license's product that are away.
     pub fn away(&self, iss: &str, jti: &str, product: &str, now: Timestamp) -> i64 {
         let of_product = |allotment: &&Allotment| {
             allotment.iss == iss && allotment.jti == jti && allotment.product == product
         };
-        let allotments = self.allotments.iter().filter(of_product);
+        let allotments = self.allotments.iter().chain(&self.ended);
+        let allotments = allotments.filter(of_product);
         let away = allotments.filter(|allotment| allotment.is_away(now));
         away.map(|allotment| i64::from(allotment.seats)).sum()
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::{MODE, beside};
+use super::{beside, mode_of};
 
 /// The turn, until it is dropped or its process ends.
 #[derive(Debug)]
@@ -18,18 +18,33 @@ impl Turn {
     ///
     /// Where the file can't be written.
     pub fn take(key: &Path) -> io::Result<Option<Turn>> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(MODE)
-            .open(beside(key, ".renewal"))?;
+        let file = open(key)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Turn(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+
+    /// Waits for it: whoever has it gives it back within the time that a command may take.
+    ///
+    /// # Errors
+    ///
+    /// Where the file can't be written.
+    pub fn wait(key: &Path) -> io::Result<Turn> {
+        let file = open(key)?;
+        file.lock()?;
+        Ok(Turn(file))
+    }
+}
+
+fn open(key: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(mode_of(key))
+        .open(beside(key, ".renewal"))
 }
 
 #[cfg(test)]

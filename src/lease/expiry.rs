@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use pgrx::bgworkers::BackgroundWorker;
-
 use super::{BATCH, rows};
 use crate::ledger::hold::LeaseId;
 use crate::ledger::table::Table;
 use crate::memory;
 use crate::pg::backend;
+use crate::pg::table::{ReadError, transaction};
 
 /// So many rows are deleted in a transaction.
 const ROWS: usize = 1_000;
@@ -30,10 +29,11 @@ pub fn end_due_leases() {
         });
     });
     if due.is_empty() {
-        memory::write(|ledger| ledger.expire(&[], now));
+        memory::write(|ledger| ledger.expire(&[], backend::now()));
     }
     for batch in due.chunks(BATCH) {
-        memory::write(|ledger| ledger.expire(batch, now));
+        // By the time of now: it may have been a pause that made them seem due.
+        memory::write(|ledger| ledger.expire(batch, backend::now()));
     }
     // Only now, so that nobody is denied for what is yet to end; and by another look at all, since
     // more may have been granted meanwhile.
@@ -46,9 +46,13 @@ pub fn next_due_in() -> Option<Duration> {
 }
 
 /// Deletes the rows of the leases of this database that have ended, waiting for a lock on the table
-/// at most `patience`; rows that somebody has locked are left for the next time. An error ends the
-/// worker, and another one tries again. Only in a worker, outside a transaction.
-pub fn bury(database: u32, patience: Duration) {
+/// at most `patience`; rows that somebody has locked, or that can't be deleted now, are left for the next time. Only
+/// in a worker, outside a transaction.
+///
+/// # Errors
+///
+/// Where they can't be deleted.
+pub fn bury(database: u32, patience: Duration) -> Result<(), ReadError> {
     let ended = memory::read(|ledger| ledger.databases.get(&database).map_or(0, |d| d.ended));
     let mut dead: Vec<LeaseId> = Vec::with_capacity(ended.unwrap_or(0) as usize);
     memory::read(|ledger| {
@@ -59,7 +63,7 @@ pub fn bury(database: u32, patience: Duration) {
         });
     });
     for batch in dead.chunks(ROWS) {
-        let left = BackgroundWorker::transaction(|| rows::delete_ended(batch, patience));
+        let left = transaction(|| rows::delete_ended(batch, patience))?;
         let gone: Vec<LeaseId> = batch
             .iter()
             .copied()
@@ -67,4 +71,5 @@ pub fn bury(database: u32, patience: Duration) {
             .collect();
         memory::write(|ledger| ledger.bury(&gone));
     }
+    Ok(())
 }

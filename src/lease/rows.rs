@@ -8,7 +8,7 @@ use crate::ledger::license::Timestamp;
 use crate::ledger::rules::StoredLease;
 use crate::pg::error::{PgSqlErrorCode, Report};
 use crate::pg::heap::{Deletion, Table, Value};
-use crate::pg::table::{ReadError, Reader, Row, be_patient, damaged};
+use crate::pg::table::{ReadError, Reader, Row, be_patient, damaged, origin};
 use crate::pg::{backend, catalog};
 
 /// What a lease's row says beside the lease's own id.
@@ -24,23 +24,40 @@ pub struct NewRow<'a> {
 }
 
 fn open(schema: u32) -> Option<Table> {
-    Table::open(schema, c"license_leases", c"license_leases_pkey")
+    Table::open(schema, c"license_leases")
+}
+
+/// What the keys of this database's rows begin with.
+fn own(schema: u32) -> Option<[Value<'static>; 2]> {
+    let origin = catalog::origin(schema)?;
+    Some([Value::Uuid(origin), Value::Oid(backend::database())])
 }
 
 /// Writes a lease's row into the table of this schema, as sql/leases.sql makes it.
 pub fn insert(schema: u32, id: LeaseId, row: &NewRow) {
+    let missing = |code, what: &str| {
+        Report::new(code, format!("{what} is missing"))
+            .hint("Create the extension anew.")
+            .raise()
+    };
     let Some(table) = open(schema) else {
-        Report::new(
+        missing(
             PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
-            "table \"license_leases\" is missing",
+            "table \"license_leases\"",
         )
-        .hint("Create the extension anew.")
-        .raise()
+    };
+    let Some([origin, database]) = own(schema) else {
+        missing(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION,
+            "function license_origin()",
+        )
     };
     table.insert(&[
+        origin,
+        database,
         Value::Uuid(id),
-        Value::Oid(backend::database()),
         Value::Oid(backend::role()),
+        Value::Oid(backend::current_role()),
         Value::Text(row.product),
         Value::Text(row.client_user),
         Value::Text(row.client_host),
@@ -51,7 +68,11 @@ pub fn insert(schema: u32, id: LeaseId, row: &NewRow) {
 
 /// Deletes a lease's row. False when it was gone.
 pub fn delete(schema: u32, id: LeaseId) -> bool {
-    open(schema).is_some_and(|table| table.delete(id, true) == Deletion::Deleted)
+    let delete = |[origin, database]: [Value; 2]| {
+        let table = open(schema)?;
+        Some(table.delete(&[origin, database, Value::Uuid(id)], true))
+    };
+    own(schema).and_then(delete) == Some(Deletion::Deleted)
 }
 
 /// Deletes the rows of these leases, in a worker's own transaction, waiting for a lock on the table at
@@ -59,23 +80,27 @@ pub fn delete(schema: u32, id: LeaseId) -> bool {
 /// nothing can be deleted.
 pub fn delete_ended(ids: &[LeaseId], patience: Duration) -> Vec<LeaseId> {
     be_patient(patience);
-    let Some(table) = catalog::extension_schema().and_then(open) else {
+    let schema = catalog::extension_schema();
+    let Some((table, [origin, database])) = schema.and_then(open).zip(schema.and_then(own)) else {
         // They went with it.
         return Vec::new();
     };
+    let delete = |id| table.delete(&[origin, database, Value::Uuid(id)], false);
     ids.iter()
         .copied()
-        .filter(|id| table.delete(*id, false) == Deletion::Locked)
+        .filter(|id| delete(*id) == Deletion::Locked)
         .collect()
 }
 
-/// The leases of this database. Those of a database that was its template are that one's.
+/// The leases of this database. Those of a database that was its template, or publishes to it, are that one's.
 pub fn read(reader: &Reader, schema: &str) -> Result<Vec<StoredLease>, ReadError> {
+    let origin = origin()?;
     reader.query(
         &format!(
             "SELECT lease_id, product, usesysid::oid::bigint, client_user, client_host,
-                    (extract(epoch FROM ttl) * 1000000)::bigint
-               FROM ONLY {schema}.license_leases WHERE datid = {}::oid
+                    (extract(epoch FROM ttl) * 1000000)::bigint, taken_by::oid::bigint
+               FROM ONLY {schema}.license_leases
+              WHERE (origin, datid) = ('{origin}'::uuid, {}::oid)
               ORDER BY product",
             backend::database()
         ),
@@ -108,5 +133,6 @@ fn stored(row: &Row) -> Result<StoredLease, ReadError> {
         },
         long_name: of_user.long_name(),
         ttl: row.number(6).unwrap_or(0).max(1),
+        taken_by: row.number(7).unwrap_or(0) as u32,
     })
 }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::BATCH;
 use crate::ledger::hold::LeaseId;
+use crate::licenses::pools;
 use crate::memory;
 use crate::pg::backend;
 use crate::pg::error::{PgSqlErrorCode, Report};
@@ -73,6 +74,40 @@ pub fn at_pre_prepare() {
     }
 }
 
+/// Before the transaction commits leases, what is remembered over a restart says no more that there are none; and warns
+/// of those whose time is up already: they are gone, though what the transaction did is kept.
+pub fn at_pre_commit() {
+    if !CONCERNED.load(Relaxed) {
+        return;
+    }
+    let taken: Vec<LeaseId> = {
+        let changes = changes();
+        let released = |id| changes.iter().any(|c| c.released && c.id == id);
+        let taken = changes.iter().filter(|c| !c.released && !released(c.id));
+        taken.map(|change| change.id).collect()
+    };
+    if !taken.is_empty() {
+        pools::note_lease(backend::database());
+    }
+    let gone = memory::read(|ledger| {
+        let now = backend::now();
+        let lasts = |id: &&LeaseId| ledger.lease(**id).is_some_and(|lease| !lease.is_due(now));
+        taken.len() - taken.iter().filter(lasts).count()
+    });
+    let (gone, took) = match gone {
+        None | Some(0) => return,
+        Some(1) => ("a lease has".to_owned(), "took it"),
+        Some(gone) => (format!("{gone} leases have"), "took them"),
+    };
+    Report::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!("{gone} ended before the transaction that {took} committed"),
+    )
+    .detail("The time to live was up, or the seat was taken away. What else the transaction did is kept.")
+    .hint("Call license_heartbeat() in long transactions, or take leases in transactions of their own.")
+    .log(pgrx::PgLogLevel::WARNING);
+}
+
 /// The transaction has ended.
 pub fn at_end(committed: bool) {
     if !CONCERNED.swap(false, Relaxed) {
@@ -81,16 +116,22 @@ pub fn at_end(committed: bool) {
     let ended = std::mem::take(&mut *changes());
     let now = backend::now();
     memory::write(|ledger| ledger.take_back_lent(backend::place()));
+    let mut is_to_be_buried = false;
     for batch in ended.chunks(BATCH) {
         memory::write(|ledger| {
             for change in batch {
                 match (committed, change.released) {
-                    (true, false) => ledger.commit_lease(change.id),
-                    (true, true) | (false, false) => ledger.drop_lease(change.id, now),
+                    (true, false) => is_to_be_buried |= ledger.commit_lease(change.id),
+                    (true, true) | (false, false) => {
+                        ledger.drop_lease(backend::place(), change.id, now);
+                    }
                     (false, true) => {}
                 }
             }
         });
+    }
+    if is_to_be_buried {
+        memory::wake_launcher();
     }
 }
 
@@ -116,7 +157,7 @@ pub fn at_part_end(committed: bool, part: u32, around: u32) {
     for batch in undone.chunks(BATCH) {
         memory::write(|ledger| {
             for id in batch {
-                ledger.drop_lease(*id, now);
+                ledger.drop_lease(backend::place(), *id, now);
             }
         });
     }

@@ -7,6 +7,7 @@ use super::license::{Enforcement, License, OutOfDates, RowKey, Timestamp};
 use super::reservation::Roles;
 use super::session::{Claimant, Session, Standing};
 use super::table::{Table, Tables};
+use super::taker::User;
 
 /// The answer to a login.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,7 +67,10 @@ impl Denial {
 
     /// It lasts until somebody gives a seat back.
     pub fn is_full(&self) -> bool {
-        matches!(self.cause, Cause::Full { .. } | Cause::RoleFull { .. })
+        matches!(
+            self.cause,
+            Cause::Full { .. } | Cause::RoleFull { .. } | Cause::UserFull { .. }
+        )
     }
 }
 
@@ -91,6 +95,13 @@ pub enum Cause {
         /// Seats that they may use.
         limit: i64,
     },
+    /// The user has as many seats as one may have.
+    UserFull {
+        /// Seats that count for the user.
+        in_use: i64,
+        /// Seats that may.
+        limit: i64,
+    },
     /// An administrator has barred it.
     Barred {
         /// Until when; `None`: until its former sessions have ended.
@@ -98,12 +109,12 @@ pub enum Cause {
     },
     /// The license's dates admit nobody.
     OutOfDates(OutOfDates),
-    /// The ledger itself has no room for one more seat.
+    /// The ledger itself has no room for one more checkout or lease.
     TableFull,
-    /// It has none for one more user whose name is too long for a label.
-    NamesFull {
-        /// How many there can be at once.
-        room: usize,
+    /// The session holds checkouts for as many client_users as it may.
+    TooManyUsers {
+        /// How many that are.
+        most: u32,
     },
 }
 
@@ -112,7 +123,7 @@ pub enum Cause {
 pub struct Judged {
     /// The generation of the rules that judged it.
     pub generation: u64,
-    /// They were known to be outdated, and are all there is.
+    /// It does not matter that a change has come since: they were read for this session, or are all there is.
     pub outdated: bool,
     /// Superusers were exempt by them.
     pub exempt_superusers: bool,
@@ -161,7 +172,6 @@ impl<T: Tables> Ledger<'_, T> {
         let mut remark = Remark::None;
         if session.exempt.is_none() {
             let claimant = session.claimant();
-            self.settle_rival(session.tally, Some(claimant));
             remark = match self.refusal(&license, &claimant, at, judged.now) {
                 Ok(remark) => remark,
                 Err(denial) if self.times_are_up(&denial, judged.now) => {
@@ -171,7 +181,7 @@ impl<T: Tables> Ledger<'_, T> {
                     if let Some(reclaim) = self.may_reclaim(&license, &denial, &judged)
                         && !session.superuser =>
                 {
-                    self.promise(at, &license, session.roles);
+                    self.promise(at, &license, &session.claimant());
                     return Answer::MayReclaim(reclaim);
                 }
                 Err(denial) => {
@@ -189,7 +199,7 @@ impl<T: Tables> Ledger<'_, T> {
         } else if let Some(seat) = taken {
             let mut event = event(Happened::Taken);
             event.seat = seat;
-            self.note_taken(event, license.tally, remark, judged.now);
+            self.note_taken(at, event, license.tally, remark, judged.now);
         }
         Answer::Admitted(remark)
     }
@@ -207,8 +217,11 @@ impl<T: Tables> Ledger<'_, T> {
         denial: &Denial,
         judged: &Judged,
     ) -> Option<Reclaim> {
+        // Whoever has as many seats as one may have gets no more by those of others.
+        let is_of_user = matches!(denial.cause, Cause::UserFull { .. });
         let may = !judged.asked
             && denial.is_full()
+            && !is_of_user
             && license.enforcement.max(judged.enforcement) == Enforcement::On;
         Some(Reclaim {
             tally: license.tally,
@@ -251,12 +264,12 @@ impl<T: Tables> Ledger<'_, T> {
         event.in_use = self.in_use(license.tally);
         match enforcement {
             Enforcement::On => {
-                self.note(&event, judged.now);
+                self.note_denial(&event, judged.now);
                 Err(denial)
             }
             Enforcement::Warn => {
                 event.happened = Happened::WouldBeDenied(denial.cause);
-                self.note(&event, judged.now);
+                self.note_denial(&event, judged.now);
                 Ok(Remark::WouldBeDenied(denial))
             }
             Enforcement::Off => Ok(Remark::None),
@@ -284,7 +297,30 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Takes a session out, with all that it holds and awaits; its seats are free where it was the
-    /// last to hold them.
+    /// last to hold them. False where it has more than so many checkouts, and only those are gone: it is to be
+    /// released again.
+    pub fn release_some(
+        &mut self,
+        at: usize,
+        at_most: usize,
+        leaving: Leaving,
+        now: Timestamp,
+    ) -> bool {
+        let has_more = |session: &Session| session.checkouts as usize > at_most;
+        if self.sessions.get(at).is_some_and(has_more) {
+            // Whoever ends waits for nothing more.
+            self.drop_promise(at, now);
+            if let Some(session) = self.sessions.get(at) {
+                self.leave(session.ticket, now);
+            }
+            self.remove_checkouts(at, at_most, leaving, now);
+            return false;
+        }
+        self.release(at, leaving, now);
+        true
+    }
+
+    /// The same however many checkouts it has.
     pub fn release(&mut self, at: usize, leaving: Leaving, now: Timestamp) {
         self.drop_promise(at, now);
         let Some(session) = self.sessions.get(at).filter(|s| s.number != 0).copied() else {
@@ -300,11 +336,11 @@ impl<T: Tables> Ledger<'_, T> {
             }
         }
         self.step_out(session.ticket, now);
-        self.remove_checkouts(at, leaving, now);
+        while self.remove_last_checkout(at, leaving, now).is_some() {}
         let linger = self.linger_after(leaving, session.database, session.tally, now);
         if let Some(left) = self.unseat(at, linger) {
             let event = Event::of_login(Happened::Left(leaving), &session, Name::EMPTY);
-            self.note_left(event, &left, now);
+            self.note_left(Some(at), event, &left, now);
         }
         if let Some(place) = self.sessions.get_mut(at) {
             *place = Session::FREE;
@@ -343,13 +379,18 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(tally) = self.tallies.get(&claimant.tally) else {
             return Ok(Remark::None);
         };
-        let key = tally.key_of(claimant);
+        let ids = self.head.seat_ids;
+        let key = tally.key_of(ids, claimant);
         if let Some(seat) = self.seats.get(&key) {
             return if seat.is_ending(now) {
                 Err(denial(Cause::Barred { until: None }))
             } else {
                 Ok(Remark::None)
             };
+        }
+        let whom = (User::of_claimant(ids, claimant), claimant.roles);
+        if let Some(cause) = self.user_full(license, tally, at, whom, None) {
+            return Err(denial(cause));
         }
         let in_use = tally.in_use + self.promised_to_others(tally, at);
         let (kept, role_full) = self.reserved(license, tally, at, claimant.roles, Roles::NONE);
@@ -362,9 +403,6 @@ impl<T: Tables> Ledger<'_, T> {
         }
         if let Some(cause) = role_full {
             return Err(denial(cause));
-        }
-        if self.seats.len() >= self.head.max_seats || !self.can_settle(tally) {
-            return Err(denial(Cause::TableFull));
         }
         Ok(match license.seats.map(i64::from) {
             Some(limit) if in_use >= limit => Remark::Overdraft(denial(Cause::Full {

@@ -1,9 +1,11 @@
 //! Answers applications: a seat for a session, or for a user whose connection is shared.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use super::Ledger;
 use super::admission::{Cause, Denial, Judged, Reclaim, Remark};
 use super::event::{Event, Happened, Leaving};
-use super::hold::{Hold, HoldKey, LeaseId, LongName, drop_long_name};
+use super::hold::{Hold, HoldKey, LeaseId, LongName, Spot, drop_long_name};
 use super::identity::{Host, Label, Name, Text, Who};
 use super::license::{Enforcement, License, RowKey, Timestamp};
 use super::seats::Linger;
@@ -19,6 +21,8 @@ pub struct Want {
     pub long_name: Option<Text<512>>,
     /// The lease that it is to be, if it is not the session's own.
     pub lease: Option<NewLease>,
+    /// For how many client_users the session may hold checkouts; `None`: any number.
+    pub users_max: Option<u32>,
 }
 
 /// A lease to be granted.
@@ -32,6 +36,8 @@ pub struct NewLease {
     pub host_name: Name,
     /// How long it lasts after each heartbeat, in microseconds.
     pub ttl: Timestamp,
+    /// The role that takes it, which need not be the session's own.
+    pub taken_by: u32,
 }
 
 /// The answer to an application.
@@ -93,9 +99,18 @@ impl<T: Tables> Ledger<'_, T> {
         };
         let mut hold = self.new_hold(&session, &license, want, judged.now);
         let former = match want.lease {
-            None => self.find_checkout(&session, license.tally, &want.client_user),
+            None => self.find_checkout(&session, &license.product, &want.client_user),
             Some(_) => None,
         };
+        if let Some(most) = want.users_max
+            && former.is_none()
+            && want.lease.is_none()
+            && session.users >= most
+            && !self.has_checkout_for(&session, &want.client_user)
+        {
+            // However softly seats are counted: the room for checkouts is everybody's.
+            return Claimed::Denied(Denial::of(&license, Cause::TooManyUsers { most }));
+        }
         if let Some(reason) = session.exempt.filter(|_| want.lease.is_none()) {
             hold.exempt = match former.and_then(|key| self.holds.get(&key)) {
                 Some(former) => former.exempt,
@@ -107,14 +122,14 @@ impl<T: Tables> Ledger<'_, T> {
         let event = |happened| Event::of_hold(happened, &asked, usename, license.product);
         // Leases are for an application's users, whoever asks.
         let spared = session.superuser && want.lease.is_none();
-        let remark = match self.may_hold(&license, &hold, at, former.is_some(), want, judged.now) {
+        let remark = match self.may_hold(&license, &hold, at, former.is_some(), judged.now) {
             Ok(remark) => remark,
             Err(denial) if self.times_are_up(&denial, judged.now) => return Claimed::TimesUp,
             Err(denial)
                 if let Some(reclaim) = self.may_reclaim(&license, &denial, judged)
                     && !spared =>
             {
-                self.promise(at, &license, hold.roles);
+                self.promise(at, &license, &hold.claimant());
                 return Claimed::MayReclaim(reclaim);
             }
             Err(denial)
@@ -122,7 +137,7 @@ impl<T: Tables> Ledger<'_, T> {
                     && denial.is_full()
                     && !spared
                     && license.enforcement.max(judged.enforcement) == Enforcement::On
-                    && self.has_room_for(want) =>
+                    && self.has_room() =>
             {
                 return Claimed::Waits(self.line_up(at, hold, want));
             }
@@ -146,13 +161,13 @@ impl<T: Tables> Ledger<'_, T> {
             taken = self.take(at, hold);
         } else if want.lease.is_some() {
             // A lease that the ledger does not know could neither be extended nor end.
-            return Claimed::Denied(self.no_room_for(&license, want));
+            return Claimed::Denied(Denial::of(&license, Cause::TableFull));
         }
         let kept = self.take_promise(at);
         if let Some(seat) = taken {
             let mut event = event(Happened::Taken);
             event.seat = seat;
-            self.note_taken(event, license.tally, remark, judged.now);
+            self.note_taken(at, event, license.tally, remark, judged.now);
         }
         // Somebody in line may work under the identity that has a seat now.
         self.serve(license.tally, judged.now);
@@ -173,14 +188,8 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(session) = self.sessions.get(at).copied() else {
             return false;
         };
-        let of_product = |hold: &&Hold| {
-            hold.who.client_user == *client_user
-                && self
-                    .tallies
-                    .get(&hold.tally)
-                    .is_some_and(|tally| tally.product == *product)
-        };
-        let Some(hold) = self.checkouts(&session).find(of_product).copied() else {
+        let key = self.find_checkout(&session, product, client_user);
+        let Some(hold) = key.and_then(|key| self.holds.get(&key).copied()) else {
             return false;
         };
         if hold.times > 1 {
@@ -192,24 +201,52 @@ impl<T: Tables> Ledger<'_, T> {
         true
     }
 
-    /// Gives back all of a session's checkouts.
-    pub fn check_in_all(&mut self, at: usize, now: Timestamp) {
-        if self.remove_checkouts(at, Leaving::GivenBack, now) {
-            self.serve_all(now);
-        }
+    /// Gives back a session's checkouts, at most so many. True when there are more.
+    pub fn check_in_some(&mut self, at: usize, at_most: usize, now: Timestamp) -> bool {
+        self.remove_checkouts(at, at_most, Leaving::GivenBack, now)
     }
 
-    /// Takes a session's checkouts out; the line is yet to be served. False when there is none.
-    pub(super) fn remove_checkouts(&mut self, at: usize, leaving: Leaving, now: Timestamp) -> bool {
-        let mut some = false;
-        while let Some(session) = self.sessions.get(at)
-            && let Some(last) = session.checkouts.checked_sub(1)
-        {
-            let key = HoldKey::checkout(session.number, last);
-            self.remove_checkout(at, &key, leaving, now);
-            some = true;
+    /// Takes a session's checkouts out, at most so many: their seats go to those in line. True when there are more.
+    pub(super) fn remove_checkouts(
+        &mut self,
+        at: usize,
+        at_most: usize,
+        leaving: Leaving,
+        now: Timestamp,
+    ) -> bool {
+        // As a rule all of them are of one product.
+        let mut tally = None;
+        let mut several = false;
+        for _ in 0..at_most {
+            let Some(removed) = self.remove_last_checkout(at, leaving, now) else {
+                break;
+            };
+            several |= tally.is_some_and(|former| former != removed);
+            tally = Some(removed);
         }
-        some
+        // Only when all are free: who is the first in line to have one depends on them all.
+        if several {
+            self.serve_all(now);
+        } else if let Some(tally) = tally {
+            self.serve(tally, now);
+        }
+        self.sessions
+            .get(at)
+            .is_some_and(|session| session.checkouts > 0)
+    }
+
+    /// Takes the last of a session's checkouts out; its tally. Its seat is still to be offered to those in line.
+    pub(super) fn remove_last_checkout(
+        &mut self,
+        at: usize,
+        leaving: Leaving,
+        now: Timestamp,
+    ) -> Option<u64> {
+        let session = self.sessions.get(at)?;
+        let key = HoldKey::checkout(session.number, session.checkouts.checked_sub(1)?);
+        let tally = self.holds.get(&key).map_or(0, |hold| hold.tally);
+        self.remove_checkout(at, &key, leaving, now);
+        Some(tally)
     }
 
     /// A session's checkouts.
@@ -224,10 +261,56 @@ impl<T: Tables> Ledger<'_, T> {
         self.long_names.get(label).map(|name| name.text)
     }
 
-    fn find_checkout(&self, session: &Session, tally: u64, client_user: &Label) -> Option<HoldKey> {
-        self.checkouts(session)
-            .find(|hold| hold.tally == tally && hold.who.client_user == *client_user)
-            .map(|hold| hold.key)
+    fn find_checkout(
+        &self,
+        session: &Session,
+        product: &Name,
+        client_user: &Label,
+    ) -> Option<HoldKey> {
+        let spot = self.spot_key(session.number, product, client_user);
+        let key = HoldKey::checkout(session.number, self.spots.get(&spot)?.place);
+        let hold = self.holds.get(&key)?;
+        let tally = self.tallies.get(&hold.tally)?;
+        (hold.who.client_user == *client_user && tally.product == *product).then_some(key)
+    }
+
+    /// The key of the spot of a session's checkout: made with a secret of this server, so that no two have one.
+    fn spot_key(&self, session: u64, product: &Name, client_user: &Label) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.head.seat_ids.salt, session, product, client_user).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The key of the spot of a checkout; none of a lease.
+    fn spot_of(&self, hold: &Hold) -> Option<u64> {
+        let product = self.tallies.get(&hold.tally)?.product;
+        (hold.kind() == Kind::Checkout)
+            .then(|| self.spot_key(hold.number, &product, &hold.who.client_user))
+    }
+
+    /// Notes at which place a checkout is.
+    fn put_spot(&mut self, hold: &Hold) {
+        if let Some(key) = self.spot_of(hold) {
+            let place = hold.key.place();
+            self.spots.put(Spot { key, place });
+        }
+    }
+
+    /// A session's checkouts for a client_user, of whatever licensed product: one look for each license, however
+    /// many checkouts there are.
+    fn checkouts_for(
+        &self,
+        session: &Session,
+        client_user: &Label,
+    ) -> impl Iterator<Item = HoldKey> {
+        let (session, client_user) = (*session, *client_user);
+        self.licenses_of(session.database)
+            .filter_map(move |row| self.find_checkout(&session, &row.product, &client_user))
+    }
+
+    /// The session has a checkout for this client_user, or none is given.
+    fn has_checkout_for(&self, session: &Session, client_user: &Label) -> bool {
+        client_user.is_empty() || self.checkouts_for(session, client_user).next().is_some()
     }
 
     /// What a session asks for, as it will be put in: who waits in line takes nothing else meanwhile,
@@ -243,6 +326,7 @@ impl<T: Tables> Ledger<'_, T> {
             key: HoldKey::checkout(session.number, session.checkouts),
             number: session.number,
             pending: false,
+            unseen: false,
             database: session.database,
             times: 1,
             tally: license.tally,
@@ -253,8 +337,10 @@ impl<T: Tables> Ledger<'_, T> {
             roles: session.roles,
             licensed: true,
             exempt: session.exempt.is_some() && want.lease.is_none(),
+            first_of_user: false,
             seated: None,
             seat: 0,
+            taken_by: 0,
             ended: false,
             ttl: 0,
             expires_at: now,
@@ -267,6 +353,7 @@ impl<T: Tables> Ledger<'_, T> {
             hold.who.host = lease.host;
             hold.who.workstation = lease.host_name;
             hold.ttl = lease.ttl;
+            hold.taken_by = lease.taken_by;
             hold.expires_at = now.saturating_add(lease.ttl);
         }
         hold
@@ -279,29 +366,34 @@ impl<T: Tables> Ledger<'_, T> {
         hold: &Hold,
         at: usize,
         again: bool,
-        want: &Want,
         now: Timestamp,
     ) -> Result<Remark, Denial> {
         if hold.exempt {
             return Ok(Remark::None);
         }
         let claimant = hold.claimant();
-        self.settle_rival(claimant.tally, Some(claimant));
         let remark = self.refusal(license, &claimant, at, now)?;
-        if again || self.has_room_for(want) {
+        if again || self.has_room() {
             Ok(remark)
         } else {
-            Err(self.no_room_for(license, want))
+            Err(Denial::of(license, Cause::TableFull))
         }
     }
 
     /// Puts in what a session has taken; the seat's number, if nobody held it. There must be room.
-    pub(super) fn take(&mut self, at: usize, hold: Hold) -> Option<u64> {
+    pub(super) fn take(&mut self, at: usize, mut hold: Hold) -> Option<u64> {
+        if hold.kind() == Kind::Checkout
+            && let Some(session) = self.sessions.get(at)
+        {
+            hold.first_of_user = !self.has_checkout_for(session, &hold.who.client_user);
+        }
         if hold.kind() == Kind::Checkout
             && let Some(session) = self.sessions.get_mut(at)
         {
             session.checkouts += 1;
+            session.users += u32::from(hold.first_of_user);
         }
+        self.put_spot(&hold);
         self.put_hold(hold)
     }
 
@@ -337,19 +429,46 @@ impl<T: Tables> Ledger<'_, T> {
         session.checkouts -= 1;
         let last = HoldKey::checkout(session.number, session.checkouts);
         let usename = session.usename;
-        self.end_hold(key, usename, leaving, now);
+        let is_counted = session.users > 0;
+        let removed = self.holds.get(key).copied();
+        if let Some(spot) = removed.and_then(|hold| self.spot_of(&hold)) {
+            self.spots.remove(&spot);
+        }
+        let of_user = removed.filter(|hold| is_counted && hold.first_of_user);
+        self.end_hold(Some(at), key, usename, leaving, now);
         if last != *key
             && let Some(moved) = self.holds.get(&last).copied()
         {
             // Its seat, and what counts it, stay as they are.
             self.holds.remove(&last);
-            self.holds.put(Hold { key: *key, ..moved });
+            let moved = Hold { key: *key, ..moved };
+            self.put_spot(&moved);
+            self.holds.put(moved);
+        }
+        if let Some(hold) = of_user {
+            self.count_user_no_more(at, &hold.who.client_user);
         }
     }
 
-    /// Takes a hold out, and notes it where its seat is left. The session at this name took it.
+    /// The first checkout for a client_user is gone: another is the first now, or there is none.
+    fn count_user_no_more(&mut self, at: usize, user: &Label) {
+        let Some(session) = self.sessions.get(at).copied() else {
+            return;
+        };
+        let is_second = |key: &HoldKey| self.holds.get(key).is_some_and(|hold| !hold.first_of_user);
+        let second = self.checkouts_for(&session, user).find(is_second);
+        if let Some(hold) = second.and_then(|key| self.holds.get_mut(&key)) {
+            hold.first_of_user = true;
+        } else if let Some(session) = self.sessions.get_mut(at) {
+            session.users -= 1;
+        }
+    }
+
+    /// Takes a hold out, by an act of the session at this place, if it is a session's, and notes it where its seat
+    /// is left. The session at this name took it.
     pub(super) fn end_hold(
         &mut self,
+        at: Option<usize>,
         key: &HoldKey,
         usename: Name,
         leaving: Leaving,
@@ -368,41 +487,29 @@ impl<T: Tables> Ledger<'_, T> {
         self.keep_text(&hold.who.client_user, None);
         if let Some(left) = self.remove_hold(key, linger) {
             let event = Event::of_hold(Happened::Left(leaving), &hold, usename, Name::EMPTY);
-            self.note_left(event, &left, now);
+            self.note_left(at, event, &left, now);
         }
         drop_long_name::<T>(&mut self.texts, &hold.who.client_user);
     }
 
-    fn has_room_for(&self, want: &Want) -> bool {
+    /// There is room for one more checkout or lease of this user.
+    /// Whether there is room for one more hold.
+    pub(super) fn has_room(&self) -> bool {
         // Everyone in line finds room when called.
-        self.has_room_for_name(want) && self.holds.len() + self.waits.len() < self.holds.capacity()
-    }
-
-    fn has_room_for_name(&self, want: &Want) -> bool {
-        want.long_name.is_none()
-            || self.long_names.get(&want.client_user).is_some()
-            || self.long_names.len() < self.long_names.capacity()
-    }
-
-    fn no_room_for(&self, license: &License, want: &Want) -> Denial {
-        let cause = if self.has_room_for_name(want) {
-            Cause::TableFull
-        } else {
-            let room = self.long_names.capacity();
-            Cause::NamesFull { room }
-        };
-        Denial::of(license, cause)
+        self.holds.len() + self.waits.len() < self.holds.capacity()
     }
 
     /// Keeps the name of a new hold's or wait's user. False when there is no room for the hold.
     pub(super) fn keep_name(&mut self, want: &Want) -> bool {
-        if !self.has_room_for(want) {
+        if !self.has_room() {
             return false;
         }
         self.keep_long_name(&want.client_user, want.long_name);
         true
     }
 
+    /// Keeps a text that is too long for its label. Where there is no room for it people see how it begins: nobody is
+    /// refused for that.
     pub(super) fn keep_long_name(&mut self, label: &Label, text: Option<Text<512>>) {
         let Some(text) = text else { return };
         if let Some(name) = self.long_names.get_mut(label) {

@@ -3,9 +3,12 @@
 
 use super::Ledger;
 use super::license::{RowKey, Timestamp};
+use super::merge::Recents;
+use super::room::Ring;
 use super::rules::Rules;
 use super::table::{Table, Tables, entry};
 use super::tally::Steady;
+use super::visit::{Leased, Stage, Unread, Unsettled, Visit};
 
 /// What is known of a database's tables.
 #[repr(C)]
@@ -17,14 +20,28 @@ pub struct Database {
     changing: u32,
     /// The number of the last change.
     pub generation: u64,
+    /// What was read before this generation is not put in force any more; what was read since may be, also
+    /// where a change has come meanwhile.
+    pub(super) not_before: u64,
     /// The generation of the rules in force; 0: none were ever read.
     pub loaded: u64,
     /// The generation at which a visitor could not read them.
-    unreadable: u64,
-    /// Visitors that came to read them.
-    pub visitors: u32,
+    pub(super) unreadable: u64,
+    /// The visit that is under way, or the last.
+    pub visit: Visit,
     /// Visitors in a row that could not even connect.
     pub(super) lost_visitors: u32,
+    /// Somebody waits for a visitor.
+    pub(super) wanted: bool,
+    /// What others may not know yet of what it adds to pools.
+    pub unsettled: Unsettled,
+    /// What is known of it as long as it has not been read.
+    pub(super) unread: Unread,
+    /// Whether it has had leases.
+    pub(super) leased: Leased,
+    /// A digest of what the log was told last of what does not work here, and how often that was so.
+    pub(super) complaint: u64,
+    pub(super) complaints: u32,
     pub(super) watched: bool,
     /// The rules in force were read on a standby.
     pub in_recovery: bool,
@@ -38,8 +55,24 @@ pub struct Database {
     pub(super) leases_of: u32,
     /// Leases that have ended and whose rows are yet to be deleted.
     pub ended: u32,
-    /// Rows of bars that are not in force for want of room.
-    pub bars_left: u32,
+    /// Bars, those that are no rows yet among them.
+    pub(super) bars: u32,
+    /// Bars that are no rows yet.
+    pub(super) unstored_bars: u32,
+    /// Rows that are not in force for want of room.
+    pub left_out: u32,
+    /// Reservations that are not, since there are too many different roles.
+    pub(super) unnumbered: u32,
+    /// Somebody has been told of those.
+    pub(super) left_out_told: bool,
+    /// When its tables could last not be read; 0: they could since.
+    failed_at: Timestamp,
+    /// The generation that could not be.
+    failed: u64,
+    /// Until when somebody tries again.
+    tried_until: Timestamp,
+    /// Leases that were read when there was no room for them.
+    pub leases_left: u32,
     /// What was counted before the server's start has been added.
     pub counted: bool,
     /// What is counted could not be written.
@@ -55,24 +88,62 @@ pub struct Database {
     /// The number of the last event that has been warned of, where it must be.
     pub warned: u64,
     /// Its audit trail could not be written.
-    pub(super) unwritable: bool,
+    pub unwritable: bool,
+    /// What it has in the room of events.
+    pub(super) ring: Ring,
+    /// How often its licenses have reached levels of use of late.
+    pub(super) crossings: Recents<2>,
+    /// Old rows of its audit trail could not be deleted.
+    pub(super) untidy: bool,
     /// When it is to be written next.
     pub write_at: Timestamp,
     /// When its rules may be others though no table is changed, and a visitor should look.
     pub changes_at: Timestamp,
     /// The generation at which a visitor has looked at its signed licenses last.
     pub observed: u64,
+    /// The state of the installation's record in which it says nothing of this database; 0: it may.
+    pub unsigned_in: u64,
 }
 
 impl Database {
-    /// The last visitor could not read its tables as they are.
-    pub fn has_failed(&self) -> bool {
-        self.unreadable == self.generation
+    /// It was read, and has no rules, nor anything else that is to be kept in mind.
+    fn is_forgettable(&self) -> bool {
+        self.is_loaded()
+            && self.loaded != 0
+            && self.changing == 0
+            && self.rules() == 0
+            && self.leases_of == 0
+            && self.ended == 0
+            && !self.wanted
+            // Nothing is to be told, now or later.
+            && !self.has_untold(Timestamp::MAX - 1)
+            && !self.has_left_out()
     }
 
-    /// So many visitors in a row could not connect that it is taken to be out of order.
-    pub(super) fn has_lost_visitors(&self) -> bool {
-        self.lost_visitors >= VISITORS_LOST
+    /// Not all of its rows are in force, or were when somebody was last told.
+    pub(super) fn has_left_out(&self) -> bool {
+        self.left_out > 0 || self.unnumbered > 0 || !self.left_out_told
+    }
+
+    /// Its tables could be read.
+    pub(super) fn note_read(&mut self) {
+        self.failed_at = 0;
+    }
+
+    /// How many rows it has in force.
+    pub(super) fn rules(&self) -> usize {
+        (self.licenses + self.exemptions + self.reservations + self.bars) as usize
+    }
+
+    /// How many of them give way to others, down to so many.
+    pub(super) fn gives(&self, level: usize) -> usize {
+        let rows = self.exemptions + self.bars - self.unstored_bars + self.reservations;
+        self.rules().saturating_sub(level).min(rows as usize)
+    }
+
+    /// There is something to be told of it now.
+    pub fn has_untold(&self, now: Timestamp) -> bool {
+        self.events > 0 || self.events_lost > 0 || self.ring.due <= now
     }
 
     /// The rules in force are those of the last change.
@@ -94,8 +165,15 @@ impl Database {
             && self.licenses as usize == rules.licenses.len()
     }
 
-    fn is_read(&self, in_recovery: bool) -> bool {
+    pub(super) fn is_read(&self, in_recovery: bool) -> bool {
         self.is_loaded() && (in_recovery || !self.in_recovery)
+    }
+
+    /// What it adds to pools is not known, or may be more by now.
+    pub(super) fn is_unknown(&self, in_recovery: bool) -> bool {
+        self.loaded == 0
+            || !self.is_loaded() && self.unsettled != Unsettled::Nothing
+            || self.in_recovery && !in_recovery
     }
 }
 
@@ -115,11 +193,11 @@ pub struct Viewpoint {
 /// How long rules that were read on a standby are relied on, in microseconds.
 const STANDBY_RULES_LAST: u64 = 1_000_000;
 
-/// How long what other databases add to a pool is relied on there.
-const STANDBY_POOLS_LAST: u64 = 10_000_000;
+/// How long it is remembered that tables could not be read, in microseconds.
+const FAILURES_LAST: u64 = 1_000_000;
 
-/// So many visitors in a row that can't connect mean that a database is out of order.
-const VISITORS_LOST: u32 = 3;
+/// How long what other databases add to a pool is relied on there.
+pub(super) const STANDBY_POOLS_LAST: u64 = 10_000_000;
 
 impl<T: Tables> Ledger<'_, T> {
     /// The database's generation, to be noted before its tables are read. `None` when there is no
@@ -128,16 +206,29 @@ impl<T: Tables> Ledger<'_, T> {
         if let Some(known) = self.databases.get(&database) {
             return Some(known.generation);
         }
+        if self.databases.len() >= self.databases.capacity() {
+            self.forget_one_without_rules();
+        }
         self.head.clock += 1;
         let generation = self.head.clock;
         self.databases.put(Database {
             oid: database,
             changing: 0,
             generation,
+            not_before: generation,
             loaded: 0,
             unreadable: 0,
-            visitors: 0,
+            visit: Visit {
+                number: 0,
+                stage: Stage::Ended,
+            },
             lost_visitors: 0,
+            wanted: false,
+            unsettled: Unsettled::Nothing,
+            unread: Unread::MayHaveLeases,
+            leased: Leased::Never,
+            complaint: 0,
+            complaints: 0,
             watched: false,
             in_recovery: false,
             exempt_superusers: true,
@@ -147,7 +238,15 @@ impl<T: Tables> Ledger<'_, T> {
             reservations: 0,
             leases_of: 0,
             ended: 0,
-            bars_left: 0,
+            bars: 0,
+            unstored_bars: 0,
+            left_out: 0,
+            unnumbered: 0,
+            left_out_told: true,
+            failed_at: 0,
+            failed: 0,
+            tried_until: 0,
+            leases_left: 0,
             counted: false,
             uncountable: false,
             counts_written: 0,
@@ -156,29 +255,83 @@ impl<T: Tables> Ledger<'_, T> {
             kept_told: false,
             warned: 0,
             unwritable: false,
+            ring: Ring::EMPTY,
+            crossings: Recents::NONE,
+            untidy: false,
             write_at: Timestamp::MAX,
             changes_at: Timestamp::MAX,
             observed: 0,
+            unsigned_in: 0,
         })?;
         Some(generation)
     }
 
+    /// Makes room for another database: one of which nothing is known, save that it has no rules, need
+    /// not be kept in mind. A change there is a change of one that is not known.
+    fn forget_one_without_rules(&mut self) {
+        let mut found = None;
+        self.databases.each(|known| {
+            if known.is_forgettable() {
+                found = Some(known.oid);
+            }
+        });
+        if let Some(database) = found {
+            self.databases.remove(&database);
+        }
+    }
+
+    /// Forgets the databases among these that are gone: a standby is not told of them. Both in order.
+    pub fn forget_gone(&mut self, known: &[u32], existing: &[u32], now: Timestamp) {
+        for database in known {
+            if existing.binary_search(database).is_err() {
+                self.forget(*database, now);
+            }
+        }
+    }
+
     /// A transaction that changed the database's tables is about to commit: until it has, its change
     /// may be visible already, so nobody relies on the rules in force.
-    pub fn change_begins(&mut self, database: u32) {
+    pub fn change_begins(&mut self, database: u32, unsettled: Unsettled) {
+        if unsettled == Unsettled::Pools {
+            self.head.pools_edition += 1;
+        }
+        self.unsettle(database, unsettled);
         if self.generation(database).is_some()
             && let Some(known) = self.databases.get_mut(&database)
         {
             known.changing += 1;
+            if known.unread == Unread::IsNew {
+                known.unread = Unread::HasNoLeases;
+            }
         }
     }
 
-    /// That transaction has ended.
-    pub fn change_ends(&mut self, database: u32) {
+    /// That transaction has ended, after which others may not know this.
+    pub fn change_ends(&mut self, database: u32, unsettled: Unsettled) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.changing = known.changing.saturating_sub(1);
         }
+        self.unsettle(database, unsettled);
         self.outdate(database);
+    }
+
+    /// The database was created, by a transaction that has ended: nobody was in it before.
+    pub fn note_created(&mut self, database: u32) {
+        self.generation(database);
+        let known = self.databases.get_mut(&database);
+        // Who was quicker than this may have read it, or changed it.
+        let is_untouched =
+            |known: &&mut Database| known.loaded == 0 && known.unsettled == Unsettled::Nothing;
+        if let Some(known) = known.filter(is_untouched) {
+            known.unread = Unread::IsNew;
+        }
+    }
+
+    /// Others don't know this of what the database adds to pools, until it has been read.
+    pub fn unsettle(&mut self, database: u32, unsettled: Unsettled) {
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.unsettled = known.unsettled.max(unsettled);
+        }
     }
 
     /// Nobody relies on the rules in force any more.
@@ -192,17 +345,20 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// The database is gone, or its OID was given to another one.
     pub fn forget(&mut self, database: u32, now: Timestamp) {
-        self.remove_rows(database);
-        if let Some(roles) = self.plan_roles(database, &[]) {
-            self.set_roles(roles);
+        if self.databases.get(&database).is_none() {
+            return;
         }
+        self.remove_rows(database);
+        self.set_roles(database, self.plan_roles(database, &[]));
         self.drop_leases(database);
-        self.drop_events(|event| event.database == database);
+        self.drop_events_of(database);
         self.drop_bars(|bar| bar.database == database);
         self.databases.remove(&database);
+        self.offer_room(database);
         self.note_next_write();
         self.recount_tallies();
         self.reseat_all();
+        self.recount_takers();
         self.end_lingering(now);
         self.serve_all(now);
         self.drop_unused_tallies();
@@ -210,8 +366,15 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Every database must be visited again, as after a start: what was read on a standby may be
     /// old, what was read under another setting no longer true.
-    pub fn revisit_all(&mut self) {
+    pub fn revisit_all(&mut self, unsettled: Unsettled) {
         self.head.visited = false;
+        self.databases.each_mut(|known| {
+            known.unsettled = known.unsettled.max(unsettled);
+            // What a standby's visitor found may be more by now.
+            if known.unread == Unread::HasNoLeases {
+                known.unread = Unread::MayHaveLeases;
+            }
+        });
         self.outdate_all();
     }
 
@@ -238,6 +401,7 @@ impl<T: Tables> Ledger<'_, T> {
         databases.each_mut(|known| {
             head.clock += 1;
             known.generation = head.clock;
+            known.not_before = head.clock;
         });
         self.head.ring |= !self.waits.is_empty();
     }
@@ -257,9 +421,12 @@ impl<T: Tables> Ledger<'_, T> {
                 place,
             });
             let mut rows = keys.filter_map(|key| licenses.get(&key));
-            if rows.any(|license| license.signed.is_some()) {
+            let is_signed = rows.any(|license| license.signed.is_some());
+            // Who is just reading it, or looking at it, may have seen what no longer holds.
+            if is_signed || !known.is_loaded() || known.observed != known.generation {
                 head.clock += 1;
                 known.generation = head.clock;
+                known.not_before = head.clock;
             }
         });
         head.ring |= !waits.is_empty();
@@ -282,43 +449,57 @@ impl<T: Tables> Ledger<'_, T> {
         })
     }
 
-    /// Shows every database that a visitor should see: its last change has not been read, or its
-    /// rules were read on a standby, which has been promoted, or where changes arrive unnoticed; or
-    /// it has rows of leases that have ended, or an audit trail to be written, unless visitors can't
-    /// connect.
-    pub fn each_unread(&self, view: Viewpoint, mut see: impl FnMut(&Database)) {
-        self.databases.each(|known| {
-            let old = view.now.abs_diff(known.read_at) > STANDBY_POOLS_LAST;
-            let outdated = view.in_recovery && known.licenses > 0 && old;
-            // A standby is not told of databases that are gone.
-            let given_up = known.loaded != 0 && known.has_lost_visitors() && known.has_failed();
-            if (!known.is_read(view.in_recovery) || outdated) && !given_up
-                || known.ended > 0 && !known.has_lost_visitors() && !view.in_recovery
-                || known.write_at <= view.now && !view.in_recovery
-            {
-                see(known);
-            }
-        });
+    /// True when the rules in force were read after this generation was noted, so that whoever noted it may be
+    /// judged by them, though a change has come since: `view` as for [`Ledger::is_current`].
+    pub fn is_as_new_as(&self, database: u32, generation: u64, view: Viewpoint) -> bool {
+        self.databases.get(&database).is_some_and(|known| {
+            known.loaded >= generation.max(known.not_before)
+                && known.exempt_superusers == view.exempt_superusers
+                && known.in_recovery == view.in_recovery
+                && if view.in_recovery {
+                    view.now.abs_diff(known.read_at) < STANDBY_RULES_LAST
+                } else {
+                    known.watched
+                }
+        })
     }
 
-    /// A database other than this one that a visitor is about to read, if there is one.
-    pub fn awaited(&self, besides: u32, in_recovery: bool) -> Option<Database> {
-        let mut awaited = None;
-        self.databases.each(|known| {
-            let tried = known.loaded != 0 && known.has_failed();
-            if known.oid != besides && !known.is_read(in_recovery) && !tried {
-                awaited = Some(*known);
-            }
-        });
-        awaited
-    }
-
-    /// A visitor has connected to the database, to read its tables.
-    pub fn visitor_arrived(&mut self, database: u32) {
-        if let Some(known) = self.databases.get_mut(&database) {
-            known.visitors += 1;
-            known.lost_visitors = 0;
+    /// True where its tables could not be read a moment ago, nor have changed since, or somebody is
+    /// trying again: nobody else need wait for them. Otherwise the caller tries, until this moment.
+    pub fn has_just_failed(&mut self, database: u32, now: Timestamp, until: Timestamp) -> bool {
+        let Some(known) = self.databases.get_mut(&database) else {
+            return false;
+        };
+        if known.failed_at == 0 || known.failed != known.generation {
+            return false;
         }
+        // A clock that was set back must not keep anybody waiting.
+        if now.abs_diff(known.failed_at) < FAILURES_LAST
+            || known.failed_at < now && now < known.tried_until
+        {
+            return true;
+        }
+        known.tried_until = until;
+        false
+    }
+
+    /// The tables could not be read, as they were at this generation.
+    pub fn reading_failed(&mut self, database: u32, generation: u64, now: Timestamp) {
+        if let Some(known) = self.databases.get_mut(&database)
+            && known.generation == generation
+        {
+            known.failed_at = now;
+            known.failed = generation;
+            known.tried_until = 0;
+        }
+    }
+
+    /// True when what was read is in force already, by somebody who has judged all who are in since `before` was
+    /// in force.
+    pub fn was_quicker(&self, database: u32, before: u64, rules: &Rules) -> bool {
+        self.databases.get(&database).is_some_and(|known| {
+            known.loaded != before && known.has(rules) && self.is_signed_alike(database, rules)
+        })
     }
 
     /// A visitor has looked at the signed licenses of this generation.
@@ -328,27 +509,16 @@ impl<T: Tables> Ledger<'_, T> {
             known.changes_at = Timestamp::MAX;
         }
     }
-
-    /// A visitor could not read the database's tables: the rules in force stay for now.
-    pub fn visit_failed(&mut self, database: u32) {
-        if let Some(known) = self.databases.get_mut(&database) {
-            known.unreadable = known.generation;
-        }
+    /// True where the installation's record, in this state, says nothing of the database.
+    pub fn is_unsigned(&self, database: u32, state: u64) -> bool {
+        let known = self.databases.get(&database);
+        state != 0 && known.is_some_and(|known| known.unsigned_in == state)
     }
 
-    /// A visitor could not connect to the database. After several it is taken to be out of order:
-    /// where nobody is in, and nobody can come in, it adds nothing to a pool.
-    pub fn visitor_lost(&mut self, database: u32) {
-        self.visit_failed(database);
-        let empty = self
-            .sessions
-            .iter()
-            .all(|s| s.number == 0 || s.database != database);
+    /// The installation's record, in this state, says nothing of the database.
+    pub fn note_unsigned(&mut self, database: u32, state: u64) {
         if let Some(known) = self.databases.get_mut(&database) {
-            known.lost_visitors += 1;
-            if known.has_lost_visitors() && known.loaded == 0 && empty {
-                known.loaded = known.generation;
-            }
+            known.unsigned_in = state;
         }
     }
 }

@@ -5,14 +5,15 @@
 //! decides itself; a lease ends here.
 
 use super::Ledger;
-use super::bar::Bar;
+use super::bar::{BarWish, Barred, Unbarrable};
 use super::event::{Event, Happened, Leaving};
 use super::hold::{LeaseId, drop_long_name};
 use super::identity::{Label, Name, Text};
 use super::license::{License, Timestamp};
 use super::reservation::Roles;
-use super::session::{Promise, Seat, SeatKey};
+use super::session::{Claimant, Promise, Seat, SeatKey};
 use super::table::{Table, Tables};
+use super::taker::User;
 use super::tally::Tally;
 
 /// An administrator's wish to end all that holds a seat.
@@ -26,8 +27,8 @@ pub struct Stop {
     pub by: u32,
     /// Why, or empty.
     pub reason: Text<256>,
-    /// Until when whoever has the seat can't come back; 0: they can at once.
-    pub barred_until: Timestamp,
+    /// How those who have the seat can't come back; `None`: they can at once.
+    pub bar: Option<BarWish>,
     /// Until when it is waited for, if nobody says before that it is not: whoever stops the seat may be
     /// ended itself.
     pub patient_until: Timestamp,
@@ -40,9 +41,10 @@ pub enum Stopping {
     Begun(SeatKey),
     /// It is free.
     Gone,
-    /// There is no room to note for how long its holder is barred, or not all of its name is known any
-    /// more.
-    NoRoom,
+    /// There must be room for so many who are to be barred: nothing has happened yet.
+    Needs(usize),
+    /// Its holders can't be barred: nothing has happened.
+    Unbarrable(Unbarrable),
 }
 
 /// What a newcomer may hope of a seat that was asked to give way.
@@ -89,41 +91,36 @@ impl<T: Tables> Ledger<'_, T> {
         })
     }
 
-    /// Begins to end a seat: nobody joins it until it is free, or [`Ledger::stop_ending`].
-    pub fn begin_to_end(&mut self, stop: &Stop, now: Timestamp) -> Stopping {
+    /// Begins to end a seat: nobody joins it until it is free, or [`Ledger::stop_ending`]. There must be
+    /// room in `whom` for all who are to be barred.
+    pub fn begin_to_end(
+        &mut self,
+        stop: &Stop,
+        whom: &mut Vec<Barred>,
+        now: Timestamp,
+    ) -> Stopping {
         let key = self.key_of_seat(stop.seat);
         let Some(seat) = key.and_then(|key| self.seats.get(&key).copied()) else {
             return Stopping::Gone;
         };
         let mut holder = self.event_of_holder(&seat.key, seat.number, stop.database);
-        let names = seat.key.identity.names();
-        if !seat.is_held()
-            && let Some((workstation, client_user)) = names
-        {
-            // Who left it is known by these alone.
-            holder.who.workstation = workstation;
-            holder.who.client_user = client_user;
+        if !seat.is_held() {
+            // No more is known of who left it.
+            (holder.who.role, holder.who.host) = seat.role_and_host();
+            holder.who.client_user = seat.client_user;
         }
-        if stop.barred_until > now {
-            let is_known = seat.is_held() || names.is_some();
-            let Some(whom) = self.full_name(&holder).filter(|_| is_known) else {
-                return Stopping::NoRoom;
-            };
-            let bar = Bar {
-                number: 0,
-                database: stop.database,
-                tally: seat.key.tally,
-                whom,
-                by: stop.by,
-                reason: stop.reason,
-                until: stop.barred_until,
-                stored: false,
-                complained_of: false,
-            };
-            if !self.bar(bar, now) {
-                return Stopping::NoRoom;
+        if let Some(wish) = stop.bar.filter(|wish| wish.until > now) {
+            whom.clear();
+            match self.whom_to_bar(&seat, wish.by, whom) {
+                Err(unbarrable) => return Stopping::Unbarrable(unbarrable),
+                Ok(found) if found > whom.len() => return Stopping::Needs(found),
+                Ok(_) => {}
             }
-            self.write_now(stop.database, now);
+            let (database, tally) = (stop.database, seat.key.tally);
+            if !self.bar_all(database, tally, whom, wish, stop.reason, now) {
+                return Stopping::Unbarrable(Unbarrable::NoRoom);
+            }
+            self.write_now(database, now);
             // Somebody in line may be barred now.
             self.head.ring |= !self.waits.is_empty();
         }
@@ -131,9 +128,9 @@ impl<T: Tables> Ledger<'_, T> {
             // It lingered, which ends with it.
             self.seats.remove(&seat.key);
             if let Some(tally) = self.tallies.get_mut(&seat.key.tally) {
-                tally.left(seat.roles);
                 tally.lingering -= 1;
             }
+            self.counter().left(&seat);
         } else if let Some(seat) = self.seats.get_mut(&seat.key) {
             seat.lingers_until = if seat.ending {
                 seat.lingers_until.max(stop.patient_until)
@@ -147,7 +144,7 @@ impl<T: Tables> Ledger<'_, T> {
             happened: Happened::Terminated,
             database: stop.database,
             in_use: self.in_use(seat.key.tally),
-            until: stop.barred_until,
+            until: stop.bar.map_or(0, |wish| wish.until),
             by: stop.by,
             reason: Label::of(reason),
             ..holder
@@ -185,8 +182,6 @@ impl<T: Tables> Ledger<'_, T> {
         let product = product.unwrap_or(Name::EMPTY);
         let mut event = Event::of_product(Happened::Terminated, database, product);
         event.seat = number;
-        event.who.role = key.identity.role;
-        event.who.host = key.identity.host;
         self.holds.each(|hold| {
             if hold.seat() == Some(number) {
                 event.who = hold.who;
@@ -236,7 +231,6 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(seat) = self.seats.get(key).filter(|s| s.number == number) else {
             return Hope::Gone;
         };
-        let roles = seat.roles;
         if self.asker_of(number).is_some_and(|asker| asker != at) {
             return Hope::Taken;
         }
@@ -244,7 +238,7 @@ impl<T: Tables> Ledger<'_, T> {
             return Hope::Gone;
         }
         let promise = self.sessions.get(at).and_then(|session| session.promise);
-        if !promise.is_some_and(|promise| self.has_room_once_left(&promise, at, 1, roles)) {
+        if !promise.is_some_and(|promise| self.has_room_once_left(&promise, at, Some(seat))) {
             return Hope::Gone;
         }
         self.ask_no_longer(at);
@@ -280,23 +274,27 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(promise) = promise.filter(|promise| !promise.kept) else {
             return Some(Hope::Fulfilled);
         };
-        self.has_room_once_left(&promise, at, 0, Roles::NONE)
+        self.has_room_once_left(&promise, at, None)
             .then_some(Hope::Free)
     }
 
-    /// Whether one of those who are promised a seat could have one, once so many that count for these
-    /// roles were left: what is reserved may leave it to others.
-    fn has_room_once_left(&self, promise: &Promise, at: usize, seats: i64, roles: Roles) -> bool {
-        let license = self
-            .licenses_of(promise.database)
-            .find(|license| license.tally == promise.tally);
+    /// Whether one of those who are promised a seat could have one, once this one were left: what is
+    /// reserved may leave it to others.
+    fn has_room_once_left(&self, promise: &Promise, at: usize, left: Option<&Seat>) -> bool {
+        let license = self.license_in(promise.database, promise.tally);
         let (Some(license), Some(tally)) = (license, self.tallies.get(&promise.tally)) else {
             return false;
         };
         let in_use = tally.in_use + self.promised_to_others(tally, at);
+        let roles = left.map_or(Roles::NONE, |seat| seat.roles);
         let (kept, role_full) = self.reserved(license, tally, at, promise.roles, roles);
+        let whom = (promise.user, promise.roles);
+        let user_full = self.user_full(license, tally, at, whom, left);
         let limit = license.limit();
-        role_full.is_none() && limit.is_none_or(|limit| in_use - seats + kept < limit)
+        let in_use = in_use - i64::from(left.is_some());
+        user_full.is_none()
+            && role_full.is_none()
+            && limit.is_none_or(|limit| in_use + kept < limit)
     }
 
     /// What whoever is at this place may hope of the seat that was asked to give way.
@@ -322,9 +320,9 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Whoever is at this place, a member of these roles, may have idle seats of this license give way to
-    /// it.
-    pub(super) fn promise(&mut self, at: usize, license: &License, roles: Roles) {
+    /// Whoever is at this place, and asks for this, may have idle seats of this license give way to it.
+    pub(super) fn promise(&mut self, at: usize, license: &License, claimant: &Claimant) {
+        let user = User::of_claimant(self.head.seat_ids, claimant);
         let former = self.sessions.get(at).and_then(|session| session.promise);
         if former.is_some_and(|former| former.kept) {
             return;
@@ -338,7 +336,8 @@ impl<T: Tables> Ledger<'_, T> {
             session.promise = Some(Promise {
                 tally: license.tally,
                 database: license.key.database,
-                roles,
+                roles: claimant.roles,
+                user,
                 came: again.map_or(self.head.numbers, |former| former.came),
                 asks: again.and_then(|former| former.asks),
                 kept: false,

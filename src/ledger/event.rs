@@ -2,18 +2,15 @@
 //! table by a worker soon afterwards. Nobody waits for that: where there is no room, what is lost is
 //! counted.
 
-use super::Ledger;
 use super::admission::{Cause, Denial, Remark};
-use super::hold::{Hold, LongName, drop_long_name};
-use super::identity::{Host, Label, Name, Text, Who};
+use super::hold::Hold;
+use super::identity::{Host, Label, Name, Who};
 use super::license::{Ending, License, RowKey, Timestamp};
 use super::narrow::Excess;
 use super::session::{Exempt, Kind, Seat, Session};
 use super::table::{Table, Tables, entry};
-use super::tally::{Steady, Tally};
-
-/// How many events can wait to be written: those of a second of a busy server.
-pub const EVENTS: usize = 400;
+use super::tally::{Noting, Steady, Tally};
+use super::{Ledger, room};
 
 /// How long events come together before they are written, in microseconds: a crash loses at most the
 /// last second.
@@ -31,9 +28,6 @@ const COUNTED_AGAIN_AFTER: Timestamp = 60_000_000;
 
 /// How soon a database that visitors can't even connect to is tried again while it has events.
 const CONNECTED_AGAIN_AFTER: Timestamp = 60_000_000;
-
-/// Databases that can't be written keep one place in so many, so that there is room for others.
-const SHARE_OF_UNWRITABLE: usize = 4;
 
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +61,13 @@ pub enum Happened {
     },
     /// The tables claim more than was signed.
     Tampered(Excess),
+    /// The clock was set, or nothing ran for a while: times began anew.
+    ClockJump {
+        /// By how much the wall clock was set, in microseconds; 0: it was not.
+        moved: i64,
+        /// For how long nothing ran at least, in microseconds.
+        late: i64,
+    },
 }
 
 /// Why a seat was left by its last holder.
@@ -108,6 +109,9 @@ impl Leaving {
         }
     }
 }
+
+/// Of so many licenses at a time it is noted that another level is reached.
+const LEVELS: usize = 256;
 
 /// How much of a license is in use, from the least to the most.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -168,6 +172,16 @@ pub struct Event {
     pub by: u32,
     /// Why that role did it, or empty.
     pub reason: Label,
+    /// How often it happened, where it is told together, `at` the last time; else 0.
+    pub count: u32,
+    /// When it happened first.
+    pub since: Timestamp,
+    /// How long the seats were held that were left, in microseconds.
+    pub held: Timestamp,
+    /// How many seats beyond `seats` were among those that were taken.
+    pub overdrafts: u32,
+    /// The number of the next event of its database; 0: none yet.
+    pub(super) next: u64,
 }
 
 entry!(Event, number: u64);
@@ -197,6 +211,11 @@ impl Event {
             until: 0,
             by: 0,
             reason: Label::EMPTY,
+            count: 0,
+            since: 0,
+            held: 0,
+            overdrafts: 0,
+            next: 0,
         }
     }
 
@@ -222,56 +241,28 @@ impl Event {
 }
 
 impl<T: Tables> Ledger<'_, T> {
-    /// Notes an event for the audit trail of its database.
-    pub(super) fn note(&mut self, event: &Event, now: Timestamp) {
-        let (waiting, capacity) = (self.events.len(), self.events.capacity());
+    /// Notes an event for the audit trail of its database: its number, 0 where it is lost.
+    pub(super) fn note(&mut self, event: &Event, now: Timestamp) -> u64 {
+        // What fills is soon full.
+        let pause = if self.is_filling() { 0 } else { WRITTEN_AFTER };
         let Some(known) = self.databases.get_mut(&event.database) else {
-            return;
+            return 0;
         };
         if !known.unwritable {
-            // Half full is soon full.
-            let hurry = waiting * 2 >= capacity;
-            let pause = if hurry { 0 } else { WRITTEN_AFTER };
             known.write_at = known.write_at.min(now.saturating_add(pause));
             self.head.next_write = self.head.next_write.min(known.write_at);
         }
-        if waiting < capacity && !known.unwritable {
-            known.events += 1;
-        } else if !self.find_room(event.database) {
-            return;
+        if !self.make_room_for(event, now) {
+            return 0;
         }
-        self.head.numbers += 1;
-        self.events.put(Event {
-            number: self.head.numbers,
-            at: now,
-            ..*event
-        });
-        self.keep_text(&event.who.client_user, None);
-        self.keep_text(&event.reason, None);
-    }
-
-    /// Finds room for one more event of a database, where there is not enough for everybody; false if
-    /// it is lost.
-    fn find_room(&mut self, database: u32) -> bool {
-        let share = self.share_of_unwritable();
-        if self
-            .databases
-            .get(&database)
-            .is_some_and(|known| !known.unwritable)
-        {
-            self.make_room(share);
-        }
-        let is_full = self.events.len() >= self.events.capacity();
-        let Some(known) = self.databases.get_mut(&database) else {
-            return false;
-        };
-        let has_room = !is_full && (!known.unwritable || (known.events as usize) < share);
-        if has_room {
-            known.events += 1;
-        } else {
-            known.events_lost += 1;
-        }
-        has_room
+        let number = self.put_event(event, now);
+        room::link::<T>(
+            &mut self.databases,
+            &mut self.events,
+            event.database,
+            number,
+        );
+        number
     }
 
     /// Somebody waits for what is to be written in a database.
@@ -282,26 +273,10 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// How many events each database that can't be written may keep where others need room.
-    fn share_of_unwritable(&self) -> usize {
-        let mut databases = 0;
-        self.databases
-            .each(|known| databases += usize::from(known.unwritable));
-        self.events.capacity() / SHARE_OF_UNWRITABLE / databases.max(1)
-    }
-
-    /// Takes from databases that can't be written what they have beyond this share.
-    fn make_room(&mut self, share: usize) {
-        for _ in 0..self.databases.len() {
-            let mut greedy = None;
-            self.databases.each(|known| {
-                if known.unwritable && known.events as usize > share {
-                    greedy = Some(known.oid);
-                }
-            });
-            let Some(database) = greedy else { return };
-            self.keep_oldest(database, share);
-        }
+    /// A number for what is told otherwise: no event, nor anything else, has the same.
+    pub fn next_number(&mut self) -> u64 {
+        self.head.numbers += 1;
+        self.head.numbers
     }
 
     /// An event of a database is lost that was to be told otherwise.
@@ -312,51 +287,23 @@ impl<T: Tables> Ledger<'_, T> {
         self.write_soon(database, now);
     }
 
-    /// One more event needs this text, where it is too long for a label. Without one it is that of
-    /// somebody who holds or awaits a seat. Where there is no room for it, the event goes without, and says
-    /// so when it is told.
-    pub(super) fn keep_text(&mut self, label: &Label, text: Option<Text<512>>) {
-        if !label.is_digest() {
-            return;
-        }
-        if let Some(kept) = self.texts.get_mut(label) {
-            kept.users += 1;
-        } else if let Some(text) = text.or_else(|| self.long_names.get(label).map(|name| name.text))
-        {
-            self.texts.put(LongName {
-                label: *label,
-                text,
-                users: 1,
-            });
-        }
-    }
-
-    /// Shows every event of a database that is yet to be written, in no order.
-    pub fn each_event(&self, database: u32, mut see: impl FnMut(&Event)) {
-        self.events.each(|event| {
-            if event.database == database {
-                see(event);
-            }
-        });
-    }
-
-    /// These events, and so many lost ones, are told: written, or in the server log.
-    pub fn told(&mut self, database: u32, events: &[Event], lost: u64, now: Timestamp) {
-        // What had to make room meanwhile counts as lost, and is not.
-        let made_room = events
-            .iter()
-            .filter(|event| !self.drop_event(event))
-            .count();
+    /// A writer has been there, and told so many lost events: when the next one should be. Of the events that it
+    /// took, so many were there no longer: what had to make room meanwhile counts as lost, and is not.
+    pub fn told(&mut self, database: u32, lost: u64, made_room: u64, now: Timestamp) {
+        self.set_unwritable(database, false);
+        let filling = self.is_filling();
         if let Some(known) = self.databases.get_mut(&database) {
-            known.events_lost = known.events_lost.saturating_sub(lost + made_room as u64);
-            known.unwritable = false;
-            known.write_at = if known.events > 0 || known.events_lost > 0 {
+            known.events_lost = known.events_lost.saturating_sub(lost + made_room);
+            known.write_at = if known.events > 0 && filling {
+                now
+            } else if known.events > 0 || known.events_lost > 0 {
                 now.saturating_add(WRITTEN_AFTER)
             } else if known.licenses > 0 {
                 now.saturating_add(VISITED_AGAIN_AFTER)
             } else {
                 Timestamp::MAX
             };
+            known.write_at = known.write_at.min(known.ring.due);
             if known.changes_at > now {
                 known.write_at = known.write_at.min(known.changes_at);
             }
@@ -366,9 +313,8 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// A database's events could not be written. True when that is news.
     pub fn could_not_write(&mut self, database: u32, now: Timestamp) -> bool {
-        let mut news = false;
+        let news = self.set_unwritable(database, true);
         if let Some(known) = self.databases.get_mut(&database) {
-            news = !std::mem::replace(&mut known.unwritable, true);
             let pause = match (known.has_lost_visitors(), known.events > 0) {
                 (false, _) => WRITTEN_AGAIN_AFTER,
                 (true, true) => CONNECTED_AGAIN_AFTER,
@@ -397,6 +343,13 @@ impl<T: Tables> Ledger<'_, T> {
         !former
     }
 
+    /// Old rows of a database's trail could not be deleted, or could be. True when the former is news.
+    pub fn set_untidy(&mut self, database: u32, untidy: bool) -> bool {
+        self.databases
+            .get_mut(&database)
+            .is_some_and(|known| std::mem::replace(&mut known.untidy, untidy) != untidy && untidy)
+    }
+
     /// Shows the products whose licenses come to their end, each once for each number of days.
     pub fn tell_endings(&mut self, now: Timestamp, mut see: impl FnMut(&Name, Ending)) {
         self.licenses.each_mut(|license| {
@@ -422,62 +375,6 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Leaves the oldest events of a database, so many; the others are lost.
-    fn keep_oldest(&mut self, database: u32, keep: usize) {
-        // Their numbers, the oldest first; the rest of the array, which is greater, comes last.
-        let mut numbers = [u64::MAX; EVENTS];
-        let mut places = numbers.iter_mut();
-        self.each_event(database, |event| {
-            if let Some(place) = places.next() {
-                *place = event.number;
-            }
-        });
-        numbers.sort_unstable();
-        let first_lost = numbers.get(keep).copied().unwrap_or(u64::MAX);
-        let lost = self.drop_events(|e| e.database == database && e.number >= first_lost);
-        if let Some(known) = self.databases.get_mut(&database) {
-            known.events_lost += lost;
-        }
-    }
-
-    /// Forgets some events; how many.
-    pub(super) fn drop_events(&mut self, are_gone: impl Fn(&Event) -> bool) -> u64 {
-        let Ledger {
-            events,
-            texts,
-            databases,
-            ..
-        } = self;
-        let mut gone = 0;
-        events.retain(|event| {
-            let keep = !are_gone(event);
-            if !keep {
-                gone += 1;
-                drop_long_name::<T>(texts, &event.who.client_user);
-                drop_long_name::<T>(texts, &event.reason);
-                if let Some(known) = databases.get_mut(&event.database) {
-                    known.events -= 1;
-                }
-            }
-            keep
-        });
-        gone
-    }
-
-    /// Forgets an event; false where it is not there any more.
-    fn drop_event(&mut self, event: &Event) -> bool {
-        if self.events.get(&event.number).is_none() {
-            return false;
-        }
-        self.events.remove(&event.number);
-        drop_long_name::<T>(&mut self.texts, &event.who.client_user);
-        drop_long_name::<T>(&mut self.texts, &event.reason);
-        if let Some(known) = self.databases.get_mut(&event.database) {
-            known.events -= 1;
-        }
-        true
-    }
-
     pub(super) fn note_next_write(&mut self) {
         let mut next = Timestamp::MAX;
         self.databases.each(|known| next = next.min(known.write_at));
@@ -492,24 +389,36 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Notes that somebody has taken a seat that nobody held, and what the server log says of it.
+    /// Notes that the session at this place has taken a seat that nobody held, and what the server log says of it.
     pub(super) fn note_taken(
         &mut self,
+        at: usize,
         mut event: Event,
         tally: u64,
         remark: Remark,
         now: Timestamp,
     ) {
         event.in_use = self.in_use(tally);
-        self.note(&event, now);
-        if let Remark::Overdraft(Denial { cause, .. }) = remark {
+        let overdraft = matches!(remark, Remark::Overdraft(_));
+        event.overdrafts = u32::from(overdraft);
+        let alone = self.note_move(Some(at), &event, tally, now);
+        if let Remark::Overdraft(Denial { cause, .. }) = remark
+            && alone
+        {
             event.happened = Happened::Overdraft(cause);
             self.note(&event, now);
         }
     }
 
-    /// Notes that a seat was left by its last holder; if it gives way to somebody, it is kept for them.
-    pub(super) fn note_left(&mut self, mut event: Event, left: &Seat, now: Timestamp) {
+    /// Notes that a seat was left by its last holder, by an act of the session at this place, if it was a
+    /// session's; if it gives way to somebody, it is kept for them.
+    pub(super) fn note_left(
+        &mut self,
+        at: Option<usize>,
+        mut event: Event,
+        left: &Seat,
+        now: Timestamp,
+    ) {
         if left.lingers_until == 0 {
             self.keep_promise(left, now);
         }
@@ -520,7 +429,8 @@ impl<T: Tables> Ledger<'_, T> {
         event.seat = left.number;
         event.in_use = tally.in_use;
         event.until = left.lingers_until;
-        self.note(&event, now);
+        event.held = now.saturating_sub(left.opened_at).max(0);
+        self.note_move(at, &event, left.key.tally, now);
         event.happened = match event.happened {
             Happened::Left(Leaving::IdleLogOff) => Happened::LoggedOff,
             Happened::Left(Leaving::Reclaim) => Happened::Reclaimed,
@@ -547,18 +457,56 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// The same for the levels of all licenses.
+    /// The same for the levels of all licenses: two passes over them all, however many have changed.
     pub(super) fn note_levels(&mut self, now: Timestamp) {
-        loop {
-            let mut moved = None;
-            self.tallies.each(|tally| {
-                if !tally.is_steady() {
-                    moved = Some(*tally);
-                }
-            });
-            let Some(tally) = moved else { return };
-            self.note_levels_of(&tally, now);
+        // Under the lock nothing is allocated: so many at a time.
+        let mut changed = [None; LEVELS];
+        while self.find_levels(&mut changed) {
+            for (key, level, in_use) in changed.iter_mut().filter_map(Option::take) {
+                self.note_level(key, level, in_use, now);
+            }
         }
+    }
+
+    /// Looks once at all tallies whose use may have reached another level: gives the licenses of which that is true, as
+    /// far as there is room. False where there are none.
+    fn find_levels(&mut self, changed: &mut [Option<(RowKey, Level, i64)>]) -> bool {
+        let Ledger {
+            tallies, licenses, ..
+        } = self;
+        let mut begun = false;
+        tallies.each_mut(|tally| {
+            if !tally.is_steady() {
+                (tally.steady, tally.noting) = (Steady::ALWAYS, Noting::Begun);
+                begun = true;
+            }
+        });
+        if !begun {
+            return false;
+        }
+        let mut room = changed.iter_mut();
+        let mut found = false;
+        licenses.each(|license| {
+            let tally = tallies.get_mut(&license.tally);
+            let Some(tally) = tally.filter(|tally| tally.noting != Noting::No) else {
+                return;
+            };
+            tally.steady.narrow(license, tally.in_use);
+            let level = license.level_of(tally.in_use);
+            if level != license.level {
+                found = true;
+                match room.next() {
+                    Some(place) => *place = Some((license.key, level, tally.in_use)),
+                    None => tally.noting = Noting::Left,
+                }
+            }
+        });
+        tallies.each_mut(|tally| {
+            if std::mem::replace(&mut tally.noting, Noting::No) == Noting::Left {
+                tally.steady = Steady::NEVER;
+            }
+        });
+        found
     }
 
     fn note_levels_of(&mut self, tally: &Tally, now: Timestamp) {
@@ -592,7 +540,9 @@ impl<T: Tables> Ledger<'_, T> {
         if tally.database == 0 {
             self.licenses.each(see);
         } else {
-            self.licenses_of(tally.database).for_each(see);
+            self.in_force(tally.database, &tally.product)
+                .into_iter()
+                .for_each(see);
         }
     }
 
@@ -605,7 +555,8 @@ impl<T: Tables> Ledger<'_, T> {
             let happened = Happened::Reached { level, seats };
             let mut event = Event::of_product(happened, key.database, license.product);
             event.in_use = in_use;
-            self.note(&event, now);
+            let tally = license.tally;
+            self.note_crossing(&event, tally, now);
         }
     }
 }

@@ -18,7 +18,7 @@ use super::Ledger;
 use super::hold::{Hold, HoldKey};
 use super::license::{License, RowKey};
 use super::rules::Rules;
-use super::session::{Claimant, Exempt, Kind, NO_TALLY, Seat, SeatKey, Session, Standing};
+use super::session::{Claimant, Exempt, Kind, NO_TALLY, Seat, SeatIds, SeatKey, Session, Standing};
 use super::table::{Table, Tables};
 use super::tally::Tally;
 
@@ -85,9 +85,11 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(limit) = license.exempt_limit(reason) else {
             return true;
         };
+        self.make_room_to_judge();
         let Some(tally) = self.tallies.get(&license.tally) else {
             return true;
         };
+        let ids = self.head.seat_ids;
         let Ledger {
             sessions,
             seats,
@@ -95,12 +97,12 @@ impl<T: Tables> Ledger<'_, T> {
             ..
         } = self;
         let mut saved = Saved::<T>::begin(seats, limit);
-        each_saved::<T>(sessions, holds, tally, |_, _, key| {
+        each_saved::<T>(ids, sessions, holds, tally, |_, _, key| {
             saved.add(key);
         });
-        let may = saved.admit(tally.key_of(claimant));
-        saved.remove(tally.key_of(claimant));
-        each_saved::<T>(sessions, holds, tally, |_, _, key| saved.remove(key));
+        let may = saved.admit(tally.key_of(ids, claimant));
+        saved.remove(tally.key_of(ids, claimant));
+        each_saved::<T>(ids, sessions, holds, tally, |_, _, key| saved.remove(key));
         may
     }
 
@@ -113,12 +115,21 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(tally) = tally.filter(|_| session.exempt.is_some()) else {
             return false;
         };
-        let own = saved_key(tally.key_of(&claimant(tally, session)));
+        let ids = self.head.seat_ids;
+        let own = saved_key(tally.key_of(ids, &claimant(tally, session)));
         let mut is_exempt = false;
-        each_saved::<T>(self.sessions, &self.holds, tally, |whose, _, key| {
+        each_saved::<T>(ids, self.sessions, &self.holds, tally, |whose, _, key| {
             is_exempt |= whose.number == session.number || saved_key(key) == own;
         });
         is_exempt
+    }
+
+    /// Has seats that linger give way to those that are saved.
+    fn make_room_to_judge(&mut self) {
+        let is_granted = |session: &&Session| session.exempt.is_some_and(Exempt::is_granted);
+        let exempt = self.sessions.iter().filter(is_granted);
+        let saved: usize = exempt.map(|session| 1 + session.checkouts as usize).sum();
+        while self.seats.len() + saved >= self.seats.capacity() && self.counter().give_way() {}
     }
 
     /// Judges the logins of a database that its rules exempt, or the checkouts of its exempt sessions:
@@ -127,7 +138,9 @@ impl<T: Tables> Ledger<'_, T> {
         if by_login.is_empty() {
             return;
         }
+        self.make_room_to_judge();
         let rows = self.databases.get(&database).map_or(0, |d| d.licenses);
+        let ids = self.head.seat_ids;
         let Ledger {
             sessions,
             seats,
@@ -144,7 +157,7 @@ impl<T: Tables> Ledger<'_, T> {
                 continue;
             };
             let mut saved = Saved::<T>::begin(seats, limit);
-            each_saved::<T>(sessions, holds, tally, |session, saves, key| {
+            each_saved::<T>(ids, sessions, holds, tally, |session, saves, key| {
                 if session.database != database || saves < kind {
                     saved.add(key);
                 }
@@ -157,7 +170,7 @@ impl<T: Tables> Ledger<'_, T> {
                 };
                 if kind == Kind::Login {
                     if session.tally == tally.number
-                        && !saved.admit(tally.key_of(&claimant(tally, session)))
+                        && !saved.admit(tally.key_of(ids, &claimant(tally, session)))
                     {
                         session.exempt = None;
                     }
@@ -166,11 +179,11 @@ impl<T: Tables> Ledger<'_, T> {
                 for place in 0..session.checkouts {
                     let key = HoldKey::checkout(session.number, place);
                     if let Some(hold) = holds.get_mut(&key).filter(|h| h.saves(tally.number)) {
-                        hold.exempt = saved.admit(tally.key_of(&hold.claimant()));
+                        hold.exempt = saved.admit(tally.key_of(ids, &hold.claimant()));
                     }
                 }
             }
-            each_saved::<T>(sessions, holds, tally, |_, _, key| saved.remove(key));
+            each_saved::<T>(ids, sessions, holds, tally, |_, _, key| saved.remove(key));
         }
     }
 }
@@ -185,6 +198,7 @@ fn claimant(tally: &Tally, session: &Session) -> Claimant {
 
 /// Shows the seats of a tally that exempt sessions save by their logins and checkouts.
 fn each_saved<T: Tables>(
+    ids: SeatIds,
     sessions: &[Session],
     holds: &T::Of<Hold>,
     tally: &Tally,
@@ -196,13 +210,13 @@ fn each_saved<T: Tables>(
             see(
                 session,
                 Kind::Login,
-                tally.key_of(&claimant(tally, session)),
+                tally.key_of(ids, &claimant(tally, session)),
             );
         }
         for place in 0..session.checkouts {
             let hold = holds.get(&HoldKey::checkout(session.number, place));
             if let Some(hold) = hold.filter(|hold| hold.saves(tally.number)) {
-                see(session, Kind::Checkout, tally.key_of(&hold.claimant()));
+                see(session, Kind::Checkout, tally.key_of(ids, &hold.claimant()));
             }
         }
     }

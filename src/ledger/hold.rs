@@ -31,6 +31,11 @@ impl HoldKey {
     pub fn lease_id(self) -> LeaseId {
         self.0
     }
+
+    /// The checkout's place among its session's.
+    pub(super) fn place(self) -> u32 {
+        u128::from_be_bytes(self.0) as u32
+    }
 }
 
 /// A hold on a seat that an application has taken.
@@ -52,16 +57,22 @@ pub struct Hold {
     pub who: Who,
     /// It is a lease whose transaction has not ended.
     pub pending: bool,
+    /// It was given to somebody in line who has not seen it yet: until then its time does not run.
+    pub(super) unseen: bool,
     /// Its product is licensed.
     pub(super) licensed: bool,
     /// It is the checkout of an exempt session, and takes no seat.
     pub(super) exempt: bool,
-    /// The lease's time is up; its row is yet to be deleted.
+    /// The lease's time is up; its row, if its transaction commits one, is yet to be deleted.
     pub ended: bool,
     /// The reserved roles that who took it is a member of.
     pub(super) roles: Roles,
+    /// It is the first of its session's checkouts for its client_user.
+    pub(super) first_of_user: bool,
     /// The rule by which it has its seat, if it has one.
     pub(super) seated: Option<CountedBy>,
+    /// The role that took the lease: whose members may see it.
+    pub taken_by: u32,
     /// The number of that seat: who looks at all holders need not search for as many seats.
     pub(super) seat: u64,
     /// How long the lease lasts after each heartbeat, in microseconds; 0: it is a checkout.
@@ -93,6 +104,8 @@ impl Hold {
             who: self.whose(),
             number: self.number,
             roles: self.roles,
+            database: self.database,
+            by_lease: self.kind() == Kind::Lease,
         }
     }
 
@@ -130,9 +143,9 @@ impl Hold {
         self.seated.map(|_| self.seat)
     }
 
-    /// A lease that nobody can take back any more, and that has not ended.
+    /// A lease that has not ended: its time runs from the answer on, whatever becomes of the transaction.
     pub fn will_end(&self) -> bool {
-        self.kind() == Kind::Lease && !self.ended && !self.pending
+        self.kind() == Kind::Lease && !self.ended && !self.unseen
     }
 
     /// The same, whose time is up at this moment.
@@ -140,6 +153,19 @@ impl Hold {
         self.will_end() && self.expires_at <= now
     }
 }
+
+/// Where a session's checkout of a product for a user is among the session's: so nobody who has many walks all of
+/// them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Spot {
+    /// A digest of the session, the product and the user, which nobody can foresee.
+    pub(super) key: u64,
+    /// Its place.
+    pub(super) place: u32,
+}
+
+entry!(Spot, key: u64);
 
 /// The name of an application's user that is too long for a label, kept while somebody holds or
 /// awaits a seat under it.

@@ -4,7 +4,9 @@
 //! Everything here lives in shared memory and serves as a hash key compared byte by byte, so every
 //! type is plain data without padding, and unused bytes are zero.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sha2::{Digest, Sha256};
@@ -75,12 +77,15 @@ impl<const N: usize> fmt::Debug for Text<N> {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Label([u8; LABEL_MAX + 1]);
 
-/// The bytes of a text that is its own label at most: enough for a UUID, a computer's name and nearly
-/// every address. More would cost every seat.
-pub const LABEL_MAX: usize = 47;
+/// The bytes of a text that is its own label at most: enough for a UUID and nearly every address. More would
+/// cost every seat.
+pub const LABEL_MAX: usize = 39;
 
 /// Begins a label that is a digest: no text in UTF-8 has this byte.
 const DIGEST: u8 = 0xff;
+
+/// So many bytes of it: as many as of a UUID. How the text begins follows.
+const DIGEST_LEN: usize = 16;
 
 impl Label {
     /// No text.
@@ -88,20 +93,18 @@ impl Label {
 
     /// The label of a text without zero bytes.
     pub fn of(text: &str) -> Label {
-        Label::of_bytes(&[text.as_bytes()])
-    }
-
-    fn of_bytes(parts: &[&[u8]]) -> Label {
         let mut label = Label::EMPTY;
-        let bytes = parts.iter().copied().flatten();
-        if parts.iter().map(|part| part.len()).sum::<usize>() <= LABEL_MAX {
-            for (to, from) in label.0.iter_mut().zip(bytes) {
-                *to = *from;
+        if text.len() <= LABEL_MAX {
+            for (to, from) in label.0.iter_mut().zip(text.bytes()) {
+                *to = from;
             }
         } else {
-            let digest = parts.iter().fold(Sha256::new(), Sha256::chain_update);
-            let digest = digest.finalize();
-            for (to, from) in label.0.iter_mut().zip([DIGEST].iter().chain(&digest)) {
+            let digest = Sha256::digest(text);
+            let digest = digest.iter().take(DIGEST_LEN);
+            let beginning = text.floor_char_boundary(LABEL_MAX - DIGEST_LEN);
+            let beginning = text.as_bytes().iter().take(beginning);
+            let bytes = [DIGEST].iter().chain(digest).chain(beginning);
+            for (to, from) in label.0.iter_mut().zip(bytes) {
                 *to = *from;
             }
         }
@@ -110,7 +113,9 @@ impl Label {
 
     /// The text, unless it was too long to be kept here.
     pub fn text(&self) -> Option<&str> {
-        str::from_utf8(self.bytes()).ok()
+        str::from_utf8(up_to_zero(&self.0))
+            .ok()
+            .filter(|_| !self.is_digest())
     }
 
     /// True for no text.
@@ -123,31 +128,27 @@ impl Label {
         self.0.first() == Some(&DIGEST)
     }
 
-    fn bytes(&self) -> &[u8] {
-        let len = if self.is_digest() {
-            1 + <Sha256 as Digest>::output_size()
-        } else {
-            self.0
-                .iter()
-                .position(|&byte| byte == 0)
-                .unwrap_or(LABEL_MAX)
-        };
-        self.0.get(..len).unwrap_or_default()
+    /// The text as people see it: `whole`, where it is too long to be kept here, else how it begins.
+    pub fn shown<'a>(&'a self, whole: Option<&'a Text<512>>) -> Cow<'a, str> {
+        match whole.map(Text::as_str).or(self.text()) {
+            Some(text) => text.into(),
+            None => format!("{}...", String::from_utf8_lossy(self.beginning())).into(),
+        }
     }
 
-    /// A workstation and an application's user as one: a workstation's name has no control
-    /// characters, so neither part runs into the other.
-    fn join(workstation: &Name, client_user: &Label) -> Label {
-        if client_user.is_empty() {
-            return Label::of_bytes(&[workstation.as_bytes()]);
-        }
-        Label::of_bytes(&[workstation.as_bytes(), b"\x01", client_user.bytes()])
+    /// How a text begins that is too long to be kept here.
+    fn beginning(&self) -> &[u8] {
+        up_to_zero(self.0.get(1 + DIGEST_LEN..).unwrap_or_default())
     }
+}
+
+fn up_to_zero(bytes: &[u8]) -> &[u8] {
+    bytes.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
 impl fmt::Debug for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&String::from_utf8_lossy(self.bytes()), f)
+        fmt::Debug::fmt(&self.shown(None), f)
     }
 }
 
@@ -251,7 +252,7 @@ impl Host {
     }
 
     /// A host that is known by a name that is no address.
-    fn is_named(&self) -> bool {
+    pub(super) fn is_named(&self) -> bool {
         self.family_and_zone >> ZONE_BITS == FAMILY_NAMED
     }
 
@@ -384,47 +385,45 @@ impl FullName {
     }
 }
 
-/// An identity under one rule of counting: who holds the same identity shares one seat. The parts
-/// that the rule leaves out are zero.
-#[repr(C)]
+/// An identity under one rule of counting: who holds the same identity shares one seat. 128 bits stand for all
+/// its parts, made with a number of this server, so that nobody can choose names that make two users one.
+#[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Identity {
-    /// The session's own number where every connection counts, else 0.
-    pub session: u64,
-    /// The role's OID, or 0.
-    pub role: u32,
-    /// The host, or none.
-    pub host: Host,
-    /// The workstation and the application's user, or empty. They only split seats (counting
-    /// rule 4), save under `user_workstation`, where the workstation stands in for the host.
-    names: Label,
-}
+pub struct Identity([u8; 16]);
 
 impl Identity {
     /// What `counted_by` makes of a connection (counting rules 2 and 4); `session` is the
     /// connection's own number.
-    pub fn of(counted_by: CountedBy, who: &Who, session: u64) -> Identity {
-        let (session, role, host) = match counted_by {
-            CountedBy::Session => (session, who.role, who.host),
-            CountedBy::UserHost => (0, who.role, who.host),
-            CountedBy::User => (0, who.role, Host::NONE),
-            CountedBy::Host => (0, 0, who.host),
-            CountedBy::UserWorkstation if who.workstation.is_empty() => (0, who.role, who.host),
-            CountedBy::UserWorkstation => (0, who.role, Host::NONE),
+    pub fn of(salt: u128, counted_by: CountedBy, who: &Who, session: u64) -> Identity {
+        let session = if counted_by == CountedBy::Session {
+            session
+        } else {
+            0
         };
-        Identity {
-            session,
-            role,
-            host,
-            names: Label::join(&who.workstation, &who.client_user),
-        }
+        let (role, host) =
+            counted_by.role_and_host(who.role, who.host, !who.workstation.is_empty());
+        let half = |which: u8| {
+            let mut hasher = DefaultHasher::new();
+            // The workstation and the application's user only split seats (counting rule 4), save under
+            // `user_workstation`, where the workstation stands in for the host.
+            let names = (who.workstation, who.client_user);
+            (salt, which, session, role, host, names).hash(&mut hasher);
+            hasher.finish()
+        };
+        Identity((u128::from(half(0)) << 64 | u128::from(half(1))).to_be_bytes())
     }
+}
 
-    /// The workstation and the application's user, unless they are too long to be kept here.
-    pub fn names(&self) -> Option<(Name, Label)> {
-        let names = self.names.text()?;
-        let (workstation, client_user) = names.split_once('\x01').unwrap_or((names, ""));
-        Some((Name::new(workstation)?, Label::of(client_user)))
+impl CountedBy {
+    /// What a rule leaves of a role's OID and a host: 0 and none where it does not count them.
+    pub(super) fn role_and_host(self, role: u32, host: Host, has_workstation: bool) -> (u32, Host) {
+        match self {
+            CountedBy::Session | CountedBy::UserHost => (role, host),
+            CountedBy::User => (role, Host::NONE),
+            CountedBy::Host => (0, host),
+            CountedBy::UserWorkstation if has_workstation => (role, Host::NONE),
+            CountedBy::UserWorkstation => (role, host),
+        }
     }
 }
 
@@ -551,7 +550,8 @@ mod tests {
     fn each_rule_of_counting_tells_users_apart_by_its_own_parts() {
         use CountedBy::*;
         let (pc1, pc2) = (host("10.0.0.1"), host("10.0.0.2"));
-        let same = |rule, a: Who, b: Who| Identity::of(rule, &a, 1) == Identity::of(rule, &b, 2);
+        let same =
+            |rule, a: Who, b: Who| Identity::of(7, rule, &a, 1) == Identity::of(7, rule, &b, 2);
         let anna = who(1, pc1, "");
         for (rule, two_hosts, two_roles, again) in [
             (UserHost, false, false, true),

@@ -6,7 +6,7 @@ use super::event::{Event, Happened, Leaving};
 use super::hold::{Hold, HoldKey, LeaseId};
 use super::identity::Name;
 use super::license::{Enforcement, Timestamp};
-use super::seats::{Linger, unseat_hold};
+use super::seats::Linger;
 use super::session::{Claimant, Kind, Seat};
 use super::table::{Table, Tables};
 
@@ -25,27 +25,33 @@ impl<T: Tables> Ledger<'_, T> {
             .filter(|hold| hold.kind() == Kind::Lease && !hold.ended)
     }
 
-    /// The transaction that took the lease has committed: from now on its time can run out.
-    pub fn commit_lease(&mut self, id: LeaseId) {
-        if let Some(hold) = self.holds.get_mut(&HoldKey::lease(id)) {
-            hold.pending = false;
-            let expires_at = hold.expires_at;
-            self.note_due(expires_at);
+    /// The transaction that took the lease has committed its row. True where it has ended before: the row is
+    /// to be deleted at once.
+    pub fn commit_lease(&mut self, id: LeaseId) -> bool {
+        let hold = self.holds.get_mut(&HoldKey::lease(id));
+        let Some(hold) = hold.filter(|hold| hold.pending) else {
+            return false;
+        };
+        hold.pending = false;
+        let has_ended = hold.ended;
+        if has_ended && let Some(known) = self.databases.get_mut(&hold.database) {
+            known.ended += 1;
         }
+        has_ended
     }
 
-    /// A lease is gone with its row: released, or its transaction rolled back.
-    pub fn drop_lease(&mut self, id: LeaseId, now: Timestamp) {
+    /// A lease is gone with its row: released by the session at this place, or its transaction rolled back.
+    pub fn drop_lease(&mut self, at: usize, id: LeaseId, now: Timestamp) {
         let key = HoldKey::lease(id);
         if let Some(hold) = self.holds.get(&key).copied() {
-            self.end_hold(&key, Name::EMPTY, Leaving::GivenBack, now);
+            self.end_hold(Some(at), &key, Name::EMPTY, Leaving::GivenBack, now);
             self.serve(hold.tally, now);
         }
     }
 
     /// Extends a lease by its time to live and lends it to the transaction of the session at this
     /// place, which has room for some. `own`: that transaction has taken it, and it may not have
-    /// been committed yet. The new end; `None` when it has ended.
+    /// been committed yet. The new end; `None` when its time is up.
     pub fn heartbeat(
         &mut self,
         at: usize,
@@ -58,11 +64,8 @@ impl<T: Tables> Ledger<'_, T> {
             hold.database == session.database
                 && hold.kind() == Kind::Lease
                 && !hold.ended
-                && if hold.pending {
-                    own
-                } else {
-                    hold.expires_at > now
-                }
+                && (own || !hold.pending)
+                && hold.expires_at > now
         })?;
         if !session.lent.contains(&Some(id))
             && let Some(free) = session.lent.iter_mut().find(|lent| lent.is_none())
@@ -98,10 +101,7 @@ impl<T: Tables> Ledger<'_, T> {
         if view.is_some_and(|view| !self.is_current(session.database, view)) {
             return MayUse::Outdated;
         }
-        let license = self
-            .licenses_of(session.database)
-            .find(|license| license.product == *product);
-        let Some(license) = license else {
+        let Some(license) = self.in_force(session.database, product) else {
             return match session.exempt {
                 Some(_) => MayUse::Yes,
                 None => MayUse::Unlicensed,
@@ -133,10 +133,6 @@ impl<T: Tables> Ledger<'_, T> {
             || session.lent.iter().flatten().any(lent)
             || shared();
         if may { MayUse::Yes } else { MayUse::No }
-    }
-
-    pub(super) fn note_due(&mut self, expires_at: Timestamp) {
-        self.head.next_due = self.head.next_due.min(expires_at);
     }
 
     /// Notes when the next time of a lease, or of a seat that lingers, is up.
@@ -188,21 +184,18 @@ impl<T: Tables> Ledger<'_, T> {
     /// Ends a lease: its seat is left, its row is yet to be deleted.
     pub(super) fn end_lease(&mut self, lease: &Hold, leaving: Leaving, now: Timestamp) {
         let linger = self.linger_after(leaving, lease.database, lease.tally, now);
-        let Ledger {
-            head,
-            tallies,
-            seats,
-            holds,
-            databases,
-            ..
-        } = self;
+        let (mut counter, holds) = self.counter_and_holds();
         let Some(hold) = holds.get_mut(&lease.key) else {
             return;
         };
         hold.ended = true;
-        let left = unseat_hold::<T>(head, seats, tallies, hold, linger);
+        let left = counter.unseat_hold(hold, linger);
+        let Ledger {
+            tallies, databases, ..
+        } = self;
         if let Some(known) = databases.get_mut(&lease.database) {
-            known.ended += 1;
+            // The row of one that is pending is not there yet, and may never be.
+            known.ended += u32::from(!lease.pending);
             // Whoever took it could connect.
             known.lost_visitors = 0;
         }
@@ -215,14 +208,13 @@ impl<T: Tables> Ledger<'_, T> {
             self.note(&of_lease(Happened::LeaseExpired), now);
         }
         if let Some(left) = left {
-            self.note_left(of_lease(Happened::Left(leaving)), &left, now);
+            self.note_left(None, of_lease(Happened::Left(leaving)), &left, now);
         }
     }
 
     /// Shows the ended leases of a database whose rows are yet to be deleted.
     pub fn each_ended(&self, database: u32, mut see: impl FnMut(LeaseId)) {
         self.holds.each(|hold| {
-            // The row of one that is pending is not there yet, and may never be.
             if hold.ended && !hold.pending && hold.database == database {
                 see(hold.key.lease_id());
             }

@@ -9,6 +9,10 @@ use super::table::entry;
 /// A moment in microseconds, as PostgreSQL's `timestamptz` counts them.
 pub type Timestamp = i64;
 
+/// How far the clocks of two servers may be apart. What begins may begin that much before its time, and what is passed
+/// on comes back that much after it; no end is put off, or a seat would be used twice.
+pub const LEEWAY: Timestamp = 120_000_000;
+
 /// The columns whose values are words: each word once, for the table's text and back.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$word_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
@@ -104,6 +108,8 @@ pub struct License {
     pub idle_timeout: Option<Timestamp>,
     /// Inactivity after which a seat gives way to somebody who would be denied; `None`: never.
     pub reclaim_idle_after: Option<Timestamp>,
+    /// Seats that one user may have at once; `None` is no limit.
+    pub max_per_user: Option<i32>,
     /// Logins that were denied, or would have been under 'warn'.
     pub denied: u64,
     /// Since when that is counted.
@@ -112,6 +118,8 @@ pub struct License {
     pub level: Level,
     /// Its end, where a standby has told of it.
     pub told_ending: Option<Ending>,
+    /// Somebody has hung something on the tables of its database.
+    pub interfered: bool,
     /// What its vendor's signature makes of it; `None`: nobody has signed it.
     pub signed: Option<Signed>,
 }
@@ -164,7 +172,11 @@ impl License {
         if let Some(until) = believed_until.filter(|&until| now >= until) {
             return Some(OutOfDates::NotVerified(until));
         }
-        if let Some(from) = self.valid_from.filter(|&from| now < from) {
+        // Whoever has signed it may have another clock.
+        let ahead = self.signed.map_or(0, |_| LEEWAY);
+        if let Some(from) = self.valid_from
+            && now.saturating_add(ahead) < from
+        {
             return Some(OutOfDates::NotYetValid(from));
         }
         self.admits_until
@@ -232,6 +244,8 @@ impl License {
             || matches!(dates, Some(OutOfDates::NotVerified(_)))
         {
             "tampered"
+        } else if self.interfered {
+            "interfered with"
         } else if self.enforcement.max(server) != Enforcement::On {
             "not enforced"
         } else if matches!(dates, Some(OutOfDates::Expired(_))) {

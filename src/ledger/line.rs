@@ -10,6 +10,7 @@ use super::identity::Name;
 use super::license::{Enforcement, License, Timestamp};
 use super::session::Kind;
 use super::table::{Table, Tables, entry};
+use super::taker::User;
 
 /// A session that waits for a seat.
 #[repr(C)]
@@ -59,12 +60,12 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Gives free seats of a tally to those who wait for them, the first first.
     pub(super) fn serve(&mut self, tally: u64, now: Timestamp) {
-        self.settle_rival(tally, None);
-        if self.seats.len() + 1 >= self.head.max_seats {
-            // Where the ledger itself was full, this made room for a seat of any product.
-            self.serve_line(None, now);
-        } else if self.tallies.get(&tally).is_some_and(|t| t.waiting > 0) {
+        if self.tallies.get(&tally).is_some_and(|t| t.waiting > 0) {
             self.serve_line(Some(tally), now);
+        }
+        if self.head.made_room {
+            // By seats of any product.
+            self.serve_all(now);
         }
         // Only now: a seat that goes to the next in line was never free.
         self.note_usage(tally, now);
@@ -72,8 +73,13 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Gives free seats of all tallies to those who wait for them, the first first.
     pub(super) fn serve_all(&mut self, now: Timestamp) {
-        self.settle_rivals();
-        self.serve_line(None, now);
+        loop {
+            self.head.made_room = false;
+            self.serve_line(None, now);
+            if !self.head.made_room {
+                break;
+            }
+        }
         self.note_levels(now);
     }
 
@@ -82,8 +88,6 @@ impl<T: Tables> Ledger<'_, T> {
         while !self.waits.is_empty()
             && let Some(wait) = self.next_in_line(tally, after, now)
         {
-            // As with everyone who comes: another rule may be the one that gives most seats.
-            self.settle_rival(wait.hold.tally, Some(wait.hold.claimant()));
             if let Some(remark) = self.turn(&wait, now) {
                 self.call(&wait, remark, now);
             } else {
@@ -124,14 +128,13 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// The license that a hold counts under in its own database.
     pub(super) fn license_of(&self, hold: &Hold) -> Option<License> {
-        self.licenses_of(hold.database)
-            .find(|license| license.tally == hold.tally)
-            .copied()
+        self.license_in(hold.database, hold.tally).copied()
     }
 
     fn call(&mut self, wait: &Wait, remark: Remark, now: Timestamp) {
         let hold = Hold {
             expires_at: now.saturating_add(wait.hold.ttl),
+            unseen: true,
             ..wait.hold
         };
         let taken = self.take(wait.at, hold);
@@ -149,7 +152,7 @@ impl<T: Tables> Ledger<'_, T> {
             if let Some(seat) = taken {
                 let mut event = Event::of_hold(Happened::Taken, &hold, usename, product);
                 event.seat = seat;
-                self.note_taken(event, hold.tally, remark, now);
+                self.note_taken(wait.at, event, hold.tally, remark, now);
             }
         }
         self.note_usage(hold.tally, now);
@@ -157,13 +160,20 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// What a session in line has got, once it is called; it then stands in line no longer.
-    pub fn collect(&mut self, ticket: u64) -> Option<Receipt> {
+    pub fn collect(&mut self, ticket: u64, now: Timestamp) -> Option<Receipt> {
         let wait = self
             .waits
             .get(&ticket)
             .filter(|wait| wait.called)
             .copied()?;
         self.leave_line(&wait);
+        if let Some(hold) = self.holds.get_mut(&wait.hold.key) {
+            hold.unseen = false;
+            if hold.will_end() {
+                hold.expires_at = now.saturating_add(hold.ttl);
+                self.head.next_due = self.head.next_due.min(hold.expires_at);
+            }
+        }
         Some(self.receipt(&wait.hold, wait.remark))
     }
 
@@ -190,7 +200,10 @@ impl<T: Tables> Ledger<'_, T> {
         // It may count elsewhere by now.
         let tally = self.holds.get(&hold.key).unwrap_or(&hold).tally;
         match hold.kind() {
-            Kind::Lease => self.end_hold(&hold.key, Name::EMPTY, Leaving::GivenBack, now),
+            Kind::Lease => {
+                let at = Some(wait.at);
+                self.end_hold(at, &hold.key, Name::EMPTY, Leaving::GivenBack, now);
+            }
             _ => self.remove_checkout(wait.at, &hold.key, Leaving::GivenBack, now),
         }
         Some(tally)
@@ -244,14 +257,27 @@ impl<T: Tables> Ledger<'_, T> {
                 || !self.may_be_called(other, now);
         });
         if is_first && let Some(license) = self.license_of(&wait.hold) {
-            self.promise(wait.at, &license, wait.hold.roles);
+            self.promise(wait.at, &license, &wait.hold.claimant());
         }
         is_first
     }
 
     fn may_be_called(&self, wait: &Wait, now: Timestamp) -> bool {
-        let is_barred = || self.barred_until(&wait.hold.claimant(), now).is_some();
-        !wait.called && !wait.in_vain && !is_barred()
+        let claimant = wait.hold.claimant();
+        let is_barred = || self.barred_until(&claimant, now).is_some();
+        !wait.called && !wait.in_vain && !is_barred() && !self.has_all_it_may(wait)
+    }
+
+    /// What others leave is of no use to somebody in line who has as many seats as one may have.
+    fn has_all_it_may(&self, wait: &Wait) -> bool {
+        let license = self.license_of(&wait.hold);
+        let tally = self.tallies.get(&wait.hold.tally);
+        license.zip(tally).is_some_and(|(license, tally)| {
+            let user = User::of_claimant(self.head.seat_ids, &wait.hold.claimant());
+            let whom = (user, wait.hold.roles);
+            self.user_full(&license, tally, wait.at, whom, None)
+                .is_some()
+        })
     }
 
     /// The server's own enforcement has changed: those in line may no longer have to wait.

@@ -6,14 +6,16 @@ use std::collections::hash_map;
 
 use super::bar::Bar;
 use super::event::Event;
-use super::hold::{Hold, LongName};
+use super::hold::{Hold, LongName, Spot};
 use super::license::License;
 use super::line::Wait;
+use super::merge::Spell;
 use super::reservation::Reservation;
 use super::rules::Exemption;
 use super::session::{Seat, Session};
 use super::table::{Entry, Table, Tables};
-use super::{Database, Head, Ledger, Tally};
+use super::taker::Taker;
+use super::{Database, Head, Ledger, Tally, room};
 
 /// A table of at most so many entries.
 #[derive(Debug)]
@@ -69,6 +71,17 @@ impl<E: Entry> Table<E> for MapTable<E> {
         self.entries.values().for_each(see);
     }
 
+    /// As long as nothing is put in, nor taken out.
+    fn each_from(&self, from: usize, at_least: usize, see: impl FnMut(&E)) -> Option<usize> {
+        let next = from.saturating_add(at_least);
+        self.entries
+            .values()
+            .skip(from)
+            .take(at_least)
+            .for_each(see);
+        (next < self.entries.len()).then_some(next)
+    }
+
     fn each_mut(&mut self, see: impl FnMut(&mut E)) {
         self.entries.values_mut().for_each(see);
     }
@@ -91,7 +104,7 @@ impl Tables for Maps {
 pub struct Room {
     /// Sessions that can be in at once.
     pub sessions: usize,
-    /// Seats that logins may take in all.
+    /// Checkouts and leases in all, those in line among them.
     pub max_seats: usize,
     /// Databases whose tables are known.
     pub databases: usize,
@@ -99,10 +112,12 @@ pub struct Room {
     pub licenses: usize,
     /// Exemptions of all databases.
     pub exemptions: usize,
-    /// Events that are yet to be written.
+    /// Places for events that are yet to be written, and users of whose denials is known.
     pub events: usize,
     /// Reservations of all databases.
     pub reservations: usize,
+    /// Rows of all tables and databases.
+    pub rules: usize,
 }
 
 /// All that a server keeps in shared memory, owned. [`MapLedger::with`] lends it as a [`Ledger`].
@@ -118,11 +133,14 @@ pub struct MapLedger {
     reservations: MapTable<Reservation>,
     tallies: MapTable<Tally>,
     seats: MapTable<Seat>,
+    takers: MapTable<Taker>,
     holds: MapTable<Hold>,
+    spots: MapTable<Spot>,
     waits: MapTable<Wait>,
     long_names: MapTable<LongName>,
     bars: MapTable<Bar>,
     events: MapTable<Event>,
+    spells: MapTable<Spell>,
     texts: MapTable<LongName>,
 }
 
@@ -131,7 +149,7 @@ impl MapLedger {
     pub fn new(room: Room) -> Self {
         MapLedger {
             head: Head {
-                max_seats: room.max_seats,
+                max_rules: room.rules,
                 ..Head::default()
             },
             sessions: vec![Session::FREE; room.sessions],
@@ -142,12 +160,15 @@ impl MapLedger {
             // While rules are replaced, the tallies of the former ones are still there.
             tallies: MapTable::new(room.licenses * 2),
             seats: MapTable::new(room.max_seats + 2 * room.sessions),
+            takers: MapTable::new(room.max_seats + 2 * room.sessions),
             holds: MapTable::new(room.max_seats),
+            spots: MapTable::new(room.max_seats),
             waits: MapTable::new(room.sessions),
             long_names: MapTable::new(room.max_seats),
             bars: MapTable::new(room.events),
             events: MapTable::new(room.events),
-            texts: MapTable::new(room.events),
+            spells: MapTable::new(room.events),
+            texts: MapTable::new(room::texts(room.events)),
         }
     }
 
@@ -163,11 +184,14 @@ impl MapLedger {
             reservations: take(&mut self.reservations),
             tallies: take(&mut self.tallies),
             seats: take(&mut self.seats),
+            takers: take(&mut self.takers),
             holds: take(&mut self.holds),
+            spots: take(&mut self.spots),
             waits: take(&mut self.waits),
             long_names: take(&mut self.long_names),
             bars: take(&mut self.bars),
             events: take(&mut self.events),
+            spells: take(&mut self.spells),
             texts: take(&mut self.texts),
         };
         let result = act(&mut ledger);
@@ -177,11 +201,14 @@ impl MapLedger {
         self.reservations = ledger.reservations;
         self.tallies = ledger.tallies;
         self.seats = ledger.seats;
+        self.takers = ledger.takers;
         self.holds = ledger.holds;
+        self.spots = ledger.spots;
         self.waits = ledger.waits;
         self.long_names = ledger.long_names;
         self.bars = ledger.bars;
         self.events = ledger.events;
+        self.spells = ledger.spells;
         self.texts = ledger.texts;
         result
     }

@@ -17,18 +17,30 @@
 //! * [`lease`]: how leases last, and end
 //! * [`license`]: how many seats, and the rules
 //! * [`line`]: who waits for a seat
+//! * [`merge`]: what happens so often that it is told together
 //! * [`narrow`]: what is left of a license under a token
+//! * [`pause`]: machines that were suspended, and clocks that were set
+//! * [`pools`]: who is in which pool, as it is remembered over a restart
 //! * [`publish`]: puts rules in force
 //! * [`reservation`]: seats that are kept for members of a role
+//! * [`room`]: how much of the room for events each database may use
 //! * [`rules`]: a database's licenses and exemptions, and what they make of a session
 //! * [`seats`]: gives every holder its seat
 //! * [`session`]: sessions and the seats they hold
+//! * [`shares`]: how databases share the room for rules
 //! * [`table`]: the storage
+//! * [`taker`]: how many seats one user has taken
 //! * [`tally`]: the counts
+//! * [`visit`]: which databases are to be visited, and waited for
 //!
 //! **Sessions** are registered one by one, licensed or not; seats are what their database's rules
 //! make of them. When rules change, the sessions that are in are judged again and nobody is thrown
 //! out.
+//!
+//! **Logins always find room**: what holds seats beside them, checkouts and leases, can be as many as
+//! the table of holds has room for, those in line among them. The table of seats has room for a seat of
+//! each of these, and for two of every session: its own, and one while it is judged who is exempt. What
+//! lingers there gives way.
 //!
 //! A **tally** counts the seats of one product: in one database, or in all databases of one pool.
 //!
@@ -48,28 +60,40 @@ pub mod lease;
 pub mod license;
 pub mod line;
 pub mod map;
+pub mod merge;
 #[cfg(test)]
 mod model;
 pub mod narrow;
+pub mod pause;
+pub mod pools;
 pub mod publish;
 pub mod reservation;
+pub mod room;
 pub mod rules;
 pub mod seats;
 pub mod session;
+pub mod shares;
 pub mod table;
+pub mod taker;
 pub mod tally;
+pub mod visit;
 
 use bar::Bar;
 use event::Event;
-use hold::{Hold, LongName};
+use hold::{Hold, LongName, Spot};
 use license::{License, Timestamp};
 use line::Wait;
+use merge::{Silence, Spell};
+use pause::Time;
 use reservation::{Reservation, ReservedRoles};
+use room::Room;
 use rules::Exemption;
 use session::{Seat, SeatIds, Session};
 use table::Tables;
+use taker::Taker;
 
 pub use admission::{Answer, Cause, Denial, Judged, Reclaim, Remark};
+pub use bar::{BarBy, Barred, Unbarrable};
 pub use checkout::{Claimed, NewLease, Receipt, Want};
 pub use database::{Database, Viewpoint};
 pub use lease::MayUse;
@@ -85,26 +109,59 @@ pub struct Head {
     pub(super) numbers: u64,
     /// What makes ids of the numbers of seats.
     pub seat_ids: SeatIds,
-    /// Seats that logins may take in all (`pg_seats.max_seats`). The table of seats has room for as
-    /// many and two more for each session: those already in always find theirs, and once more while
-    /// two rules of counting are compared.
-    pub max_seats: usize,
+    /// Tells the numbers of this ledger from those of any other.
+    pub run: u128,
+    /// Rows of licenses, exemptions, reservations and bars that all databases may have
+    /// (`pg_seats.max_rules`).
+    pub max_rules: usize,
+    /// Rows of some database may be out of force for want of room.
+    pub(super) left_out: bool,
+    /// The last id given to a bar, or read.
+    pub(super) last_bar: i64,
+    /// How many bars more than one bind the same, at most.
+    pub(super) same_bars: u32,
     /// How many seats are asked to give way.
     pub asking: u32,
     /// How often rules were put in force.
     pub published: u64,
-    /// Every database of the server has been visited once.
-    pub visited: bool,
+    /// Every database of the server is noted, so that it is visited.
+    pub(super) visited: bool,
+    /// That, and what is settled, were found on a standby: whoever is promoted relies on neither.
+    pub(super) standby: bool,
+    /// At this clock what every database adds to pools was known.
+    pub(super) settled: u64,
+    /// How often a database's pools were about to become others.
+    pub pools_edition: u64,
+    /// The number of the last visit.
+    pub(super) visits: u32,
+    /// Databases wait for a visitor because as many are under way as may be.
+    pub(super) crowded: bool,
     /// No time of a lease, or of a seat that lingers, is up before this.
     pub next_due: Timestamp,
     /// No database's audit trail is to be written before this.
     pub next_write: Timestamp,
+    /// How much room events have.
+    pub(super) room: Room,
+    /// Whose denials are known.
+    pub(super) silence: Silence,
     /// Somebody in line should look.
     pub ring: bool,
+    /// What is known of the time.
+    pub time: Time,
+    /// Seats that lingered gave way to somebody who needed their room: those in line of their products
+    /// are yet to be served.
+    pub(super) made_room: bool,
     /// The roles that reservations name.
     pub reserved_roles: ReservedRoles,
     /// How often those have changed.
     pub(super) roles_edition: u64,
+}
+
+impl Head {
+    /// How many changes there were, of whatever database.
+    pub fn changes(&self) -> u64 {
+        self.clock
+    }
 }
 
 impl Default for Head {
@@ -112,14 +169,27 @@ impl Default for Head {
         Head {
             clock: 0,
             numbers: 0,
-            seat_ids: SeatIds(0),
-            max_seats: 0,
+            seat_ids: SeatIds::default(),
+            run: 0,
+            max_rules: usize::MAX,
+            left_out: false,
+            last_bar: 0,
+            same_bars: 0,
             asking: 0,
             published: 0,
             visited: false,
+            standby: false,
+            settled: 0,
+            pools_edition: 0,
+            visits: 0,
+            crowded: false,
             next_due: Timestamp::MAX,
             next_write: Timestamp::MAX,
+            room: Room::default(),
+            silence: Silence::default(),
             ring: false,
+            time: Time::UNKNOWN,
+            made_room: false,
             reserved_roles: ReservedRoles::NONE,
             roles_edition: 0,
         }
@@ -144,8 +214,12 @@ pub struct Ledger<'a, T: Tables> {
     pub tallies: T::Of<Tally>,
     /// The seats that are taken.
     pub seats: T::Of<Seat>,
+    /// How many of them each user has taken, where that is limited.
+    pub takers: T::Of<Taker>,
     /// What applications hold.
     pub holds: T::Of<Hold>,
+    /// Where checkouts are among those of their sessions.
+    pub spots: T::Of<Spot>,
     /// Who waits for a seat.
     pub waits: T::Of<Wait>,
     /// The names of applications' users that are too long for a label.
@@ -154,6 +228,8 @@ pub struct Ledger<'a, T: Tables> {
     pub bars: T::Of<Bar>,
     /// What the audit trails are yet to be told.
     pub events: T::Of<Event>,
+    /// Users who were denied, and the denials that are gathered.
+    pub spells: T::Of<Spell>,
     /// The texts of events that are too long for a label.
     pub texts: T::Of<LongName>,
 }

@@ -9,7 +9,7 @@ use super::license::{ClaimedAt, CountedBy, License};
 pub struct Excess(u32);
 
 /// Each by its place in the bits of [`Excess`].
-const CLAIMS: [&str; 13] = [
+const CLAIMS: [&str; 14] = [
     "seats",
     "purchased",
     "valid_from",
@@ -23,6 +23,7 @@ const CLAIMS: [&str; 13] = [
     "pool",
     "the missing row of licenses",
     "the missing row of license_keys",
+    "max_per_user",
 ];
 
 impl Excess {
@@ -79,6 +80,13 @@ pub fn narrow(row: &License, signed: &License) -> (License, Excess) {
     at_most("valid_until", valid_until, signed.valid_until, &mut claims);
     let admits_until = &mut license.admits_until;
     at_most("grace", admits_until, signed.admits_until, &mut claims);
+    let max_per_user = &mut license.max_per_user;
+    at_most(
+        "max_per_user",
+        max_per_user,
+        signed.max_per_user,
+        &mut claims,
+    );
     if license.valid_from < signed.valid_from {
         license.valid_from = signed.valid_from;
         claims.push("valid_from");

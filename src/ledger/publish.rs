@@ -1,17 +1,20 @@
 //! Puts a database's rules in force, and judges those who are in by them.
 
+use std::cmp::Ordering;
+
 use super::Ledger;
 use super::event::{Event, Happened, Level};
 use super::hold::{Hold, HoldKey, drop_long_name};
 use super::identity::Name;
 use super::license::{CountedBy, Enforcement, License, RowKey, Timestamp};
 use super::narrow::Excess;
-use super::reservation::{Reservation, RoleCounts, Roles};
-use super::rules::{Exemption, Rules};
-use super::seats::{Linger, drop_user, unseat_hold};
+use super::reservation::{Reservation, RoleCounts, Roles, Taker};
+use super::rules::{Exemption, Rules, find};
+use super::seats::{Counter, Linger, drop_user};
 use super::session::{Kind, NO_TALLY, Session, Standing};
 use super::table::{Table, Tables};
-use super::tally::{Steady, Tally};
+use super::tally::{Noting, Steady, Tally};
+use super::visit::{Leased, Unsettled};
 
 /// The outcome of publishing rules.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,14 +24,16 @@ pub enum Published {
         /// The product, if there is one.
         disagreement: Option<Name>,
     },
-    /// A change came after they were read: read them again.
+    /// They may not be put in force any more: read them again.
     Outdated,
+    /// Newer ones are in force, which were read after these.
+    Superseded,
     /// A session came that was not judged, or other reserved roles: judge again.
     Unjudged,
-    /// They don't fit into the ledger; the former ones stay in force.
+    /// There is no room for their leases; the former ones stay in force.
     NoRoom,
-    /// The reservations of all databases name too many roles; the former rules stay in force.
-    TooManyRoles,
+    /// There is no room for their licenses beside other databases' rules; the former ones stay in force.
+    TooManyRules,
 }
 
 /// What was judged of those who are in before rules are published: outside the lock.
@@ -40,13 +45,15 @@ pub struct Judgement {
     pub by_login: Vec<usize>,
     /// The reserved roles that each role counts for, in the order of the roles; needed only where
     /// there are reservations.
-    pub members: Vec<(u32, Roles)>,
+    pub members: Vec<(Taker, Roles)>,
 }
 
 impl Judgement {
     /// The reserved roles that a role counts for; `None` when that was not asked.
-    pub(super) fn roles_of(&self, role: u32) -> Option<Roles> {
-        let found = self.members.binary_search_by_key(&role, |(role, _)| *role);
+    pub(super) fn roles_of(&self, taker: Taker) -> Option<Roles> {
+        let found = self
+            .members
+            .binary_search_by_key(&taker, |(taker, _)| *taker);
         let (_, roles) = self.members.get(found.ok()?)?;
         Some(*roles)
     }
@@ -60,6 +67,29 @@ impl<T: Tables> Ledger<'_, T> {
             .get(&database)
             .map_or(0, |known| known.licenses);
         (0..rows).filter_map(move |place| self.licenses.get(&RowKey { database, place }))
+    }
+
+    /// The license of a product that is in force in a database: they are in the order of their products.
+    pub(super) fn in_force(&self, database: u32, product: &Name) -> Option<&License> {
+        let known = self.databases.get(&database)?;
+        let (mut from, mut to) = (0, known.licenses);
+        while from < to {
+            let place = from.midpoint(to);
+            let license = self.licenses.get(&RowKey { database, place })?;
+            match license.product.cmp(product) {
+                Ordering::Less => from = place + 1,
+                Ordering::Equal => return Some(license),
+                Ordering::Greater => to = place,
+            }
+        }
+        None
+    }
+
+    /// The license of a database that counts in a tally.
+    pub(super) fn license_in(&self, database: u32, tally: u64) -> Option<&License> {
+        let product = self.tallies.get(&tally)?.product;
+        let license = self.in_force(database, &product);
+        license.filter(|license| license.tally == tally)
     }
 
     /// How many licenses and exemptions the database's rules have, and how many roles are reserved,
@@ -109,7 +139,8 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Puts the rules that were read in force, and judges the database's sessions by them; for which
-    /// reserved roles somebody counts is judged for the whole server.
+    /// reserved roles somebody counts is judged for the whole server. Where a change has come since they
+    /// were read they are the newest that anybody has: in force, though not current.
     pub fn publish(
         &mut self,
         database: u32,
@@ -122,23 +153,32 @@ impl<T: Tables> Ledger<'_, T> {
         };
         // What was read on a standby would take out the leases that were read since its promotion.
         let is_older = rules.in_recovery && known.leases_of != 0;
-        if known.generation != rules.generation || is_older {
+        if rules.generation < known.not_before || is_older {
             return Published::Outdated;
         }
+        if rules.generation < known.loaded {
+            return if known.watched {
+                Published::Superseded
+            } else {
+                Published::Outdated
+            };
+        }
         let Judgement { standings, .. } = judgement;
-        let unjudged = |(at, session): (usize, &Session)| {
+        let unjudged = |(at, session): &(usize, &Session)| {
             session.number != 0
                 && session.database == database
                 && standings
-                    .get(at)
+                    .get(*at)
                     .is_none_or(|(number, _)| *number != session.number)
         };
-        if self.sessions.iter().enumerate().any(unjudged) {
-            return Published::Unjudged;
-        }
-        let Some(reserved_roles) = self.plan_roles(database, &rules.reservations) else {
-            return Published::TooManyRoles;
+        // Judged was by what there was room for.
+        let Some(room) = self.room_for(database, rules.wanted()) else {
+            return Published::TooManyRules;
         };
+        if room != rules.counts_of_rows() {
+            return Published::Outdated;
+        }
+        let reserved_roles = self.plan_roles(database, &rules.reservations);
         if !reserved_roles
             .each()
             .eq(rules.reserved_roles.iter().copied())
@@ -148,33 +188,30 @@ impl<T: Tables> Ledger<'_, T> {
         // Where none is reserved, nobody counts for any.
         let (mut unasked, mut moved) = (false, self.head.reserved_roles != reserved_roles);
         if !reserved_roles.is_empty() {
-            self.each_role(|role, roles| match judgement.roles_of(role) {
+            self.each_role(|taker, roles| match judgement.roles_of(taker) {
                 Some(now) => moved |= now != roles,
                 None => unasked = true,
             });
         }
-        if unasked {
-            return Published::Unjudged;
-        }
         // What was held of products that are licensed no longer may have been given back since.
         self.drop_unused_tallies();
-        let differs = |(session, (_, standing)): (&Session, &(u64, Standing))| {
+        let differs = |(session, (number, standing)): (&Session, &(u64, Standing))| {
             session.number != 0
+                && session.number == *number
                 && session.database == database
                 && (session.exempt != standing.exempt
                     && (session.exempt.is_some() || !self.may_count(database, *standing))
                     || session.tally != self.claimed_tally(database, *standing))
         };
-        let is_signed_alike = self
-            .licenses_of(database)
-            .zip(&rules.licenses)
-            .all(|(a, b)| (a.signed, a.seats, a.purchased) == (b.signed, b.seats, b.purchased));
+        let newcomers = || self.sessions.iter().enumerate().filter(unjudged);
         if known.has(rules)
-            && is_signed_alike
+            && self.is_signed_alike(database, rules)
             && !moved
+            && newcomers().all(|(_, session)| session.judged)
             && !self.sessions.iter().zip(standings).any(differs)
         {
-            // Somebody else was quicker, as when many in line hear of one change.
+            // Somebody else was quicker, as when many in line hear of one change. Who has come since was
+            // judged by what is in force.
             for (place, license) in (0..).zip(&mut rules.licenses) {
                 if let Some(in_force) = self.licenses.get(&RowKey { database, place }) {
                     *license = *in_force;
@@ -185,35 +222,23 @@ impl<T: Tables> Ledger<'_, T> {
             let disagreement = self.disagreement(database);
             return Published::InForce { disagreement };
         }
-        let fits = |len: usize, capacity: usize, former: u32, new: usize| {
-            len.saturating_sub(former as usize) + new <= capacity
-        };
-        if !fits(
-            self.licenses.len(),
-            self.licenses.capacity(),
-            known.licenses,
-            rules.licenses.len(),
-        ) || !fits(
-            self.exemptions.len(),
-            self.exemptions.capacity(),
-            known.exemptions,
-            rules.exemptions.len(),
-        ) || !fits(
-            self.reservations.len(),
-            self.reservations.capacity(),
-            known.reservations,
-            rules.reservations.len(),
-        ) || !self.has_room_for_leases(database, rules)
-            || !self.has_room_for_tallies(database, rules)
-        {
-            return Published::NoRoom;
+        if unasked || newcomers().next().is_some() {
+            return Published::Unjudged;
         }
+        self.find_tallies(database, rules);
+        if !self.has_room_for_tallies(rules) {
+            return if rules.leases.is_empty() {
+                Published::TooManyRules
+            } else {
+                Published::NoRoom
+            };
+        }
+        let rows_before = self.rules_in_force();
+        self.make_room_for_rules(database, room.all());
+        self.find_tallies(database, rules);
 
         for license in &mut rules.licenses {
-            let former = self
-                .licenses_of(database)
-                .find(|former| former.product == license.product)
-                .copied();
+            let former = self.in_force(database, &license.product).copied();
             let excess = |license: &License| license.signed.unwrap_or_default().excess;
             let known_excess = former.as_ref().map_or(Excess::default(), excess);
             if !known_excess.contains(excess(license)) {
@@ -226,10 +251,17 @@ impl<T: Tables> Ledger<'_, T> {
             license.level = former.map_or(Level::Normal, |former| former.level);
             license.told_ending = former.and_then(|former| former.told_ending);
             let is_new = former.is_none();
-            license.tally = self.tally_for(database, license);
+            if license.tally == NO_TALLY {
+                license.tally = self.begin_tally(
+                    owner(database, license),
+                    license.pool,
+                    license.product,
+                    license.counted_by,
+                );
+            }
             if (is_new || !known.counted)
                 && let Some(counts) = rules.counts.as_ref()
-                && let Some(counts) = counts.iter().find(|c| c.product == license.product)
+                && let Some(counts) = find(counts, &license.product, |counts| counts.product)
             {
                 license.denied += counts.denied;
                 license.counted_since = license.counted_since.min(counts.counted_since);
@@ -250,19 +282,24 @@ impl<T: Tables> Ledger<'_, T> {
             let key = RowKey { database, place };
             self.exemptions.put(Exemption { key, ..*exemption });
         }
-        for (place, reservation) in (0..).zip(&rules.reservations) {
-            let licensed = |license: &&License| license.product == reservation.product;
-            let license = rules.licenses.iter().find(licensed);
+        let mut reservations = 0;
+        for reservation in &rules.reservations {
+            let Some(number) = reserved_roles.number(&reservation.role) else {
+                continue;
+            };
+            let license = rules.license(&reservation.product);
+            let place = reservations;
             self.reservations.put(Reservation {
                 key: RowKey { database, place },
                 tally: license.map_or(NO_TALLY, |license| license.tally),
-                number: reserved_roles.number(&reservation.role).unwrap_or(0),
+                number,
                 ..*reservation
             });
+            reservations += 1;
         }
         if moved {
-            self.set_roles(reserved_roles);
-            self.put_roles(|role| judgement.roles_of(role).unwrap_or_default());
+            self.set_roles(database, reserved_roles);
+            self.put_roles(|taker| judgement.roles_of(taker).unwrap_or_default());
         }
         rules.roles_edition = self.head.roles_edition;
         if let Some(known) = self.databases.get_mut(&database) {
@@ -273,11 +310,18 @@ impl<T: Tables> Ledger<'_, T> {
             known.read_at = rules.read_at;
             known.licenses = rules.licenses.len() as u32;
             known.exemptions = rules.exemptions.len() as u32;
-            known.reservations = rules.reservations.len() as u32;
+            known.reservations = reservations;
             // Whoever read them could connect.
             known.lost_visitors = 0;
+            known.unsettled = Unsettled::Nothing;
             known.counted |= rules.counts.is_some();
+            known.note_read();
         }
+        let unnumbered = rules.reservations.len() as u32 - reservations;
+        self.note_left_out(database, |known| {
+            known.left_out = rules.left_out.all() as u32;
+            known.unnumbered = unnumbered;
+        });
         self.note_change_at(database, rules);
         self.recount_tallies();
         let disagreement = self.disagreement(database);
@@ -297,16 +341,16 @@ impl<T: Tables> Ledger<'_, T> {
         }
         self.limit_exempt(database, Kind::Login, &judgement.by_login);
         self.note_exempt_logins(database);
-        let tally_of = |product: &Name| {
-            let mut licenses = rules.licenses.iter();
-            let license = licenses.find(|license| license.product == *product);
-            license.map(|license| license.tally)
-        };
-        self.put_bars(database, &rules.bars, tally_of, now);
+        let tally_of = |product: &Name| rules.license(product).map(|license| license.tally);
+        self.put_bars(database, &rules.bars, tally_of);
+        if self.rules_in_force() < rows_before {
+            self.offer_room(database);
+        }
         self.put_leases(database, rules, judgement, now);
         self.judge_holds(database, rules, now);
         self.limit_exempt(database, Kind::Checkout, &judgement.by_login);
         self.reseat_all();
+        self.recount_takers();
         self.end_lingering(now);
         self.serve_all(now);
         self.head.ring |= !self.waits.is_empty();
@@ -315,6 +359,13 @@ impl<T: Tables> Ledger<'_, T> {
         self.head.published += 1;
         self.drop_unused_tallies();
         Published::InForce { disagreement }
+    }
+
+    /// What was signed says the same of these rules as of those in force.
+    pub(super) fn is_signed_alike(&self, database: u32, rules: &Rules) -> bool {
+        self.licenses_of(database)
+            .zip(&rules.licenses)
+            .all(|(a, b)| (a.signed, a.seats, a.purchased) == (b.signed, b.seats, b.purchased))
     }
 
     /// Notes the logins of a database that are known only now to be exempt.
@@ -340,8 +391,13 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// No later than a visitor is already expected, unless it has been there since.
     fn note_change_at(&mut self, database: u32, rules: &Rules) {
-        if let (Some(known), Some(at)) = (self.databases.get_mut(&database), rules.change_at) {
+        // What should have changed before has been looked at already, and is as it is.
+        let at = rules.change_at.filter(|&at| at > rules.read_at);
+        if let (Some(known), Some(at)) = (self.databases.get_mut(&database), at) {
             known.changes_at = known.changes_at.min(at);
+            // That a visitor comes then, whoever has read the rules.
+            known.write_at = known.write_at.min(known.changes_at);
+            self.head.next_write = self.head.next_write.min(known.write_at);
         }
     }
 
@@ -363,26 +419,30 @@ impl<T: Tables> Ledger<'_, T> {
             sessions,
             tallies,
             seats,
+            takers,
             holds,
             waits,
             ..
         } = self;
-        // The license of a tally's product; none where it is no longer licensed.
-        let now_in = |tallies: &T::Of<Tally>, tally: u64| {
-            let product = tallies.get(&tally)?.product;
-            let mut licenses = rules.licenses.iter();
-            licenses.find(|license| license.product == product)
+        let mut counter = Counter::<T> {
+            head,
+            seats,
+            tallies,
+            takers,
         };
+        // The license of a tally's product; none where it is no longer licensed.
+        let now_in =
+            |tallies: &T::Of<Tally>, tally: u64| rules.license(&tallies.get(&tally)?.product);
         holds.each_mut(|hold| {
             if hold.database != database {
                 return;
             }
-            let license = now_in(tallies, hold.tally);
+            let license = now_in(counter.tallies, hold.tally);
             hold.licensed = license.is_some();
             hold.exempt = false;
             if let Some(tally) = license.map(|l| l.tally).filter(|&to| to != hold.tally) {
-                unseat_hold::<T>(head, seats, tallies, hold, Linger::NOT);
-                move_user::<T>(tallies, hold.tally, tally);
+                counter.unseat_hold(hold, Linger::NOT);
+                move_user::<T>(counter.tallies, hold.tally, tally);
                 hold.tally = tally;
             }
         });
@@ -418,52 +478,62 @@ impl<T: Tables> Ledger<'_, T> {
         });
     }
 
-    fn has_room_for_leases(&self, database: u32, rules: &Rules) -> bool {
-        if rules.leases.is_empty() {
-            return true;
-        }
-        let mut former = 0;
-        self.holds.each(|hold| {
-            former += usize::from(hold.kind() == Kind::Lease && hold.database == database);
-        });
-        self.holds.len() + self.waits.len() - former + rules.leases.len() <= self.holds.capacity()
-            && self.long_names.len() + rules.long_names <= self.long_names.capacity()
-    }
-
-    /// Takes in the leases that were read with the rules: each lasts its whole time from now.
+    /// Takes in the leases that were read with the rules, as far as there is room: each lasts its whole
+    /// time from now. Those without room are over; nobody is kept out because of them.
     fn put_leases(&mut self, database: u32, rules: &Rules, judgement: &Judgement, now: Timestamp) {
         let known = self.databases.get_mut(&database);
         let Some(known) = known.filter(|known| known.leases_of != rules.leases_of) else {
             return;
         };
         known.leases_of = rules.leases_of;
+        if !rules.leases.is_empty() {
+            known.leased = known.leased.max(Leased::Maybe);
+        }
         self.drop_leases(database);
+        let mut left = 0;
+        // Those of one product come together.
+        let mut unlicensed = None;
         for lease in &rules.leases {
-            let tally = match rules.licenses.iter().find(|l| l.product == lease.product) {
+            if !self.has_room() {
+                left += 1;
+                continue;
+            }
+            let tally = match rules.license(&lease.product) {
                 Some(license) => license.tally,
-                None => self.tally_named(database, Name::EMPTY, lease.product, CountedBy::UserHost),
+                None => match unlicensed.filter(|(product, _)| *product == lease.product) {
+                    Some((_, tally)) => tally,
+                    None => self.tally_of_unlicensed(database, lease.product),
+                },
             };
+            unlicensed = Some((lease.product, tally));
             self.head.numbers += 1;
             let hold = Hold {
                 key: HoldKey::lease(lease.id),
                 number: self.head.numbers,
                 pending: false,
+                unseen: false,
                 database,
                 times: 1,
                 tally,
                 who: lease.who,
-                roles: judgement.roles_of(lease.who.role).unwrap_or_default(),
+                roles: judgement
+                    .roles_of((lease.who.role, database))
+                    .unwrap_or_default(),
                 licensed: false,
                 exempt: false,
+                first_of_user: false,
                 seated: None,
                 seat: 0,
+                taken_by: lease.taken_by,
                 ended: false,
                 ttl: lease.ttl,
                 expires_at: now.saturating_add(lease.ttl),
             };
             self.keep_long_name(&lease.who.client_user, lease.long_name);
             self.put_hold(hold);
-            self.note_due(hold.expires_at);
+        }
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.leases_left = left;
         }
     }
 
@@ -473,16 +543,23 @@ impl<T: Tables> Ledger<'_, T> {
             head,
             tallies,
             seats,
+            takers,
             holds,
             long_names,
             databases,
             ..
         } = self;
+        let mut counter = Counter::<T> {
+            head,
+            seats,
+            tallies,
+            takers,
+        };
         holds.retain(|hold| {
             let gone = hold.database == database && hold.kind() == Kind::Lease;
             if gone {
-                unseat_hold::<T>(head, seats, tallies, hold, Linger::NOT);
-                drop_user::<T>(tallies, hold.tally);
+                counter.unseat_hold(hold, Linger::NOT);
+                drop_user::<T>(counter.tallies, hold.tally);
                 drop_long_name::<T>(long_names, &hold.who.client_user);
             }
             !gone
@@ -492,65 +569,75 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// The number of the tally that a license counts in, which begins if there is none yet.
-    fn tally_for(&mut self, database: u32, license: &License) -> u64 {
-        let database = owner(database, license);
-        self.tally_named(database, license.pool, license.product, license.counted_by)
+    /// Notes in which tallies licenses count that are to be in force; those without one begin one.
+    fn find_tallies(&self, database: u32, rules: &mut Rules) {
+        let licenses = &mut rules.licenses;
+        for license in licenses.iter_mut() {
+            license.tally = NO_TALLY;
+        }
+        self.tallies.each(|tally| {
+            let at = licenses.binary_search_by_key(&tally.product, |license| license.product);
+            if let Some(license) = at.ok().and_then(|at| licenses.get_mut(at))
+                && tally.pool == license.pool
+                && tally.database == owner(database, license)
+            {
+                license.tally = tally.number;
+            }
+        });
     }
 
     /// Tallies may be left whose product is licensed no longer, but still held.
-    fn has_room_for_tallies(&self, database: u32, rules: &Rules) -> bool {
-        let is_new = |license: &&License| {
-            self.find_tally(owner(database, license), license.pool, license.product)
-                .is_none()
-        };
-        let new = rules.licenses.iter().filter(is_new).count();
-        self.tallies.len() + new + leased_products(rules) <= self.tallies.capacity()
+    fn has_room_for_tallies(&self, rules: &Rules) -> bool {
+        let new = rules
+            .licenses
+            .iter()
+            .filter(|license| license.tally == NO_TALLY);
+        self.tallies.len() + new.count() + leased_products(rules) <= self.tallies.capacity()
     }
 
-    fn find_tally(&self, database: u32, pool: Name, product: Name) -> Option<u64> {
+    /// The tally of what is held of a product that is licensed no longer.
+    fn tally_of_unlicensed(&mut self, database: u32, product: Name) -> u64 {
         let mut found = None;
         self.tallies.each(|tally| {
-            if tally.database == database && tally.pool == pool && tally.product == product {
+            if tally.database == database && tally.pool.is_empty() && tally.product == product {
                 found = Some(tally.number);
             }
         });
-        found
+        let begin = || self.begin_tally(database, Name::EMPTY, product, CountedBy::UserHost);
+        found.unwrap_or_else(begin)
     }
 
-    fn tally_named(
+    fn begin_tally(
         &mut self,
         database: u32,
         pool: Name,
         product: Name,
         counted_by: CountedBy,
     ) -> u64 {
-        self.find_tally(database, pool, product).unwrap_or_else(|| {
-            self.head.numbers += 1;
-            let number = self.head.numbers;
-            self.tallies.put(Tally {
-                number,
-                database,
-                pool,
-                product,
-                licenses: 0,
-                users: 0,
-                waiting: 0,
-                counted_by,
-                rival: None,
-                ruled: counted_by,
-                disagreed: false,
-                linger: 0,
-                in_use: 0,
-                lingering: 0,
-                promised: 0,
-                used_by: RoleCounts::NONE,
-                high_water: 0,
-                high_water_at: 0,
-                steady: Steady::NEVER,
-            });
-            number
-        })
+        self.head.numbers += 1;
+        let number = self.head.numbers;
+        self.tallies.put(Tally {
+            number,
+            database,
+            pool,
+            product,
+            licenses: 0,
+            users: 0,
+            waiting: 0,
+            counted_by,
+            disagreed: false,
+            linger: 0,
+            limits_users: false,
+            in_use: 0,
+            lingering: 0,
+            promised: 0,
+            used_by: RoleCounts::NONE,
+            high_water: 0,
+            high_water_at: 0,
+            steady: Steady::NEVER,
+            noting: Noting::No,
+        });
+        number
     }
 
     pub(super) fn remove_rows(&mut self, database: u32) {
@@ -567,8 +654,8 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Derives each tally's rule of counting from its licenses: where they disagree, the one that
-    /// gives most seats (counting rule 5). How much of them is in use is yet to be looked at.
+    /// Derives each tally's rule of counting from its licenses: where they disagree, the finest
+    /// (counting rule 5). How much of them is in use is yet to be looked at.
     pub(super) fn recount_tallies(&mut self) {
         let Ledger {
             tallies, licenses, ..
@@ -576,8 +663,7 @@ impl<T: Tables> Ledger<'_, T> {
         tallies.each_mut(|tally| {
             tally.licenses = 0;
             tally.linger = 0;
-            tally.ruled = tally.counted_by;
-            tally.rival = None;
+            tally.limits_users = false;
             tally.disagreed = false;
             tally.steady = Steady::NEVER;
         });
@@ -587,17 +673,11 @@ impl<T: Tables> Ledger<'_, T> {
             };
             tally.licenses += 1;
             tally.linger = tally.linger.max(license.linger);
+            tally.limits_users |= license.max_per_user.is_some();
             if tally.licenses == 1 {
                 tally.counted_by = license.counted_by;
-            } else if license.counted_by != tally.counted_by {
-                tally.disagreed = true;
+            } else {
                 tally.admit_rule(license.counted_by);
-            }
-        });
-        // Of two rivals the one that ruled still does, until the other gives more.
-        tallies.each_mut(|tally| {
-            if tally.rival == Some(tally.ruled) {
-                tally.swap_rival();
             }
         });
     }

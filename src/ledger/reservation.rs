@@ -13,8 +13,13 @@ use super::license::{License, RowKey};
 use super::table::{Table, Tables, entry};
 use super::tally::Tally;
 
-/// How many different roles the reservations of all databases can name.
-pub const ROLES_MAX: usize = 32;
+/// How many different roles the reservations of all databases can name. Who comes last has none of
+/// those that are too many.
+pub const ROLES_MAX: usize = 64;
+
+/// A role, and the database in which it took or takes a seat: of which roles it is a member may depend on
+/// that.
+pub type Taker = (u32, u32);
 
 /// A row of `license_reservations`.
 #[repr(C)]
@@ -34,13 +39,15 @@ pub struct Reservation {
     pub max_seats: Option<i32>,
     /// The role's number.
     pub number: u8,
+    /// Several people share the role.
+    pub shared: bool,
 }
 
 entry!(Reservation, key: RowKey);
 
 /// Some of the reserved roles.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Roles(u32);
+pub struct Roles(u64);
 
 impl Roles {
     /// None of them.
@@ -120,11 +127,12 @@ impl ReservedRoles {
         }
     }
 
-    fn add(&mut self, role: Name) -> Option<()> {
-        let free = self.names.iter_mut().find(|name| name.is_empty())?;
-        *free = role;
-        self.len += 1;
-        Some(())
+    /// Gives a role a number, if one is free.
+    fn add(&mut self, role: Name) {
+        if let Some(free) = self.names.iter_mut().find(|name| name.is_empty()) {
+            *free = role;
+            self.len += 1;
+        }
     }
 }
 
@@ -160,6 +168,18 @@ impl RoleCounts {
 }
 
 impl<T: Tables> Ledger<'_, T> {
+    /// The reservations of a license.
+    pub(super) fn reservations_of(&self, license: &License) -> impl Iterator<Item = &Reservation> {
+        let (database, tally) = (license.key.database, license.tally);
+        let rows = self
+            .databases
+            .get(&database)
+            .map_or(0, |known| known.reservations);
+        let rows =
+            (0..rows).filter_map(move |place| self.reservations.get(&RowKey { database, place }));
+        rows.filter(move |row| row.tally == tally)
+    }
+
     /// How many seats of a license, counted in this tally, are kept from somebody of these roles, and why its roles may have
     /// no more of them, if they may not; with one seat less for the roles for which one is `left`. Seats that
     /// gave way to others than whoever is at this place count for them already.
@@ -172,13 +192,7 @@ impl<T: Tables> Ledger<'_, T> {
         left: Roles,
     ) -> (i64, Option<Cause>) {
         let (mut kept, mut full) = (0, None);
-        let database = license.key.database;
-        let rows = self
-            .databases
-            .get(&database)
-            .map_or(0, |known| known.reservations);
-        let rows = (0..rows).filter_map(|place| self.reservations.get(&RowKey { database, place }));
-        for row in rows.filter(|row| row.tally == tally.number) {
+        for row in self.reservations_of(license) {
             let in_use = tally.used_by.of(row.number) + self.promised_to(tally, row.number, at)
                 - i64::from(left.contain(row.number));
             if !roles.contain(row.number) {
@@ -197,8 +211,8 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// The reserved roles as they will be once the database has these reservations. A role that has
-    /// a number keeps it. `None` when there are too many.
-    pub fn plan_roles(&self, database: u32, rows: &[Reservation]) -> Option<ReservedRoles> {
+    /// a number keeps it; those that are too many have none.
+    pub fn plan_roles(&self, database: u32, rows: &[Reservation]) -> ReservedRoles {
         let mut planned = self.head.reserved_roles;
         let mut needed = Roles::NONE;
         self.reservations.each(|row| {
@@ -212,28 +226,44 @@ impl<T: Tables> Ledger<'_, T> {
         planned.retain(needed);
         for row in rows {
             if planned.number(&row.role).is_none() {
-                planned.add(row.role)?;
+                planned.add(row.role);
             }
         }
-        Some(planned)
+        planned
     }
 
     /// Puts other reserved roles in force: who was judged by the former ones is judged again.
-    pub(super) fn set_roles(&mut self, roles: ReservedRoles) {
-        if self.head.reserved_roles != roles {
-            self.head.reserved_roles = roles;
-            self.head.roles_edition += 1;
+    pub(super) fn set_roles(&mut self, database: u32, roles: ReservedRoles) {
+        if self.head.reserved_roles == roles {
+            return;
+        }
+        let freed = roles.len() < self.head.reserved_roles.len();
+        self.head.reserved_roles = roles;
+        self.head.roles_edition += 1;
+        if freed {
+            // Others may have a number now.
+            let Ledger {
+                head, databases, ..
+            } = self;
+            databases.each_mut(|known| {
+                if known.unnumbered > 0 && known.oid != database {
+                    head.clock += 1;
+                    known.generation = head.clock;
+                }
+            });
         }
     }
 
     /// Shows the role of everybody who is in, who holds or who took a seat, with the reserved roles
     /// that it counts for: some more than once, at most [`Self::holders`] times in all.
-    pub fn each_role(&self, mut see: impl FnMut(u32, Roles)) {
+    pub fn each_role(&self, mut see: impl FnMut(Taker, Roles)) {
         for session in self.sessions.iter().filter(|s| s.number != 0) {
-            see(session.who.role, session.roles);
+            see((session.who.role, session.database), session.roles);
         }
-        self.holds.each(|hold| see(hold.who.role, hold.roles));
-        self.seats.each(|seat| see(seat.role, seat.roles));
+        self.holds
+            .each(|hold| see((hold.who.role, hold.database), hold.roles));
+        self.seats
+            .each(|seat| see((seat.role, seat.database), seat.roles));
     }
 
     /// How many roles [`Self::each_role`] shows at most.
@@ -242,18 +272,18 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Has everybody count for the reserved roles that it belongs to now, and counts anew.
-    pub(super) fn put_roles(&mut self, roles_of: impl Fn(u32) -> Roles) {
+    pub(super) fn put_roles(&mut self, roles_of: impl Fn(Taker) -> Roles) {
         for session in self.sessions.iter_mut().filter(|s| s.number != 0) {
-            session.roles = roles_of(session.who.role);
+            session.roles = roles_of((session.who.role, session.database));
         }
         self.holds
-            .each_mut(|hold| hold.roles = roles_of(hold.who.role));
+            .each_mut(|hold| hold.roles = roles_of((hold.who.role, hold.database)));
         self.waits
-            .each_mut(|wait| wait.hold.roles = roles_of(wait.hold.who.role));
+            .each_mut(|wait| wait.hold.roles = roles_of((wait.hold.who.role, wait.hold.database)));
         let Ledger { tallies, seats, .. } = self;
         tallies.each_mut(|tally| tally.used_by = RoleCounts::NONE);
         seats.each_mut(|seat| {
-            seat.roles = roles_of(seat.role);
+            seat.roles = roles_of((seat.role, seat.database));
             if let Some(tally) = tallies.get_mut(&seat.key.tally) {
                 tally.used_by.add(seat.roles);
             }

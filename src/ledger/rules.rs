@@ -6,8 +6,9 @@ use super::bar::StoredBar;
 use super::hold::LeaseId;
 use super::identity::{Host, Name, Text, Who};
 use super::license::{ClaimedAt, License, RowKey, Timestamp};
-use super::reservation::{Reservation, Roles};
+use super::reservation::{Reservation, Roles, Taker};
 use super::session::{Exempt, Session, Standing};
+use super::shares::RuleCounts;
 use super::table::entry;
 
 /// What was read from a database's tables.
@@ -15,7 +16,7 @@ use super::table::entry;
 pub struct Rules {
     /// The database's generation before they were read: they are current as long as it is.
     pub generation: u64,
-    /// A change has come since they were read.
+    /// A change may have come since they were read, or copied; whoever has them is judged by them all the same.
     pub outdated: bool,
     /// Every change to the tables is sure to be noticed, so they need not be read again before one.
     pub watched: bool,
@@ -35,6 +36,8 @@ pub struct Rules {
     pub bars: Vec<StoredBar>,
     /// What was counted of its licenses before the server's start; `None` where that is not known.
     pub counts: Option<Vec<Counts>>,
+    /// Rows that were left out for want of room.
+    pub left_out: RuleCounts,
     /// The database's reservations, as they were read: a copy of rules in force has none.
     pub reservations: Vec<Reservation>,
     /// The roles that reservations name in all databases, with their numbers.
@@ -46,8 +49,6 @@ pub struct Rules {
     /// The leases that were read from it, those of one product together, unless the ledger has them
     /// already.
     pub leases: Vec<StoredLease>,
-    /// How many different users of theirs have names that are too long for a label.
-    pub long_names: usize,
 }
 
 /// A row of `license_counts`.
@@ -78,6 +79,8 @@ pub struct StoredLease {
     pub long_name: Option<Text<512>>,
     /// How long it lasts after each heartbeat, in microseconds.
     pub ttl: Timestamp,
+    /// The role that took it.
+    pub taken_by: u32,
 }
 
 /// A row of `license_exemptions`: a role, or hosts.
@@ -154,8 +157,8 @@ impl Hosts {
 
 /// What the ledger must ask of the server to judge a session: all of it depends on its catalogs.
 pub trait Facts {
-    /// True when a role is the named one or a member of it.
-    fn is_member(&mut self, role: u32, group: &Name) -> bool;
+    /// True when a role is the named one or a member of it, as it is seen in this database.
+    fn is_member(&mut self, role: u32, database: u32, group: &Name) -> bool;
     /// True for a superuser.
     fn is_superuser(&mut self, role: u32) -> bool;
     /// True when the session's application name is LIKE the pattern.
@@ -163,6 +166,23 @@ pub trait Facts {
 }
 
 impl Rules {
+    /// Puts what was read in the order of products, by which it is found among many; before anybody is judged.
+    pub fn sort(&mut self) {
+        self.licenses
+            .sort_unstable_by_key(|license| license.product);
+        for (place, license) in (0..).zip(&mut self.licenses) {
+            license.key.place = place;
+        }
+        if let Some(counts) = &mut self.counts {
+            counts.sort_unstable_by_key(|counts| counts.product);
+        }
+    }
+
+    /// The license of a product.
+    pub(super) fn license(&self, product: &Name) -> Option<&License> {
+        find(&self.licenses, product, |license| license.product)
+    }
+
     /// What these rules make of a session (counting rules 6 and 7).
     pub fn judge(&self, session: &Session, facts: &mut impl Facts) -> Standing {
         Standing {
@@ -173,11 +193,11 @@ impl Rules {
 
     /// The reserved roles that a role is a member of: of a superuser none, though it is a member of
     /// all roles.
-    pub fn roles_of(&self, role: u32, facts: &mut impl Facts) -> Roles {
+    pub fn roles_of(&self, (role, database): Taker, facts: &mut impl Facts) -> Roles {
         let mut roles = Roles::NONE;
         if !self.reserved_roles.is_empty() && !facts.is_superuser(role) {
             for (number, name) in &self.reserved_roles {
-                if facts.is_member(role, name) {
+                if facts.is_member(role, database, name) {
                     roles.add(*number);
                 }
             }
@@ -186,11 +206,11 @@ impl Rules {
     }
 
     /// The same for each of these roles, in their order.
-    pub fn members(&self, mut roles: Vec<u32>, facts: &mut impl Facts) -> Vec<(u32, Roles)> {
-        roles.sort_unstable();
-        roles.dedup();
-        let with_its_own = |role| (role, self.roles_of(role, facts));
-        roles.into_iter().map(with_its_own).collect()
+    pub fn members(&self, mut takers: Vec<Taker>, facts: &mut impl Facts) -> Vec<(Taker, Roles)> {
+        takers.sort_unstable();
+        takers.dedup();
+        let with_its_own = |taker| (taker, self.roles_of(taker, facts));
+        takers.into_iter().map(with_its_own).collect()
     }
 
     fn exempt(&self, session: &Session, facts: &mut impl Facts) -> Option<Exempt> {
@@ -209,7 +229,7 @@ impl Rules {
                 exemption.hosts.contain(session).then_some(Exempt::Host)
             } else {
                 facts
-                    .is_member(session.who.role, &exemption.role)
+                    .is_member(session.who.role, session.database, &exemption.role)
                     .then_some(Exempt::Role)
             }
         })
@@ -236,6 +256,12 @@ impl Rules {
         }
         best.map(|license| license.key.place)
     }
+}
+
+/// The row of a product among rows in the order of their products.
+pub(super) fn find<'a, R>(rows: &'a [R], product: &Name, of: impl Fn(&R) -> Name) -> Option<&'a R> {
+    let at = rows.binary_search_by_key(product, of).ok()?;
+    rows.get(at)
 }
 
 #[cfg(test)]

@@ -3,8 +3,10 @@
 use super::hold::LeaseId;
 use super::identity::{Host, Identity, Label, Name, Who};
 use super::license::{CountedBy, Timestamp};
+use super::merge::Recents;
 use super::reservation::Roles;
 use super::table::entry;
+use super::taker::User;
 
 /// A client backend. Every one is registered, licensed or not, so that a new or changed license
 /// counts those already in.
@@ -42,10 +44,14 @@ pub struct Session {
     pub seat: Option<SeatKey>,
     /// How many checkouts it has.
     pub checkouts: u32,
+    /// For how many client_users.
+    pub users: u32,
     /// Its ticket in the line for a seat; 0: it does not wait.
     pub ticket: u64,
     /// The leases that are lent to its transaction.
     pub lent: [Option<LeaseId>; LENT_MAX],
+    /// How often it has taken and left seats of late.
+    pub recent: Recents<8>,
     /// Idle seats may give way to it: set also before it is registered.
     pub promise: Option<Promise>,
 }
@@ -59,6 +65,8 @@ pub struct Promise {
     pub(super) database: u32,
     /// The reserved roles of whoever wants it.
     pub roles: Roles,
+    /// For whom it would count.
+    pub(super) user: User,
     /// When it was first wanted: who stands in line with a lower ticket came before.
     pub(super) came: u64,
     /// The number of the seat that is asked.
@@ -94,8 +102,10 @@ impl Session {
         tally: 0,
         seat: None,
         checkouts: 0,
+        users: 0,
         ticket: 0,
         lent: [None; LENT_MAX],
+        recent: Recents::NONE,
         promise: None,
     };
 
@@ -107,6 +117,8 @@ impl Session {
             who: self.who,
             number: self.number,
             roles: self.roles,
+            database: self.database,
+            by_lease: false,
         }
     }
 }
@@ -125,6 +137,10 @@ pub struct Claimant {
     pub number: u64,
     /// The reserved roles that it is a member of.
     pub roles: Roles,
+    /// The database in which it is asked for.
+    pub database: u32,
+    /// It asks for a lease, which counts for the application's user.
+    pub by_lease: bool,
 }
 
 /// Why a session is not counted (counting rule 6).
@@ -173,18 +189,23 @@ pub struct SeatKey {
 
 /// Makes ids of the numbers of seats: UUIDs, counted from a random one, so that no two seats ever
 /// have the same.
-#[derive(Clone, Copy, Debug)]
-pub struct SeatIds(pub u128);
+#[derive(Clone, Copy, Default, Debug)]
+pub struct SeatIds {
+    /// The id of the seat with number 0. Whoever knows a seat's id nearly knows it.
+    pub first: u128,
+    /// What makes identities, which nobody outside knows.
+    pub salt: u128,
+}
 
 impl SeatIds {
     /// The number of the seat with this name, which may be gone, or never have been.
     pub fn number_of(self, id: [u8; 16]) -> Option<u64> {
-        u64::try_from(u128::from_be_bytes(id).wrapping_sub(self.0)).ok()
+        u64::try_from(u128::from_be_bytes(id).wrapping_sub(self.first)).ok()
     }
 
     /// A seat's name to people and programs.
     pub fn of(self, number: u64) -> [u8; 16] {
-        self.0.wrapping_add(number.into()).to_be_bytes()
+        self.first.wrapping_add(number.into()).to_be_bytes()
     }
 }
 
@@ -206,8 +227,18 @@ pub struct Seat {
     pub leases: u32,
     /// The role that took it; who joins it does not change for whom it counts.
     pub(super) role: u32,
+    /// The database in which it was.
+    pub(super) database: u32,
+    /// The host from which it was taken.
+    pub(super) host: Host,
+    /// The application's user for whom it was, or empty.
+    pub(super) client_user: Label,
     /// The reserved roles that one is a member of.
     pub roles: Roles,
+    /// A lease took it.
+    pub(super) by_lease: bool,
+    /// It was taken from a computer that said its name.
+    pub(super) of_workstation: bool,
     /// The rule that made its identity.
     pub rule: CountedBy,
     /// Its holders are being ended, and until then nobody joins them.
@@ -248,7 +279,12 @@ impl Seat {
             checkouts: 0,
             leases: 0,
             role: 0,
+            database: 0,
+            host: Host::NONE,
+            client_user: Label::EMPTY,
             roles: Roles::NONE,
+            by_lease: false,
+            of_workstation: false,
             rule: CountedBy::UserHost,
             ending: false,
             lingers_until: 0,
@@ -266,6 +302,17 @@ impl Seat {
     /// Its holders are being ended at this moment, and nobody joins them.
     pub(super) fn is_ending(&self, now: Timestamp) -> bool {
         self.ending && self.lingers_until > now
+    }
+
+    /// The role's OID and the host of those who may have it, as far as they matter: 0 and none where they don't.
+    pub fn role_and_host(&self) -> (u32, Host) {
+        let Seat { role, host, .. } = *self;
+        self.rule.role_and_host(role, host, self.of_workstation)
+    }
+
+    /// How many hold it.
+    pub fn count(&self) -> u64 {
+        u64::from(self.logins) + u64::from(self.checkouts) + u64::from(self.leases)
     }
 
     /// Somebody holds it; else it lingers.

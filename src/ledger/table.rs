@@ -43,6 +43,10 @@ pub trait Table<E: Entry> {
     fn capacity(&self) -> usize;
     /// Shows every entry, in no order.
     fn each(&self, see: impl FnMut(&E));
+    /// Shows some of the entries, at least so many if there are, from this position on (0: from the beginning): the
+    /// position of the next ones. What is there all the while is shown at least once, whatever is put in or
+    /// taken out between two calls.
+    fn each_from(&self, from: usize, at_least: usize, see: impl FnMut(&E)) -> Option<usize>;
     /// Shows every entry, to be changed in place (never its key).
     fn each_mut(&mut self, see: impl FnMut(&mut E));
     /// Shows every entry, to be changed in place, and takes out those that are not to be kept.

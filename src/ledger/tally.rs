@@ -25,14 +25,12 @@ pub struct Tally {
     pub waiting: u32,
     /// The rule that makes identities of sessions.
     pub(super) counted_by: CountedBy,
-    /// The second of two rules of which neither always gives more seats.
-    pub(super) rival: Option<CountedBy>,
-    /// The rule that ruled before the last recount.
-    pub(super) ruled: CountedBy,
     /// Its licenses don't agree on a rule.
     pub(super) disagreed: bool,
     /// How long a seat of it lingers at most, in microseconds.
     pub(super) linger: Timestamp,
+    /// Some license of it limits how many seats one user may have: those of each are counted.
+    pub(super) limits_users: bool,
     /// Seats taken.
     pub in_use: i64,
     /// Those of them that linger.
@@ -47,6 +45,19 @@ pub struct Tally {
     pub high_water_at: Timestamp,
     /// While so many are taken, no license of it reaches another level of use.
     pub(super) steady: Steady,
+    /// How far it is looked at which level those have reached.
+    pub(super) noting: Noting,
+}
+
+/// How far the levels of use of a tally's licenses are noted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Noting {
+    /// They are, or nobody has begun.
+    No,
+    /// They are being noted.
+    Begun,
+    /// Some could not be noted yet.
+    Left,
 }
 
 /// Numbers of seats in use among which no license reaches another level of use.
@@ -97,12 +108,6 @@ impl Tally {
         self.product
     }
 
-    pub(super) fn swap_rival(&mut self) {
-        if let Some(rival) = self.rival.replace(self.counted_by) {
-            self.counted_by = rival;
-        }
-    }
-
     /// Only once the seats are settled: while they move from one rule to another, `in_use` is
     /// neither's.
     pub(super) fn note_high_water(&mut self, now: Timestamp) {
@@ -112,24 +117,12 @@ impl Tally {
         }
     }
 
-    /// Takes one more license's rule into account. A rule rules over those that never give more
-    /// seats than it; 'host' and the rules by user can't be ranked.
+    /// Takes one more license's rule into account (counting rule 5): where rules differ, the finest
+    /// rules. By role and host is within all but by session.
     pub(super) fn admit_rule(&mut self, rule: CountedBy) {
-        use CountedBy::{Host, Session, UserHost};
-        let rules = [Some(self.counted_by), self.rival, Some(rule)];
-        let finest = rules.into_iter().flatten().min().unwrap_or(rule);
-        if matches!(finest, Session | UserHost) {
-            self.counted_by = finest;
-            self.rival = None;
-            return;
+        if rule != self.counted_by {
+            self.disagreed = true;
+            self.counted_by = rule.min(self.counted_by).min(CountedBy::UserHost);
         }
-        let by_user = rules
-            .into_iter()
-            .flatten()
-            .filter(|&rule| rule != Host)
-            .min();
-        let by_host = rules.into_iter().flatten().find(|&rule| rule == Host);
-        self.counted_by = by_user.or(by_host).unwrap_or(rule);
-        self.rival = by_user.and(by_host);
     }
 }

@@ -1,8 +1,8 @@
 //! Reads a database's tables and puts what they say in force.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use super::interference;
 use super::signed::{self, Book};
 use crate::ending::bars;
 use crate::events::counts;
@@ -10,36 +10,63 @@ use crate::lease::rows;
 use crate::ledger::event::Level;
 use crate::ledger::identity::{Name, Text};
 use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
-use crate::ledger::reservation::Reservation;
-use crate::ledger::rules::{Exemption, Hosts, Rules};
+use crate::ledger::reservation::{ROLES_MAX, Reservation, Roles, Taker};
+use crate::ledger::rules::{Exemption, Hosts, Rules, StoredLease};
 use crate::ledger::session::{NO_TALLY, Session, Standing};
 use crate::ledger::table::Table;
 use crate::ledger::{Judgement, Published};
 use crate::pg::backend;
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::error::{self, PgLogLevel, PgSqlErrorCode, Report, quoted};
-use crate::pg::table::{ReadError, Reader, Row, damaged, read_committed};
+use crate::pg::table::{Patience, ReadError, Reader, Row, damaged, read_committed};
 use crate::{memory, settings};
 
 /// Why no rules could be put in force.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum LoadError {
     /// The tables can't be read now: somebody holds a lock on them, or they are damaged.
     Unreadable(String),
-    /// The ledger has no room for them.
+    /// They change faster than they are read.
+    Changing,
+    /// The ledger has no room for their leases.
     NoRoom,
-    /// The reservations of all databases name too many roles.
-    TooManyRoles,
+    /// The ledger has no room for their licenses beside the rules of other databases.
+    TooManyRules,
 }
+
+impl LoadError {
+    /// The cause, in words.
+    pub fn cause(&self) -> String {
+        match self {
+            LoadError::Unreadable(cause) => cause.clone(),
+            LoadError::Changing => "they change too fast".to_owned(),
+            LoadError::NoRoom => "the leases of all databases exceed pg_seats.max_seats".to_owned(),
+            LoadError::TooManyRules => {
+                "the rows of all databases exceed pg_seats.max_rules".to_owned()
+            }
+        }
+    }
+}
+
+/// So often the tables are read at least, where they change meanwhile: a machine may be so busy that one reading takes
+/// longer than locks may.
+const TRIES: u32 = 3;
 
 /// Reads the tables of this backend's database and puts the rules in force, waiting for locks, and
 /// for a moment without changes, at most `patience`.
-pub fn load(database: u32, patience: Duration) -> Result<Rules, LoadError> {
-    let deadline = Instant::now() + patience;
-    let mut left = patience;
+pub fn load(database: u32, patience: impl Into<Patience>) -> Result<Rules, LoadError> {
+    let patience = patience.into();
+    let start = Instant::now();
+    let deadline = start + patience.locks;
+    let mut tries = 0;
     loop {
-        let generation = memory::write(|ledger| ledger.generation(database)).flatten();
-        let mut rules = read_committed(left, read).map_err(|error| {
+        tries += 1;
+        let noted = memory::write(|ledger| {
+            let generation = ledger.generation(database)?;
+            let known = ledger.databases.get(&database);
+            Some((generation, known.map_or(0, |known| known.loaded)))
+        });
+        let mut rules = read_committed(patience.after(start.elapsed()), read).map_err(|error| {
             LoadError::Unreadable(match error.code {
                 PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
                     "somebody holds a lock on the tables".to_owned()
@@ -47,12 +74,12 @@ pub fn load(database: u32, patience: Duration) -> Result<Rules, LoadError> {
                 _ => error.message,
             })
         })?;
-        let Some(generation) = generation else {
+        let Some((generation, loaded_before)) = noted.flatten() else {
             // Where there is no room to note the database, it has no license or no users.
             return if rules.licenses.is_empty() {
                 Ok(rules)
             } else {
-                Err(LoadError::NoRoom)
+                Err(LoadError::TooManyRules)
             };
         };
         rules.generation = generation;
@@ -60,47 +87,89 @@ pub fn load(database: u32, patience: Duration) -> Result<Rules, LoadError> {
             let cause = "this transaction may have changed them, unnoticed by their triggers";
             return Err(LoadError::Unreadable(cause.to_owned()));
         }
-        match publish(database, &mut rules, deadline) {
+        match publish(database, &mut rules, loaded_before, deadline) {
             Published::InForce { disagreement } => {
+                rules.outdated = true;
                 memory::announce_rules_read();
+                if rules.licenses.iter().any(|license| license.interfered) {
+                    // A visitor tells of it.
+                    memory::write(|ledger| ledger.write_soon(database, backend::now()));
+                }
                 if let Some(product) = disagreement {
                     warn_of_disagreement(product);
                 }
-                log_bars_left(database);
+                log_left_out();
+                if !rules.leases.is_empty() {
+                    log_leases_left(database);
+                }
                 return Ok(rules);
             }
             Published::NoRoom => return Err(LoadError::NoRoom),
-            Published::TooManyRoles => return Err(LoadError::TooManyRoles),
+            Published::TooManyRules => return Err(LoadError::TooManyRules),
+            Published::Superseded => {
+                if let Some(newer) = super::at_least(database, generation) {
+                    return Ok(newer);
+                }
+            }
             Published::Outdated | Published::Unjudged => {}
         }
-        left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(LoadError::Unreadable("they change too fast".to_owned()));
+        if tries >= TRIES && Instant::now() >= deadline {
+            return Err(LoadError::Changing);
         }
     }
 }
 
 /// Judges the sessions of the database by the rules, and puts them in force: again until the deadline
-/// where others come meanwhile.
-fn publish(database: u32, rules: &mut Rules, deadline: Instant) -> Published {
+/// where others come meanwhile, of whom there are fewer each time. `loaded_before` were in force when the
+/// reading began.
+fn publish(database: u32, rules: &mut Rules, loaded_before: u64, deadline: Instant) -> Published {
+    let mut judgement = Judgement::default();
+    let mut judged_for: Vec<(u8, Name)> = Vec::new();
     loop {
+        let quicker = memory::read(|ledger| ledger.was_quicker(database, loaded_before, rules));
+        if quicker == Some(true) {
+            // As when many in line hear of one change.
+            return Published::Superseded;
+        }
+        let room = memory::read(|ledger| ledger.room_for(database, rules.wanted()));
+        let Some(room) = room.flatten() else {
+            return Published::TooManyRules;
+        };
+        if room != rules.counts_of_rows() {
+            rules.fit(room);
+            // Who was exempt by rows that are left out is so no longer.
+            judgement = Judgement::default();
+        }
         let planned = memory::read(|ledger| ledger.plan_roles(database, &rules.reservations));
-        let Some(reserved_roles) = planned.flatten() else {
-            return Published::TooManyRoles;
+        let Some(reserved_roles) = planned else {
+            return Published::TooManyRules;
         };
         rules.reserved_roles = reserved_roles.each().collect();
-        let judge = |session: &Session| {
-            if session.number != 0 && session.database == database {
-                (session.number, rules.judge(session, &mut Catalog))
-            } else {
-                (0, Standing::default())
+        if judged_for != rules.reserved_roles {
+            judged_for.clone_from(&rules.reserved_roles);
+            judgement.members.clear();
+        }
+        let former = std::mem::take(&mut judgement);
+        let judge = |(at, session): (usize, &Session)| {
+            if session.number == 0 || session.database != database {
+                return (0, Standing::default());
             }
+            let known = former.standings.get(at);
+            known
+                .filter(|(number, _)| *number == session.number)
+                .copied()
+                .unwrap_or_else(|| {
+                    (
+                        session.number,
+                        rules.judge(session, &mut Catalog::default()),
+                    )
+                })
         };
         let sessions = memory::sessions();
-        let judgement = Judgement {
-            standings: sessions.iter().map(judge).collect(),
+        judgement = Judgement {
+            standings: sessions.iter().enumerate().map(judge).collect(),
             by_login: rules.by_login(&sessions),
-            members: rules.members(roles(rules), &mut Catalog),
+            members: members(rules, former.members),
         };
         let now = backend::now();
         let published = memory::write(|ledger| ledger.publish(database, rules, &judgement, now))
@@ -112,7 +181,7 @@ fn publish(database: u32, rules: &mut Rules, deadline: Instant) -> Published {
 }
 
 /// The roles of all who are in and of the leases that were read, where anything is reserved.
-fn roles(rules: &Rules) -> Vec<u32> {
+fn roles(rules: &Rules) -> Vec<Taker> {
     let mut roles = Vec::new();
     if rules.reserved_roles.is_empty() {
         return roles;
@@ -123,7 +192,7 @@ fn roles(rules: &Rules) -> Vec<u32> {
         let copied = memory::read(|ledger| {
             let enough = roles.capacity() >= ledger.holders();
             if enough {
-                ledger.each_role(|role, _| roles.push(role));
+                ledger.each_role(|taker, _| roles.push(taker));
             }
             enough
         });
@@ -131,8 +200,24 @@ fn roles(rules: &Rules) -> Vec<u32> {
             break;
         }
     }
-    roles.extend(rules.leases.iter().map(|lease| lease.who.role));
+    let taker = |lease: &StoredLease| (lease.who.role, backend::database());
+    roles.extend(rules.leases.iter().map(taker));
     roles
+}
+
+/// The reserved roles of all whose roles [`roles`] has; of some of them they are known.
+fn members(rules: &Rules, known: Vec<(Taker, Roles)>) -> Vec<(Taker, Roles)> {
+    let is_known = |taker: &Taker| {
+        known
+            .binary_search_by_key(taker, |(taker, _)| *taker)
+            .is_ok()
+    };
+    let mut unknown = roles(rules);
+    unknown.retain(|taker| !is_known(taker));
+    let mut members = rules.members(unknown, &mut Catalog::default());
+    members.extend(known);
+    members.sort_unstable_by_key(|(taker, _)| *taker);
+    members
 }
 
 fn warn_of_disagreement(product: Name) {
@@ -143,24 +228,55 @@ fn warn_of_disagreement(product: Name) {
             quoted(product)
         ),
     )
-    .detail("The rule that gives most seats is in force for all of them.")
+    .detail(
+        "The finest rule is in force for all of them: session where a row says so, else user_host.",
+    )
     .hint("Set licenses.counted_by to the same value in every database of the pool.")
     .log(PgLogLevel::WARNING);
 }
 
-/// Who was stopped is not kept out where the ledger has no room to know of it.
-fn log_bars_left(database: u32) {
-    let known = memory::read(|ledger| ledger.databases.get(&database).map(|known| known.bars_left));
+/// Tells of databases whose rows don't all fit, or do again.
+fn log_left_out() {
+    if memory::read(|ledger| ledger.has_left_out()) != Some(true) {
+        return;
+    }
+    while let Some((database, rows, unnumbered)) =
+        memory::write(|ledger| ledger.tell_left_out()).flatten()
+    {
+        let name = quoted(catalog::database_name(database));
+        error::log(match (rows, unnumbered) {
+            (0, 0) => format!("all rules of database {name} are in force again"),
+            (0, many) => format!(
+                "pg_seats has no room for {many} rows of license_reservations of database {name}, which \
+                 keep no seats: the reservations of all databases can name {ROLES_MAX} different roles"
+            ),
+            (many, _) => format!(
+                "pg_seats has no room for {many} rows of the license tables of database {name}, which are \
+                 not in force: its newest exemptions, then bars and reservations; the tables of all \
+                 databases share pg_seats.max_rules ({})",
+                settings::max_rules()
+            ),
+        });
+    }
+}
+
+/// Leases that have no room when they are read are over: nobody is kept out because of them.
+fn log_leases_left(database: u32) {
+    let known = memory::read(|ledger| {
+        let known = ledger.databases.get(&database);
+        known.map(|known| known.leases_left)
+    });
     if let Some(left) = known.flatten().filter(|&left| left > 0) {
         error::log(format!(
-            "pg_seats has no room for {left} rows of license_bars of database {}, which bar nobody: \
-             delete those that are no longer needed",
+            "pg_seats has no room for {left} rows of license_leases of database {}, which count no longer: \
+             increase pg_seats.max_seats and restart the server",
             quoted(catalog::database_name(database))
         ));
     }
 }
 
-/// The triggers that notice every change: two for each of six tables in sql/.
+/// The triggers that notice every change: two for each of six tables in sql/. They are of no use where their function was
+/// replaced.
 const TRIGGERS: i64 = 12;
 
 fn read(reader: &Reader) -> Result<Rules, ReadError> {
@@ -179,12 +295,14 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
     let count = |triggers: &Row| Ok(triggers.number(1).unwrap_or(0));
     let watching = reader.query(
         &format!(
-            "SELECT count(*) FROM pg_trigger WHERE tgenabled = 'A'
-                AND tgname IN ('license_change', 'license_truncate')
+            "SELECT count(*) FROM pg_trigger WHERE tgenabled = 'A' AND tgqual IS NULL
+                AND (tgname, tgtype) IN (('license_change', 29), ('license_truncate', 32))
+                AND EXISTS (SELECT FROM pg_proc p WHERE p.oid = tgfoid AND {1})
                 AND tgrelid IN ('{0}.licenses'::regclass, '{0}.license_exemptions'::regclass,
                                 '{0}.license_reservations'::regclass, '{0}.license_bars'::regclass,
                                 '{0}.license_keys'::regclass, '{0}.license_allotments'::regclass)",
-            schema.replace('\'', "''")
+            schema.replace('\'', "''"),
+            interference::TAKES_NOTE
         ),
         count,
     )?;
@@ -202,19 +320,15 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
             "SELECT kind, value,
                     CASE WHEN kind = 'host' AND value <> 'local' THEN host(value::inet) END,
                     CASE WHEN kind = 'host' AND value <> 'local' THEN masklen(value::inet) END
-               FROM ONLY {schema}.license_exemptions"
+               FROM ONLY {schema}.license_exemptions
+              ORDER BY added_at, kind, value"
         ),
         exemption,
     )?;
-    rules.reservations = reader.query(
-        &format!(
-            "SELECT product, role, reserved::int, max_seats::int
-               FROM ONLY {schema}.license_reservations ORDER BY role"
-        ),
-        reservation,
-    )?;
-    for (place, license) in (0..).zip(&mut rules.licenses) {
-        license.key.place = place;
+    rules.reservations = reservations(reader, &schema)?;
+    let interfered = !rules.licenses.is_empty() && !interference::find(reader)?.is_empty();
+    for license in &mut rules.licenses {
+        license.interfered = interfered;
     }
     rules.bars = bars::read(reader, &schema)?;
     if !rules.in_recovery {
@@ -224,15 +338,19 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
         let known = memory::read(|ledger| ledger.leases_of(backend::database()));
         if known != Some(rules.leases_of) {
             rules.leases = rows::read(reader, &schema)?;
-            let long_names = rules
-                .leases
-                .iter()
-                .filter(|lease| lease.long_name.is_some());
-            let long_names: HashSet<_> = long_names.map(|lease| lease.who.client_user).collect();
-            rules.long_names = long_names.len();
         }
     }
+    rules.sort();
     Ok(rules)
+}
+
+/// Whether this backend's database surely has no leases, also where the rest of its tables can't be read.
+pub fn has_no_leases(patience: Duration) -> bool {
+    let leases = read_committed(patience, |reader| match catalog::schema() {
+        Some(schema) => rows::read(reader, &schema),
+        None => Ok(Vec::new()),
+    });
+    leases.is_ok_and(|leases| leases.is_empty())
 }
 
 fn leases_table(reader: &Reader, schema: &str) -> Result<u32, ReadError> {
@@ -290,12 +408,25 @@ pub fn license(row: &Row) -> Result<License, ReadError> {
         linger: row.number(14).unwrap_or(0),
         idle_timeout: row.number(15),
         reclaim_idle_after: row.number(16),
+        max_per_user: count(17),
         denied: 0,
         counted_since: 0,
         level: Level::Normal,
         told_ending: None,
+        interfered: false,
         signed: None,
     })
+}
+
+/// The rows of `license_reservations`.
+pub fn reservations(reader: &Reader, schema: &str) -> Result<Vec<Reservation>, ReadError> {
+    reader.query(
+        &format!(
+            "SELECT product, role, reserved::int, max_seats::int, shared::boolean
+               FROM ONLY {schema}.license_reservations ORDER BY role, product"
+        ),
+        reservation,
+    )
 }
 
 fn reservation(row: &Row) -> Result<Reservation, ReadError> {
@@ -315,6 +446,7 @@ fn reservation(row: &Row) -> Result<Reservation, ReadError> {
         reserved: count(3).unwrap_or(0),
         max_seats: count(4),
         number: 0,
+        shared: row.number(5) == Some(1),
     })
 }
 

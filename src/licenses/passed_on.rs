@@ -23,6 +23,7 @@ pub fn token(allotment: &Allotment, license: &Standing, pair: &KeyPair) -> Resul
         iss: pair.public().id(),
         jti: allotment.id.clone(),
         iat: license.claims.iat,
+        nbf: unix(allotment.allotted_at),
         exp: allotment.valid_until.map(unix),
         product: allotment.product.clone(),
         seats: allotment.seats,
@@ -44,7 +45,9 @@ struct Row {
 impl Book {
     /// Has the record know of what the table alone knows, after the record was lost with a server.
     pub fn adopt(&self, record: &mut Record) {
-        for away in &self.away {
+        let now = backend::now();
+        let away = self.away.iter();
+        for away in away.filter(|away| away.comes_back_at().is_none_or(|at| now < at)) {
             let mut standings = self.standings.iter();
             let license = standings.find(|standing| standing.claims.jti == away.license_id);
             let Some(license) = license else {
@@ -91,9 +94,28 @@ impl Book {
             let license = standings.find(|standing| {
                 standing.claims.iss == allotment.iss && standing.claims.jti == allotment.jti
             });
+            let fits = license.is_some_and(|license| self.fits(allotment, license));
+            let pair = fits.then_some(pair);
             self.settle_one(writer, schema, allotment, row, license, pair)?;
         }
         Ok(())
+    }
+
+    /// Whether an allotment may be signed anew: a renewal of fewer seats passes on no more than it has. Those that were
+    /// passed on first come first; others end with the token that they are of.
+    fn fits(&self, allotment: &Allotment, license: &Standing) -> bool {
+        let now = backend::now();
+        let of_product = |other: &&Allotment| {
+            (&other.iss, &other.jti, &other.product)
+                == (&allotment.iss, &allotment.jti, &allotment.product)
+        };
+        let allotments = self.record.allotments.iter().filter(of_product);
+        let away = allotments.filter(|other| other.is_away(now));
+        let order = |other: &Allotment| (other.allotted_at, other.id.clone());
+        let not_after = away.filter(|other| order(other) <= order(allotment));
+        let seats: i64 = not_after.map(|other| i64::from(other.seats)).sum();
+        let bought = license.seats(&allotment.product);
+        bought.is_none_or(|bought| seats <= i64::from(bought))
     }
 
     fn settle_one(
@@ -103,11 +125,12 @@ impl Book {
         allotment: &Allotment,
         row: Option<&Row>,
         license: Option<&Standing>,
-        pair: &KeyPair,
+        pair: Option<&KeyPair>,
     ) -> Result<(), ReadError> {
         let is_away = allotment.is_away(backend::now());
-        // A license that has become too long leaves the former token.
-        let signed = license.and_then(|license| token(allotment, license, pair).ok());
+        // A license that has become too long leaves the former token, as one does that has too few seats.
+        let signed = license.zip(pair);
+        let signed = signed.and_then(|(license, pair)| token(allotment, license, pair).ok());
         match (row, signed) {
             (None, Some(signed)) if is_away && is_of_this_database(allotment) => {
                 insert(writer, schema, allotment, &signed)?;
@@ -126,6 +149,10 @@ impl Book {
                             Argument::Text(Some(&token)),
                         ],
                     )?;
+                }
+                if row.is_returned {
+                    // The clock was set back.
+                    self.limit(writer, schema, allotment, license)?;
                 }
                 Ok(())
             }

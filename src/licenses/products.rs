@@ -26,7 +26,7 @@ pub fn write_products(
         &format!(
             "INSERT INTO {schema}.licenses
                     (product, seats, purchased, counted_by, claimed_at, application_name, pool, enforcement,
-                     overdraft, linger, idle_timeout, reclaim_idle_after, warn_at_percent,
+                     overdraft, linger, idle_timeout, reclaim_idle_after, max_per_user, warn_at_percent,
                      valid_from, valid_until, grace)
              {PRODUCTS} ON CONFLICT (product) DO NOTHING"
         ),

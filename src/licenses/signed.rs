@@ -1,26 +1,29 @@
 //! What signatures make of the licenses of this backend's database: reads the tokens, the vendors' keys and
 //! what the installation remembers, and holds the rows of `licenses` to what was signed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pgrx::bgworkers::BackgroundWorker;
 use serde_json::{Value, json};
 
 pub use super::load::license;
+use crate::ending::stop;
 use crate::events::warning::{self, Warning};
+use crate::installation::files::{self, Read};
 use crate::installation::key::KeyPair;
-use crate::installation::record::{Known, Record};
+use crate::installation::record::{Allotment, Known, Record, comes_back_at};
+use crate::ledger::identity::Name;
 use crate::ledger::license::{License, Signed, Timestamp};
 use crate::ledger::narrow::{Excess, narrow};
 use crate::pg::error::{self, quoted};
 use crate::pg::table::{Argument, ReadError, Reader, Row, read_committed, schema, write_alone};
 use crate::pg::{backend, catalog};
-use crate::settings;
 use crate::tokens::keys::Keys;
 use crate::tokens::passed::Allotted;
-use crate::tokens::standing::{self, Doubt, Invalid, Judge, Standing};
-use crate::tokens::unix;
+use crate::tokens::standing::{self, Doubt, Invalid, Judge, SIGNED_POOL, Standing};
+use crate::tokens::{moment, unix};
+use crate::{memory, settings};
 
 /// Rows made of a license's products: `$1` is [`products`], and the columns are those of `licenses`.
 pub const PRODUCTS: &str = "
@@ -29,17 +32,21 @@ pub const PRODUCTS: &str = "
            coalesce(claimed_at, 'login') AS claimed_at,
            application_name, pool, coalesce(enforcement, 'on') AS enforcement,
            coalesce(overdraft, 0) AS overdraft,
-           coalesce(linger, '0') AS linger, idle_timeout, reclaim_idle_after,
+           coalesce(linger, '0') AS linger, idle_timeout, reclaim_idle_after, max_per_user,
            coalesce(warn_at_percent, 90) AS warn_at_percent,
            greatest(valid_from, to_timestamp(nbf)) AS valid_from,
-           least(valid_until, to_timestamp(exp)) AS valid_until,
-           coalesce(grace, '0') AS grace
+           until AS valid_until,
+           CASE WHEN until + late <= to_timestamp(ends) OR ends IS NULL THEN late
+                ELSE greatest(to_timestamp(ends) - until, '0') END AS grace
       FROM jsonb_to_recordset($1::jsonb)
         AS s (product text, bought int, away int, counted_by text, claimed_at text,
               application_name text, pool text, enforcement text, overdraft int, linger interval,
-              idle_timeout interval, reclaim_idle_after interval, warn_at_percent int,
+              idle_timeout interval, reclaim_idle_after interval, max_per_user int,
+              warn_at_percent int,
               valid_from timestamptz, valid_until timestamptz, grace interval,
-              nbf float8, exp float8)";
+              nbf float8, exp float8, ends float8),
+           LATERAL (SELECT least(valid_until, to_timestamp(exp)) AS until,
+                           coalesce(grace, '0') AS late) u";
 
 /// Members of a product that are texts for PostgreSQL to read.
 const READ_BY_POSTGRES: [&str; 6] = [
@@ -53,6 +60,15 @@ const READ_BY_POSTGRES: [&str; 6] = [
 
 /// How soon signatures are verified again, in microseconds.
 const VERIFIED_AGAIN_AFTER: Timestamp = 3_600_000_000;
+
+/// What those are told who use a lent seat at its end.
+const LENT_IS_OVER: &str = "The time is over for which the seats of this server were lent.";
+
+/// How long is waited for them.
+const LENT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How soon those are told again who have not ended, in microseconds.
+const TOLD_AGAIN_AFTER: Timestamp = 60_000_000;
 
 /// What is known of the signed licenses of a database.
 pub struct Book {
@@ -68,6 +84,8 @@ pub struct Book {
     pub record: Record,
     /// Seats that are away as the table has it: the record may have been lost with a server.
     pub away: Vec<Away>,
+    /// The record is lost: these are the signed licenses that were in force here until now, and no more is.
+    lost: Option<Vec<License>>,
 }
 
 /// A row of `license_allotments` whose seats have not come back.
@@ -90,6 +108,11 @@ pub struct Away {
 }
 
 impl Away {
+    /// When the seats come back by themselves.
+    pub fn comes_back_at(&self) -> Option<Timestamp> {
+        comes_back_at(self.valid_until)
+    }
+
     /// Whether the installation of this license has signed that they are: who writes such a row has not passed
     /// anything on.
     fn is_signed(&self, license: &Standing) -> bool {
@@ -100,6 +123,7 @@ impl Away {
                 && allotted.product == self.product
                 && allotted.seats == self.seats
                 && allotted.cnf.jkt == self.installation
+                && allotted.nbf == unix(self.allotted_at)
                 && allotted.exp == self.valid_until.map(unix)
         })
     }
@@ -127,7 +151,8 @@ impl Book {
             &format!(
                 "SELECT allotment_id, license_id, product, seats, installation, allotted_at, valid_until,
                         token
-                   FROM ONLY {schema}.license_allotments WHERE returned_at IS NULL"
+                   FROM ONLY {schema}.license_allotments
+                  WHERE returned_at IS NULL OR returned_at >= valid_until"
             ),
             |row| {
                 Ok(Away {
@@ -147,26 +172,27 @@ impl Book {
 
     fn of(rows: &[standing::Row], away: Vec<Away>) -> Book {
         let key = settings::installation_key();
-        let mut unreadable = Vec::new();
-        let record = Record::read(&key).unwrap_or_else(|error| {
-            unreadable.push(format!(
-                "could not read what was recorded beside {}: {error}",
-                key.display()
-            ));
-            Record::default()
-        });
+        let database = backend::database();
         let mut book = Book {
             standings: Vec::new(),
             invalid: Vec::new(),
             uninstalled: Vec::new(),
-            unreadable,
-            record,
+            unreadable: Vec::new(),
+            record: Record::default(),
             away,
+            lost: None,
         };
-        let database = backend::database();
+        let state = files::state(&key).unwrap_or(0);
+        let is_bare = rows.is_empty() && book.away.is_empty();
+        if is_bare && memory::read(|ledger| ledger.is_unsigned(database, state)) == Some(true) {
+            return book;
+        }
+        book.read_record(&key);
         let is_known = |known: &Known| known.databases.contains(&database);
-        let is_signed = !rows.is_empty() || book.record.licenses.iter().any(is_known);
-        if !is_signed {
+        if rows.is_empty() && !book.record.licenses.iter().any(is_known) {
+            if is_bare && book.lost.is_none() {
+                memory::write(|ledger| ledger.note_unsigned(database, state));
+            }
             return book;
         }
         let uninstalled = rows.iter().filter(|row| !row.is_installed);
@@ -183,9 +209,14 @@ impl Book {
                 None
             }
         };
+        let in_force = book.lost.as_ref().map(|licenses| {
+            let pools = licenses.iter().map(|license| license.pool);
+            pools.collect::<Vec<_>>()
+        });
         let judge = Judge {
             keys: &keys,
             record: &book.record,
+            lost: in_force.as_deref(),
             installation: installation.as_deref(),
             database,
             key_grace: settings::key_grace(),
@@ -205,6 +236,38 @@ impl Book {
                 || license.is_some_and(|license| away.is_signed(license))
         });
         book
+    }
+
+    /// Reads what the installation remembers. Where that is lost, what was in force here stays so, and no more is.
+    fn read_record(&mut self, key: &Path) {
+        let complain = |complaint: String| {
+            format!(
+                "could not read what was recorded beside {}: {complaint}",
+                key.display()
+            )
+        };
+        match files::read(key) {
+            Ok(Read { record, complaint }) => {
+                self.record = record;
+                self.unreadable.extend(complaint.map(complain));
+            }
+            Err(error) => {
+                self.unreadable.push(complain(error.to_string()));
+                let rules = super::last_in_force(backend::database()).unwrap_or_default();
+                let mut licenses = rules.licenses;
+                // Of what was given back, or not believed, there is nothing to go on with.
+                licenses.retain(|license| {
+                    license.seats != Some(0)
+                        && license.signed.is_some_and(|signed| {
+                            let believed_until = signed.believed_until;
+                            believed_until.is_none_or(|until| backend::now() < until)
+                        })
+                });
+                let latest = licenses.iter().filter_map(|license| license.signed);
+                self.record.latest = latest.map(|signed| signed.not_before).max().unwrap_or(0);
+                self.lost = Some(licenses);
+            }
+        }
     }
 
     /// Whether anything in it was ever signed.
@@ -233,21 +296,45 @@ impl Book {
         rows.filter(move |away| {
             away.license_id == *jti
                 && away.product == product
-                && away.valid_until.is_none_or(|until| now < until)
+                && away.comes_back_at().is_none_or(|at| now < at)
         })
     }
 
     /// When it is to be read again though nobody has changed a table: keys come and go without a word, and seats
     /// come back by themselves.
     pub fn changes_at(&self) -> Option<Timestamp> {
+        let now = backend::now();
         let recorded = self.record.allotments.iter();
         let recorded = recorded.filter(|allotment| allotment.returned_at.is_none());
-        let recorded = recorded.filter_map(|allotment| allotment.valid_until);
-        let rows = self.away.iter().filter_map(|away| away.valid_until);
-        let verify = self
-            .is_signed()
-            .then(|| backend::now() + VERIFIED_AGAIN_AFTER);
-        recorded.chain(rows).chain(verify).min()
+        let recorded = recorded.filter_map(Allotment::comes_back_at);
+        let rows = self.away.iter().filter_map(Away::comes_back_at);
+        let ends = self.standings.iter();
+        let ends = ends.filter_map(|standing| standing.claims.exp.map(moment));
+        let to_come = recorded.chain(rows).chain(ends).filter(|&at| now < at);
+        let verify = self.is_signed().then(|| now + VERIFIED_AGAIN_AFTER);
+        let tell_again = self.lent_too_long().next();
+        let tell_again = tell_again.map(|_| now + TOLD_AGAIN_AFTER);
+        to_come.chain(verify).chain(tell_again).min()
+    }
+
+    /// The tallies of seats that another installation has lent to this one, and that are in use though their time is
+    /// over.
+    fn lent_too_long(&self) -> impl Iterator<Item = u64> {
+        let now = backend::now().max(self.record.latest);
+        let is_over = move |standing: &&Standing| {
+            let ends = standing.claims.ends.map(moment);
+            ends.is_some_and(|ends| ends <= now)
+        };
+        let mut pools = self.standings.iter().filter(is_over).peekable();
+        let is_any = pools.peek().is_some();
+        let rules = is_any.then(|| super::last_in_force(backend::database()));
+        let licenses = rules.flatten().unwrap_or_default().licenses;
+        let pools: Vec<Name> = pools.map(Standing::pool).collect();
+        licenses
+            .into_iter()
+            .filter(move |license| pools.contains(&license.pool))
+            .map(|license| license.tally)
+            .filter(|tally| memory::read(|ledger| ledger.in_use(*tally)) != Some(0))
     }
 
     /// The license of a product.
@@ -279,12 +366,18 @@ impl Book {
             let mut row = serde_json::to_value(product).unwrap_or(Value::Null);
             if let Some(row) = row.as_object_mut() {
                 let name = &product.product;
+                if standing.doubt == Some(Doubt::GivenBack) {
+                    // Nobody is admitted, by whatever else was signed.
+                    row.remove("overdraft");
+                    row.remove("enforcement");
+                }
                 row.insert("bought".to_owned(), json!(standing.seats(name)));
                 let bought = standing.seats(name).map_or(0, i64::from);
                 let away = self.away(standing, name).min(bought);
                 row.insert("away".to_owned(), json!(away));
                 row.insert("nbf".to_owned(), json!(claims.nbf));
                 row.insert("exp".to_owned(), json!(claims.exp));
+                row.insert("ends".to_owned(), json!(claims.ends));
             }
             row
         });
@@ -314,7 +407,30 @@ impl Book {
                 hold(licenses, signed, standing, unseen, self.record.latest);
             }
         }
+        for license in licenses {
+            self.leave_in_force(license);
+        }
         Ok(())
+    }
+
+    /// What nobody has signed joins no pool of what was. While the record is lost no license has more seats than it had.
+    fn leave_in_force(&self, license: &mut License) {
+        if license.signed.is_none() {
+            if license.pool.as_str().starts_with(SIGNED_POOL) {
+                license.pool = Name::EMPTY;
+            }
+            return;
+        }
+        let mut formers = self.lost.iter().flatten();
+        let former =
+            formers.find(|former| (former.pool, former.product) == (license.pool, license.product));
+        if let Some(former) = former
+            && former
+                .seats
+                .is_some_and(|seats| license.seats.is_none_or(|own| seats < own))
+        {
+            license.seats = former.seats;
+        }
     }
 }
 
@@ -361,12 +477,8 @@ fn hold(
         exempt: standing.claims.exempt,
         not_before: latest,
     };
-    // Databases of one server count together under one license, whatever they are called.
-    let pool = if signed.pool.is_empty() {
-        standing.pool()
-    } else {
-        signed.pool
-    };
+    // Databases of one server count together under one license, whatever pool it names: nobody else joins it.
+    let pool = standing.pool();
     match row {
         Some(row) => {
             let (license, mut excess) = narrow(row, signed);
@@ -396,15 +508,18 @@ fn hold(
 
 /// The columns that [`license`] reads, of these rows.
 pub fn columns(rows: &str) -> String {
-    // The casts keep a column whose type was changed from being taken for what it was.
+    // The casts keep a column whose type was changed from being taken for what it was. A grace that ends where
+    // there are no dates any more ends never.
     format!(
         "SELECT product, seats::int, purchased::int, counted_by, claimed_at, application_name,
                 pool, enforcement, overdraft::int, warn_at_percent::int,
                 valid_from::timestamptz, valid_until::timestamptz,
-                (valid_until + grace)::timestamptz,
+                (CASE WHEN extract(epoch FROM valid_until) + extract(epoch FROM grace) > 9.2e12
+                      THEN 'infinity' ELSE valid_until + grace END)::timestamptz,
                 (extract(epoch FROM linger) * 1000000)::bigint,
                 (extract(epoch FROM idle_timeout) * 1000000)::bigint,
-                (extract(epoch FROM reclaim_idle_after) * 1000000)::bigint
+                (extract(epoch FROM reclaim_idle_after) * 1000000)::bigint,
+                max_per_user::int
            FROM {rows}"
     )
 }
@@ -412,10 +527,7 @@ pub fn columns(rows: &str) -> String {
 /// Locks the signed licenses of the database: their changes come one after the other. The extension's schema.
 pub fn lock(writer: &Reader) -> Result<String, ReadError> {
     let schema = schema()?;
-    writer.execute(
-        &format!("LOCK TABLE {schema}.license_keys IN SHARE ROW EXCLUSIVE MODE"),
-        &[],
-    )?;
+    writer.lock("license_keys")?;
     Ok(schema)
 }
 
@@ -484,9 +596,10 @@ pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
         record.keep_databases(|database| databases.contains(&database));
         record.uninstall(database, &book.uninstalled);
         book.adopt(record);
-        record.take_back_ended(now);
         book.forget_what_changed(record);
-        record.observe(database, &book.standings, now)
+        let doubtful = record.observe(database, &book.standings, now);
+        record.forget();
+        doubtful
     });
     let doubtful = observed.unwrap_or_else(|error| {
         lines.push(format!(
@@ -500,18 +613,36 @@ pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
         .iter()
         .filter_map(|standing| Some((is_news(standing), doubt(standing)?)))
         .partition(|(is_news, _)| *is_news);
-    lines.extend(known.into_iter().map(|(_, warning)| warning.into_line()));
+    // Of another installation's license is told once.
+    let known = known.into_iter().filter(|(_, doubt)| doubt.is_repeated);
+    lines.extend(known.map(|(_, doubt)| doubt.warning.into_line()));
     BackgroundWorker::transaction(|| lines.into_iter().for_each(error::log));
     if has_passed_on && !backend::in_recovery() {
         settle(patience)?;
     }
-    let news: Vec<_> = news.into_iter().map(|(_, warning)| warning).collect();
+    end_lent(&book);
+    let news: Vec<_> = news.into_iter().map(|(_, doubt)| doubt.warning).collect();
     warning::note_and_give(&news, patience);
     Ok(true)
 }
 
+/// Ends the use of seats that another installation has lent to this one, once their time is up: there they are
+/// somebody else's soon. In a worker, outside a transaction.
+fn end_lent(book: &Book) {
+    for tally in book.lent_too_long() {
+        BackgroundWorker::transaction(|| stop::stop_all(tally, LENT_IS_OVER, LENT_PATIENCE));
+    }
+}
+
+/// A doubt that is told of.
+struct Told {
+    warning: Warning,
+    /// At each look, and not once.
+    is_repeated: bool,
+}
+
 /// Warns of a license that is believed for a time only.
-fn doubt(standing: &Standing) -> Option<Warning> {
+fn doubt(standing: &Standing) -> Option<Told> {
     let until = catalog::timestamp_iso(standing.believed_until?);
     let id = &standing.claims.jti;
     let (what, word) = match standing.doubt {
@@ -528,5 +659,8 @@ fn doubt(standing: &Standing) -> Option<Warning> {
         "license_id": id,
         "believed_until": until,
     });
-    Some(Warning::of_license(line, payload))
+    Some(Told {
+        warning: Warning::of_license(line, payload),
+        is_repeated: standing.doubt != Some(Doubt::Elsewhere),
+    })
 }

@@ -13,47 +13,46 @@
 //! | role with REPLICATION | none (used if current) | in, exempt |
 //! | workstation that can't be told from another | none | 22023 |
 //! | rules can't be read, none since start | – | 57P03 license_not_loaded |
+//! | the same, `pg_seats.enforcement` not on | – | in, logged; judged once they are read |
 //! | rules can't be read, read before | the last ones | as they say, and logged |
-//! | rules don't fit into the ledger | – | 53300 license_table_full |
+//! | licenses don't fit into the ledger | – | as rules that can't be read |
 //! | exempt role or host | current | in, exempt |
 //! | the same, and as many identities are exempt as were signed | current | as those below |
 //! | claims no license | current | in |
-//! | claims a pooled license, pool not yet known | current | waits, then 57P03 |
+//! | claims a pooled license, pool not yet known | current | waits, then 57P03, softened by enforcement |
 //! | barred by an administrator | current | 28000 license_barred, never softened |
 //! | license not yet valid, or expired beyond its grace | current | 28000, softened by enforcement |
 //! | identity holds a seat | current | in, joins the seat |
+//! | its user has `max_per_user` seats | current | 53300 license_user_limit, softened by enforcement |
 //! | a seat is free | current | in, takes it |
 //! | a seat within `overdraft` is free | current | in, takes it, logged |
 //! | no seat is free, one is idle for `reclaim_idle_after` | current | waits for it to give way |
 //! | no seat is free, save what is kept for other roles | current | 53300 license_full, softened by enforcement |
 //! | the members of a role of its use all that they may | current | 53300 license_full, softened by enforcement |
-//! | `max_seats` are in use | current | 53300 license_table_full, softened by enforcement |
-#![allow(
-    unsafe_code,
-    reason = "the hook and the exit callback are PostgreSQL's C interface"
-)]
+#![allow(unsafe_code, reason = "the hook is PostgreSQL's C interface")]
+
+pub mod exit;
 
 use std::cell::Cell;
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Instant;
-
-use pgrx::pg_sys;
-use pgrx::prelude::*;
+use std::time::{Duration, Instant};
 
 use crate::denial::{self, Denied};
 use crate::ending::{reclaim, session};
 use crate::lease::expiry;
 use crate::ledger::identity::Host;
+use crate::ledger::license::{Enforcement, License};
 use crate::ledger::rules::Rules;
 use crate::ledger::session::{Exempt, Session, Standing};
-use crate::ledger::{Answer, Judged, Remark};
+use crate::ledger::{Answer, Judged, Ledger, Remark};
 use crate::licenses::{self, LoadError};
+use crate::memory::{self, Shared};
 use crate::pg::backend::{self, Port};
-use crate::pg::catalog::Catalog;
-use crate::pg::error::quoted;
-use crate::pg::unguarded;
-use crate::{memory, settings};
+use crate::pg::catalog::{self, Catalog};
+use crate::pg::error::{self, quoted};
+use crate::pg::table::Patience;
+use crate::settings;
 
 type ClientAuthenticationHook = Option<unsafe extern "C-unwind" fn(*mut Port, c_int)>;
 
@@ -61,6 +60,9 @@ unsafe extern "C-unwind" {
     #[link_name = "ClientAuthentication_hook"]
     static mut CLIENT_AUTHENTICATION_HOOK: ClientAuthenticationHook;
 }
+
+/// How long a superuser who counts waits for the rules.
+const SUPERUSER_PATIENCE: Duration = Duration::from_millis(200);
 
 /// PostgreSQL's STATUS_OK.
 const AUTHENTICATED: c_int = 0;
@@ -98,8 +100,8 @@ pub fn at_pre_commit() {
 }
 
 fn admit() {
-    // SAFETY: registered before a seat is taken, so that there is no way out without it.
-    unsafe { unguarded::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0)) };
+    // Before a seat is taken, so that there is no way out without it.
+    exit::prepare();
     if !backend::is_walsender() {
         session::listen();
     }
@@ -139,39 +141,60 @@ fn admit_uncounted(place: usize, session: Session, exempt: Option<Exempt>) {
         if !matches!(answer, Some(Answer::Admitted(_))) {
             ledger.register(place, Session { exempt, ..session }, backend::now());
         }
+        begin(ledger, place);
     });
 }
 
 /// Admits a session by the rules, or raises why not.
 fn admit_counted(place: usize, session: Session) {
-    let mut deadline = Instant::now() + settings::load_timeout();
+    // What it waits for has an end of its own, and a message.
+    backend::stop_transaction_timeout();
+    // A superuser gets in at once, counted or not.
+    let patience = || match session.superuser {
+        true => settings::load_timeout().min(SUPERUSER_PATIENCE),
+        false => settings::load_timeout(),
+    };
+    let mut deadline = Instant::now() + patience();
     let mut asked = false;
+    let mut had = None;
     loop {
-        let (rules, judged) = match judge_in_time(&session, deadline) {
+        let (rules, judged) = match judge_in_time(&session, had, deadline) {
             Ok(judged) => judged,
-            Err(_) if session.superuser => {
-                memory::write(|ledger| ledger.register(place, session, backend::now()));
+            Err(error) if session.superuser || settings::enforcement() != Enforcement::On => {
+                memory::write(|ledger| {
+                    ledger.register(place, session, backend::now());
+                    begin(ledger, place);
+                });
+                if !session.superuser {
+                    log_unjudged(&session, &error);
+                }
                 return;
             }
             Err(error) => Denied::Login.not_loaded(session.database, error).raise(),
         };
         let judged = Judged { asked, ..judged };
         let answer = memory::write(|ledger| {
-            if rules.generation == 0 {
+            let answer = if rules.generation == 0 {
                 // There is no room to note the database, which has no license.
                 ledger.register(place, session, backend::now());
-                return Answer::Admitted(Remark::None);
-            }
-            ledger.admit(place, session, judged)
+                Answer::Admitted(Remark::None)
+            } else {
+                let now = backend::now();
+                ledger.admit(place, session, Judged { now, ..judged })
+            };
+            begin(ledger, place);
+            answer
         });
         match answer {
-            Some(Answer::Outdated) => {}
+            // Newer ones than it had are as good as what it would read now.
+            Some(Answer::Outdated) => had = Some(rules.generation),
             Some(Answer::TimesUp) => {
                 expiry::end_due_leases();
             }
             Some(Answer::MayReclaim(reclaim)) => {
                 asked = reclaim::ask(reclaim, reclaim::latest_answer());
-                deadline = Instant::now() + settings::load_timeout();
+                deadline = Instant::now() + patience();
+                had = None;
             }
             Some(Answer::Denied(denial)) => Denied::Login.report(&denial).raise(),
             Some(Answer::Admitted(remark)) => {
@@ -183,24 +206,56 @@ fn admit_counted(place: usize, session: Session) {
     }
 }
 
-fn log(session: &Session, remark: Remark) {
-    let who = || format!("user {} at {}", quoted(session.usename), session.who.host);
-    denial::log(who, remark);
+/// Has this backend hear what is said to its session, once that has a place.
+fn begin(ledger: &Ledger<'static, Shared>, place: usize) {
+    if let Some(session) = ledger.sessions.get(place).filter(|s| s.number != 0) {
+        session::begin(place, session.number);
+    }
 }
 
-/// Judges a session by the rules in force, as soon as they are known, at the latest at the deadline.
-fn judge_in_time(session: &Session, deadline: Instant) -> Result<(Rules, Judged), LoadError> {
+fn log(session: &Session, remark: Remark) {
+    denial::log(|| who(session), remark);
+}
+
+/// Who logs in, for the server log.
+fn who(session: &Session) -> String {
+    format!("user {} at {}", quoted(session.usename), session.who.host)
+}
+
+fn log_unjudged(session: &Session, error: &LoadError) {
+    error::log(format!(
+        "{} is in, though the licenses of database {} could not be loaded: pg_seats.enforcement is not on; \
+         the cause: {}",
+        who(session),
+        quoted(catalog::database_name(session.database)),
+        error.cause()
+    ));
+}
+
+/// Judges a session by the rules in force, as soon as they are known, at the latest at the deadline. It `had` rules
+/// of this generation a moment ago.
+fn judge_in_time(
+    session: &Session,
+    had: Option<u64>,
+    deadline: Instant,
+) -> Result<(Rules, Judged), LoadError> {
     let left = || deadline.saturating_duration_since(Instant::now());
-    let rules = if left().is_zero() {
+    let newer = had.and_then(|generation| licenses::at_least(session.database, generation));
+    let rules = if let Some(rules) = newer {
+        rules
+    } else if left().is_zero() {
         // Changes come faster than they can be read: what is in force has to do.
-        licenses::last_in_force(session.database)
-            .ok_or_else(|| LoadError::Unreadable("they change too fast".to_owned()))?
+        licenses::last_in_force(session.database).ok_or(LoadError::Changing)?
     } else {
-        licenses::in_force(left())?
+        licenses::in_force(match session.superuser {
+            true => Patience::hurried(left()),
+            false => left().into(),
+        })?
     };
     let judged = judge(&rules, session);
-    if !session.superuser && counts_in_pool(&rules, judged.standing) {
-        licenses::await_pool(left())?;
+    let pooled = pooled(&rules, judged.standing).filter(|_| !session.superuser);
+    if let Some(license) = pooled {
+        licenses::await_pool(license, left())?;
     }
     Ok((rules, judged))
 }
@@ -210,8 +265,11 @@ fn judge(rules: &Rules, session: &Session) -> Judged {
         generation: rules.generation,
         outdated: rules.outdated,
         exempt_superusers: rules.exempt_superusers,
-        standing: rules.judge(session, &mut Catalog),
-        roles: rules.roles_of(session.who.role, &mut Catalog),
+        standing: rules.judge(session, &mut Catalog::default()),
+        roles: rules.roles_of(
+            (session.who.role, session.database),
+            &mut Catalog::default(),
+        ),
         roles_edition: rules.roles_edition,
         enforcement: settings::enforcement(),
         now: backend::now(),
@@ -219,16 +277,11 @@ fn judge(rules: &Rules, session: &Session) -> Judged {
     }
 }
 
-fn counts_in_pool(rules: &Rules, standing: Standing) -> bool {
-    rules.licenses.iter().any(|license| {
+/// The license that a session claims, where it counts in a pool.
+fn pooled(rules: &Rules, standing: Standing) -> Option<&License> {
+    rules.licenses.iter().find(|license| {
         Some(license.key.place) == standing.license
             && !license.pool.is_empty()
             && license.may_count(standing.exempt)
     })
-}
-
-/// Gives back what this backend holds, whatever its end is.
-#[pg_guard]
-unsafe extern "C-unwind" fn on_exit(_code: c_int, _argument: pg_sys::Datum) {
-    memory::write(|ledger| ledger.release(backend::place(), session::leaving(), backend::now()));
 }

@@ -2,10 +2,11 @@
 //!
 //! Written under the ledger's exclusive lock, before the session is sent a signal; read by that
 //! session alone, in a signal handler and while it writes its last report, where nothing can be
-//! waited for: so all of it is atomic. It says whose it is, because a place is used again.
+//! waited for: so all of it is atomic. It says whose it is by the session's number, which is never used
+//! again: places are, and process ids.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64};
 
 use super::attached;
 use crate::ledger::license::Timestamp;
@@ -41,8 +42,8 @@ const TEXT_MAX: usize = 272;
 
 /// What a session is told.
 pub struct Farewell {
-    /// The session's process; 0: nobody's.
-    pid: AtomicI32,
+    /// The session's number; 0: nobody's.
+    session: AtomicU64,
     why: AtomicU8,
     answer: AtomicU8,
     /// Since when it was seen to be inactive.
@@ -54,7 +55,7 @@ impl Farewell {
     /// Nobody is told anything.
     pub(super) const fn none() -> Farewell {
         Farewell {
-            pid: AtomicI32::new(0),
+            session: AtomicU64::new(0),
             why: AtomicU8::new(0),
             answer: AtomicU8::new(0),
             inactive_since: AtomicI64::new(0),
@@ -62,9 +63,9 @@ impl Farewell {
         }
     }
 
-    /// Why the process with this id is to end, if it is.
-    pub fn why(&self, pid: i32) -> Option<Why> {
-        if self.pid.load(Acquire) != pid {
+    /// Why the session with this number is to end, if it is.
+    pub fn why(&self, session: u64) -> Option<Why> {
+        if session == 0 || self.session.load(Acquire) != session {
             return None;
         }
         [Why::Stopped, Why::Idle, Why::Reclaimed]
@@ -108,16 +109,16 @@ pub fn at(place: usize) -> Option<&'static Farewell> {
 
 /// Notes why the session at a place is to end, unless it does already. Only under the ledger's exclusive
 /// lock.
-pub fn bid(place: usize, pid: i32, why: Why, inactive_since: Timestamp, text: &str) {
+pub fn bid(place: usize, session: u64, why: Why, inactive_since: Timestamp, text: &str) {
     let Some(farewell) = at(place) else { return };
     let answer = farewell.answer.load(Acquire);
     if farewell
-        .why(pid)
+        .why(session)
         .is_some_and(|why| why == Why::Stopped || answer == Answer::Ends as u8)
     {
         return;
     }
-    farewell.pid.store(0, Release);
+    farewell.session.store(0, Release);
     farewell.why.store(why as u8, Relaxed);
     farewell.answer.store(Answer::None as u8, Relaxed);
     farewell.inactive_since.store(inactive_since, Relaxed);
@@ -126,19 +127,27 @@ pub fn bid(place: usize, pid: i32, why: Why, inactive_since: Timestamp, text: &s
     for (to, from) in farewell.text.iter().zip(bytes) {
         to.store(from, Relaxed);
     }
-    farewell.pid.store(pid, Release);
+    farewell.session.store(session, Release);
 }
 
-/// What the session with this process at a place says; `None` when it was told nothing.
-pub fn answer_of(place: usize, pid: i32) -> Option<Answer> {
+/// Takes back what somebody was told who was at a place before, or is no longer there. Only under the
+/// ledger's exclusive lock.
+pub fn clear(place: usize) {
+    if let Some(farewell) = at(place) {
+        farewell.session.store(0, Release);
+    }
+}
+
+/// What the session with this number at a place says; `None` when it was told nothing.
+pub fn answer_of(place: usize, session: u64) -> Option<Answer> {
     let farewell = at(place)?;
-    farewell.why(pid)?;
+    farewell.why(session)?;
     Some(farewell.answer(Answer::None))
 }
 
-/// The session with this process need not end any more, unless it does already: its answer.
-pub fn withdraw(place: usize, pid: i32) -> Option<Answer> {
+/// The session with this number need not end any more, unless it does already: its answer.
+pub fn withdraw(place: usize, session: u64) -> Option<Answer> {
     let farewell = at(place)?;
-    farewell.why(pid)?;
+    farewell.why(session)?;
     Some(farewell.answer(Answer::Withdrawn))
 }

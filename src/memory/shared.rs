@@ -214,6 +214,27 @@ impl<E: Entry> Table<E> for SharedTable<E> {
         self.scan(|entry| see(entry));
     }
 
+    /// By buckets: where the table grows, entries move to later ones, and may be shown twice.
+    fn each_from(&self, from: usize, at_least: usize, mut see: impl FnMut(&E)) -> Option<usize> {
+        let mut seen = 0;
+        // SAFETY: the scan runs to its end, or is ended between two buckets; meanwhile nothing is put in, nor
+        // taken out.
+        unsafe {
+            let mut scan = std::mem::zeroed::<pg_sys::HASH_SEQ_STATUS>();
+            unguarded::hash_seq_init(&raw mut scan, self.table);
+            scan.curBucket = u32::try_from(from).unwrap_or(u32::MAX);
+            loop {
+                let entry = unguarded::hash_seq_search(&raw mut scan).cast::<E>();
+                see(entry.as_ref()?);
+                seen += 1;
+                if seen >= at_least && scan.curEntry.is_null() {
+                    unguarded::hash_seq_term(&raw mut scan);
+                    return usize::try_from(scan.curBucket).ok();
+                }
+            }
+        }
+    }
+
     fn each_mut(&mut self, see: impl FnMut(&mut E)) {
         self.scan(see);
     }

@@ -104,15 +104,33 @@ pub fn wait_for_command(patience: Duration) {
     wait(patience, command_wait_event());
 }
 
+/// The same in a worker, which may have nothing to wait for but being woken.
+pub fn wait_in_worker(patience: Option<Duration>) {
+    wait(patience.unwrap_or(Duration::MAX), pg_sys::PG_WAIT_EXTENSION);
+}
+
+/// Wakes the postmaster, which then looks which processes are to be started.
+pub fn wake_postmaster() {
+    // SAFETY: sends a signal that tells nothing without a flag in shared memory: the postmaster looks, and sleeps again.
+    unsafe { kill(pg_sys::PostmasterPid, pg_sys::SIGUSR1 as c_int) };
+}
+
 fn wait(patience: Duration, wait_event: u32) {
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
-    let milliseconds = c_long::try_from(patience.as_millis()).unwrap_or(c_long::MAX);
+    let milliseconds = milliseconds(patience);
     // SAFETY: this process's own latch.
     unsafe {
         pg_sys::WaitLatch(pg_sys::MyLatch, events as c_int, milliseconds, wait_event);
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
     pgrx::check_for_interrupts!();
+}
+
+/// A time as PostgreSQL's waits take it, rounded up, so that nobody wakes before it is over. They know no more
+/// than `c_int` holds, 24.8 days: who waits for longer wakes in between, looks, and waits again.
+pub fn milliseconds(patience: Duration) -> c_long {
+    let milliseconds = patience.as_nanos().div_ceil(1_000_000);
+    c_long::from(c_int::try_from(milliseconds).unwrap_or(c_int::MAX))
 }
 
 /// What pg_stat_activity shows of a session in line: `LicenseSeat`, before 17 `Extension`.
@@ -186,10 +204,26 @@ pub fn lock_timeout() -> Duration {
     }
 }
 
+/// Lets this transaction last as long as it may need (`transaction_timeout`, from 17 on).
+pub fn stop_transaction_timeout() {
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    // SAFETY: one of PostgreSQL's own timeouts, whether it runs or not, and the flag that it sets.
+    unsafe {
+        unguarded::disable_timeout(unguarded::TRANSACTION_TIMEOUT, false);
+        unguarded::TransactionTimeoutPending = 0;
+    }
+}
+
 /// The OID of the authenticated role.
 pub fn role() -> u32 {
     // SAFETY: a plain global of this process.
     unsafe { unguarded::GetAuthenticatedUserId() }.to_u32()
+}
+
+/// The OID of the current role: that of SET ROLE, or of the owner of a SECURITY DEFINER function.
+pub fn current_role() -> u32 {
+    // SAFETY: a plain global of this process.
+    unsafe { pg_sys::GetUserId() }.to_u32()
 }
 
 /// The number of the subtransaction that this backend is in.
@@ -204,10 +238,9 @@ pub fn is_in_subtransaction() -> bool {
     unsafe { pg_sys::GetCurrentTransactionNestLevel() > 1 }
 }
 
-/// The present moment.
+/// The present moment, by the server's time (see [`super::clock`]).
 pub fn now() -> Timestamp {
-    // SAFETY: reads the clock.
-    unsafe { unguarded::GetCurrentTimestamp() }
+    super::clock::now()
 }
 
 /// How long until a moment; `None`: it never comes.
@@ -239,6 +272,29 @@ pub fn is_alone(number: u32) -> bool {
     taken != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
 }
 
+/// Somebody has locked this process's database, or is about to, so that nobody can connect to it: DROP DATABASE, CREATE
+/// DATABASE from it. In a transaction.
+pub fn is_database_locked() -> bool {
+    let tag = pg_sys::LOCKTAG {
+        locktag_field1: 0,
+        locktag_field2: pg_sys::DatabaseRelationId.to_u32(),
+        locktag_field3: database(),
+        locktag_field4: 0,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
+        locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+    };
+    let mode = pg_sys::RowExclusiveLock as c_int;
+    // SAFETY: the lock that a login takes, which is not waited for, and given back at once.
+    unsafe {
+        let taken = pg_sys::LockAcquire(&raw const tag, mode, false, true);
+        if taken == pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL {
+            return true;
+        }
+        pg_sys::LockRelease(&raw const tag, mode, false);
+    }
+    false
+}
+
 /// Tells our locks from those that other extensions may have: `seat`.
 const LOCKS: u32 = u32::from_be_bytes(*b"seat");
 
@@ -246,6 +302,61 @@ const LOCKS: u32 = u32::from_be_bytes(*b"seat");
 pub fn in_recovery() -> bool {
     // SAFETY: reads shared memory that every backend is attached to.
     unsafe { unguarded::RecoveryInProgress() }
+}
+
+/// True where the server's group may read the data directory (`initdb --allow-group-access`).
+pub fn group_reads_data_directory() -> bool {
+    // SAFETY: a plain global of this process, set before libraries are preloaded.
+    unsafe { pg_sys::data_directory_mode & 0o040 != 0 }
+}
+
+/// Conflicts with a standby's replay, which a signal tells of, are heard only once this is dropped. Within a subtransaction
+/// such a conflict ends the session, outside of one the statement alone.
+pub struct ConflictsHeld {
+    former: SignalSet,
+}
+
+/// A set of signals as Linux's C libraries have it.
+type SignalSet = [u64; 16];
+
+/// What PostgreSQL's signal for such conflicts, among others, is in it.
+const CONFLICTS: u64 = 1 << (pg_sys::SIGUSR1 - 1);
+
+impl ConflictsHeld {
+    /// Hears of none from now on.
+    pub fn new() -> ConflictsHeld {
+        let mut set: SignalSet = [0; 16];
+        set[0] = CONFLICTS;
+        let mut former: SignalSet = [0; 16];
+        // SAFETY: blocks a signal for a while, as PostgreSQL itself does; and has it remain so where a subtransaction that is
+        // rolled back unblocks what PostgreSQL wants unblocked.
+        unsafe {
+            UnBlockSig[0] |= CONFLICTS;
+            sigprocmask(SIG_BLOCK, &raw const set, &raw mut former);
+        }
+        ConflictsHeld { former }
+    }
+}
+
+impl Drop for ConflictsHeld {
+    fn drop(&mut self) {
+        // SAFETY: as it was before.
+        unsafe {
+            UnBlockSig[0] &= !CONFLICTS;
+            sigprocmask(SIG_SETMASK, &raw const self.former, std::ptr::null_mut());
+        }
+    }
+}
+
+/// Linux's numbers, the same on every architecture that PostgreSQL is packaged for.
+const SIG_BLOCK: c_int = 0;
+const SIG_SETMASK: c_int = 2;
+
+unsafe extern "C" {
+    /// The signals that PostgreSQL has blocked where it blocks none.
+    static mut UnBlockSig: SignalSet;
+
+    fn sigprocmask(how: c_int, set: *const SignalSet, former: *mut SignalSet) -> c_int;
 }
 
 /// Random bytes, fit for keys; `None` where there are none to be had.
@@ -418,4 +529,10 @@ unsafe fn application_name(port: &Port) -> Name {
             .unwrap_or_default();
         clipped(&name)
     }
+}
+
+/// What the transaction has done so far is seen by what it does next, also by its last command's successor.
+pub fn see_own_changes() {
+    // SAFETY: as between any two commands of a transaction.
+    unsafe { pg_sys::CommandCounterIncrement() };
 }

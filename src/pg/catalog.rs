@@ -5,25 +5,36 @@ use std::ffi::{CStr, CString, c_char, c_int};
 
 use pgrx::pg_sys;
 
+use super::backend;
 use super::encoding::{decode_lossy, encode};
 use crate::ledger::identity::Name;
+use crate::ledger::reservation::Taker;
 use crate::ledger::rules::Facts;
 use crate::ledger::session::Session;
 
 /// What the catalogs say of a session. Only within a transaction.
-pub struct Catalog;
+#[derive(Default)]
+pub struct Catalog {
+    /// The role that was asked of last, in which database, and what it is a member of there.
+    asked: Option<(Taker, Vec<u32>)>,
+}
 
 impl Facts for Catalog {
-    fn is_member(&mut self, role: u32, group: &Name) -> bool {
+    fn is_member(&mut self, role: u32, database: u32, group: &Name) -> bool {
         let Some(group) = CString::new(encode(group.as_str())).ok() else {
             return false;
         };
         // SAFETY: a zero-terminated name; a role that does not exist is no error.
-        unsafe {
-            let group = pg_sys::get_role_oid(group.as_ptr(), true);
-            group != pg_sys::InvalidOid
-                && pg_sys::is_member_of_role_nosuper(pg_sys::Oid::from(role), group)
+        let group = unsafe { pg_sys::get_role_oid(group.as_ptr(), true) };
+        if group == pg_sys::InvalidOid {
+            return false;
         }
+        let taker = (role, database);
+        if self.asked.as_ref().is_none_or(|(asked, _)| *asked != taker) {
+            self.asked = Some((taker, groups_of(taker)));
+        }
+        let groups = self.asked.as_ref().map(|(_, groups)| groups);
+        groups.is_some_and(|groups| groups.contains(&group.to_u32()))
     }
 
     fn is_superuser(&mut self, role: u32) -> bool {
@@ -33,6 +44,87 @@ impl Facts for Catalog {
 
     fn is_like(&mut self, session: &Session, pattern: &str) -> bool {
         is_like(&encode(session.application_name.as_str()), &encode(pattern))
+    }
+}
+
+/// A row of pg_auth_members.
+#[repr(C)]
+struct Membership {
+    #[cfg(not(feature = "pg15"))]
+    oid: pg_sys::Oid,
+    roleid: pg_sys::Oid,
+    member: pg_sys::Oid,
+    grantor: pg_sys::Oid,
+    admin_option: bool,
+    #[cfg(not(feature = "pg15"))]
+    inherit_option: bool,
+    #[cfg(not(feature = "pg15"))]
+    set_option: bool,
+}
+
+/// The role that stands for the owner of whatever database it is asked of, fixed in PostgreSQL's catalogs.
+const DATABASE_OWNER: u32 = 6171;
+
+/// The role itself, and all that it is a member of by way of memberships that let it inherit a role's
+/// privileges or become it. From PostgreSQL 16 on some do neither: who creates a role is its administrator,
+/// and no more. Who owns a database is a member of pg_database_owner there, and nowhere else.
+fn groups_of((role, database): Taker) -> Vec<u32> {
+    let mut groups = vec![role];
+    // SAFETY: catalog look-ups within a transaction.
+    let owner = unsafe { owner_of(database) };
+    let mut next = 0;
+    while let Some(&member) = groups.get(next) {
+        next += 1;
+        let mut add = |group: u32| {
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        };
+        if owner == Some(member) {
+            add(DATABASE_OWNER);
+        }
+        // SAFETY: the rows of pg_auth_members of this member, released after the last was read.
+        unsafe {
+            let list = pg_sys::SearchSysCacheList(
+                pg_sys::SysCacheIdentifier::AUTHMEMMEMROLE as c_int,
+                1,
+                pg_sys::Datum::from(pg_sys::Oid::from(member)),
+                pg_sys::Datum::from(0),
+                pg_sys::Datum::from(0),
+            );
+            let count = usize::try_from((*list).n_members).unwrap_or(0);
+            let members = (*list).members.as_ptr();
+            for at in 0..count {
+                let tuple = &raw mut (**members.add(at)).tuple;
+                let row = pg_sys::GETSTRUCT(tuple).cast::<Membership>();
+                #[cfg(feature = "pg15")]
+                let counts = true;
+                #[cfg(not(feature = "pg15"))]
+                let counts = (*row).inherit_option || (*row).set_option;
+                if counts {
+                    add((*row).roleid.to_u32());
+                }
+            }
+            pg_sys::ReleaseCatCacheList(list);
+        }
+    }
+    groups
+}
+
+/// The owner of a database.
+unsafe fn owner_of(database: u32) -> Option<u32> {
+    // SAFETY: a row of pg_database, released after what was read of it is copied.
+    unsafe {
+        let row = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::DATABASEOID as c_int,
+            pg_sys::Datum::from(pg_sys::Oid::from(database)),
+        );
+        if row.is_null() {
+            return None;
+        }
+        let owner = (*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_database>()).datdba;
+        pg_sys::ReleaseSysCache(row);
+        Some(owner.to_u32())
     }
 }
 
@@ -134,6 +226,90 @@ pub fn schema() -> Option<String> {
     }
 }
 
+/// What `license_origin()` returns that is in this schema and belongs to our extension, read from its body: nobody's
+/// code is run.
+pub fn origin(schema: u32) -> Option<[u8; 16]> {
+    let extension = extension()?;
+    let procedure = pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as c_int;
+    // SAFETY: catalog look-ups within a transaction; the row is released after what was read of it is copied.
+    let body = unsafe {
+        let no_arguments = pg_sys::buildoidvector(std::ptr::null(), 0);
+        let row = pg_sys::SearchSysCache3(
+            procedure,
+            pg_sys::Datum::from(c"license_origin".as_ptr()),
+            pg_sys::Datum::from(no_arguments),
+            pg_sys::Datum::from(pg_sys::Oid::from(schema)),
+        );
+        if row.is_null() {
+            return None;
+        }
+        let function = (*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_proc>()).oid;
+        let is_ours = pg_sys::getExtensionOfObject(pg_sys::ProcedureRelationId, function)
+            == pg_sys::Oid::from(extension);
+        let mut null = false;
+        let column = pg_sys::Anum_pg_proc_prosrc as i16;
+        let body = pg_sys::SysCacheGetAttr(procedure, row, column, &raw mut null);
+        let body = (is_ours && !null).then(|| {
+            let body = pg_sys::text_to_cstring(body.cast_mut_ptr());
+            decode_lossy(CStr::from_ptr(body).to_bytes()).into_owned()
+        });
+        pg_sys::ReleaseSysCache(row);
+        body?
+    };
+    uuid_of(
+        body.strip_prefix("SELECT '")?
+            .strip_suffix("'::pg_catalog.uuid")?,
+    )
+}
+
+/// The bytes of a UUID as PostgreSQL writes it.
+fn uuid_of(text: &str) -> Option<[u8; 16]> {
+    let digits = text.replace('-', "");
+    let is_one = digits.len() == 32;
+    let uuid = u128::from_str_radix(&digits, 16).ok().filter(|_| is_one)?;
+    Some(uuid.to_be_bytes())
+}
+
+/// The owner of the schema that our extension is in, if this database has it.
+pub fn schema_owner() -> Option<pg_sys::Oid> {
+    let schema = pg_sys::Oid::from(extension_schema()?);
+    // SAFETY: a row of pg_namespace in PostgreSQL's cache, copied before it is released.
+    unsafe {
+        let row = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::NAMESPACEOID as c_int,
+            pg_sys::Datum::from(schema),
+        );
+        if row.is_null() {
+            return None;
+        }
+        let owner = (*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_namespace>()).nspowner;
+        pg_sys::ReleaseSysCache(row);
+        Some(owner)
+    }
+}
+
+/// Whether a role may use a schema.
+pub fn may_use_schema(role: pg_sys::Oid, schema: pg_sys::Oid) -> bool {
+    let usage = pg_sys::AclMode::from(pg_sys::ACL_USAGE);
+    // SAFETY: a catalog look-up in a transaction.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let result = pg_sys::pg_namespace_aclcheck(schema, role, usage);
+        #[cfg(not(feature = "pg15"))]
+        let result = pg_sys::object_aclcheck(pg_sys::NamespaceRelationId, schema, role, usage);
+        result == pg_sys::AclResult::ACLCHECK_OK
+    }
+}
+
+/// True for an object that belongs to our extension.
+pub fn belongs_to_extension(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups in a transaction.
+    unsafe {
+        let extension = pg_sys::get_extension_oid(c"pg_seats".as_ptr(), true);
+        extension != pg_sys::InvalidOid && pg_sys::getExtensionOfObject(class, object) == extension
+    }
+}
+
 /// The function that a trigger calls, also where the trigger was created a moment ago.
 pub fn function_of_trigger(trigger: pg_sys::Oid) -> Option<pg_sys::Oid> {
     // SAFETY: a row of pg_trigger, by its index on OIDs.
@@ -149,6 +325,46 @@ pub fn function_of_trigger(trigger: pg_sys::Oid) -> Option<pg_sys::Oid> {
     }
 }
 
+/// What can hang on a table, and where it says on which: its catalog, the index on its OIDs, the column.
+const HANGING: [(u32, u32, &CStr); 6] = [
+    // pg_trigger, pg_rewrite, pg_policy, pg_constraint, pg_attrdef; and indexes, which are relations.
+    (2620, 2702, c"tgrelid"),
+    (2618, 2692, c"ev_class"),
+    (3256, 3257, c"polrelid"),
+    (2606, 2667, c"conrelid"),
+    (2604, 2657, c"adrelid"),
+    (2610, 2679, c"indrelid"),
+];
+
+/// The table on which this trigger, rule, policy, constraint, default or index hangs, also where it was created
+/// a moment ago; none for anything else.
+pub fn table_under(class: pg_sys::Oid, object: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    let catalog = if class == pg_sys::RelationRelationId {
+        pg_sys::IndexRelationId
+    } else {
+        class
+    };
+    let mut hanging = HANGING.iter();
+    let (_, index, column) = hanging.find(|(known, ..)| *known == catalog.to_u32())?;
+    // SAFETY: a row of the catalog, whose first column is the OID, by its index on it.
+    let table = unsafe {
+        row_by_key(
+            catalog,
+            pg_sys::Oid::from(*index),
+            1,
+            object,
+            &raw mut pg_sys::SnapshotSelfData,
+            |row, columns| {
+                let mut null = false;
+                let column = pg_sys::SPI_fnumber(columns, column.as_ptr());
+                let table = pg_sys::SPI_getbinval(row, columns, column, &raw mut null);
+                pg_sys::Oid::from(table.value() as u32)
+            },
+        )
+    };
+    table.filter(|table| *table != pg_sys::InvalidOid)
+}
+
 /// What `read` makes of the row of a catalog that has this OID. The caller names the catalog's index
 /// on its column of OIDs, a snapshot or null for the present one, and the type of its rows.
 unsafe fn row_by_oid<Form, R>(
@@ -158,6 +374,23 @@ unsafe fn row_by_oid<Form, R>(
     oid: pg_sys::Oid,
     snapshot: pg_sys::Snapshot,
     read: impl FnOnce(&Form) -> R,
+) -> Option<R> {
+    // SAFETY: as the caller says; a row begins with what is always there.
+    unsafe {
+        row_by_key(catalog, index, column, oid, snapshot, |row, _| {
+            read(&*pg_sys::GETSTRUCT(row).cast::<Form>())
+        })
+    }
+}
+
+/// The same, of the row as it is stored, and its description.
+unsafe fn row_by_key<R>(
+    catalog: pg_sys::Oid,
+    index: pg_sys::Oid,
+    column: u32,
+    oid: pg_sys::Oid,
+    snapshot: pg_sys::Snapshot,
+    read: impl FnOnce(pg_sys::HeapTuple, pg_sys::TupleDesc) -> R,
 ) -> Option<R> {
     let lock = pg_sys::AccessShareLock as i32;
     // SAFETY: scans the catalog in a transaction; the row is read before the scan ends.
@@ -173,7 +406,7 @@ unsafe fn row_by_oid<Form, R>(
         );
         let scan = pg_sys::systable_beginscan(table, index, true, snapshot, 1, &raw mut key);
         let row = pg_sys::systable_getnext(scan);
-        let found = (!row.is_null()).then(|| read(&*pg_sys::GETSTRUCT(row).cast::<Form>()));
+        let found = (!row.is_null()).then(|| read(row, (*table).rd_att));
         pg_sys::systable_endscan(scan);
         pg_sys::table_close(table, lock);
         found
@@ -183,26 +416,51 @@ unsafe fn row_by_oid<Form, R>(
 /// The current user may see everybody's sessions: as for PostgreSQL's own statistics, or because it may
 /// stop them.
 pub fn sees_all_sessions() -> bool {
-    // SAFETY: a catalog look-up within a transaction.
-    let monitors = unsafe {
-        let monitor = pg_sys::Oid::from(pg_sys::ROLE_PG_MONITOR);
-        pg_sys::has_privs_of_role(pg_sys::GetUserId(), monitor)
-    };
-    monitors || may_terminate()
+    monitors() || may_terminate()
 }
 
-fn may_terminate() -> bool {
+/// The current user may see why renewals fail, in the command's own words: who monitors the server, and who may
+/// renew by hand.
+pub fn sees_renewals() -> bool {
+    monitors() || may_execute(c"license_renew", &[pg_sys::TEXTOID])
+}
+
+fn monitors() -> bool {
+    // SAFETY: a catalog look-up within a transaction.
+    unsafe {
+        let monitor = pg_sys::Oid::from(pg_sys::ROLE_PG_MONITOR);
+        pg_sys::has_privs_of_role(pg_sys::GetUserId(), monitor)
+    }
+}
+
+/// The current user may stop sessions, and so bar their users.
+pub fn may_terminate() -> bool {
+    use pg_sys::{INTERVALOID, TEXTOID, UUIDOID};
+    may_execute(
+        c"license_terminate",
+        &[UUIDOID, TEXTOID, INTERVALOID, TEXTOID],
+    )
+}
+
+/// The current user may take seats for an application's users.
+pub fn may_lease() -> bool {
+    use pg_sys::{INTERVALOID, TEXTOID};
+    let types = [TEXTOID, TEXTOID, TEXTOID, INTERVALOID, INTERVALOID];
+    may_execute(c"license_lease", &types)
+}
+
+/// The current user may execute the extension's function of this name and these arguments.
+fn may_execute(name: &CStr, types: &[pg_sys::Oid]) -> bool {
     let Some(schema) = extension_schema() else {
         return false;
     };
-    let types = [pg_sys::UUIDOID, pg_sys::TEXTOID, pg_sys::INTERVALOID];
     // SAFETY: catalog look-ups within a transaction; a function that does not exist is no error.
     unsafe {
         let arguments = pg_sys::buildoidvector(types.as_ptr(), types.len() as c_int);
         let function = pg_sys::GetSysCacheOid(
             pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as c_int,
             pg_sys::Anum_pg_proc_oid as i16,
-            pg_sys::Datum::from(c"license_terminate".as_ptr()),
+            pg_sys::Datum::from(name.as_ptr()),
             pg_sys::Datum::from(arguments),
             pg_sys::Datum::from(schema),
             pg_sys::Datum::from(0),
@@ -227,6 +485,14 @@ fn may_terminate() -> bool {
 pub fn has_privileges_of(role: u32) -> bool {
     // SAFETY: a catalog look-up within a transaction.
     unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), pg_sys::Oid::from(role)) }
+}
+
+/// Which roles the current user is, or is a member of as an exemption would judge it; a superuser of all.
+pub fn own_roles() -> impl Fn(u32) -> bool {
+    // SAFETY: catalog look-ups within a transaction.
+    let (user, is_superuser) = unsafe { (pg_sys::GetUserId().to_u32(), pg_sys::superuser()) };
+    let groups = groups_of((user, backend::database()));
+    move |role| is_superuser || groups.contains(&role)
 }
 
 /// A moment as PostgreSQL writes it, in the session's time zone.

@@ -1,5 +1,6 @@
-//! Rows of a table of our own, put in and taken out by its key, without a plan, a trigger or anybody's
-//! operators; in the current transaction, whoever's it is.
+//! Rows of a table of our own, put in and taken out by its key, without a plan, a trigger, a rule or a policy;
+//! in the current transaction, whoever's it is. What its CHECKs and indexes compute runs as
+//! [nobody](super::nobody).
 #![allow(unsafe_code, reason = "calls PostgreSQL's table and index access")]
 
 use std::ffi::{CStr, c_int};
@@ -9,8 +10,11 @@ use pgrx::pg_sys;
 
 use super::encoding::encode;
 use super::error::{PgSqlErrorCode, Report};
+use super::nobody::{Acting, Settings};
+use super::own::Own;
 
 /// A value of a row.
+#[derive(Clone, Copy)]
 pub enum Value<'a> {
     /// A UUID.
     Uuid([u8; 16]),
@@ -35,56 +39,66 @@ pub enum Deletion {
     Locked,
 }
 
-/// A table whose first column is a UUID, and its primary key. Locked until the transaction ends.
+/// A table whose first columns are its primary key. Locked until the transaction ends.
 pub struct Table {
-    relation: pg_sys::Relation,
-    key: pg_sys::Oid,
+    own: Own,
 }
 
 impl Table {
-    /// Opens a table of a schema to write it; `None` where there is none.
-    pub fn open(schema: u32, name: &CStr, key: &CStr) -> Option<Table> {
-        let schema = pg_sys::Oid::from(schema);
-        // SAFETY: catalog look-ups within a transaction.
-        unsafe {
-            let table = pg_sys::get_relname_relid(name.as_ptr(), schema);
-            let key = pg_sys::get_relname_relid(key.as_ptr(), schema);
-            if table == pg_sys::InvalidOid || key == pg_sys::InvalidOid {
-                return None;
-            }
-            let relation = pg_sys::table_open(table, pg_sys::RowExclusiveLock as i32);
-            Some(Table { relation, key })
-        }
+    /// Opens a table of a schema to write it; `None` where there is none. Raises an error where it is not
+    /// what it was made.
+    pub fn open(schema: u32, name: &CStr) -> Option<Table> {
+        let own = match Own::open(schema, name, pg_sys::RowExclusiveLock) {
+            Ok(own) => own,
+            Err(error) if error.code == PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE => return None,
+            Err(error) => refuse(error.message),
+        };
+        Some(Table { own })
     }
 
-    /// Puts a row in. Raises an error where the table has other columns.
+    /// Puts a row in. Raises an error where the table has other columns, or a constraint or an index of it
+    /// does.
     pub fn insert(&self, values: &[Value]) {
-        // SAFETY: as many values as the table has columns, each of its column's type.
+        let _nobody = Acting::as_nobody();
+        let _settings = Settings::kept();
+        let relation = self.own.relation();
+        // SAFETY: as many values as the table has columns, each of its column's type; the executor's parts
+        // that rows of logical replication are put in with, closed in the reverse order.
         unsafe {
-            let columns = (*self.relation).rd_att;
-            let fits = (*columns).natts as usize == values.len()
-                && (1..).zip(values).all(|(number, value)| {
-                    pg_sys::SPI_gettypeid(columns, number) == value.type_oid()
-                });
-            if !fits {
-                Report::new(
-                    PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
-                    "a table of pg_seats has other columns than it was made with",
-                )
-                .hint("Undo what was done to it, or create the extension anew.")
-                .raise();
+            let columns = (*relation).rd_att;
+            if (*columns).natts as usize != values.len() || !begins_with(columns, values) {
+                refuse_columns();
             }
-            let mut datums: Vec<_> = values.iter().map(Value::datum).collect();
-            let mut nulls = vec![false; values.len()];
-            let row = pg_sys::heap_form_tuple(columns, datums.as_mut_ptr(), nulls.as_mut_ptr());
-            pg_sys::CatalogTupleInsert(self.relation, row);
+            let state = pg_sys::CreateExecutorState();
+            let before = pg_sys::MemoryContextSwitchTo((*state).es_query_cxt);
+            let target =
+                pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast::<pg_sys::ResultRelInfo>();
+            pg_sys::InitResultRelInfo(target, relation, 0, ptr::null_mut(), 0);
+            pg_sys::ExecOpenIndices(target, false);
+            let slot = pg_sys::table_slot_create(relation, ptr::null_mut());
+            for (at, value) in values.iter().enumerate() {
+                *(*slot).tts_values.add(at) = value.datum();
+                *(*slot).tts_isnull.add(at) = false;
+            }
+            pg_sys::ExecStoreVirtualTuple(slot);
+            if !(*columns).constr.is_null() {
+                pg_sys::ExecConstraints(target, slot, state);
+            }
+            pg_sys::simple_table_tuple_insert(relation, slot);
+            if (*target).ri_NumIndices > 0 {
+                insert_into_indexes(target, slot, state);
+            }
+            pg_sys::ExecCloseIndices(target);
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+            pg_sys::MemoryContextSwitchTo(before);
+            pg_sys::FreeExecutorState(state);
             pg_sys::CommandCounterIncrement();
         }
     }
 
     /// Deletes the row with this key, as it is committed now, also in a transaction that sees the
     /// tables as they were. `waits`: for another transaction that has locked it.
-    pub fn delete(&self, key: [u8; 16], waits: bool) -> Deletion {
+    pub fn delete(&self, key: &[Value; 3], waits: bool) -> Deletion {
         use pg_sys::TM_Result as Found;
         loop {
             match self.try_delete(key, waits) {
@@ -99,33 +113,39 @@ impl Table {
         }
     }
 
-    fn try_delete(&self, key: [u8; 16], waits: bool) -> Option<pg_sys::TM_Result::Type> {
-        let mut key = key;
-        // SAFETY: scans the table by its key, and ends the scan; `key` outlives it. An error ends the
+    fn try_delete(&self, key: &[Value; 3], waits: bool) -> Option<pg_sys::TM_Result::Type> {
+        // SAFETY: scans the table by columns of the key's types, and ends the scan. An error ends the
         // transaction, or the part of it, that we are in, which also ends the scan.
         unsafe {
-            let mut by_key = pg_sys::ScanKeyData::default();
-            pg_sys::ScanKeyInit(
-                &raw mut by_key,
-                1,
-                pg_sys::BTEqualStrategyNumber as u16,
-                pg_sys::Oid::from(pg_sys::F_UUID_EQ),
-                pg_sys::Datum::from(key.as_mut_ptr()),
-            );
+            let mut by_key = [pg_sys::ScanKeyData::default(); 3];
+            for ((column, part), value) in (1..).zip(&mut by_key).zip(key) {
+                pg_sys::ScanKeyInit(
+                    part,
+                    column,
+                    pg_sys::BTEqualStrategyNumber as u16,
+                    pg_sys::Oid::from(value.equality()),
+                    value.datum(),
+                );
+            }
+            let relation = self.own.relation();
+            if !begins_with((*relation).rd_att, key) {
+                refuse_columns();
+            }
+            let index = index_by(relation, key);
             let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
             let scan = pg_sys::systable_beginscan(
-                self.relation,
-                self.key,
-                true,
+                relation,
+                index,
+                index != pg_sys::InvalidOid,
                 snapshot,
-                1,
-                &raw mut by_key,
+                by_key.len() as c_int,
+                by_key.as_mut_ptr(),
             );
             let row = pg_sys::systable_getnext(scan);
             let result = (!row.is_null()).then(|| {
                 let mut failure = pg_sys::TM_FailureData::default();
                 pg_sys::heap_delete(
-                    self.relation,
+                    relation,
                     &raw mut (*row).t_self,
                     pg_sys::GetCurrentCommandId(true),
                     ptr::null_mut(),
@@ -142,13 +162,86 @@ impl Table {
     }
 }
 
-impl Drop for Table {
-    fn drop(&mut self) {
-        // After an error the transaction's end closes it.
-        if !std::thread::panicking() {
-            // SAFETY: open since `open`; the lock is kept until the transaction ends.
-            unsafe { pg_sys::table_close(self.relation, pg_sys::NoLock as i32) };
+fn refuse(message: String) -> ! {
+    Report::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, message)
+        .hint("Undo what was done to it, or create the extension anew.")
+        .raise()
+}
+
+fn refuse_columns() -> ! {
+    refuse("a table of pg_seats has other columns than it was made with".to_owned())
+}
+
+/// Whether the first columns are of these values' types: a function that compares them takes them for that.
+unsafe fn begins_with(columns: pg_sys::TupleDesc, values: &[Value]) -> bool {
+    (1..).zip(values).all(|(number, value)| {
+        // SAFETY: the description of an open table; where there is no such column there is no type.
+        unsafe { pg_sys::SPI_gettypeid(columns, number) == value.type_oid() }
+    })
+}
+
+/// The index that the primary key has, by whatever name, where it leads to rows by their first columns; or no
+/// OID, whereupon the table itself is searched. Whoever owned the table may have given it another key.
+unsafe fn index_by(table: pg_sys::Relation, key: &[Value]) -> pg_sys::Oid {
+    // SAFETY: an index of an open, locked table; its description has as many of each as it has keys.
+    unsafe {
+        let oid = primary_key(table);
+        if oid == pg_sys::InvalidOid {
+            return oid;
         }
+        let index = pg_sys::index_open(oid, pg_sys::AccessShareLock as c_int);
+        let form = &*(*index).rd_index;
+        let is_suitable = (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID
+            && form.indisvalid
+            && form.indimmediate
+            && !form.indisexclusion
+            && form.indnkeyatts as usize == key.len()
+            && (0..).zip(key).all(|(at, value)| {
+                let of_type = value.type_oid();
+                let usual = pg_sys::GetDefaultOpClass(of_type, pg_sys::BTREE_AM_OID);
+                let columns = form.indkey.values.as_ptr();
+                usize::try_from(*columns.add(at)) == Ok(at + 1)
+                    && *(*index).rd_opcintype.add(at) == of_type
+                    && *(*index).rd_opfamily.add(at) == pg_sys::get_opclass_family(usual)
+            });
+        pg_sys::index_close(index, pg_sys::NoLock as c_int);
+        if is_suitable { oid } else { pg_sys::InvalidOid }
+    }
+}
+
+/// The index that a table's primary key has, or no OID.
+unsafe fn primary_key(table: pg_sys::Relation) -> pg_sys::Oid {
+    // SAFETY: an open table.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        return pg_sys::RelationGetPrimaryKeyIndex(table);
+        #[cfg(feature = "pg18")]
+        return pg_sys::RelationGetPrimaryKeyIndex(table, false);
+    }
+}
+
+/// Also into those that somebody else has made, whose keys he computes.
+unsafe fn insert_into_indexes(
+    target: *mut pg_sys::ResultRelInfo,
+    slot: *mut pg_sys::TupleTableSlot,
+    state: *mut pg_sys::EState,
+) {
+    let (mut conflict, none) = (false, ptr::null_mut());
+    // SAFETY: a row that has just been put in.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        pg_sys::ExecInsertIndexTuples(target, slot, state, false, false, &raw mut conflict, none);
+        #[cfg(not(feature = "pg15"))]
+        pg_sys::ExecInsertIndexTuples(
+            target,
+            slot,
+            state,
+            false,
+            false,
+            &raw mut conflict,
+            none,
+            false,
+        );
     }
 }
 
@@ -160,6 +253,17 @@ impl Value<'_> {
             Value::Text(_) => pg_sys::TEXTOID,
             Value::Microseconds(_) => pg_sys::INTERVALOID,
             Value::Timestamp(_) => pg_sys::TIMESTAMPTZOID,
+        }
+    }
+
+    /// The function that tells whether two values of its type are the same.
+    fn equality(&self) -> u32 {
+        match self {
+            Value::Uuid(_) => pg_sys::F_UUID_EQ,
+            Value::Oid(_) => pg_sys::F_OIDEQ,
+            Value::Text(_) => pg_sys::F_TEXTEQ,
+            Value::Microseconds(_) => pg_sys::F_INTERVAL_EQ,
+            Value::Timestamp(_) => pg_sys::F_TIMESTAMPTZ_EQ,
         }
     }
 

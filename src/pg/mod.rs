@@ -3,20 +3,29 @@
 //!
 //! * [`backend`]: who is at the other end of this connection, and what this backend is
 //! * [`catalog`]: roles, databases, privileges
+//! * [`deadline`]: a time after which what runs on our tables is cancelled
 //! * [`encoding`]: text of the database's encoding, in and out
 //! * [`error`]: errors and log lines with their SQLSTATE and reason
 //! * [`heap`]: rows of a table of our own
+//! * [`nobody`]: acting without anybody's rights
+//! * [`own`]: our own tables, as they may be touched
 //! * [`rows`]: the rows that a function returns
+//! * [`statement`]: a statement on our own tables, executed as nobody
 //! * [`status`]: what other backends are doing
 //! * [`table`]: reading tables in a transaction that can't be harmed
 //! * [`unguarded`]: functions that raise no error
 
 pub mod backend;
 pub mod catalog;
+pub mod clock;
+pub mod deadline;
 pub mod encoding;
 pub mod error;
 pub mod heap;
+pub mod nobody;
+pub mod own;
 pub mod rows;
+pub mod statement;
 pub mod status;
 pub mod table;
 pub mod unguarded;

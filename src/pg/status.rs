@@ -14,6 +14,8 @@ use crate::ledger::license::Timestamp;
 pub struct Activity {
     /// Since when it is inactive; `None` while it runs a query.
     pub inactive_since: Option<Timestamp>,
+    /// Since when its status is what it is, by the wall clock of then; it tells that nothing has changed.
+    pub status_since: Timestamp,
     /// It is in a transaction.
     pub in_transaction: bool,
     /// It serves no client: a background or parallel worker.
@@ -66,6 +68,7 @@ pub fn activities() -> HashMap<i32, Activity> {
                 entry.st_procpid,
                 Activity {
                     inactive_since: inactive.then_some(entry.st_state_start_timestamp),
+                    status_since: entry.st_state_start_timestamp,
                     in_transaction: entry.st_state != pg_sys::BackendState::STATE_IDLE,
                     background_worker: entry.st_backendType == pg_sys::BackendType::B_BG_WORKER,
                     database: entry.st_databaseid.to_u32(),

@@ -1,17 +1,61 @@
 //! Reading tables in the midst of another transaction, without harm to it whatever happens.
-#![allow(unsafe_code, reason = "runs a subtransaction and SPI by hand")]
+#![allow(unsafe_code, reason = "runs a subtransaction by hand, and reads rows")]
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_int};
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use pgrx::bgworkers::BackgroundWorker;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{PgTryBuilder, pg_sys};
+use serde_json::{Map, Value, json};
 
-use super::catalog;
-use super::encoding::{decode, encode, text_datum};
+use super::deadline::Deadline;
+use super::encoding::{decode, decode_lossy, text_datum};
 use super::error::{self, PgSqlErrorCode, Report, quoted};
+use super::nobody::{Acting, Settings};
+use super::statement::{self, Outcome};
+use super::{backend, catalog, own};
+
+/// How much longer than locks all that is done may take: almost as long as DROP DATABASE waits for a worker.
+const WORK: Duration = Duration::from_secs(4);
+/// The same where somebody must not be kept waiting: a superuser gets in within a second.
+const HURRIED_WORK: Duration = Duration::from_millis(500);
+
+/// How long a standby waits for a lock at a time, and how long it lets others by before it tries again.
+const TRY: Duration = Duration::from_millis(1);
+const MOMENT: Duration = Duration::from_millis(20);
+
+/// How long reading may take. Made of a duration alone, it is how long locks are waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For each lock.
+    pub locks: Duration,
+    /// For what is executed, beyond that.
+    work: Duration,
+}
+
+impl From<Duration> for Patience {
+    fn from(locks: Duration) -> Patience {
+        Patience { locks, work: WORK }
+    }
+}
+
+impl Patience {
+    /// Of whom must not be kept waiting, even if it takes a busy machine longer to read.
+    pub fn hurried(locks: Duration) -> Patience {
+        let work = HURRIED_WORK;
+        Patience { locks, work }
+    }
+
+    /// What is left of it after so long.
+    pub fn after(self, elapsed: Duration) -> Patience {
+        Patience {
+            locks: self.locks.saturating_sub(elapsed),
+            work: self.work - self.work.min(elapsed.saturating_sub(self.locks)),
+        }
+    }
+}
 
 /// Why tables could not be read.
 #[derive(Debug)]
@@ -31,15 +75,39 @@ impl ReadError {
     }
 }
 
-/// Runs `read` as the bootstrap superuser, on what is committed now, waiting for locks no longer
-/// than `patience`, in a subtransaction that is rolled back: it leaves neither locks nor settings
-/// nor an error behind, save that a query that is cancelled ends. Names resolve in pg_catalog alone,
-/// so that no user's operator is run, and the time zone is UTC.
+/// Runs `read` on what is committed now, no longer than `patience` allows, in a subtransaction that is rolled back: it leaves neither locks nor settings nor an error behind, save that a query that is
+/// cancelled ends. Our tables can be read whatever was granted, and what hangs on them runs as
+/// [nobody](super::nobody). Names resolve in pg_catalog alone, so that no user's operator is run, and the
+/// time zone is UTC.
+///
+/// On a standby nothing is held that the replay may be in need of while a lock is waited for, and a conflict with it is
+/// heard only afterwards: in the midst of it the whole session would end.
 pub fn read_committed<R>(
-    patience: Duration,
-    read: impl FnOnce(&Reader) -> Result<R, ReadError>,
+    patience: impl Into<Patience>,
+    mut read: impl FnMut(&Reader) -> Result<R, ReadError>,
 ) -> Result<R, ReadError> {
-    in_subtransaction(patience, false, read)
+    let Patience { locks, work } = patience.into();
+    if !backend::in_recovery() {
+        return in_subtransaction(locks, locks.saturating_add(work), false, read);
+    }
+    let deadline = Instant::now() + locks;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let result = {
+            let _held = backend::ConflictsHeld::new();
+            // One that was signalled before ends the statement, not the session.
+            pgrx::check_for_interrupts!();
+            in_subtransaction(left.min(TRY), left.saturating_add(work), false, &mut read)
+        };
+        match result {
+            Err(error)
+                if error.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE && left > MOMENT =>
+            {
+                backend::wait_for_wake(MOMENT);
+            }
+            result => return result,
+        }
+    }
 }
 
 /// The same for what is to be written: it is part of the transaction, unless it fails.
@@ -47,7 +115,7 @@ pub fn write_as_part<R>(
     patience: Duration,
     write: impl FnOnce(&Reader) -> Result<R, ReadError>,
 ) -> Result<R, ReadError> {
-    in_subtransaction(patience, true, write)
+    in_subtransaction(patience, patience.saturating_add(WORK), true, write)
 }
 
 /// The same in a worker, outside a transaction, as one of its own: neither a lock that its commit needs
@@ -56,12 +124,17 @@ pub fn write_alone<R>(
     patience: Duration,
     write: impl FnOnce(&Reader) -> Result<R, ReadError>,
 ) -> Result<R, ReadError> {
-    let transaction = AssertUnwindSafe(|| {
+    transaction(|| {
         be_patient(patience);
         write_as_part(patience, write)
-    });
+    })?
+}
+
+/// A transaction of a worker: its error ends nothing but itself. Outside a transaction.
+pub fn transaction<R>(act: impl FnOnce() -> R) -> Result<R, ReadError> {
+    let act = AssertUnwindSafe(act);
     PgTryBuilder::new(AssertUnwindSafe(|| {
-        BackgroundWorker::transaction(transaction)
+        Ok(BackgroundWorker::transaction(AssertUnwindSafe(|| act.0())))
     }))
     .catch_others(|error| {
         // SAFETY: as every worker goes on after an error.
@@ -95,42 +168,65 @@ fn read_error(error: CaughtError) -> ReadError {
 
 fn in_subtransaction<R>(
     patience: Duration,
+    limit: Duration,
     keeps: bool,
     act: impl FnOnce(&Reader) -> Result<R, ReadError>,
 ) -> Result<R, ReadError> {
     // SAFETY: PL languages' own way of trapping errors: an internal subtransaction, with memory
-    // context and resource owner put back as they were. Its end also restores the settings, and the
-    // rollback the user, the snapshot stack and SPI's stack.
+    // context and resource owner put back as they were. Its rollback also restores the user, the settings
+    // and the snapshot stack, and frees the memory.
     unsafe {
         let memory = pg_sys::CurrentMemoryContext;
         let owner = pg_sys::CurrentResourceOwner;
-        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
-        pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context);
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        let deadline = Deadline::after(limit);
         let result = PgTryBuilder::new(AssertUnwindSafe(|| {
-            pg_sys::SetUserIdAndSecContext(
-                pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID),
-                (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION)
-                    as c_int,
-            );
+            let _nobody = Acting::as_nobody();
+            let _settings = Settings::kept();
             set_locally(c"search_path", c"pg_catalog, pg_temp");
+            // Definitions in the catalogs have the same words whoever reads them.
+            set_locally(c"quote_all_identifiers", c"off");
+            set_locally(c"IntervalStyle", c"postgres");
             // A day, or a month, that is added to a moment must not depend on who happens to be here.
             set_locally(c"TimeZone", c"UTC");
             set_locally(c"DateStyle", c"ISO, YMD");
+            // What a statement quotes, as the schema's name, must not be read otherwise.
+            set_locally(c"standard_conforming_strings", c"on");
+            // The planner would compute what CHECKs make of a query.
+            set_locally(c"constraint_exclusion", c"off");
+            let own_memory = pg_sys::AllocSetContextCreateExtended(
+                pg_sys::CurrentMemoryContext,
+                c"pg_seats".as_ptr(),
+                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            );
+            let before = pg_sys::MemoryContextSwitchTo(own_memory);
             pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
-            pg_sys::SPI_connect();
             let result = act(&Reader {
                 deadline: Instant::now() + patience,
                 writes: keeps,
             });
-            pg_sys::SPI_finish();
             pg_sys::PopActiveSnapshot();
+            pg_sys::MemoryContextSwitchTo(before);
+            pg_sys::MemoryContextDelete(own_memory);
             result
         }))
         .catch_others(|error| Err(read_error(error)))
         .execute();
+        let result = match result {
+            Err(late)
+                if late.code == PgSqlErrorCode::ERRCODE_QUERY_CANCELED && deadline.is_over() =>
+            {
+                Err(ReadError {
+                    code: PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                    message: "what is executed on the tables takes too long".to_owned(),
+                })
+            }
+            result => result,
+        };
+        drop(deadline);
         if keeps && result.is_ok() {
-            pg_sys::SetUserIdAndSecContext(user, context);
             pg_sys::ReleaseCurrentSubTransaction();
         } else {
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
@@ -172,26 +268,18 @@ pub struct Reader {
 pub enum Argument<'a> {
     /// A text; none for null.
     Text(Option<&'a str>),
-    /// A row of a table, as a value of the table's type; null for none.
-    Row(pg_sys::HeapTuple, pg_sys::TupleDesc),
 }
 
 impl Argument<'_> {
     fn type_oid(&self) -> pg_sys::Oid {
         match self {
             Argument::Text(_) => pg_sys::TEXTOID,
-            // SAFETY: the description of a table's row.
-            Argument::Row(_, columns) => unsafe { (**columns).tdtypeid },
         }
     }
 
     fn datum(&self) -> Option<pg_sys::Datum> {
         match self {
             Argument::Text(text) => text.and_then(text_datum),
-            // SAFETY: the row and its description belong together.
-            Argument::Row(row, columns) => unsafe {
-                (!row.is_null()).then(|| pg_sys::heap_copy_tuple_as_datum(*row, *columns))
-            },
         }
     }
 }
@@ -213,65 +301,51 @@ impl Reader {
         arguments: &[Argument],
         mut each: impl FnMut(&Row) -> Result<R, ReadError>,
     ) -> Result<Vec<R>, ReadError> {
-        self.run(query, arguments)?;
-        // SAFETY: SPI is connected as long as there is a Reader; the tuple table lives until
-        // SPI_finish.
-        unsafe {
-            let table = pg_sys::SPI_tuptable;
-            if table.is_null() {
-                return Err(damaged("a query returned no rows"));
-            }
-            (0..pg_sys::SPI_processed as usize)
-                .map(|at| {
-                    each(&Row {
-                        tuple: *(*table).vals.add(at),
-                        columns: (*table).tupdesc,
-                    })
-                })
-                .collect()
+        let outcome = self.run(query, arguments)?;
+        if outcome.columns.is_null() {
+            return Err(damaged("a query returned no rows"));
         }
+        let columns = outcome.columns;
+        let rows = outcome.rows.into_iter();
+        rows.map(|tuple| each(&Row { tuple, columns })).collect()
     }
 
     /// Executes a statement; how many rows it concerned.
     pub fn execute(&self, statement: &str, arguments: &[Argument]) -> Result<u64, ReadError> {
-        self.run(statement, arguments)?;
-        // SAFETY: a plain global of this process.
-        Ok(unsafe { pg_sys::SPI_processed })
+        Ok(self.run(statement, arguments)?.processed)
     }
 
-    fn run(&self, statement: &str, arguments: &[Argument]) -> Result<(), ReadError> {
-        let statement = CString::new(encode(statement))
-            .map_err(|_| damaged("a statement holds a zero byte"))?;
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let left = CString::new(left.as_millis().max(1).to_string())
-            .map_err(|_| damaged("a timeout holds a zero byte"))?;
-        let mut types: Vec<_> = arguments.iter().map(Argument::type_oid).collect();
-        let values: Vec<_> = arguments.iter().map(Argument::datum).collect();
-        let nulls: Vec<_> = values
-            .iter()
-            .map(|value| if value.is_some() { b' ' } else { b'n' } as c_char)
-            .collect();
-        let mut values: Vec<_> = values
-            .into_iter()
-            .map(|value| value.unwrap_or(pg_sys::Datum::from(0)))
-            .collect();
-        // SAFETY: SPI is connected; as many types, values and nulls as arguments.
-        let status = unsafe {
-            set_locally(c"lock_timeout", &left);
-            pg_sys::SPI_execute_with_args(
-                statement.as_ptr(),
-                arguments.len() as c_int,
-                types.as_mut_ptr(),
-                values.as_mut_ptr(),
-                nulls.as_ptr(),
-                !self.writes,
-                0,
-            )
-        };
-        if status < 0 {
-            return Err(damaged("a statement can't be executed"));
-        }
+    /// Locks a table of ours against whoever else would change it, until the transaction ends.
+    pub fn lock(&self, table: &str) -> Result<(), ReadError> {
+        self.wait_for_locks();
+        own::open(table, pg_sys::ShareRowExclusiveLock)?;
         Ok(())
+    }
+
+    fn wait_for_locks(&self) {
+        be_patient(self.deadline.saturating_duration_since(Instant::now()));
+    }
+
+    fn run(&self, statement: &str, arguments: &[Argument]) -> Result<Outcome, ReadError> {
+        self.wait_for_locks();
+        let told: Vec<_> = arguments
+            .iter()
+            .map(|argument| (argument.type_oid(), argument.datum()))
+            .collect();
+        // SAFETY: as nobody, in a subtransaction with a snapshot; each value is of its type. What writes sees
+        // what was written before it, as SPI has it.
+        unsafe {
+            if self.writes {
+                pg_sys::CommandCounterIncrement();
+                pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+            }
+            let outcome = statement::execute(statement, &told, self.writes);
+            if self.writes {
+                pg_sys::PopActiveSnapshot();
+                pg_sys::CommandCounterIncrement();
+            }
+            outcome
+        }
     }
 }
 
@@ -295,6 +369,13 @@ pub fn schema() -> Result<String, ReadError> {
     catalog::schema().ok_or_else(|| damaged("the extension's schema can't be read"))
 }
 
+/// What `license_origin()` returns, as a part of statements.
+pub fn origin() -> Result<String, ReadError> {
+    let origin = catalog::extension_schema().and_then(catalog::origin);
+    let origin = origin.ok_or_else(|| damaged("license_origin() can't be read"))?;
+    Ok(pgrx::Uuid::from_bytes(origin).to_string())
+}
+
 /// A row of a query's result. Columns count from 1.
 pub struct Row {
     tuple: pg_sys::HeapTuple,
@@ -302,6 +383,50 @@ pub struct Row {
 }
 
 impl Row {
+    /// A row of a table, not of a query's result.
+    ///
+    /// # Safety
+    ///
+    /// The row and its description belong together, and outlive this.
+    pub unsafe fn of(tuple: pg_sys::HeapTuple, columns: pg_sys::TupleDesc) -> Row {
+        Row { tuple, columns }
+    }
+
+    /// Its columns as JSON has them, save those whose types are not PostgreSQL's own: to make text of
+    /// such a value could run somebody's code.
+    pub fn to_json(&self) -> Map<String, Value> {
+        let mut columns = Map::new();
+        // SAFETY: the description of the row.
+        let count = unsafe { (*self.columns).natts };
+        for column in 1..=count {
+            // SAFETY: there is such a column; one that was dropped has no type.
+            let (of_type, name) = unsafe {
+                let of_type = pg_sys::SPI_gettypeid(self.columns, column);
+                if of_type == pg_sys::InvalidOid
+                    || of_type.to_u32() >= pg_sys::FirstUnpinnedObjectId
+                {
+                    continue;
+                }
+                let name = pg_sys::SPI_fname(self.columns, column);
+                let name = CStr::from_ptr(name).to_bytes();
+                (of_type, decode_lossy(name).into_owned())
+            };
+            let value = match of_type {
+                pg_sys::INT4OID => self.number(column).map(|number| json!(number as i32)),
+                pg_sys::INT8OID => self.number(column).map(|number| json!(number)),
+                pg_sys::BOOLOID => self.number(column).map(|number| json!(number & 1 == 1)),
+                pg_sys::TIMESTAMPTZOID => {
+                    let at = self.number(column);
+                    at.map(|at| json!(catalog::timestamp_iso(at)))
+                }
+                // Nothing is told of a text that is none.
+                _ => self.text(column).ok().flatten().map(Value::String),
+            };
+            columns.insert(name, value.unwrap_or(Value::Null));
+        }
+        columns
+    }
+
     /// The column's value as text.
     pub fn text(&self, column: c_int) -> Result<Option<String>, ReadError> {
         // SAFETY: the tuple and its description belong together; a column out of range is null.

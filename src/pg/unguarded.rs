@@ -6,8 +6,8 @@
 use std::ffi::{c_char, c_int, c_long, c_void};
 
 use pgrx::pg_sys::{
-    Datum, GucContext, GucSource, HASH_SEQ_STATUS, HASHACTION, HTAB, LWLock, LWLockMode, Latch,
-    Oid, Port, TimestampTz,
+    Datum, GucAction, GucContext, GucSource, HASH_SEQ_STATUS, HASHACTION, HTAB, LWLock, LWLockMode,
+    Latch, Oid, Port, TimestampTz,
 };
 
 unsafe extern "C-unwind" {
@@ -16,7 +16,7 @@ unsafe extern "C-unwind" {
     pub fn LWLockConditionalAcquire(lock: *mut LWLock, mode: LWLockMode::Type) -> bool;
     pub fn LWLockRelease(lock: *mut LWLock);
 
-    // Raise no error for a table in shared memory that is scanned to its end.
+    // Raise no error for a table in shared memory that is scanned to its end, or until that is ended.
     pub fn hash_search(
         table: *mut HTAB,
         key: *const c_void,
@@ -25,6 +25,7 @@ unsafe extern "C-unwind" {
     ) -> *mut c_void;
     pub fn hash_seq_init(status: *mut HASH_SEQ_STATUS, table: *mut HTAB);
     pub fn hash_seq_search(status: *mut HASH_SEQ_STATUS) -> *mut c_void;
+    pub fn hash_seq_term(status: *mut HASH_SEQ_STATUS);
     pub fn hash_get_num_entries(table: *mut HTAB) -> c_long;
 
     // Ends the process where there is no room for one more callback.
@@ -53,6 +54,18 @@ unsafe extern "C-unwind" {
         source: GucSource::Type,
     );
 
+    // Raises no error where it is told to complain below one, of a value that is valid or not.
+    pub fn set_config_option(
+        name: *const c_char,
+        value: *const c_char,
+        context: GucContext::Type,
+        source: GucSource::Type,
+        action: GucAction::Type,
+        change: bool,
+        level: c_int,
+        is_reload: bool,
+    ) -> c_int;
+
     // Rust's own would have each login map two more pieces of the library.
     pub fn pg_ltoa(number: i32, text: *mut c_char) -> c_int;
 
@@ -60,6 +73,15 @@ unsafe extern "C-unwind" {
     pub fn pq_getkeepalivesidle(port: *mut Port) -> c_int;
     pub fn pq_getkeepalivesinterval(port: *mut Port) -> c_int;
     pub fn pq_getkeepalivescount(port: *mut Port) -> c_int;
+
+    // Raises an error only where the clock can't be set.
+    pub fn disable_timeout(timeout: c_int, keep_indicator: bool);
+    pub fn enable_timeout_after(timeout: c_int, milliseconds: c_int);
+    // Ends the process where others have taken all ten.
+    pub fn RegisterTimeout(timeout: c_int, handler: Option<unsafe extern "C-unwind" fn()>)
+    -> c_int;
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    pub static mut TransactionTimeoutPending: c_int;
 
     pub fn GetAuthenticatedUserId() -> Oid;
     pub fn GetCurrentTimestamp() -> TimestampTz;
@@ -71,6 +93,13 @@ unsafe extern "C-unwind" {
     #[cfg_attr(feature = "pg18", link_name = "pqsignal_be")]
     fn pqsignal(signal: c_int, handler: SignalHandler) -> *mut c_void;
 }
+
+/// The place of `transaction_timeout` among PostgreSQL's timeouts.
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+pub const TRANSACTION_TIMEOUT: c_int = 8;
+
+/// A number beyond PostgreSQL's own timeouts in every version: the next that is free is given.
+pub const USER_TIMEOUT: c_int = 20;
 
 /// What runs when a signal arrives.
 pub type SignalHandler = unsafe extern "C-unwind" fn(c_int);

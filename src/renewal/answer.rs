@@ -121,7 +121,8 @@ mod tests {
                 "a license of \"https",
             ),
             (with(&[("exp", json!(NOW))]), "has ended"),
-            (with(&[("nbf", json!(NOW + 1))]), "not valid yet"),
+            (with(&[("nbf", json!(NOW + 121))]), "not valid yet"),
+            (with(&[("iat", json!(NOW + 90_000))]), "a day ahead"),
             (
                 with(&[("cnf", json!({"jkt": "there"}))]),
                 "for installation \"there\"",

@@ -16,11 +16,13 @@ impl Command {
     /// This command for this license: `%i` is its id, `%c` the customer, `%%` a percent sign.
     ///
     /// The shell gets them as parameters, in double quotes: each is one word whatever it holds, and nothing of
-    /// it is ever read as shell, not even where the administrator has put quotes around it.
+    /// it is ever read as shell, not even where the administrator has put quotes around it. What the command itself
+    /// could take for an option, another folder or a pattern is not passed on at all.
     ///
     /// # Errors
     ///
-    /// Where something else follows a percent sign, as PostgreSQL has it for its own commands.
+    /// Where something else follows a percent sign, as PostgreSQL has it for its own commands, and where the license
+    /// has what is not passed on.
     pub fn new(command: &[u8], claims: &Claims) -> Result<Command, Failure> {
         let mut line = Vec::with_capacity(command.len());
         let mut bytes = command.iter();
@@ -30,8 +32,14 @@ impl Command {
                 continue;
             }
             match bytes.next() {
-                Some(b'i') => line.extend(br#""$1""#),
-                Some(b'c') => line.extend(br#""$2""#),
+                Some(b'i') => {
+                    require("The license's id", &claims.jti, is_of_id)?;
+                    line.extend(br#""$1""#);
+                }
+                Some(b'c') => {
+                    require("The customer", &claims.sub, is_of_customer)?;
+                    line.extend(br#""$2""#);
+                }
                 Some(b'%') => line.push(b'%'),
                 other => {
                     let what = other.map_or(String::new(), |&byte| char::from(byte).to_string());
@@ -45,6 +53,26 @@ impl Command {
             line,
             arguments: [claims.jti.clone(), claims.sub.clone()],
         })
+    }
+}
+
+fn is_of_id(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || "._:@-".contains(letter)
+}
+
+/// People and firms have names with other letters, too.
+fn is_of_customer(letter: char) -> bool {
+    letter.is_alphanumeric() || is_of_id(letter) || " ,+&'()".contains(letter)
+}
+
+fn require(what: &str, text: &str, is_of_it: fn(char) -> bool) -> Result<(), Failure> {
+    let wrong = text.chars().find(|&letter| !is_of_it(letter));
+    let wrong = wrong.or(text.chars().next().filter(|first| "-.@".contains(*first)));
+    match wrong {
+        None => Ok(()),
+        Some(wrong) => Err(Failure::Command(format!(
+            "{what} is not passed to pg_seats.renewal_command: {wrong:?} could mean something else there."
+        ))),
     }
 }
 
@@ -92,9 +120,37 @@ mod tests {
             &format!("& touch {trap} &"),
             &format!("\\\"; touch {trap} #"),
             "* ? ~ $HOME !! > x",
+            "{a,b}",
+            "[1-9]",
+            "a\nb",
+            "-o pg_seats.key",
+            "--config=x",
+            "../../etc/passwd",
+            "@/etc/passwd",
+            ".netrc",
+        ] {
+            let refused = Command::new(b"printf %c", &claims(sub)).unwrap_err();
+            let refused = refused.to_string();
+            assert!(
+                refused.starts_with("The customer is not passed"),
+                "{refused}"
+            );
+            let mut license = claims("anna");
+            license.jti = sub.to_owned();
+            let refused = Command::new(b"printf %i", &license).unwrap_err();
+            assert!(
+                refused.to_string().starts_with("The license's id is"),
+                "{refused}"
+            );
+            // What is not asked for does no harm.
+            assert!(Command::new(b"printf %%", &license).is_ok());
+        }
+        for sub in [
             "",
             " ",
             "Müller & Söhne",
+            "O'Brien (Cork), Ltd. + Co",
+            "& touch trap &",
         ] {
             assert_eq!(said("printf %%s %c", sub), *sub);
             assert_eq!(said("printf %%s of=%c.", sub), format!("of={sub}."));

@@ -28,13 +28,35 @@ use std::fmt;
 pub enum Failure {
     /// Of the command.
     Command(String),
+    /// Of the command, with the last line of its standard error: that may hold what is not for everybody.
+    Complained {
+        /// What has happened.
+        reason: String,
+        /// That line.
+        complaint: String,
+    },
     /// Of what it wrote.
     Answer(String),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Failure::Command(reason) | Failure::Answer(reason)) = self;
-        f.write_str(reason)
+        match self {
+            Failure::Command(reason) | Failure::Answer(reason) => f.write_str(reason),
+            Failure::Complained { reason, complaint } => {
+                write!(f, "{}: {complaint}.", reason.trim_end_matches('.'))
+            }
+        }
+    }
+}
+
+impl Failure {
+    /// The reason without what the command has complained: for those who may read the audit trail.
+    pub fn for_everybody(&self) -> &str {
+        match self {
+            Failure::Command(reason)
+            | Failure::Answer(reason)
+            | Failure::Complained { reason, .. } => reason,
+        }
     }
 }

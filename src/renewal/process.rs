@@ -116,14 +116,17 @@ impl Process {
     /// Where it has failed, has written too much, or its time is up: then it is over.
     pub fn poll(&mut self) -> Option<Result<Vec<u8>, Failure>> {
         let polled = self.try_poll();
-        let polled = polled.unwrap_or_else(|error| Some(Err(format!("could not be run: {error}"))));
-        polled.map(|ended| {
+        let polled = polled.unwrap_or_else(|error| {
+            let reason = format!("The command could not be run: {error}.");
+            Some(Err(Failure::Command(reason)))
+        });
+        if polled.is_some() {
             let _ = self.end_group();
-            ended.map_err(|reason| Failure::Command(format!("The command {reason}.")))
-        })
+        }
+        polled
     }
 
-    fn try_poll(&mut self) -> io::Result<Option<Result<Vec<u8>, String>>> {
+    fn try_poll(&mut self) -> io::Result<Option<Result<Vec<u8>, Failure>>> {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let has_ended = waitid(Id::Pid(self.group), flags)? != WaitStatus::StillAlive;
         let status = if has_ended {
@@ -134,7 +137,8 @@ impl Process {
         // What was written before its end is there now.
         self.read()?;
         if self.output.len() > TOKEN_MAX {
-            return Ok(Some(Err(format!("wrote more than {TOKEN_MAX} bytes"))));
+            let reason = format!("The command wrote more than {TOKEN_MAX} bytes.");
+            return Ok(Some(Err(Failure::Command(reason))));
         }
         let Some(status) = status else {
             let is_late = self.started_at.elapsed() >= self.limit;
@@ -161,20 +165,22 @@ impl Process {
     }
 
     /// With the last line that it has complained.
-    fn complaining(&self, how: &str) -> String {
+    fn complaining(&self, how: &str) -> Failure {
+        let reason = format!("The command {how}.");
         let complaint = String::from_utf8_lossy(&self.complaint);
         let last = complaint
             .lines()
             .rev()
             .map(str::trim)
             .find(|line| !line.is_empty());
-        last.map_or_else(
-            || how.to_owned(),
-            |line| {
-                let shown: String = line.chars().take(COMPLAINT_SHOWN).collect();
-                format!("{how}: {}", shown.trim_end_matches('.'))
-            },
-        )
+        let Some(line) = last else {
+            return Failure::Command(reason);
+        };
+        let shown: String = line.chars().take(COMPLAINT_SHOWN).collect();
+        Failure::Complained {
+            reason,
+            complaint: shown.trim_end_matches('.').to_owned(),
+        }
     }
 
     /// Kills the group: whatever the shell has started goes with it.

@@ -69,10 +69,10 @@ pub fn pause(failures: u32) -> Timestamp {
         .min(LONGEST_PAUSE)
 }
 
-/// When a license is tried to be renewed next; `None`: never, for it has no end, or is an allotment, which its
-/// installation renews.
+/// When a license is tried to be renewed next; `None`: never, for it has no end, no key of a vendor's has ever verified
+/// it here, or is an allotment, which its installation renews.
 pub fn next_try_at(known: &Known, renew_before: Timestamp) -> Option<Timestamp> {
-    if tokens::is_allotment(&known.token) {
+    if !known.is_verified || tokens::is_allotment(&known.token) {
         return None;
     }
     let end = moment(believe(&known.token).ok()?.exp?);
@@ -123,18 +123,20 @@ impl Record {
     ) -> (BTreeSet<u32>, Option<Timestamp>) {
         let is_it = |known: &Known| known.iss == former.iss && known.jti == former.jti;
         if !self.licenses.iter().any(is_it) {
-            // Just installed, and no visitor has seen it yet.
             self.licenses.push(Known {
                 iss: former.iss.clone(),
                 jti: former.jti.clone(),
-                iat: former.iat,
-                token: token.to_owned(),
                 ..Known::default()
             });
         }
         let Some(known) = self.licenses.iter_mut().find(|known| is_it(known)) else {
             return Default::default();
         };
+        if known.token.is_empty() {
+            // Just installed, and no visitor has seen it yet.
+            (known.iat, known.token) = (former.iat, token.to_owned());
+            known.is_verified = true;
+        }
         let now = occasion.at;
         let renewal = &mut known.renewal;
         match outcome {
@@ -143,12 +145,16 @@ impl Record {
                     (known.iat, known.token) = (claims.iat, token.clone());
                     known.is_verified = true;
                 }
+                known.verified_iat = known.verified_iat.max(claims.iat);
                 renewal.end_failures();
             }
             Err(failure) => {
-                renewal.failures = renewal.failures.saturating_add(1);
-                renewal.not_before = Some(now.saturating_add(pause(renewal.failures)));
                 renewal.failure = Some(failure.to_string());
+                // Who tries by hand puts off no try that is made by itself.
+                if occasion.by.is_none() {
+                    renewal.failures = renewal.failures.saturating_add(1);
+                    renewal.not_before = Some(now.saturating_add(pause(renewal.failures)));
+                }
             }
         }
         let valid_until = believe(&known.token).ok().and_then(|claims| claims.exp);
@@ -169,7 +175,10 @@ impl Record {
         untold.push(Try {
             at: now,
             by: by.map(|(role, _)| role.clone()),
-            failure: outcome.as_ref().err().map(Failure::to_string),
+            failure: outcome
+                .as_ref()
+                .err()
+                .map(|failure| failure.for_everybody().to_owned()),
             valid_until,
             next_try_at,
             databases: databases.clone(),
@@ -237,6 +246,7 @@ mod tests {
             iat: claims.iat,
             token: token.clone(),
             databases: BTreeSet::from([5, 6]),
+            is_verified: true,
             ..Known::default()
         };
         Record {
@@ -280,6 +290,43 @@ mod tests {
         record.licenses[0].databases.clear();
         assert_eq!(next(&record, 14 * DAY), None);
         assert_eq!(next(&Record::default(), 14 * DAY), None);
+    }
+
+    #[test]
+    fn what_no_key_has_verified_is_never_due() {
+        let mut record = record(&[license(1, Some(1))]);
+        record.licenses[0].is_verified = false;
+        assert_eq!(next(&record, 14 * DAY), None);
+    }
+
+    #[test]
+    fn tries_by_hand_put_off_none_that_is_made_by_itself() {
+        let license = license(100, Some(5));
+        let mut record = record(std::slice::from_ref(&license));
+        let due = next(&record, 14 * DAY).unwrap().0;
+        let by_hand = Occasion {
+            by: Some(("anna".to_owned(), 5)),
+            ..by_itself(NOW)
+        };
+        for _ in 0..20 {
+            record.note_try((&license.1, &license.0), &failed(), &by_hand);
+            assert_eq!(next(&record, 14 * DAY).unwrap().0, due);
+        }
+        record.note_try((&license.1, &license.0), &failed(), &by_itself(NOW));
+        assert_eq!(next(&record, 14 * DAY).unwrap().0, NOW + MINUTE);
+        // Nor do they hide what the command has complained of.
+        let failure = Failure::Complained {
+            reason: "The command ended with status 6.".to_owned(),
+            complaint: "no host secret.example".to_owned(),
+        };
+        record.note_try((&license.1, &license.0), &Err(failure), &by_hand);
+        let renewal = &record.licenses[0].renewal;
+        assert_eq!(
+            renewal.failure.as_deref(),
+            Some("The command ended with status 6: no host secret.example.")
+        );
+        let told = &record.untold(5).last().unwrap().1.failure.clone();
+        assert_eq!(told.as_deref(), Some("The command ended with status 6."));
     }
 
     #[test]

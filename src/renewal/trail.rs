@@ -7,6 +7,7 @@ use pgrx::bgworkers::BackgroundWorker;
 use serde_json::json;
 
 use super::schedule::Try;
+use crate::events::key::Key;
 use crate::installation::record::Record;
 use crate::pg::table::{Argument, ReadError, Reader, write_alone};
 use crate::pg::{backend, catalog, error};
@@ -57,19 +58,23 @@ fn write(writer: &Reader, schema: &str, license_id: &str, attempt: &Try) -> Resu
         "next_try_at": attempt.next_try_at.map(catalog::timestamp_iso),
     });
     let statement = format!(
-        "INSERT INTO {schema}.license_events (at, event, usename, datname, detail)
-         SELECT $1::timestamptz, 'renewal', $2, current_database(), jsonb_strip_nulls($3::jsonb)
+        "INSERT INTO {schema}.license_events (at, event, usename, datname, detail, run, number)
+         SELECT $1::timestamptz, 'renewal', $2, current_database(), jsonb_strip_nulls($3::jsonb),
+                coalesce($4::uuid, gen_random_uuid()), coalesce($5::bigint, 0)
           WHERE NOT EXISTS (
                 SELECT FROM {schema}.license_events
                  WHERE at = $1::timestamptz AND event = 'renewal'
                    AND detail ->> 'license_id' = $3::jsonb ->> 'license_id')"
     );
+    let key = Key::next();
     writer.execute(
         &statement,
         &[
             Argument::Text(Some(&catalog::timestamp_iso(attempt.at))),
             Argument::Text(attempt.by.as_deref()),
             Argument::Text(Some(&detail.to_string())),
+            key.run(),
+            key.number(),
         ],
     )?;
     Ok(())

@@ -8,10 +8,17 @@ use serde_json::Number;
 
 use super::{Refused, malformed};
 use crate::ledger::identity::{Name, Text};
-use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement};
+use crate::ledger::license::{self, ClaimedAt, CountedBy, Enforcement};
 
 /// The last second that `timestamptz` and people write with four digits: the end of the year 9999.
 pub const LAST_SECOND: i64 = 253_402_300_799;
+
+/// [`license::LEEWAY`] in seconds.
+pub const LEEWAY: i64 = license::LEEWAY / 1_000_000;
+
+/// How far ahead a token may be issued, in seconds: a day covers any wrong time zone. A later one would keep out
+/// every renewal until then.
+const ISSUED_AHEAD: i64 = 86_400;
 
 /// The bytes that an issuer, a customer and a license's id can have at most.
 const TEXT_MAX: usize = 255;
@@ -44,6 +51,10 @@ pub struct Claims {
     /// The installation that it is for; for any, if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Confirmation>,
+    /// When nobody is admitted any more, whatever the grace: seats that are lent go back then. No claim of a
+    /// vendor's; `None`: the grace says.
+    #[serde(skip)]
+    pub ends: Option<i64>,
 }
 
 /// The key that proves who may use a token (RFC 7800).
@@ -96,6 +107,9 @@ pub struct Product {
     /// Inactivity after which a seat gives way; an interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reclaim_idle_after: Option<String>,
+    /// Seats that one user may have at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_per_user: Option<i32>,
     /// The product's own first moment, a time as PostgreSQL reads it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_from: Option<String>,
@@ -132,6 +146,8 @@ pub enum Unfit {
     Ended,
     /// Its beginning has not.
     NotYetValid,
+    /// It says that it was issued on a day to come.
+    IssuedAhead,
     /// It is made for another installation.
     Elsewhere {
         /// That one's id.
@@ -146,6 +162,9 @@ impl fmt::Display for Unfit {
         match self {
             Unfit::Ended => f.write_str("It has ended."),
             Unfit::NotYetValid => f.write_str("It is not valid yet."),
+            Unfit::IssuedAhead => {
+                f.write_str("It was issued more than a day ahead of this server's clock.")
+            }
             Unfit::Elsewhere { jkt, own: None } => {
                 write!(f, "It is made for installation {jkt:?}.")
             }
@@ -168,7 +187,10 @@ impl Claims {
         if self.exp.is_some_and(|exp| exp <= now) {
             return Err(Unfit::Ended);
         }
-        if self.nbf.is_some_and(|nbf| nbf > now) {
+        if self.is_issued_ahead(now) {
+            return Err(Unfit::IssuedAhead);
+        }
+        if self.nbf.is_some_and(|nbf| nbf > now + LEEWAY) {
             return Err(Unfit::NotYetValid);
         }
         match &self.cnf {
@@ -178,6 +200,11 @@ impl Claims {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// Whether it says that it was issued on a day to come.
+    pub fn is_issued_ahead(&self, now: i64) -> bool {
+        self.iat > now.saturating_add(ISSUED_AHEAD)
     }
 
     /// Whether it can be a license.
@@ -279,6 +306,9 @@ impl Product {
         }
         if self.overdraft.is_some_and(|seats| seats < 0) {
             return wrong("overdraft", "must not be negative");
+        }
+        if self.max_per_user.is_some_and(|seats| seats < 1) {
+            return wrong("max_per_user", "must be at least 1");
         }
         if self
             .warn_at_percent

@@ -85,15 +85,15 @@ impl PublicKey {
 const FILE_MAX: u64 = 1 << 20;
 
 impl Keys {
-    /// The keys of a file; or of every file of a folder, where a file without a member `iss` speaks for
-    /// the issuer whose name is the file's, without its ending. What can't be read is left out: each reason comes
-    /// back with the path.
+    /// The keys of a file; or of every file of a folder, where a file speaks for the issuer whose name is the
+    /// file's, without its ending, and for nobody else (see [`speaker`]). What can't be read is left out: each
+    /// reason comes back with the path.
     pub fn read(path: &Path) -> (Keys, Vec<(PathBuf, String)>) {
         let (mut keys, mut wrong) = (Keys::default(), Vec::new());
-        let mut add = |path: &Path, iss: Option<&str>| {
+        let mut add = |path: &Path, name: Option<&str>| {
             let added = read_file(path)
                 .map_err(|error| error.to_string())
-                .and_then(|file| keys.add(&file, iss));
+                .and_then(|file| keys.add(&file, name));
             if let Err(reason) = added {
                 wrong.push((path.to_owned(), reason));
             }
@@ -120,16 +120,20 @@ impl Keys {
         (keys, wrong)
     }
 
-    /// Adds the Ed25519 keys of a file; those of other kinds are for other uses, and left out.
-    /// Without a member `iss` of its own they speak for the issuer given here; `None`: for any.
+    /// Adds the Ed25519 keys of a file; those of other kinds are for other uses, and left out. They speak for the
+    /// issuer that the file's name binds them to, where one is given; else for the one of its member `iss`, or
+    /// for any.
     ///
     /// # Errors
     ///
     /// Says what is wrong with the file; then none of its keys is added.
-    pub fn add(&mut self, file: &[u8], iss: Option<&str>) -> Result<(), String> {
+    pub fn add(&mut self, file: &[u8], name: Option<&str>) -> Result<(), String> {
         let file: KeySet = serde_json::from_slice(file)
             .map_err(|error| format!("it is not a JWK set: {error}"))?;
-        let iss = file.iss.as_deref().or(iss);
+        let iss = match name {
+            Some(name) => Some(speaker(name, file.iss.as_deref())?),
+            None => file.iss,
+        };
         let mut keys = Vec::new();
         for key in file.keys {
             if key.get("d").is_some() {
@@ -153,7 +157,7 @@ impl Keys {
                     kid.as_deref().unwrap_or_default()
                 )
             })?;
-            let iss = iss.map(str::to_owned);
+            let iss = iss.clone();
             keys.push(Key { iss, kid, key });
         }
         self.0.append(&mut keys);
@@ -169,6 +173,39 @@ impl Keys {
         let key = found.next()?;
         found.next().is_none().then_some(&key.key)
     }
+}
+
+/// The issuer for whom a file of this name, without its ending, speaks: the name itself, in which `%2F` and the like
+/// stand for what no file's name can have, or that behind `https://`, where the file says so.
+///
+/// # Errors
+///
+/// Where the file says that it speaks for somebody else.
+fn speaker(name: &str, iss: Option<&str>) -> Result<String, String> {
+    let name = unescaped(name).unwrap_or_else(|| name.to_owned());
+    match iss {
+        None => Ok(name),
+        Some(iss) if iss == name || iss.strip_prefix("https://") == Some(&name) => {
+            Ok(iss.to_owned())
+        }
+        Some(iss) => Err(format!(
+            "its member \"iss\" is {iss:?}, but a file of this name speaks for {name:?} alone: rename it"
+        )),
+    }
+}
+
+/// A text without percent-encoding; `None`: it is none.
+fn unescaped(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let digits = part
+            .get(..2)
+            .filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend(part.get(2..).unwrap_or_default().bytes());
+    }
+    String::from_utf8(bytes).ok()
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {

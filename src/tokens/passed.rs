@@ -23,6 +23,8 @@ pub struct Allotted {
     pub jti: String,
     /// When the vendor's license was issued: a token with a renewal of it is younger.
     pub iat: i64,
+    /// When the seats were passed on: before that they were somebody else's.
+    pub nbf: i64,
     /// When the seats go back by themselves; never, if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exp: Option<i64>,
@@ -85,7 +87,10 @@ impl Allotted {
         signed_by_its_issuer(token, ALLOTMENT, |allotted: &Allotted| &allotted.iss)
     }
 
-    /// What the vendor's license and this allotment of it come to.
+    /// What the vendor's license and this allotment of it come to. What was signed beyond the seats stays with the
+    /// license: the installation that passes seats on keeps the overdraft, once, and the exempt users. After the
+    /// vendor's own end the vendor's grace goes on, but never beyond the end of what was passed on: from then on
+    /// the seats are used where they came from.
     pub(super) fn of_license(
         self,
         read: impl FnOnce(&str) -> Result<Claims, Refused>,
@@ -107,15 +112,17 @@ impl Allotted {
             sub: license.sub,
             jti: allotted.jti,
             iat: allotted.iat,
-            nbf: license.nbf,
+            nbf: license.nbf.max(Some(allotted.nbf)),
             exp: allotted.exp.into_iter().chain(license.exp).min(),
             products: vec![Product {
                 seats: Some(allotted.seats),
+                overdraft: None,
                 ..product
             }],
             // Who may be exempt at the vendor's customer stays with the license.
             exempt: license.exempt.map(|_| 0),
             cnf: Some(allotted.cnf),
+            ends: allotted.exp,
         };
         claims.check()?;
         Ok(claims)

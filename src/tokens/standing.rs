@@ -5,10 +5,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-use super::claims::Claims;
+use super::claims::{Claims, Unfit};
 use super::keys::Keys;
 use super::passed::Allotted;
-use super::{Refused, believe, malformed, verify};
+use super::{Refused, believe, is_allotment, malformed, unix, verify};
 use crate::installation::record::Record;
 use crate::ledger::identity::Name;
 use crate::ledger::license::Timestamp;
@@ -31,6 +31,9 @@ pub struct Judge<'a> {
     pub keys: &'a Keys,
     /// What this installation remembers.
     pub record: &'a Record,
+    /// That can't be read, nor what was read of it last: then nobody knows what was given back, save for the licenses
+    /// of these pools, of which seats were in force until now.
+    pub lost: Option<&'a [Name]>,
     /// This installation's id; `None` where its key can't be read.
     pub installation: Option<&'a str>,
     /// The database's OID.
@@ -131,6 +134,11 @@ impl Judge<'_> {
         (standings, invalid)
     }
 
+    /// Until when that is believed which is not: also for who has begun to log in before this was judged.
+    fn long_ago(&self) -> Timestamp {
+        self.now.saturating_sub(86_400_000_000)
+    }
+
     fn standing_of(&self, row: &Row) -> Result<Standing, Refused> {
         let standing = self.standing(&row.token, true)?;
         if standing.claims.jti != row.license_id {
@@ -153,6 +161,10 @@ impl Judge<'_> {
             Err(refused) => return Err(refused),
         };
         let known = self.record.license(&claims.iss, &claims.jti);
+        let latest = unix(self.now.max(self.record.latest));
+        if claims.is_issued_ahead(latest) && known.is_none_or(|known| known.token != token) {
+            return Err(malformed(Unfit::IssuedAhead.to_string()));
+        }
         if let Some(refused) = &unverified
             && known.is_some_and(|known| known.is_verified && known.token != token)
         {
@@ -163,8 +175,20 @@ impl Judge<'_> {
             |since: Option<Timestamp>| since.unwrap_or(self.now).saturating_add(self.key_grace);
         let (doubt, believed_until) = if self.record.given_back.contains_key(&claims.jti) {
             (Some(Doubt::GivenBack), None)
+        } else if self
+            .lost
+            .is_some_and(|in_force| is_allotment(token) && !in_force.contains(&pool_of(&claims)))
+        {
+            let refused = malformed(
+                "What this installation has recorded can't be read: whether it has given these seats back is not known.",
+            );
+            (Some(Doubt::Unverified(refused)), Some(self.long_ago()))
         } else if let Some(refused) = unverified {
-            let until = since(known.and_then(|known| known.unverified_since));
+            let until = match known {
+                // Nothing notes since when: nobody is believed anew each time.
+                None if self.record.has_no_room_for_unverified() => self.long_ago(),
+                known => since(known.and_then(|known| known.unverified_since)),
+            };
             (Some(Doubt::Unverified(refused)), Some(until))
         } else if let (Some(_), None) = (&claims.cnf, self.installation) {
             let until = since(known.and_then(|known| known.unverified_since));
@@ -194,7 +218,9 @@ impl Judge<'_> {
     fn share_out(&self, standings: &mut [Standing]) {
         let known_as = |standing: &Standing| {
             let licenses = self.record.licenses.iter();
-            let mut ids = licenses.map(|known| (&known.iss, &known.jti));
+            // Not by a license that somebody has begun to install here, and has not.
+            let installed = licenses.filter(|known| !known.token.is_empty());
+            let mut ids = installed.map(|known| (&known.iss, &known.jti));
             ids.position(|id| id == (&standing.claims.iss, &standing.claims.jti))
                 .unwrap_or(usize::MAX)
         };
@@ -242,21 +268,23 @@ impl Standing {
         matches!(self.doubt, Some(Doubt::Unverified(_)))
     }
 
-    /// The pool of the databases that have this license, where it names none itself. No pool of a table has
-    /// such a name.
+    /// The pool of the databases that have this license, whatever pool it names.
     pub fn pool(&self) -> Name {
-        let id = [
-            self.claims.iss.as_bytes(),
-            b"\x01",
-            self.claims.jti.as_bytes(),
-        ]
-        .concat();
-        let digest = URL_SAFE_NO_PAD.encode(Sha256::digest(id));
-        Name::new(format!("\x01{digest}")).unwrap_or(Name::EMPTY)
+        pool_of(&self.claims)
     }
 
     /// Of two tokens of one license the higher counts.
     fn rank(&self) -> (bool, i64) {
         (!self.is_unverified(), self.claims.iat)
     }
+}
+
+/// What the name of a pool of databases with one license begins with, and no pool of a table: its rows join none.
+pub const SIGNED_POOL: char = '\x01';
+
+/// The pool of the databases that have this license of this issuer.
+fn pool_of(claims: &Claims) -> Name {
+    let id = [claims.iss.as_bytes(), b"\x01", claims.jti.as_bytes()].concat();
+    let digest = URL_SAFE_NO_PAD.encode(Sha256::digest(id));
+    Name::new(format!("{SIGNED_POOL}{digest}")).unwrap_or(Name::EMPTY)
 }

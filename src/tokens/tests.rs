@@ -5,6 +5,7 @@
 )]
 
 mod fuzz;
+mod sold;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,13 +13,14 @@ use ed25519_dalek::{Signer, SigningKey};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::claims::Confirmation;
+use super::claims::{Confirmation, Unfit};
 use super::keys::Keys;
 use super::passed::{Allotted, Returned};
 use super::standing::{Doubt, Judge, Row, Standing};
 use super::*;
 use crate::installation::key::KeyPair;
 use crate::installation::record::{GivenBack, Known, Record};
+use crate::ledger::identity::Name;
 
 fn vendor() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])
@@ -320,18 +322,117 @@ fn a_key_speaks_for_its_issuer_alone() {
             true,
         ),
         (set(&[jwk(&vendor(), "2026")]), Some("cargo"), false),
-        (file("https://aptora.example"), Some("cargo"), true),
-        (
-            file("https://cargo.example"),
-            Some("https://aptora.example"),
-            false,
-        ),
+        (file("https://aptora.example"), None, true),
         (file("https://cargo.example"), None, false),
     ] {
         let mut keys = Keys::default();
         keys.add(&file, iss).unwrap();
         assert_eq!(verify(&token, &keys).is_ok(), speaks, "{iss:?}");
     }
+}
+
+#[test]
+fn a_file_whose_name_binds_it_speaks_for_nobody_else() {
+    let speaks = |name: &str, iss: Option<&str>| {
+        let mut file = json!({ "keys": [jwk(&vendor(), "2026")] });
+        file["iss"] = iss.map_or(Value::Null, Value::from);
+        let mut keys = Keys::default();
+        keys.add(file.to_string().as_bytes(), Some(name))?;
+        Ok(verify(&sign(&header(), &claims()), &keys).is_ok())
+    };
+    let (aptora, rival) = ("https://aptora.example", "https://rival.example");
+    for name in [
+        aptora,
+        "aptora.example",
+        "https%3A%2F%2Faptora.example",
+        "aptora%2eexample",
+    ] {
+        assert_eq!(speaks(name, Some(aptora)), Ok(true), "{name}");
+    }
+    assert_eq!(speaks("https%3A%2F%2Faptora.example", None), Ok(true));
+    assert_eq!(speaks("aptora.example", None), Ok(false));
+    assert_eq!(speaks("rival.example", Some(rival)), Ok(false));
+    for name in ["rival", "rival.example", rival, "aptora", "%", "%zz", ""] {
+        let refused: Result<bool, String> = speaks(name, Some(aptora));
+        let refused = refused.unwrap_err();
+        assert!(
+            refused.contains(aptora) && refused.contains("rename"),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn dates_have_two_minutes_of_leeway_where_no_seat_is_used_twice() {
+    let now = 1_800_000_000;
+    let fit = |changes: &[(&str, i64)]| {
+        let mut license = claims();
+        for (claim, seconds) in changes {
+            license[*claim] = json!(seconds);
+        }
+        accepted(&license).fit(now, None)
+    };
+    assert_eq!(fit(&[("nbf", now + 120)]), Ok(()));
+    assert_eq!(fit(&[("nbf", now + 121)]), Err(Unfit::NotYetValid));
+    assert_eq!(fit(&[("iat", now + 86_400)]), Ok(()));
+    assert_eq!(fit(&[("iat", now + 86_401)]), Err(Unfit::IssuedAhead));
+    assert_eq!(fit(&[("exp", now + 1)]), Ok(()));
+    assert_eq!(fit(&[("exp", now)]), Err(Unfit::Ended));
+}
+
+#[test]
+fn a_row_with_a_token_of_a_day_to_come_blocks_no_renewal() {
+    let ahead = unix(NOW) + 2 * 86_400;
+    let mut record = Record::default();
+    let mut license = claims();
+    for claim in ["iat", "nbf"] {
+        license[claim] = json!(unix(NOW));
+    }
+    let (token, later) = (sign(&header(), &license), {
+        license["iat"] = json!(ahead);
+        sign(&header(), &license)
+    });
+    let (standings, invalid) = judge(&keys(), &record).licenses(&[row(&later)]);
+    assert!(standings.is_empty());
+    assert!(invalid[0].refused.to_string().contains("a day ahead"));
+    record.licenses.push(known(&token, &[5]));
+    let (standings, _) = judge(&keys(), &record).licenses(&[row(&later)]);
+    assert_eq!(standings[0].token, token);
+    // Once it was believed it stays so, also when the clock is set back.
+    let known = known(&later, &[5]);
+    record.licenses = vec![known];
+    assert_eq!(only(&keys(), &record, &[row(&later)]).token, later);
+}
+
+#[test]
+fn while_the_record_is_lost_seats_of_others_are_those_that_were_in_force() {
+    let (token, empty, keys) = (allotment(), Record::default(), keys());
+    let rows = [Row {
+        license_id: "6b1f".to_owned(),
+        ..row(&token)
+    }];
+    let installation = believe(&token).unwrap().cnf.unwrap().jkt;
+    let judged = |lost: &[Name]| {
+        let judge = Judge {
+            lost: Some(lost),
+            installation: Some(&installation),
+            ..judge(&keys, &empty)
+        };
+        judge.licenses(&rows).0.remove(0)
+    };
+    let standing = judged(&[]);
+    assert!(standing.believed_until.unwrap() < NOW);
+    assert!(
+        matches!(&standing.doubt, Some(Doubt::Unverified(why)) if why.to_string().contains("given"))
+    );
+    assert_eq!(judged(&[standing.pool()]).doubt, None);
+    // A vendor's license can't have been given back.
+    let judge = Judge {
+        lost: Some(&[]),
+        ..judge(&keys, &empty)
+    };
+    let vendors = sign(&header(), &claims());
+    assert_eq!(judge.licenses(&[row(&vendors)]).0[0].doubt, None);
 }
 
 #[test]
@@ -461,11 +562,13 @@ fn installation(number: u8) -> (tempfile::TempDir, KeyPair) {
 /// A license of ten seats that is the first installation's, of which one seat is the second one's.
 fn allotted() -> (KeyPair, KeyPair, Allotted) {
     let ((_, first), (_, second)) = (installation(1), installation(2));
-    let license = with("/cnf", json!({ "jkt": first.public().id() }));
+    let mut license = with("/cnf", json!({ "jkt": first.public().id() }));
+    license["products"][0]["overdraft"] = json!(2);
     let allotted = Allotted {
         iss: first.public().id(),
         jti: "6b1f".to_owned(),
         iat: 1_795_000_000,
+        nbf: 1_796_000_000,
         exp: None,
         product: "TOM".to_owned(),
         seats: 1,
@@ -494,14 +597,17 @@ fn an_allotment_is_so_many_seats_of_the_license_within() {
     assert_eq!(claims.cnf.unwrap().jkt, second.public().id());
     assert_eq!(claims.products.len(), 1);
     assert_eq!(claims.products[0].seats, Some(1));
+    // After the vendor's own end there is the vendor's grace; the overdraft stays where the seats come from.
     assert_eq!(claims.products[0].grace.as_deref(), Some("7 days"));
+    assert_eq!(claims.products[0].overdraft, None);
+    assert_eq!((claims.nbf, claims.ends), (Some(1_796_000_000), None));
     for (exp, end) in [
         (1_800_000_000, 1_800_000_000),
         (1_950_000_000, 1_900_000_000),
     ] {
         allotted.exp = Some(exp);
         let claims = verify(&allotted.sign(&first).unwrap(), &keys()).unwrap();
-        assert_eq!(claims.exp, Some(end));
+        assert_eq!((claims.exp, claims.ends), (Some(end), Some(exp)));
     }
 }
 
@@ -562,7 +668,7 @@ fn a_receipt_is_believed_of_the_installation_alone() {
 }
 
 const DAY: i64 = 86_400_000_000;
-const NOW: i64 = 1_000 * DAY;
+const NOW: i64 = 10_000 * DAY;
 
 fn row(token: &str) -> Row {
     Row {
@@ -589,6 +695,7 @@ fn judge<'a>(keys: &'a Keys, record: &'a Record) -> Judge<'a> {
     Judge {
         keys,
         record,
+        lost: None,
         installation: Some("here"),
         database: 5,
         key_grace: 7 * DAY,
@@ -735,6 +842,7 @@ fn what_was_given_back_has_no_seats_any_more() {
         at: NOW - DAY,
         product: "TOM".to_owned(),
         receipt: String::new(),
+        ends: None,
     };
     let standing = only(&keys(), &record, &[row(&token)]);
     assert_eq!(standing.seats("TOM"), Some(10));

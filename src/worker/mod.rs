@@ -3,40 +3,50 @@
 //!
 //! No login needs them unless its license is pooled: what other databases add to a pool must have
 //! been read once since the start, and again after each change. The launcher is connected to no
-//! database. It sends one visitor at a time into a database, which reads its tables and leaves: so
-//! DROP DATABASE and CREATE DATABASE ... TEMPLATE never wait for it longer than a moment.
+//! database. It sends visitors into databases, which read their tables and leave: so
+//! DROP DATABASE and CREATE DATABASE ... TEMPLATE never wait for one longer than a moment. It waits for none
+//! of them, so that no database keeps those of others waiting.
 //!
+//! * [`process`]: a process beside the launcher
 //! * [`renewal`]: a worker of its own that renews signed licenses
+//! * [`reserve`]: the visitor in reserve
+//! * [`settled`]: what a worker's settings are like
+//! * [`visitor`]: what a visitor does
+//! * [`visits`]: the visits under way
 #![allow(
     unsafe_code,
     reason = "background workers are PostgreSQL's C interface"
 )]
 
+mod process;
 mod renewal;
+mod reserve;
+mod settled;
+mod visitor;
+mod visits;
 
 use std::ffi::c_int;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use pgrx::bgworkers::{
-    BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime,
-    DynamicBackgroundWorker, SignalWakeFlags,
-};
+use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
+use pgrx::pg_sys;
 use pgrx::prelude::*;
-use pgrx::{IntoDatum, pg_sys};
 
-use crate::ending::{bars, idle};
+use crate::ending::idle;
 use crate::events::{self, shutdown};
 use crate::lease::expiry;
+use crate::ledger::Database;
 use crate::ledger::license::Timestamp;
+use crate::ledger::pause::{self, Pause};
 use crate::ledger::table::Table;
-use crate::ledger::{Database, Ledger, Viewpoint};
-use crate::licenses::{self, LoadError};
-use crate::memory::{self, Shared};
-use crate::pg::table::{ReadError, log_failure};
+use crate::ledger::visit::Unsettled;
+use crate::licenses::pools::Written;
+use crate::memory;
+use crate::pg::table::transaction;
 use crate::pg::{backend, catalog, error, unguarded};
-use crate::renewal::trail;
 use crate::settings;
 use renewal::Renewals;
+use visits::Visits;
 
 /// How soon the launcher tries again what did not work.
 const RETRY: Duration = Duration::from_secs(1);
@@ -44,21 +54,13 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long the launcher lets leases whose time is up come together: they end within a second.
 const EXPIRY_PAUSE: Duration = Duration::from_millis(300);
 
-/// How long a visitor waits for a lock on the tables, well below the five seconds that DROP
-/// DATABASE waits for it.
-const VISITOR_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the launcher waits for a lock on a shared catalog.
+const LAUNCHER_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Registers the launcher, in the postmaster.
+/// Registers the launcher and the visitor in reserve, in the postmaster.
 pub fn register() {
-    BackgroundWorkerBuilder::new("pg_seats launcher")
-        .set_type("pg_seats launcher")
-        .set_library("pg_seats")
-        .set_function("pg_seats_launcher")
-        .enable_shmem_access(None)
-        .enable_spi_access()
-        .set_start_time(BgWorkerStartTime::ConsistentState)
-        .set_restart_time(Some(RETRY))
-        .load();
+    process::register("pg_seats launcher", "pg_seats_launcher");
+    process::register("pg_seats reserve", "pg_seats_reserve");
 }
 
 /// The launcher's main function.
@@ -75,7 +77,7 @@ pub extern "C-unwind" fn pg_seats_launcher(_argument: pg_sys::Datum) {
         );
         unguarded::before_shmem_exit(Some(on_launcher_exit), pg_sys::Datum::from(0));
     }
-    settle_defaults();
+    settled::settle(LAUNCHER_PATIENCE);
     memory::set_launcher(true);
     Launcher::default().run();
     // SAFETY: ends this process; with status 1 it is started again unless the server stops.
@@ -92,23 +94,21 @@ unsafe extern "C-unwind" fn on_launcher_exit(_code: c_int, _argument: pg_sys::Da
 struct Launcher {
     was_in_recovery: bool,
     lacks_room: bool,
-    lacks_workers: bool,
+    /// Databases that are yet to be noted, for want of room.
+    unnoted: Vec<u32>,
     /// When a seat may be inactive for too long; `None`: there is no limit.
     idle_at: Option<Timestamp>,
     /// The rules for which that holds.
     idle_by: u64,
+    /// It is expected to look again soon, so that a pause is noticed.
+    watches: bool,
+    /// When the visitor in reserve was first missed, or the postmaster last woken for it; `None`: it is there.
+    missed_reserve: Option<Instant>,
+    /// The last pause that it has taken note of.
+    pause: Option<Pause>,
     renewals: Renewals,
-}
-
-/// What became of a round of visits.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Round {
-    /// No database was to be visited.
-    Idle,
-    /// Every visit was made.
-    Made,
-    /// Not every database could be visited and read.
-    Failed,
+    visits: Visits,
+    pools: Written,
 }
 
 impl Launcher {
@@ -118,37 +118,49 @@ impl Launcher {
             self.attend();
             let in_recovery = backend::in_recovery();
             if std::mem::replace(&mut self.was_in_recovery, in_recovery) && !in_recovery {
-                memory::write(|ledger| ledger.revisit_all());
+                memory::write(|ledger| ledger.revisit_all(Unsettled::Pools));
             }
             pgrx::check_for_interrupts!();
             // On a standby nothing tells of new databases, or of a promotion.
-            if in_recovery || memory::read(|ledger| ledger.head.visited) == Some(false) {
-                self.note_all_databases();
+            let are_noted = memory::read(|ledger| ledger.is_visited(in_recovery));
+            if in_recovery || are_noted == Some(false) {
+                self.note_all_databases(in_recovery);
             }
-            let round = self.visit_unread();
-            if in_recovery {
-                BackgroundWorker::transaction(events::log_all);
-            }
-            if round != Round::Idle {
+            if self.visits.go_on() {
                 // What was installed may be due.
                 self.renewals.look_again();
             }
-            if round == Round::Made {
-                // Waiting for visitors has taken the wake-ups of what came meanwhile.
-                continue;
+            memory::write(|ledger| ledger.note_settled(in_recovery));
+            if !in_recovery {
+                self.pools.keep_up();
             }
-            // What could not be done a moment ago is not due again at once.
-            let next = if round == Round::Failed || self.lacks_room || in_recovery {
-                Some(RETRY)
-            } else {
-                events::next_write_in()
-            };
-            // The rules may be others than before the visits.
-            self.attend();
-            if !BackgroundWorker::wait_latch(next.into_iter().chain(self.next_due()).min()) {
-                return;
+            if in_recovery {
+                BackgroundWorker::transaction(events::log_all);
             }
+            // Above all while visits are pending, which may be in need of it.
+            let misses_reserve = self.misses_reserve();
+            let retry =
+                self.visits.are_pending() || self.lacks_room || misses_reserve || in_recovery;
+            let retry = retry.then_some(RETRY);
+            let write = events::next_write_in().filter(|_| !in_recovery);
+            // What is due by now waits for a visit that is under way, or its database for the end of a pause.
+            let write = write.map(|write| if write.is_zero() { RETRY } else { write });
+            backend::wait_in_worker(write.into_iter().chain(retry).chain(self.next_due()).min());
         }
+    }
+
+    /// Returns whether there is no visitor in reserve; then wakes the postmaster each second, until there is.
+    fn misses_reserve(&mut self) -> bool {
+        if memory::reserve::is_there() {
+            self.missed_reserve = None;
+            return false;
+        }
+        let missed = self.missed_reserve.get_or_insert_with(Instant::now);
+        if missed.elapsed() >= RETRY {
+            *missed = Instant::now();
+            backend::wake_postmaster();
+        }
+        true
     }
 
     /// Does what must not wait for visitors: takes note of a changed configuration, and ends leases and
@@ -157,6 +169,7 @@ impl Launcher {
         if BackgroundWorker::sighup_received() {
             self.reload();
         }
+        self.look_at_clocks();
         expiry::end_due_leases();
         self.log_off_idle();
         self.renewals.attend();
@@ -166,7 +179,28 @@ impl Launcher {
     fn next_due(&self) -> Option<Duration> {
         let idle = self.idle_at.and_then(backend::time_until);
         let renewal = self.renewals.next_in();
-        next_expiry().into_iter().chain(idle).chain(renewal).min()
+        let look = self
+            .watches
+            .then_some(Duration::from_micros(pause::LOOK.unsigned_abs()));
+        let due = next_expiry().into_iter().chain(idle).chain(renewal);
+        due.chain(look).min()
+    }
+
+    /// Looks at the clocks, and takes note of a pause: what was to be done at a time is looked at again.
+    fn look_at_clocks(&mut self) {
+        let (watches, pause) = memory::launcher_looks();
+        self.watches = watches;
+        if let Some(pause) = pause.filter(|pause| self.pause != Some(*pause)) {
+            error::log(format!(
+                "the clock was set by {} s, or nothing ran for {} s: times of leases, of seats that linger \
+                 and of inactivity begin anew",
+                pause.moved / 1_000_000,
+                pause.late / 1_000_000
+            ));
+            self.idle_at = self.idle_at.map(|_| backend::now());
+            self.renewals.look_again();
+        }
+        self.pause = pause;
     }
 
     /// Reads the configuration again. Where superusers begin or cease to count, those in every
@@ -178,7 +212,7 @@ impl Launcher {
         // SAFETY: as every worker does on SIGHUP.
         unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
         if settings::exempt_superusers() != before {
-            memory::write(|ledger| ledger.revisit_all());
+            memory::write(|ledger| ledger.revisit_all(Unsettled::Counts));
         }
         memory::write(|ledger| {
             ledger.outdate_signed();
@@ -198,103 +232,41 @@ impl Launcher {
     }
 
     /// Notes every database that can be connected to, so that it is visited.
-    fn note_all_databases(&mut self) {
-        let databases = BackgroundWorker::transaction(catalog::connectable_databases);
+    fn note_all_databases(&mut self, in_recovery: bool) {
+        if self.unnoted.is_empty() {
+            let known = known_databases();
+            // Somebody may have locked the catalog.
+            let Ok(databases) = transaction(catalog::connectable_databases) else {
+                return;
+            };
+            let Ok(mut existing) = transaction(catalog::databases) else {
+                return;
+            };
+            existing.sort_unstable();
+            self.unnoted = databases;
+            // Nobody tells a standby, or whoever it becomes, of those that are gone.
+            memory::write(|ledger| ledger.forget_gone(&known, &existing, backend::now()));
+        }
         let now = backend::now();
-        let noted = memory::write(|ledger| {
-            let mut noted = true;
-            for database in databases {
-                noted &= ledger.generation(database).is_some();
-                if shutdown::has_trail(ledger.databases.get(&database)) {
+        let unnoted = &mut self.unnoted;
+        memory::write(|ledger| {
+            // Those that are read, and have no rules, make room for others.
+            unnoted.retain(|&database| {
+                let noted = ledger.generation(database).is_some();
+                if noted && shutdown::has_trail(ledger.databases.get(&database)) {
                     ledger.write_soon(database, now);
                 }
-            }
-            ledger.head.visited = noted;
-            noted
+                !noted
+            });
+            ledger.set_visited(unnoted.is_empty(), in_recovery);
         });
-        let lacks_room = noted == Some(false);
+        let lacks_room = !self.unnoted.is_empty();
         if lacks_room && !self.lacks_room {
             error::log(
-                "pg_seats has no room to note every database: \
-                 increase pg_seats.max_seats and restart the server",
+                "pg_seats has room for 10,240 databases with licenses, and looks at others in turn",
             );
         }
         self.lacks_room = lacks_room;
-    }
-
-    /// Sends a visitor into every database that should be read, one after the other. Those that are to
-    /// be visited again by then wait for the next round: there may always be some.
-    fn visit_unread(&mut self) -> Round {
-        let mut round = Round::Idle;
-        for database in unread_databases() {
-            if !self.visit(database) {
-                round = Round::Failed;
-            } else if round == Round::Idle {
-                round = Round::Made;
-            }
-        }
-        round
-    }
-
-    /// Sends a visitor into a database and waits for it. False when it could not read the tables.
-    fn visit(&mut self, database: u32) -> bool {
-        // Noted before the visitor can be there.
-        let Some(before) = known(database) else {
-            return true;
-        };
-        let visitor = BackgroundWorkerBuilder::new("pg_seats visitor")
-            .set_type("pg_seats visitor")
-            .set_library("pg_seats")
-            .set_function("pg_seats_visitor")
-            .enable_shmem_access(None)
-            .enable_spi_access()
-            .set_start_time(BgWorkerStartTime::ConsistentState)
-            .set_restart_time(None)
-            .set_argument(pg_sys::Oid::from(database).into_datum())
-            // SAFETY: this process's own id.
-            .set_notify_pid(unsafe { pg_sys::MyProcPid })
-            .load_dynamic();
-        let Ok(visitor) = visitor else {
-            if !self.lacks_workers {
-                error::log(
-                    "pg_seats found no free background worker to read licenses and write license_events: \
-                     increase max_worker_processes",
-                );
-            }
-            self.lacks_workers = true;
-            return false;
-        };
-        self.lacks_workers = false;
-        let sent_at = backend::now();
-        if !self.wait_for(&visitor) {
-            return false;
-        }
-        if !backend::in_recovery() && known(database).is_some_and(|known| known.write_at <= sent_at)
-        {
-            // It ended before it could say why.
-            memory::write(|ledger| ledger.could_not_write(database, backend::now()));
-        }
-        let lost = known(database).is_some_and(|known| known.visitors == before.visitors);
-        if lost {
-            unless_changed_since(before, |ledger| ledger.visitor_lost(database));
-        }
-        !lost && known(database).is_none_or(|known| !known.has_failed() && known.ended == 0)
-    }
-
-    /// Waits until a visitor has ended; false when the server has.
-    fn wait_for(&mut self, visitor: &DynamicBackgroundWorker) -> bool {
-        loop {
-            pgrx::check_for_interrupts!();
-            match visitor.pid() {
-                Err(BackgroundWorkerStatus::Stopped) => return true,
-                Err(BackgroundWorkerStatus::PostmasterDied) => return false,
-                Ok(_) | Err(_) => {}
-            }
-            if !BackgroundWorker::wait_latch(self.next_due()) {
-                return false;
-            }
-            self.attend();
-        }
     }
 }
 
@@ -303,31 +275,16 @@ fn next_expiry() -> Option<Duration> {
     Some(expiry::next_due_in()?.max(EXPIRY_PAUSE))
 }
 
-/// A visit that failed says nothing of a change that came meanwhile.
-fn unless_changed_since(before: Database, note: impl FnOnce(&mut Ledger<'static, Shared>)) {
-    memory::write(|ledger| {
-        let now = ledger.databases.get(&before.oid);
-        if now.is_some_and(|now| now.generation == before.generation) {
-            note(ledger);
-        }
-    });
-}
-
-fn unread_databases() -> Vec<u32> {
-    let view = Viewpoint {
-        now: backend::now(),
-        ..licenses::viewpoint()
-    };
-    let known = memory::read(|ledger| ledger.databases.len()).unwrap_or(0);
-    let mut unread = Vec::with_capacity(known);
+fn known_databases() -> Vec<u32> {
+    let mut known = Vec::with_capacity(memory::read(|ledger| ledger.databases.len()).unwrap_or(0));
     memory::read(|ledger| {
-        ledger.each_unread(view, |known| {
-            if unread.len() < unread.capacity() {
-                unread.push(known.oid);
+        ledger.databases.each(|database| {
+            if known.len() < known.capacity() {
+                known.push(database.oid);
             }
         });
     });
-    unread
+    known
 }
 
 fn known(database: u32) -> Option<Database> {
@@ -350,112 +307,4 @@ fn attach_signal_handlers() {
         pg_sys::pqsignal_be(pg_sys::SIGTERM as c_int, Some(die));
     }
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP);
-}
-
-/// What a worker's transactions are like, whatever the server or the database sets for others: a
-/// standby refuses those that are serializable, one that is read-only deletes no rows, and another
-/// server's silence must not keep the launcher waiting.
-fn settle_defaults() {
-    for (name, value) in [
-        (c"default_transaction_isolation", c"read committed"),
-        (c"default_transaction_read_only", c"off"),
-        (c"synchronous_commit", c"local"),
-    ] {
-        // SAFETY: valid settings of every supported version.
-        unsafe {
-            unguarded::SetConfigOption(
-                name.as_ptr(),
-                value.as_ptr(),
-                pg_sys::GucContext::PGC_SUSET,
-                pg_sys::GucSource::PGC_S_OVERRIDE,
-            );
-        }
-    }
-}
-
-/// The main function of a visitor: reads the tables of one database, and writes what is to be written
-/// there.
-#[pg_guard]
-#[unsafe(no_mangle)]
-pub extern "C-unwind" fn pg_seats_visitor(database: pg_sys::Datum) {
-    attach_signal_handlers();
-    let database = database.value() as u32;
-    // SAFETY: connects to the database as the bootstrap superuser.
-    unsafe {
-        pg_sys::BackgroundWorkerInitializeConnectionByOid(
-            pg_sys::Oid::from(database),
-            pg_sys::InvalidOid,
-            0,
-        );
-    }
-    settle_defaults();
-    memory::write(|ledger| ledger.visitor_arrived(database));
-    let before = known(database);
-    let is_counted = before.is_some_and(|known| known.counted);
-    // What is told of has come into the tables, for it was recorded before.
-    let tries = trail::untold(database);
-    let observed = observe(database, before);
-    if observed.is_ok() {
-        trail::tell(database, &tries, VISITOR_PATIENCE);
-    }
-    let is_signed = matches!(observed, Ok(true));
-    let result = if licenses::are_current(database) && is_counted && !is_signed {
-        Ok(())
-    } else {
-        BackgroundWorker::transaction(|| licenses::load(database, VISITOR_PATIENCE).map(drop))
-    };
-    if bars::are_unstored(database) && !backend::in_recovery() {
-        bars::store(database, VISITOR_PATIENCE);
-    }
-    if known(database).is_some_and(|known| known.write_at <= backend::now())
-        && !backend::in_recovery()
-    {
-        events::write(database, VISITOR_PATIENCE);
-    }
-    // Where nothing can be read, the log says so below; who holds a lock is about to change them.
-    if let (Err(error), Ok(())) = (&observed, &result)
-        && error.code != PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
-    {
-        let what = "look at signed licenses of";
-        log_failure(what, database, error, "; trying again every second");
-    }
-    // What was changed meanwhile may be in force already, but was not looked at.
-    let has_changed = known(database).is_some_and(|known| known.observed != known.generation);
-    let is_untold = !trail::untold(database).is_empty();
-    if bars::are_unstored(database) || observed.is_err() || has_changed || is_untold {
-        // Tried again soon, whatever else happens.
-        memory::write(|ledger| ledger.write_soon(database, backend::now()));
-    }
-    if let Err(error) = result {
-        if let Some(before) = before {
-            unless_changed_since(before, |ledger| ledger.visit_failed(database));
-        }
-        memory::announce_rules_read();
-        let cause = match error {
-            LoadError::Unreadable(cause) => cause,
-            LoadError::TooManyRoles => "delete rows of license_reservations".to_owned(),
-            LoadError::NoRoom => "increase pg_seats.max_seats and restart the server".to_owned(),
-        };
-        error::log(format!(
-            "pg_seats could not load licenses of a database: {cause}"
-        ));
-    }
-    // The last, for it may end this worker.
-    if known(database).is_some_and(|known| known.ended > 0) {
-        expiry::bury(database, VISITOR_PATIENCE);
-    }
-}
-
-/// Looks at the signed licenses of a database, where they have changed, or may have. True where there are any.
-fn observe(database: u32, known: Option<Database>) -> Result<bool, ReadError> {
-    let Some(known) = known else {
-        return Ok(false);
-    };
-    if known.observed == known.generation && backend::now() < known.changes_at {
-        return Ok(false);
-    }
-    licenses::renewed::install(VISITOR_PATIENCE)?;
-    let is_signed = licenses::signed::observe(database, VISITOR_PATIENCE)?;
-    memory::write(|ledger| ledger.observed(database, known.generation));
-    Ok(is_signed)
 }

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use pgrx::bgworkers::{
-    BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime,
-    DynamicBackgroundWorker,
-};
+use pgrx::bgworkers::{BackgroundWorker, BgWorkerStartTime};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::attach_signal_handlers;
+use super::process::Process;
+use super::{attach_signal_handlers, settled};
 use crate::installation::record::Record;
 use crate::installation::turn::Turn;
 use crate::ledger::license::Timestamp;
@@ -21,13 +19,16 @@ use crate::tokens::believe;
 /// How soon is looked again at what is due, where nothing says that it is another, in microseconds.
 const SOONEST_LOOK: Timestamp = 60_000_000;
 
+/// How long a lock on a shared catalog is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// How late: the clock may be set.
 const LATEST_LOOK: Timestamp = 3_600_000_000;
 
 /// What the launcher knows of renewals.
 #[derive(Default)]
 pub struct Renewals {
-    worker: Option<DynamicBackgroundWorker>,
+    worker: Option<Process>,
     /// When to look next at what is due.
     look_at: Timestamp,
     /// Before that moment no worker is started again: what it does may come to nothing.
@@ -90,33 +91,25 @@ impl Renewals {
     }
 
     fn is_at_work(&mut self) -> bool {
-        let ends = |worker: &mut DynamicBackgroundWorker| {
-            matches!(worker.pid(), Err(BackgroundWorkerStatus::Stopped))
-        };
-        self.worker.take_if(ends);
+        self.worker.take_if(|worker| worker.is_gone());
         self.worker.is_some()
     }
 
     fn start(&mut self) {
-        let worker = BackgroundWorkerBuilder::new("pg_seats renewal")
-            .set_type("pg_seats renewal")
-            .set_library("pg_seats")
-            .set_function("pg_seats_renewal")
-            .enable_shmem_access(None)
-            .enable_spi_access()
-            .set_start_time(BgWorkerStartTime::RecoveryFinished)
-            .set_restart_time(None)
-            // SAFETY: this process's own id.
-            .set_notify_pid(unsafe { pg_sys::MyProcPid })
-            .load_dynamic();
-        if worker.is_err() && !self.lacks_workers {
+        let worker = Process::start(
+            "pg_seats renewal",
+            "pg_seats_renewal",
+            0,
+            BgWorkerStartTime::RecoveryFinished,
+        );
+        if worker.is_none() && !self.lacks_workers {
             error::log(
                 "pg_seats found no free background worker to renew licenses: \
                  increase max_worker_processes",
             );
         }
-        self.lacks_workers = worker.is_err();
-        self.worker = worker.ok();
+        self.lacks_workers = worker.is_none();
+        self.worker = worker;
     }
 }
 
@@ -133,11 +126,11 @@ pub extern "C-unwind" fn pg_seats_renewal(_argument: pg_sys::Datum) {
             0,
         );
     }
-    // Somebody who renews by hand is not waited for.
+    settled::settle(PATIENCE);
+    // Who renews by hand again and again keeps nobody from it.
     let key = settings::installation_key();
-    let turn = match Turn::take(&key) {
-        Ok(Some(turn)) => turn,
-        Ok(None) => return,
+    let turn = match Turn::wait(&key) {
+        Ok(turn) => turn,
         Err(error) => return error::log(format!("could not begin to renew licenses: {error}")),
     };
     let mut tried = Vec::new();

@@ -18,14 +18,18 @@ def ours(token):
 
 def take_seat(connection, product):
     """Takes a seat of a product that we have sold; what it raises says why not."""
-    tokens = connection.execute(
-        "SELECT token FROM seats.license_keys_status WHERE issuer = %s", [ISSUER]
+    # The license that the server counts by: another vendor's, or none, may rule a product that ours has, too.
+    ruling = connection.execute(
+        """SELECT k.token FROM seats.license_usage u JOIN seats.license_keys_status k USING (license_id)
+            WHERE u.product = %s AND k.issuer = %s
+              AND k.products @> jsonb_build_array(jsonb_build_object('product', u.product))""",
+        [product, ISSUER],
     )
     # Its dates, with the grace after them, are held by the server.
     dates = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
     licenses = [
         jwt.decode(ours(token), KEY, algorithms=["EdDSA"], issuer=ISSUER, options=dates)
-        for (token,) in tokens
+        for (token,) in ruling
     ]
     sold = {sold["product"] for license in licenses for sold in license["products"]}
     if product not in sold:

@@ -1,9 +1,11 @@
 //! What a cluster starts with.
 
+use std::process::Command;
+
 use super::cluster::Cluster;
 use super::folder::short_folder;
 use super::network::{free_port, has_ipv6};
-use super::programs::Programs;
+use super::programs::{Programs, run};
 use super::template::copy_to;
 
 /// Everybody gets in without a password.
@@ -24,10 +26,13 @@ host all all ::1/128 scram-sha-256
 /// A server that doesn't run yet.
 #[derive(Clone, Debug)]
 pub struct Builder {
-    programs: Programs,
+    pub(super) programs: Programs,
     preload: bool,
     hba: String,
     conf: String,
+    staffed: bool,
+    group_access: bool,
+    own_clock: bool,
 }
 
 impl Builder {
@@ -37,6 +42,9 @@ impl Builder {
             preload: true,
             hba: TRUST_HBA.into(),
             conf: String::new(),
+            staffed: false,
+            group_access: false,
+            own_clock: false,
         }
     }
 
@@ -44,6 +52,11 @@ impl Builder {
     pub fn conf(mut self, name: &str, value: impl ToString) -> Self {
         self.conf.push_str(&conf_line(name, value));
         self
+    }
+
+    /// Has room for a crowd, so that PostgreSQL itself denies nobody. A start is the dearer, the more there is room for.
+    pub fn roomy(self) -> Self {
+        self.conf("max_connections", 500)
     }
 
     /// Whether `shared_preload_libraries` names pg_seats: by default it does.
@@ -55,6 +68,24 @@ impl Builder {
     /// Replaces pg_hba.conf, which is [`TRUST_HBA`] otherwise.
     pub fn hba(mut self, text: &str) -> Self {
         text.clone_into(&mut self.hba);
+        self
+    }
+
+    /// Has the extension in database `postgres`, and the staff, from the start.
+    pub fn staffed(mut self) -> Self {
+        self.staffed = true;
+        self
+    }
+
+    /// Lets the server's group read the data folder, as `initdb --allow-group-access` does.
+    pub fn group_access(mut self) -> Self {
+        self.group_access = true;
+        self
+    }
+
+    /// Gives it clocks of its own: see [`Shift`](super::Shift).
+    pub fn own_clock(mut self) -> Self {
+        self.own_clock = true;
         self
     }
 
@@ -72,8 +103,15 @@ impl Builder {
     /// Starts it, ready for connections.
     pub fn start(self) -> Cluster {
         let root = short_folder();
-        copy_to(&self.programs, &root.path().join("data"));
+        copy_to(&self.programs, self.staffed, &root.path().join("data"));
+        if self.group_access {
+            let mut chmod = Command::new("chmod");
+            run(chmod.args(["-R", "g+rX"]).arg(root.path().join("data")), "").ok();
+        }
         let cluster = Cluster::in_folder(self.programs.clone(), root, free_port());
+        if self.own_clock {
+            std::fs::write(cluster.clock_file(), [0; 16]).unwrap();
+        }
         cluster.write("pg_hba.conf", &self.hba);
         cluster.append_conf(&self.fixed_conf());
         cluster.append_conf(&self.conf);
@@ -88,7 +126,7 @@ impl Builder {
         };
         let mut conf = [
             ("listen_addresses", addresses),
-            ("max_connections", "300"),
+            ("max_connections", "100"),
             ("shared_buffers", "16MB"),
             ("fsync", "off"),
             ("full_page_writes", "off"),

@@ -152,6 +152,11 @@ impl Cluster {
             .arg(self.data_dir())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
+        if self.clock_file().exists() {
+            command
+                .env("LD_PRELOAD", super::machine::library())
+                .env("SEATS_CLOCK", self.clock_file());
+        }
         let mut child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));

@@ -8,13 +8,22 @@ pub const STAFF: [&str; 12] = [
     "anna", "bert", "carl", "dora", "emil", "fay", "gus", "hana", "ivan", "judy", "karl", "lena",
 ];
 
+/// Returns the statement, in one line, that makes the staff login roles.
+pub fn staff() -> String {
+    let roles = STAFF.map(|role| format!("CREATE ROLE {role} LOGIN PASSWORD '{role}'; "));
+    format!("DO $$BEGIN {}END$$", roles.concat())
+}
+
+fn license(columns: &str, values: &str) -> String {
+    format!("INSERT INTO licenses (product, {columns}) VALUES ('TOM', {values})")
+}
+
 impl Builder {
     /// Starts the server with the extension and the staff, and this row of `licenses` in database
     /// `postgres`: columns and values, as in `"seats", "10"`. The product is "TOM".
     pub fn licensed(self, columns: &str, values: &str) -> Cluster {
-        let cluster = self.start();
-        cluster.hire();
-        cluster.license("postgres", columns, values);
+        let cluster = self.staffed().start();
+        cluster.sql(&license(columns, values));
         cluster
     }
 }
@@ -22,9 +31,7 @@ impl Builder {
 impl Cluster {
     /// Makes the staff login roles.
     pub fn hire(&self) {
-        for role in STAFF {
-            self.sql(&format!("CREATE ROLE {role} LOGIN PASSWORD '{role}'"));
-        }
+        self.sql(&staff());
     }
 
     /// A server with the extension, the staff, and so many seats of "TOM" in database `postgres`.
@@ -34,10 +41,10 @@ impl Cluster {
 
     /// Creates the extension in a database where it is not there yet, and licenses "TOM".
     pub fn license(&self, datname: &str, columns: &str, values: &str) {
-        self.sql_in(datname, "CREATE EXTENSION IF NOT EXISTS pg_seats");
+        let row = license(columns, values);
         self.sql_in(
             datname,
-            &format!("INSERT INTO licenses (product, {columns}) VALUES ('TOM', {values})"),
+            &format!("CREATE EXTENSION IF NOT EXISTS pg_seats; {row}"),
         );
     }
 

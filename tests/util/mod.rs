@@ -5,9 +5,11 @@
 //! - [`Desk`] is a licensed server and the administrator who looks; [`Waiter`] stands in line there.
 //! - [`Told`] compares what clients were told, when their sessions may end, with what was done.
 //! - [`race`] opens many at once, [`Dice`] lets them differ; [`ClientProcess`] is a client program that can be killed.
+//! - [`Shift`] sets the clocks of a server of its own, or suspends its machine.
 //! - [`Lan`] is a network of two computers, with a cable that can be pulled.
 //! - [`Library`] is a client library of another language; [`Pooler`] a PgBouncer before a cluster.
 //! - [`Vendor`] signs licenses; an [`Issuer`] does with a JWT library of another language.
+//! - A [`Clock`] is set by the test, and servers go by it.
 //! - [`ticks`] is the processor time of a process.
 //! - [`skipped`] says that a test can't be made here.
 //! - [`eventually`] is the one way to wait: poll with a deadline.
@@ -21,6 +23,7 @@
 
 mod builder;
 mod client_process;
+mod clock;
 mod cluster;
 mod denied;
 mod desk;
@@ -31,6 +34,7 @@ mod lan;
 mod library;
 mod licensed;
 mod login;
+mod machine;
 mod network;
 mod pooler;
 mod processor;
@@ -47,6 +51,7 @@ mod wait;
 
 pub use builder::{Builder, SCRAM_HBA, TRUST_HBA};
 pub use client_process::ClientProcess;
+pub use clock::Clock;
 pub use cluster::{Cluster, Stop, is_alive};
 pub use denied::Denied;
 pub use desk::{Desk, Waiter};
@@ -56,14 +61,15 @@ pub use lan::Lan;
 pub use library::{Library, python};
 pub use licensed::STAFF;
 pub use login::Login;
+pub use machine::Shift;
 pub use network::has_ipv6;
 pub use nix::sys::signal::Signal;
 pub use pooler::Pooler;
 pub use processor::ticks;
-pub use programs::{Programs, Ran, run};
+pub use programs::{Programs, Ran, run, server_user};
 pub use race::race;
 pub use session::Session;
 pub use skip::skipped;
 pub use told::Told;
-pub use vendor::{DAY, Vendor, unix_now};
+pub use vendor::{DAY, RECORD, RECORD_COPY, Vendor, unix_now};
 pub use wait::{PATIENCE, eventually, eventually_blocking};

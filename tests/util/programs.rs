@@ -1,13 +1,18 @@
 //! PostgreSQL's programs: where they are, as whom they run, what came of it.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use nix::unistd::{Uid, User, geteuid};
+
+use super::clock::Wound;
 
 const DEFAULT_BINDIR: &str = "/usr/lib/postgresql/15/bin";
 
@@ -20,6 +25,8 @@ pub struct Programs {
     bindir: PathBuf,
     /// The network namespace that they run in, if not this process's own.
     namespace: Option<String>,
+    /// The clock that servers go by, if not the real one.
+    pub(super) clock: Option<Wound>,
 }
 
 impl Programs {
@@ -33,6 +40,7 @@ impl Programs {
         Self {
             bindir: bindir.into(),
             namespace: None,
+            clock: None,
         }
     }
 
@@ -59,10 +67,17 @@ impl Programs {
 
     /// A program run as the server's user, who isn't root.
     pub fn server(&self, name: &str) -> Command {
-        if !geteuid().is_root() {
-            return self.client(name);
+        let mut command = if geteuid().is_root() {
+            self.command(&["runuser", "-u", SERVER_USER, "--"], name)
+        } else {
+            self.client(name)
+        };
+        if let Some(clock) = &self.clock {
+            command
+                .env("LD_PRELOAD", &clock.library)
+                .env("PG_SEATS_CLOCK", &clock.ahead);
         }
-        self.command(&["runuser", "-u", SERVER_USER, "--"], name)
+        command
     }
 
     /// A program that others start: each becomes the next.
@@ -81,15 +96,40 @@ impl Programs {
         scrubbed(command)
     }
 
-    /// What `postgres --version` says.
+    /// What its pg_config says it is, such as PostgreSQL 15.20.
     pub fn version(&self) -> String {
-        run(self.client("postgres").arg("--version"), "").ok()
+        self.config(&["--version"])
+    }
+
+    /// The files of the extension.
+    pub(super) fn extension(&self) -> Vec<PathBuf> {
+        let folders = self.config(&["--pkglibdir", "--sharedir"]);
+        let (library, share) = folders.split_once('\n').unwrap();
+        let scripts = fs::read_dir(Path::new(share).join("extension")).unwrap();
+        let scripts = scripts.map(|script| script.unwrap().path());
+        let is_ours = |path: &PathBuf| {
+            let name = path.file_name().unwrap();
+            name.to_string_lossy().starts_with("pg_seats")
+        };
+        let mut files: Vec<_> = scripts.filter(is_ours).collect();
+        files.push(Path::new(library).join("pg_seats.so"));
+        files.sort_unstable();
+        files
+    }
+
+    /// What its pg_config says, which is asked once.
+    fn config(&self, what: &'static [&str]) -> String {
+        static SAID: Mutex<BTreeMap<(PathBuf, &[&str]), String>> = Mutex::new(BTreeMap::new());
+        let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = said.entry((self.bindir.clone(), what));
+        let ask = || run(self.client("pg_config").args(what), "").ok();
+        answer.or_insert_with(ask).clone()
     }
 
     /// The major version, such as 15.
     pub fn major(&self) -> u32 {
         let version = self.version();
-        let number = version.split_whitespace().nth(2).unwrap_or_default();
+        let number = version.split_whitespace().nth(1).unwrap_or_default();
         let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
         digits
             .parse()
@@ -110,8 +150,10 @@ pub fn server_user() -> User {
 /// Without settings of the caller's own environment, in a folder everyone may enter.
 pub(super) fn scrubbed(mut command: Command) -> Command {
     for (name, _) in env::vars_os() {
-        if name.to_string_lossy().starts_with("PG") {
-            command.env_remove(name);
+        let name_is = |start| name.to_string_lossy().starts_with(start);
+        // A server that makes a backtrace of each error holds its locks for as long, as none of a user's does.
+        if name_is("PG") || name_is("RUST_") {
+            command.env_remove(&name);
         }
     }
     command

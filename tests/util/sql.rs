@@ -1,6 +1,11 @@
-//! Asking a cluster through PostgreSQL's own client programs.
+//! Asking a cluster: through PostgreSQL's own client programs, or as they do.
+
+use std::thread;
+
+use tokio::runtime::Builder;
 
 use super::cluster::{Cluster, is_alive};
+use super::denied::Denied;
 use super::programs::{Ran, run};
 use super::wait::{PATIENCE, eventually_blocking};
 
@@ -60,12 +65,41 @@ impl Cluster {
     /// server has ended their session.
     #[track_caller]
     pub fn sql_in(&self, db: &str, sql: &str) -> String {
-        let sql = format!("{sql}\n;SELECT pg_backend_pid()");
-        let rows = self.psql_as("postgres", db, &sql).ok();
+        let is_one = !sql.trim_end().trim_end_matches(';').contains([';', '\\']);
+        let rows = if is_one {
+            self.as_psql(db, &[sql, "SELECT pg_backend_pid()"])
+                .unwrap_or_else(|denied| panic!("{sql}: {denied:#?}"))
+        } else {
+            let sql = format!("{sql}\n;SELECT pg_backend_pid()");
+            self.psql_as("postgres", db, &sql).ok()
+        };
         let (rows, pid) = rows.rsplit_once('\n').unwrap_or(("", &rows));
         let pid = pid.parse().expect("a process id");
-        eventually_blocking("psql's backend is gone", PATIENCE, || !is_alive(pid));
+        eventually_blocking("the backend is gone", PATIENCE, || !is_alive(pid));
         rows.trim_end().to_owned()
+    }
+
+    /// Sends statements as psql does, one by one in a session of the superuser's. To start a program takes longer than
+    /// most statements.
+    fn as_psql(&self, db: &str, statements: &[&str]) -> Result<String, Denied> {
+        let login = self.login("postgres").db(db).app("psql");
+        let ask = async {
+            let session = login.open().await?;
+            let mut rows = Vec::new();
+            for statement in statements {
+                rows.extend(session.try_texts(statement).await?);
+            }
+            session.close().await;
+            Ok(rows.join("\n"))
+        };
+        // In a thread of its own: the caller's may be one that must not block.
+        thread::scope(|scope| {
+            let asked = scope.spawn(|| {
+                let runtime = Builder::new_current_thread().enable_all().build();
+                runtime.unwrap().block_on(ask)
+            });
+            asked.join().unwrap()
+        })
     }
 
     /// Changes a setting; from now on every new connection sees it.

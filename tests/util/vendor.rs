@@ -18,8 +18,9 @@ pub struct Vendor {
     key: SigningKey,
 }
 
-/// Where an installation remembers, in the data folder.
-const RECORD: &str = "pg_seats.key.record";
+/// Where an installation remembers, in the data folder, and once more.
+pub const RECORD: &str = "pg_seats.key.record";
+pub const RECORD_COPY: &str = "pg_seats.key.record.copy";
 
 /// In seconds.
 pub const DAY: i64 = 86_400;
@@ -62,9 +63,9 @@ impl Vendor {
         json!({ "iss": self.iss, "keys": [self.jwk()] }).to_string()
     }
 
-    /// The number that its key was made of.
-    pub fn number(&self) -> &str {
-        &self.kid
+    /// Its name without `https://`, as a file of its keys is called.
+    pub fn host(&self) -> &str {
+        self.iss.trim_start_matches("https://")
     }
 
     /// What a license of so many seats of "TOM" says, for a year.
@@ -119,10 +120,9 @@ impl Builder {
         let cluster = self
             .conf("pg_seats.vendor_keys", "vendor.json")
             .conf("pg_seats.load_timeout", "30s")
+            .staffed()
             .start();
         cluster.write("vendor.json", &vendor.key_file());
-        cluster.hire();
-        cluster.sql("CREATE EXTENSION pg_seats");
         cluster
     }
 }
@@ -147,20 +147,24 @@ impl Cluster {
         .await;
     }
 
-    /// Changes by hand what it remembers: no visitor does meanwhile.
-    pub fn edit_record(&self, edit: impl FnOnce(&mut Value)) {
-        let folder = self.data_dir();
-        let lock = File::options()
-            .write(true)
-            .open(folder.join("pg_seats.key.lock"));
-        let lock = lock.unwrap();
+    /// Acts while no visitor changes what it remembers, or is about to.
+    pub fn with_record_locked<R>(&self, act: impl FnOnce() -> R) -> R {
+        let lock = self.data_dir().join("pg_seats.key.lock");
+        let lock = File::options().write(true).open(lock).unwrap();
         lock.lock().unwrap();
-        let mut record = self.record().unwrap();
-        edit(&mut record);
-        let new = folder.join("edited.record");
-        fs::write(&new, record.to_string()).unwrap();
-        fs::rename(new, folder.join(RECORD)).unwrap();
-        drop(lock);
+        act()
+    }
+
+    /// Changes by hand what it remembers.
+    pub fn edit_record(&self, edit: impl FnOnce(&mut Value)) {
+        self.with_record_locked(|| {
+            let mut record = self.record().unwrap();
+            edit(&mut record);
+            let folder = self.data_dir();
+            let new = folder.join("edited.record");
+            fs::write(&new, record.to_string()).unwrap();
+            fs::rename(new, folder.join(RECORD)).unwrap();
+        });
         self.sql("SELECT pg_reload_conf()");
     }
 

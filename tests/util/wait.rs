@@ -6,7 +6,11 @@ use std::time::{Duration, Instant};
 /// The deadline for what should happen soon, with room for a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-const STEP: Duration = Duration::from_millis(10);
+/// Returns how long to wait until the next look: longer and longer, for a look costs as much as a login, and others work
+/// meanwhile.
+fn pause(start: Instant) -> Duration {
+    (start.elapsed() / 5).clamp(Duration::from_millis(2), Duration::from_millis(250))
+}
 
 /// Polls `holds` until it is true; panics with `what` at the deadline.
 pub async fn eventually(what: &str, deadline: Duration, mut holds: impl AsyncFnMut() -> bool) {
@@ -16,7 +20,7 @@ pub async fn eventually(what: &str, deadline: Duration, mut holds: impl AsyncFnM
             start.elapsed() < deadline,
             "not within {deadline:?}: {what}"
         );
-        tokio::time::sleep(STEP).await;
+        tokio::time::sleep(pause(start)).await;
     }
 }
 
@@ -38,6 +42,6 @@ pub fn holds_within(deadline: Duration, mut holds: impl FnMut() -> bool) -> bool
         if start.elapsed() >= deadline {
             return false;
         }
-        thread::sleep(STEP);
+        thread::sleep(pause(start));
     }
 }

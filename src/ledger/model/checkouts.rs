@@ -378,7 +378,7 @@ fn holds_without_room_are_denied_although_their_seat_is_there() {
 }
 
 #[test]
-fn a_long_name_without_room_is_denied_and_a_known_or_short_one_is_not() {
+fn a_long_name_without_room_is_shown_by_its_beginning() {
     let mut server = Server::new(Room {
         max_seats: 3,
         ..ROOM
@@ -396,13 +396,27 @@ fn a_long_name_without_room_is_denied_and_a_known_or_short_one_is_not() {
             });
         }
     });
-    server.checks_out(at, "payroll", &long(3));
+    let shown = |server: &mut Server, n| {
+        let label = Label::of(&long(n));
+        let name = server.ledger.with(|l| l.long_name(&label));
+        label.shown(name.as_ref()).into_owned()
+    };
+    for n in [3, 4, 5] {
+        server.checks_out(at, "payroll", &long(n));
+    }
+    assert_eq!(server.in_use("payroll"), 3);
+    let beginning = |n| format!("{n}{}...", "x".repeat(22));
     assert_eq!(
-        denied(&mut server, at, "payroll", &long(4)),
-        Cause::NamesFull { room: 3 }
+        [3, 4, 5].map(|n| shown(&mut server, n)),
+        [long(3), beginning(4), beginning(5)]
     );
-    server.checks_out(at, "payroll", "short");
-    server.checks_out(at, "payroll", &long(1));
+    // Each is told from the others all the same, and known as soon as there is room.
+    for n in [3, 4, 5] {
+        assert!(server.check_in(at, "payroll", &long(n)), "{n}");
+    }
+    assert_eq!(server.in_use("payroll"), 0);
+    server.checks_out(at, "payroll", &long(4));
+    assert_eq!(shown(&mut server, 4), long(4));
 }
 
 #[test]
@@ -430,4 +444,65 @@ fn who_may_use_a_product_has_a_seat_of_its_own_or_of_its_identity() {
     server.change(1, |rows| rows.licenses[1].enforcement = Enforcement::Off);
     server.load(1);
     assert!(server.may_use(bert, "payroll"));
+}
+
+#[test]
+fn who_ends_with_many_checkouts_gives_them_back_in_batches() {
+    let mut server = payroll(40);
+    let [at, other] = [2, 3].map(|role| server.enters(session(role, PC1)));
+    for user in 0..30 {
+        server.checks_out(at, "payroll", &format!("u{user}"));
+    }
+    for user in 30..40 {
+        server.checks_out(other, "payroll", &format!("u{user}"));
+    }
+    let late = server.enters(session(4, PC1));
+    let ticket = server.waits(late, "payroll", want("zoe"));
+    let now = server.now;
+    let mut left = vec![];
+    loop {
+        let done = server
+            .ledger
+            .with(|l| l.release_some(at, 12, crate::ledger::event::Leaving::Logout, now));
+        left.push(server.in_use("payroll"));
+        // Whoever waits gets the first that is free, and nobody waits beside a free seat.
+        if left.len() == 1 {
+            assert!(server.collect(ticket).is_some());
+        }
+        if done {
+            break;
+        }
+    }
+    assert_eq!(left, [29, 17, 11]);
+    assert_eq!(server.ledger.sessions[at].number, 0);
+    for at in [other, late] {
+        server.log_out(at);
+    }
+    server.assert_empty();
+}
+
+#[test]
+fn each_of_many_checkouts_is_found_wherever_it_has_moved() {
+    let mut server = payroll(40);
+    let at = server.enters(session(2, PC1));
+    let user = |n: usize| format!("u{n}");
+    for n in 0..30 {
+        server.checks_out(at, "payroll", &user(n));
+    }
+    // The last one moves into the place of each.
+    for n in (0..30).step_by(3) {
+        assert!(server.check_in(at, "payroll", &user(n)));
+        assert!(!server.check_in(at, "payroll", &user(n)));
+    }
+    assert_eq!(checkouts(&server, at), 20);
+    for n in (0..30).filter(|n| n % 3 != 0) {
+        server.checks_out(at, "payroll", &user(n));
+    }
+    assert_eq!(checkouts(&server, at), 20);
+    for n in (0..30).rev().filter(|n| n % 3 != 0) {
+        assert!(server.check_in(at, "payroll", &user(n)));
+        assert!(server.check_in(at, "payroll", &user(n)));
+    }
+    server.log_out(at);
+    server.assert_empty();
 }

@@ -4,7 +4,7 @@ use super::server::{
     MINUTE, ROOM, Server, exempt_role, license, name, session, superuser, with_application,
     with_workstation,
 };
-use crate::ledger::license::{CountedBy, Enforcement, License, OutOfDates};
+use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, OutOfDates};
 use crate::ledger::map::Room;
 use crate::ledger::session::Session;
 use crate::ledger::table::Table;
@@ -257,16 +257,29 @@ fn superusers_that_count_are_never_denied() {
 }
 
 #[test]
-fn a_full_ledger_denies_new_seats_but_not_joining_one() {
+fn logins_find_room_whatever_applications_hold() {
     let mut server = Server::new(Room {
         max_seats: 2,
         ..ROOM
     });
-    server.tables.entry(1).or_default().licenses = vec![license("crm", 5)];
-    server.enters(session(2, PC1));
-    server.enters(session(2, PC2));
-    assert_eq!(denied(&mut server, session(2, PC3)), Cause::TableFull);
-    server.enters(session(2, PC2));
+    server.change(1, |rows| {
+        rows.licenses = vec![
+            license("crm", None),
+            License {
+                claimed_at: ClaimedAt::Checkout,
+                enforcement: Enforcement::Off,
+                ..license("web", None)
+            },
+        ];
+    });
+    let at = server.enters(session(2, PC1));
+    for user in ["ann", "bob"] {
+        server.checks_out(at, "web", user);
+    }
+    for n in 1..=19 {
+        server.enters(session(3, &format!("10.1.0.{n}")));
+    }
+    assert_eq!((server.in_use("crm"), server.in_use("web")), (20, 2));
 }
 
 #[test]

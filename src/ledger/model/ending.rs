@@ -1,30 +1,30 @@
 //! Seats that are taken away from their holders: stopped, with bars that keep their users out, or given
 //! way to somebody who would be denied.
 
+use super::bars::store_bars;
 use super::server::{
-    MINUTE, ROOM, Server, TTL, exempt_role, id, lease, license, name, of_database, reservation,
-    session, superuser, want, with_workstation,
+    MINUTE, ROOM, Server, TTL, id, lease, license, name, of_database, reservation, session,
+    superuser, want, with_workstation,
 };
-use crate::ledger::bar::{Bar, StoredBar};
+use crate::ledger::bar::{BarBy, BarWish, Barred, StoredBar};
 use crate::ledger::ending::{Hope, Stop, Stopping};
 use crate::ledger::event::{Happened, Leaving};
-use crate::ledger::identity::{FullName, Host, Label, Text};
+use crate::ledger::identity::{Label, Name, Text};
 use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, Timestamp};
-use crate::ledger::map::{Maps, Room};
 use crate::ledger::session::{Seat, Session};
 use crate::ledger::table::Table;
-use crate::ledger::{Answer, Cause, Claimed, Denial, Ledger, Reclaim, Remark, Want};
+use crate::ledger::{Answer, Cause, Claimed, Denial, Reclaim, Remark};
 
-const HOUR: Timestamp = 60 * MINUTE;
+pub const HOUR: Timestamp = 60 * MINUTE;
 
 /// Who is denied unless an idle seat gives way: a place that nobody else has.
 const NEWCOMER: usize = 19;
 
-fn pc(n: usize) -> String {
+pub fn pc(n: usize) -> String {
     format!("10.0.0.{n}")
 }
 
-fn module(seats: i32) -> License {
+pub fn module(seats: i32) -> License {
     License {
         claimed_at: ClaimedAt::Checkout,
         ..license("payroll", seats)
@@ -40,13 +40,13 @@ fn reclaimed(license: License) -> License {
 }
 
 /// The seat of the login at this place.
-fn seat_at(server: &mut Server, at: usize) -> Seat {
+pub fn seat_at(server: &mut Server, at: usize) -> Seat {
     let key = server.ledger.sessions[at].seat.expect("a seat");
     server.ledger.with(|l| *l.seats.get(&key).unwrap())
 }
 
 /// The seat with this id.
-fn seat_named(server: &mut Server, id: Option<[u8; 16]>) -> Seat {
+pub fn seat_named(server: &mut Server, id: Option<[u8; 16]>) -> Seat {
     let number = server.ledger.head.seat_ids.number_of(id.unwrap()).unwrap();
     server.ledger.with(|l| {
         let key = l.key_of_seat(number).unwrap();
@@ -54,28 +54,43 @@ fn seat_named(server: &mut Server, id: Option<[u8; 16]>) -> Seat {
     })
 }
 
-fn stop_of(server: &Server, seat: &Seat, barred_for: Timestamp) -> Stop {
+pub fn stop_of(server: &Server, seat: &Seat, barred_for: Timestamp) -> Stop {
     Stop {
         seat: seat.number,
         database: 1,
         by: 99,
         reason: Text::EMPTY,
-        barred_until: match barred_for {
-            0 => 0,
-            barred_for => server.now + barred_for,
-        },
+        bar: (barred_for > 0).then(|| BarWish {
+            by: BarBy::UserHost,
+            until: server.now + barred_for,
+            barred_by: name("lena"),
+        }),
         patient_until: server.now + 10_000_000,
     }
 }
 
 /// An administrator begins to stop a seat.
-fn stops(server: &mut Server, seat: &Seat, barred_for: Timestamp) -> Stopping {
+pub fn stops(server: &mut Server, seat: &Seat, barred_for: Timestamp) -> Stopping {
     let stop = stop_of(server, seat, barred_for);
-    let now = server.now;
-    server.ledger.with(|l| l.begin_to_end(&stop, now))
+    begins(server, &stop)
 }
 
-fn leaves(server: &mut Server, at: usize, leaving: Leaving) {
+/// The same, with room for three who are to be barred at first.
+pub fn begins(server: &mut Server, stop: &Stop) -> Stopping {
+    let now = server.now;
+    let mut whom = Vec::with_capacity(3);
+    loop {
+        match server.ledger.with(|l| l.begin_to_end(stop, &mut whom, now)) {
+            Stopping::Needs(room) => {
+                assert!(room > whom.capacity());
+                whom.reserve(room);
+            }
+            stopping => return stopping,
+        }
+    }
+}
+
+pub fn leaves(server: &mut Server, at: usize, leaving: Leaving) {
     let now = server.now;
     server.ledger.with(|l| l.release(at, leaving, now));
 }
@@ -123,7 +138,7 @@ fn is_full(answer: Answer) -> bool {
     )
 }
 
-fn barred(answer: Answer) -> Option<Option<Timestamp>> {
+pub fn barred(answer: Answer) -> Option<Option<Timestamp>> {
     match answer {
         Answer::Denied(Denial {
             cause: Cause::Barred { until },
@@ -133,7 +148,7 @@ fn barred(answer: Answer) -> Option<Option<Timestamp>> {
     }
 }
 
-fn is_barred(claimed: Claimed) -> bool {
+pub fn is_barred(claimed: Claimed) -> bool {
     matches!(
         claimed,
         Claimed::Denied(Denial {
@@ -434,8 +449,18 @@ fn whoever_is_first_in_line_asks_of_those_who_may() {
     // The first is barred, or leaves: the next is first.
     let bar = StoredBar {
         product: name("payroll"),
-        whom: FullName::of_columns(3, [&pc(1), "", ""]).unwrap(),
+        id: 1,
+        since: server.now,
         until: server.now + HOUR,
+        barred_by: name("lena"),
+        reason: Text::EMPTY,
+        whom: Barred {
+            by: BarBy::UserHost,
+            role: 3,
+            host: session(3, &pc(1)).who.host,
+            host_name: Name::EMPTY,
+            client_user: Text::EMPTY,
+        },
     };
     server.change(1, |rows| rows.bars.push(bar));
     server.load(1);
@@ -724,28 +749,19 @@ fn a_lingering_seat_is_free_at_once_and_its_user_barred() {
             let seat = seat_named(&mut server, receipt.seat);
             server.check_in(at, "payroll", client_user);
             assert_eq!(server.in_use("payroll"), 1);
-            let known = seat.key.identity.names().is_some();
-            assert_eq!(known, workstation.len() + client_user.len() < 47);
-            if !known {
-                assert_eq!(stops(&mut server, &seat, HOUR), Stopping::NoRoom);
-                assert_eq!(server.in_use("payroll"), 1);
-                assert_eq!(stops(&mut server, &seat, 0), Stopping::Gone);
-                assert_eq!(server.in_use("payroll"), 0);
-                continue;
-            }
             assert_eq!(stops(&mut server, &seat, HOUR), Stopping::Gone);
             assert_eq!(server.in_use("payroll"), 0);
             for read_again in [false, true] {
                 if read_again {
                     store_bars(&mut server);
                 }
-                let again = server.claim(at, "payroll", want(client_user), true);
-                assert!(is_barred(again), "{counted_by:?} {again:?}");
-                let other = server.enters(with_workstation(session(2, &pc(1)), "PC-2"));
+                for name in [client_user, "", "yan"] {
+                    let again = server.claim(at, "payroll", want(name), true);
+                    assert!(is_barred(again), "{counted_by:?} {again:?}");
+                }
+                let other = server.enters(session(2, &pc(2)));
                 server.checks_out(other, "payroll", client_user);
                 server.log_out(other);
-                server.checks_out(at, "payroll", "yan");
-                server.check_in(at, "payroll", "yan");
             }
         }
     }
@@ -818,7 +834,7 @@ fn of_a_stop_the_trail_tells_who_and_by_whom_and_why() {
         ..stop_of(&server, &seat, HOUR)
     };
     let now = server.now;
-    server.ledger.with(|l| l.begin_to_end(&stop, now));
+    begins(&mut server, &stop);
     leaves(&mut server, at, Leaving::Termination);
     let reason = Label::of(&long);
     let text = server.ledger.with(|l| l.texts.get(&reason).unwrap().text);
@@ -852,351 +868,6 @@ fn an_unknown_seat_is_gone() {
     server.enters(session(2, &pc(1)));
     assert_eq!(stops(&mut server, &seat, HOUR), Stopping::Gone);
     server.enters(session(2, &pc(1)));
-}
-
-// Bars.
-
-/// Somebody's name, written and read.
-fn read_again(name: &FullName) -> FullName {
-    let columns = name.columns();
-    FullName::of_columns(name.who.role, columns.each_ref().map(String::as_str)).unwrap()
-}
-
-/// What a visitor does, and then whoever reads the tables again.
-fn store_bars(server: &mut Server) {
-    let mut bars: Vec<Bar> = vec![];
-    server
-        .ledger
-        .with(|l| l.each_unstored_bar(1, |b| bars.push(*b)));
-    let product = |server: &mut Server, tally| {
-        server
-            .ledger
-            .with(|l| l.tallies.get(&tally).unwrap().product())
-    };
-    let rows: Vec<StoredBar> = bars
-        .iter()
-        .map(|bar| StoredBar {
-            product: product(server, bar.tally),
-            whom: read_again(&bar.whom),
-            until: bar.until,
-        })
-        .collect();
-    server.change(1, |held| held.bars.extend(rows));
-    let numbers: Vec<u64> = bars.iter().map(|bar| bar.number).collect();
-    server.ledger.with(|l| l.bars_stored(&numbers));
-    assert!(server.ledger.with(|l| l.bars_are_stored(1)));
-    server.load(1);
-}
-
-#[test]
-fn each_rule_of_counting_bars_whom_it_counts() {
-    // The same, elsewhere, another at that computer, with a workstation.
-    for (counted_by, expected) in [
-        (CountedBy::UserHost, [true, false, false, false]),
-        (CountedBy::User, [true, true, false, false]),
-        (CountedBy::Host, [true, false, true, false]),
-        (CountedBy::Session, [true, false, false, false]),
-        (CountedBy::UserWorkstation, [true, false, false, false]),
-    ] {
-        let mut server = Server::with_license(License {
-            counted_by,
-            ..license("crm", 9)
-        });
-        let at = server.enters(session(2, &pc(1)));
-        let seat = seat_at(&mut server, at);
-        let until = server.now + HOUR;
-        stops(&mut server, &seat, HOUR);
-        leaves(&mut server, at, Leaving::Termination);
-        for read_again in [false, true] {
-            if read_again {
-                store_bars(&mut server);
-            }
-            let others = [
-                session(2, &pc(1)),
-                session(2, &pc(2)),
-                session(4, &pc(1)),
-                with_workstation(session(2, &pc(1)), "PC-1"),
-            ];
-            for (other, expected) in others.into_iter().zip(expected) {
-                let (place, answer) = server.log_in(other);
-                let told = barred(answer);
-                assert_eq!(told, expected.then_some(Some(until)), "{counted_by:?}");
-                if !expected {
-                    server.log_out(place);
-                }
-            }
-        }
-        // Who has a seat already, from before or under another rule, takes no other.
-        server.now = until - 1;
-        assert!(barred(server.log_in(session(2, &pc(1))).1).is_some());
-        server.now = until;
-        server.enters(session(2, &pc(1)));
-    }
-}
-
-#[test]
-fn a_laptop_is_barred_wherever_it_is() {
-    let mut server = Server::with_license(License {
-        counted_by: CountedBy::UserWorkstation,
-        ..license("crm", 9)
-    });
-    let laptop = |host: &str| with_workstation(session(2, host), "LAPTOP");
-    let at = server.enters(laptop(&pc(1)));
-    let seat = seat_at(&mut server, at);
-    stops(&mut server, &seat, HOUR);
-    leaves(&mut server, at, Leaving::Termination);
-    store_bars(&mut server);
-    assert!(barred(server.log_in(laptop(&pc(7))).1).is_some());
-    server.enters(session(2, &pc(1)));
-}
-
-#[test]
-fn superusers_and_exempt_sessions_are_not_barred() {
-    let mut server = Server::with_license(license("crm", 9));
-    server.exempt_superusers = false;
-    let boss = server.enters(superuser(1, &pc(1)));
-    let seat = seat_at(&mut server, boss);
-    stops(&mut server, &seat, HOUR);
-    let (_, answer) = server.log_in(superuser(1, &pc(1)));
-    assert_eq!(answer, Answer::Admitted(Remark::None));
-    let at = server.enters(session(3, &pc(2)));
-    let seat = seat_at(&mut server, at);
-    stops(&mut server, &seat, HOUR);
-    leaves(&mut server, at, Leaving::Termination);
-    server.enforcement = Enforcement::Off;
-    assert!(barred(server.log_in(session(3, &pc(2))).1).is_some());
-    store_bars(&mut server);
-    server.change(1, |rows| rows.exemptions.push(exempt_role("batch")));
-    server.enters(session(3, &pc(2)));
-}
-
-/// A lease at a host that is no address.
-fn named(number: u8, user: &str, host: &str) -> Want {
-    let mut wanted = lease(number, user, "local");
-    let lease = wanted.lease.as_mut().unwrap();
-    (lease.host, lease.host_name) = (Host::named(host), name(host));
-    wanted
-}
-
-/// Of a host's name nothing is left but its digest.
-#[test]
-fn who_left_a_seat_at_a_named_host_is_not_known_whole() {
-    let mut server = Server::with_license(License {
-        linger: HOUR,
-        ..module(9)
-    });
-    let at = server.enters(superuser(1, "local"));
-    let receipt = server.leases(at, "payroll", named(1, "ann", "pc-7"));
-    let seat = seat_named(&mut server, receipt.seat);
-    server.commit_lease(id(1));
-    server.drop_lease(id(1));
-    assert_eq!(server.in_use("payroll"), 1);
-    assert_eq!(stops(&mut server, &seat, HOUR), Stopping::NoRoom);
-    assert_eq!(server.in_use("payroll"), 1);
-    assert!(server.ledger.with(|l| l.bars.is_empty()));
-    assert_eq!(stops(&mut server, &seat, 0), Stopping::Gone);
-    assert_eq!(server.in_use("payroll"), 0);
-}
-
-/// However many other events there are to be told.
-#[test]
-fn a_bar_keeps_long_names_whole() {
-    let mut server = Server::new(Room { events: 3, ..ROOM });
-    server.change(1, |rows| rows.licenses = vec![module(9)]);
-    let at = server.enters(session(2, &pc(1)));
-    let users: Vec<String> = ('a'..'f')
-        .map(|user| user.to_string().repeat(511))
-        .collect();
-    let seats: Vec<_> = users
-        .iter()
-        .map(|user| server.checks_out(at, "payroll", user).seat)
-        .collect();
-    assert_eq!(server.ledger.with(|l| l.texts.len()), 3);
-    let seat = seat_named(&mut server, seats[4]);
-    let why = "w".repeat(255);
-    let stop = Stop {
-        reason: Text::new(&why).unwrap(),
-        ..stop_of(&server, &seat, HOUR)
-    };
-    let now = server.now;
-    let begun = server.ledger.with(|l| l.begin_to_end(&stop, now));
-    assert!(matches!(begun, Stopping::Begun(_)));
-    server.log_out(at);
-    let mut bars = vec![];
-    server
-        .ledger
-        .with(|l| l.each_unstored_bar(1, |bar| bars.push(*bar)));
-    assert_eq!(bars[0].whom.columns(), [&*pc(1), "", &users[4]]);
-    assert_eq!(bars[0].reason.as_str(), why);
-    store_bars(&mut server);
-    let at = server.enters(session(2, &pc(1)));
-    assert!(is_barred(server.claim(
-        at,
-        "payroll",
-        want(&users[4]),
-        true
-    )));
-    server.checks_out(at, "payroll", &users[3]);
-    server.checks_out(at, "payroll", "");
-}
-
-#[test]
-fn leases_are_barred_by_user_and_host_whoever_asks() {
-    let mut server = Server::with_license(module(9));
-    let at = server.enters(superuser(1, "local"));
-    let receipt = server.leases(at, "payroll", named(1, "ann", "pc-7"));
-    let seat = seat_named(&mut server, receipt.seat);
-    stops(&mut server, &seat, HOUR);
-    let now = server.now;
-    server
-        .ledger
-        .with(|l| l.end_leases(&[id(1)], Leaving::Termination, Timestamp::MAX, now));
-    let mut bars = vec![];
-    server
-        .ledger
-        .with(|l| l.each_unstored_bar(1, |b| bars.push(*b)));
-    assert_eq!(bars[0].whom.columns(), ["pc-7", "", "ann"]);
-    for read_again in [false, true] {
-        if read_again {
-            store_bars(&mut server);
-        }
-        let again = server.claim(at, "payroll", named(2, "ann", "pc-7"), true);
-        assert!(is_barred(again), "{again:?}");
-        server.leases(at, "payroll", named(3, "ann", "pc-8"));
-        server.leases(at, "payroll", named(4, "bob", "pc-7"));
-        server.drop_lease(id(3));
-        server.drop_lease(id(4));
-    }
-}
-
-#[test]
-fn rows_lift_bars_and_what_is_no_row_yet_stays() {
-    let mut server = Server::with_license(license("crm", 9));
-    let at = [1, 2].map(|n| server.enters(session(2, &pc(n))));
-    let seats = at.map(|at| seat_at(&mut server, at));
-    stops(&mut server, &seats[0], HOUR);
-    store_bars(&mut server);
-    stops(&mut server, &seats[1], HOUR);
-    for at in at {
-        leaves(&mut server, at, Leaving::Termination);
-    }
-    server.change(1, |rows| rows.bars.clear());
-    server.enters(session(2, &pc(1)));
-    assert!(barred(server.log_in(session(2, &pc(2))).1).is_some());
-    store_bars(&mut server);
-    // What is no longer licensed bars nobody, and does again when it is.
-    server.change(1, |rows| rows.licenses[0].product = name("other"));
-    server.enters(session(2, &pc(2)));
-    server.change(1, |rows| rows.licenses[0].product = name("crm"));
-    assert!(barred(server.log_in(session(2, &pc(2))).1).is_some());
-    // Another database's are its own.
-    server.change(2, |rows| rows.licenses = vec![license("crm", 9)]);
-    server.enters(of_database(session(2, &pc(2)), 2));
-    let now = server.now;
-    server.ledger.with(|l| l.forget(1, now));
-    assert_eq!(server.ledger.with(|l| l.bars.len()), 0);
-}
-
-#[test]
-fn a_pool_bars_in_every_database() {
-    let pooled = || License {
-        pool: name("firm"),
-        ..license("crm", 9)
-    };
-    let mut server = Server::new(ROOM);
-    for database in [1, 2] {
-        server.change(database, |rows| rows.licenses.push(pooled()));
-        server.load(database);
-    }
-    let at = server.enters(session(2, &pc(1)));
-    let there = server.enters(of_database(session(2, &pc(1)), 2));
-    let seat = seat_at(&mut server, at);
-    stops(&mut server, &seat, HOUR);
-    for read_again in [false, true] {
-        if read_again {
-            store_bars(&mut server);
-        }
-        let (_, answer) = server.log_in(of_database(session(2, &pc(1)), 2));
-        assert!(barred(answer).is_some());
-    }
-    leaves(&mut server, at, Leaving::Termination);
-    assert_eq!(server.in_use("crm"), 1);
-    leaves(&mut server, there, Leaving::Termination);
-    assert_eq!(server.in_use("crm"), 0);
-}
-
-#[test]
-fn where_nobody_more_can_be_barred_nothing_is_stopped() {
-    let mut server = Server::new(Room { events: 2, ..ROOM });
-    server.change(1, |rows| rows.licenses = vec![license("crm", 9)]);
-    let at = [1, 2, 3].map(|n| server.enters(session(2, &pc(n))));
-    let seats = at.map(|at| seat_at(&mut server, at));
-    for seat in &seats[..2] {
-        assert!(matches!(
-            stops(&mut server, seat, MINUTE),
-            Stopping::Begun(_)
-        ));
-    }
-    assert_eq!(stops(&mut server, &seats[2], HOUR), Stopping::NoRoom);
-    server.enters(session(2, &pc(3)));
-    // There is room again when the others' time is over.
-    server.now += MINUTE;
-    assert!(matches!(
-        stops(&mut server, &seats[2], HOUR),
-        Stopping::Begun(_)
-    ));
-}
-
-/// What can't be written is news once, and no longer tried when it is over.
-#[test]
-fn of_a_bar_that_cannot_be_stored_is_complained_once() {
-    let mut server = Server::with_license(license("crm", 9));
-    let mut numbers = vec![];
-    for (n, news) in [(1, true), (2, true)] {
-        let at = server.enters(session(2, &pc(n)));
-        let seat = seat_at(&mut server, at);
-        stops(&mut server, &seat, MINUTE);
-        leaves(&mut server, at, Leaving::Termination);
-        numbers.clear();
-        server
-            .ledger
-            .with(|l| l.each_unstored_bar(1, |bar| numbers.push(bar.number)));
-        assert_eq!(numbers.len(), n);
-        for news in [news, false] {
-            let told = server.ledger.with(|l| l.could_not_store_bars(&numbers));
-            assert_eq!(told, news);
-        }
-    }
-    server.now += MINUTE;
-    let now = server.now;
-    server.ledger.with(|l| l.end_bars(now));
-    assert!(server.ledger.with(|l| l.bars_are_stored(1)));
-    let told = server.ledger.with(|l| l.could_not_store_bars(&numbers));
-    assert!(!told);
-}
-
-#[test]
-fn rows_that_there_is_no_room_for_are_counted() {
-    let mut server = Server::new(Room { events: 2, ..ROOM });
-    let until = server.now + MINUTE;
-    let row = |n: usize, product| StoredBar {
-        product: name(product),
-        whom: FullName::of_columns(2, [&pc(n), "", ""]).unwrap(),
-        until,
-    };
-    let left = |server: &mut Server| {
-        server.load(1);
-        let left = |l: &mut Ledger<'_, Maps>| l.databases.get(&1).unwrap().bars_left;
-        server.ledger.with(left)
-    };
-    server.change(1, |rows| {
-        rows.licenses = vec![license("crm", 9)];
-        rows.bars = (1..=5).map(|n| row(n, "crm")).collect();
-        rows.bars.push(row(6, "other"));
-    });
-    assert_eq!(left(&mut server), 3);
-    server.change(1, |rows| _ = rows.bars.drain(..3));
-    assert_eq!(left(&mut server), 0);
 }
 
 /// Histories at random: logins that have idle seats give way, or are too late, users that leave, are

@@ -3,6 +3,7 @@
 use super::server::{ROOM, Server, exempt_role, license, name, of_database, session, superuser};
 use crate::ledger::map::Room;
 use crate::ledger::table::Table;
+use crate::ledger::visit::Unsettled;
 use crate::ledger::{Answer, Published, Remark};
 
 const PC1: &str = "10.0.0.1";
@@ -37,12 +38,79 @@ fn a_change_takes_effect_for_the_next_login_and_only_in_its_database() {
 }
 
 #[test]
-fn a_change_between_read_and_publish_outdates_what_was_read() {
+fn what_was_read_before_a_change_is_in_force_until_somebody_reads_the_change() {
     let mut server = Server::with_license(license("crm", 1));
     let mut read = server.read(1);
     seats(&mut server, 2);
-    assert_eq!(server.publish(1, &mut read), Published::Outdated);
+    let mut newer = server.read(1);
+    assert_eq!(server.publish(1, &mut read), IN_FORCE);
     assert!(!server.is_current(1));
+    // Who has read them is judged by them, and nobody else who came since.
+    let view = server.view();
+    let as_new_as = |server: &mut Server, generation| {
+        server.ledger.with(|l| l.is_as_new_as(1, generation, view))
+    };
+    assert!(as_new_as(&mut server, read.generation));
+    assert!(!as_new_as(&mut server, newer.generation));
+    assert_eq!(server.publish(1, &mut newer), IN_FORCE);
+    assert!(server.is_current(1) && as_new_as(&mut server, read.generation));
+}
+
+#[test]
+fn nothing_that_is_older_takes_the_place_of_what_is_in_force() {
+    let mut server = Server::with_license(license("crm", 1));
+    let mut read = server.read(1);
+    seats(&mut server, 2);
+    assert_eq!(server.load(1), IN_FORCE);
+    assert_eq!(server.publish(1, &mut read), Published::Superseded);
+    assert!(server.is_current(1));
+    server.enters(session(2, PC1));
+    server.enters(session(2, PC2));
+}
+
+#[test]
+fn what_was_read_before_seats_went_elsewhere_is_never_in_force() {
+    let mut server = Server::with_license(license("crm", 9));
+    server.load(1);
+    seats(&mut server, 8);
+    let mut read = server.read(1);
+    let tally = server.tally("crm").number;
+    server.ledger.with(|l| l.withdraw(tally, 1));
+    assert_eq!(server.publish(1, &mut read), Published::Outdated);
+    let view = server.view();
+    assert!(!server.ledger.with(|l| l.is_as_new_as(1, 0, view)));
+    // So after a reload, and a promotion.
+    server.load(1);
+    let mut read = server.read(1);
+    server.ledger.with(|l| l.revisit_all(Unsettled::Nothing));
+    assert_eq!(server.publish(1, &mut read), Published::Outdated);
+}
+
+/// Or a busy server would never come to an end with it.
+#[test]
+fn who_came_since_was_judged_by_what_is_in_force_hinders_nobody() {
+    let mut server = Server::with_license(license("crm", 9));
+    let mut rules = server.read(1);
+    let judgement = server.judge_all(1, &mut rules);
+    assert!(!server.ledger.with(|l| l.was_quicker(1, 0, &rules)));
+    server.enters(session(2, PC1));
+    assert!(server.ledger.with(|l| l.was_quicker(1, 0, &rules)));
+    assert!(
+        !server
+            .ledger
+            .with(|l| l.was_quicker(1, rules.generation, &rules))
+    );
+    let now = server.now;
+    let publish = |server: &mut Server, rules: &mut _| {
+        server.ledger.with(|l| l.publish(1, rules, &judgement, now))
+    };
+    assert_eq!(publish(&mut server, &mut rules), IN_FORCE);
+    assert_eq!(server.in_use("crm"), 1);
+    // Somebody whom nobody has judged does.
+    server.exempt_superusers = false;
+    let mut rules = server.read(1);
+    server.log_in_blindly(superuser(1, PC2));
+    assert_eq!(publish(&mut server, &mut rules), Published::Unjudged);
 }
 
 #[test]
@@ -59,12 +127,14 @@ fn who_reads_what_is_in_force_already_has_it_as_it_is() {
 fn nobody_relies_on_rules_while_a_change_commits() {
     let mut server = Server::with_license(license("crm", 1));
     server.load(1);
-    server.ledger.with(|l| l.change_begins(1));
+    server
+        .ledger
+        .with(|l| l.change_begins(1, Unsettled::Counts));
     assert!(!server.is_current(1));
     // What is read meanwhile may lack the change.
     assert_eq!(server.load(1), IN_FORCE);
     assert!(!server.is_current(1));
-    server.ledger.with(|l| l.change_ends(1));
+    server.ledger.with(|l| l.change_ends(1, Unsettled::Counts));
     assert!(!server.is_current(1));
     server.load(1);
     assert!(server.is_current(1));
@@ -75,13 +145,13 @@ fn of_two_overlapping_changes_the_last_counts() {
     let mut server = Server::with_license(license("crm", 1));
     server.load(1);
     server.ledger.with(|l| {
-        l.change_begins(1);
-        l.change_begins(1);
-        l.change_ends(1);
+        l.change_begins(1, Unsettled::Counts);
+        l.change_begins(1, Unsettled::Counts);
+        l.change_ends(1, Unsettled::Counts);
     });
     server.load(1);
     assert!(!server.is_current(1), "the second is still committing");
-    server.ledger.with(|l| l.change_ends(1));
+    server.ledger.with(|l| l.change_ends(1, Unsettled::Counts));
     assert!(!server.is_current(1), "the second has not been read");
     server.load(1);
     assert!(server.is_current(1));
@@ -145,21 +215,14 @@ fn who_left_between_judging_and_publishing_is_no_hindrance() {
 
 #[test]
 fn rules_without_room_leave_the_former_ones_in_force() {
-    let mut server = Server::new(Room {
-        licenses: 2,
-        exemptions: 1,
-        ..ROOM
-    });
+    let mut server = Server::new(Room { rules: 2, ..ROOM });
     server.change(1, |rows| rows.licenses = vec![license("crm", 1)]);
     server.enters(session(2, PC1));
     let three = ["a", "b", "crm"].map(|product| license(product, 9));
     server.change(1, |rows| rows.licenses = three.to_vec());
-    assert_eq!(server.load(1), Published::NoRoom);
-    server.change(1, |rows| {
-        rows.licenses.truncate(2);
-        rows.exemptions = vec![exempt_role("batch"), exempt_role("staff")];
-    });
-    assert_eq!(server.load(1), Published::NoRoom);
+    assert_eq!(server.load(1), Published::TooManyRules);
+    server.change(1, |_| ());
+    assert_eq!(server.load(1), Published::TooManyRules);
     assert!(!server.is_current(1));
     assert_eq!(server.in_use("crm"), 1);
     let newcomer = session(4, PC2);
@@ -181,10 +244,15 @@ fn no_room_for_a_database_means_no_generation() {
         databases: 1,
         ..ROOM
     });
+    // One without rules makes room for another.
+    server.load(2);
+    server.change(1, |rows| rows.licenses = vec![license("crm", 1)]);
     server.load(1);
     assert_eq!(server.ledger.with(|l| l.generation(2)), None);
-    server.ledger.with(|l| l.change_begins(2));
-    server.ledger.with(|l| l.change_ends(2));
+    server
+        .ledger
+        .with(|l| l.change_begins(2, Unsettled::Counts));
+    server.ledger.with(|l| l.change_ends(2, Unsettled::Counts));
     assert!(server.is_current(1) && !server.is_current(2));
 }
 
@@ -259,65 +327,6 @@ fn on_a_standby_databases_with_licenses_are_read_again_after_ten_seconds() {
 }
 
 #[test]
-fn a_database_that_three_visitors_could_not_reach_is_awaited_no_longer() {
-    let mut server = Server::new(ROOM);
-    server.change(1, |_| ());
-    let awaited = |server: &mut Server| server.ledger.with(|l| l.awaited(0, false).is_some());
-    server.ledger.with(|l| l.visitor_lost(1));
-    server.ledger.with(|l| l.visitor_lost(1));
-    // One that arrives in between begins the count anew.
-    server.ledger.with(|l| l.visitor_arrived(1));
-    server.ledger.with(|l| l.visitor_lost(1));
-    server.ledger.with(|l| l.visitor_lost(1));
-    assert!(awaited(&mut server));
-    server.ledger.with(|l| l.visitor_lost(1));
-    assert!(!awaited(&mut server));
-    // Nothing was read: a login there reads for itself.
-    assert!(!server.is_current(1));
-}
-
-#[test]
-fn a_database_that_was_read_and_is_gone_is_visited_no_longer() {
-    for in_recovery in [true, false] {
-        let mut server = Server::with_license(license("crm", 1));
-        server.in_recovery = in_recovery;
-        server.load(1);
-        // On a standby it grows old; on a primary a setting has changed.
-        server.now += 10_000_001;
-        if !in_recovery {
-            server.ledger.with(|l| l.revisit_all());
-        }
-        for _ in 0..3 {
-            assert_eq!(server.unread(), [1]);
-            server.ledger.with(|l| l.visitor_lost(1));
-        }
-        assert!(server.unread().is_empty());
-        // Somebody who is in there has changed something, or it is read after all.
-        server.change(1, |_| ());
-        assert_eq!(server.unread(), [1]);
-        server.load(1);
-        server.now += 10_000_001;
-        assert_eq!(server.unread(), if in_recovery { vec![1] } else { vec![] });
-    }
-}
-
-#[test]
-fn an_unreachable_database_is_awaited_as_long_as_somebody_is_in() {
-    let mut server = Server::new(ROOM);
-    server.change(1, |_| ());
-    let place = server.log_in_blindly(superuser(1, PC1));
-    let lose = |server: &mut Server| {
-        server.ledger.with(|l| {
-            l.visitor_lost(1);
-            l.awaited(0, false).is_some()
-        })
-    };
-    assert!((0..5).all(|_| lose(&mut server)));
-    server.log_out(place);
-    assert!(!lose(&mut server));
-}
-
-#[test]
 fn unwatched_rules_are_never_current_on_a_primary() {
     let mut server = Server::with_license(license("crm", 1));
     let mut rules = server.read(1);
@@ -344,34 +353,6 @@ fn another_setting_of_exempt_superusers_makes_rules_be_read_again() {
         .ledger
         .with(|l| l.admit(place, session(2, PC1), judged));
     assert_eq!(answer, Answer::Outdated);
-}
-
-#[test]
-fn every_database_is_awaited_until_it_was_read_or_failed_with_rules_in_force() {
-    let mut server = Server::with_license(license("crm", 1));
-    let awaited = |server: &mut Server, besides| {
-        let awaited = server.ledger.with(|l| l.awaited(besides, false));
-        awaited.map(|known| known.oid)
-    };
-    server.change(2, |_| ());
-    assert_eq!(awaited(&mut server, 1), Some(2));
-    assert_eq!(awaited(&mut server, 2), None);
-    // Nothing of it was ever read: it is still awaited.
-    server.ledger.with(|l| l.visit_failed(2));
-    assert_eq!(awaited(&mut server, 1), Some(2));
-    server.load(2);
-    assert_eq!(awaited(&mut server, 1), None);
-    server.change(2, |_| ());
-    assert_eq!(awaited(&mut server, 1), Some(2));
-    server.ledger.with(|l| l.visit_failed(2));
-    assert_eq!(
-        awaited(&mut server, 1),
-        None,
-        "the last rules stay in force"
-    );
-    server.ledger.with(|l| l.revisit_all());
-    assert_eq!(awaited(&mut server, 1), Some(2));
-    assert!(!server.ledger.head.visited);
 }
 
 #[test]

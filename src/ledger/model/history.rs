@@ -135,6 +135,8 @@ struct About {
     reserved: bool,
     /// Many are exempt, but not more than a number.
     limited: bool,
+    /// One user may have so many seats.
+    by_user: bool,
 }
 
 const EVERYTHING: About = About {
@@ -142,6 +144,7 @@ const EVERYTHING: About = About {
     pooled: false,
     reserved: false,
     limited: false,
+    by_user: false,
 };
 
 const DISAGREEING: About = About {
@@ -149,14 +152,12 @@ const DISAGREEING: About = About {
     pooled: true,
     reserved: false,
     limited: false,
+    by_user: false,
 };
 
-/// Of rivals it would depend on what was asked before whom a seat counts for.
-const RESERVED_BY_USER: About = About {
-    rules: &["user_host", "user", "session", "user_workstation"],
-    pooled: false,
+const RESERVED: About = About {
     reserved: true,
-    limited: false,
+    ..EVERYTHING
 };
 
 const RESERVED_BY_HOST: About = About {
@@ -164,13 +165,23 @@ const RESERVED_BY_HOST: About = About {
     pooled: true,
     reserved: true,
     limited: false,
+    by_user: false,
 };
 
-/// Of rivals it would depend on what was asked before who is exempt.
-const LIMITED_BY_USER: About = About {
+const BY_USER: About = About {
+    reserved: true,
+    by_user: true,
+    ..EVERYTHING
+};
+
+const BY_USER_IN_POOL: About = About {
+    by_user: true,
+    ..DISAGREEING
+};
+
+const LIMITED: About = About {
     limited: true,
-    reserved: false,
-    ..RESERVED_BY_USER
+    ..EVERYTHING
 };
 
 const LIMITED_BY_HOST: About = About {
@@ -192,6 +203,7 @@ fn row(about: About) -> impl Strategy<Value = Row> {
         word(&["on", "on", "on", "on", "warn", "off"]),
         (date(), date(), select(vec![0, 0, 10])),
         prop::option::weighted(0.8, 0..4u32),
+        prop::option::weighted(if about.by_user { 0.7 } else { 0.1 }, 1..4i32),
     )
         .prop_map(
             move |(
@@ -204,6 +216,7 @@ fn row(about: About) -> impl Strategy<Value = Row> {
                 enforcement,
                 dates,
                 exempt,
+                max_per_user,
             )| Row {
                 product: "",
                 pool: pool.then_some("group"),
@@ -217,18 +230,21 @@ fn row(about: About) -> impl Strategy<Value = Row> {
                 until: dates.1,
                 grace: dates.2,
                 exempt: exempt.filter(|_| about.limited),
+                max_per_user,
             },
         )
 }
 
 fn kept() -> impl Strategy<Value = Kept> {
     let most = prop::option::weighted(0.6, 0..4i32);
-    (word(&PRODUCTS), word(&GROUPS), 0..4i32, most).prop_map(
-        |(product, group, reserved, max_seats)| Kept {
+    let shared = prop::bool::weighted(0.3);
+    (word(&PRODUCTS), word(&GROUPS), 0..4i32, most, shared).prop_map(
+        |(product, group, reserved, max_seats, shared)| Kept {
             product,
             group,
             reserved: max_seats.map_or(reserved, |most| reserved.min(most)),
             max_seats,
+            shared,
         },
     )
 }
@@ -348,7 +364,7 @@ proptest! {
     }
 
     #[test]
-    fn in_a_disagreeing_pool_the_rule_that_gives_most_seats_rules(history in history(DISAGREEING)) {
+    fn in_a_disagreeing_pool_the_finest_rule_rules(history in history(DISAGREEING)) {
         run(&history);
     }
 }
@@ -357,7 +373,7 @@ proptest! {
     #![proptest_config(cases(200))]
 
     #[test]
-    fn seats_are_kept_for_members_and_limited_to_them(history in history(RESERVED_BY_USER)) {
+    fn seats_are_kept_for_members_and_limited_to_them(history in history(RESERVED)) {
         run(&history);
     }
 
@@ -367,7 +383,17 @@ proptest! {
     }
 
     #[test]
-    fn no_more_are_exempt_than_may_be(history in history(LIMITED_BY_USER)) {
+    fn one_user_has_no_more_seats_than_one_may(history in history(BY_USER)) {
+        run(&history);
+    }
+
+    #[test]
+    fn one_user_has_no_more_seats_of_a_pool_than_one_may(history in history(BY_USER_IN_POOL)) {
+        run(&history);
+    }
+
+    #[test]
+    fn no_more_are_exempt_than_may_be(history in history(LIMITED)) {
         run(&history);
     }
 

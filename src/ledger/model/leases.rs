@@ -111,15 +111,33 @@ fn a_lease_whose_transaction_rolls_back_is_gone() {
 }
 
 #[test]
-fn the_time_of_a_lease_runs_out_after_its_transaction_has_committed() {
-    let (mut server, at) = server(web(1));
-    server.leases(at, "web", lease(1, "ann", PC1));
-    server.now += 2 * TTL;
-    assert!(server.end_due_leases().is_empty());
-    assert_eq!(server.in_use("web"), 1);
-    server.commit_lease(id(1));
-    assert_eq!(server.end_due_leases(), [id(1)]);
-    assert_eq!(server.in_use("web"), 0);
+fn the_time_of_a_lease_runs_out_while_its_transaction_goes_on() {
+    for commits in [true, false] {
+        let (mut server, at) = server(web(1));
+        server.leases(at, "web", lease(1, "ann", PC1));
+        assert_eq!(server.ledger.head.next_due, server.now + TTL);
+        server.now += TTL - 1;
+        assert!(server.end_due_leases().is_empty());
+        assert!(server.heartbeat(at, id(1)).is_some());
+        server.now += TTL;
+        // Nobody has looked yet, and it is gone all the same.
+        assert_eq!(server.heartbeat(at, id(1)), None);
+        assert_eq!(server.end_due_leases(), [id(1)]);
+        assert_eq!(server.in_use("web"), 0);
+        assert!(server.lease(id(1)).is_none());
+        // There is no row yet that could be deleted.
+        assert_eq!(server.unread(), Vec::<u32>::new());
+        if commits {
+            server.commit_lease(id(1));
+            assert_eq!(server.unread(), [1]);
+            assert_eq!(server.bury(1), [id(1)]);
+        } else {
+            server.drop_lease(id(1));
+        }
+        assert_eq!(server.unread(), Vec::<u32>::new());
+        server.log_out(at);
+        server.assert_empty();
+    }
 }
 
 #[test]
@@ -150,22 +168,17 @@ fn a_lease_ends_when_its_time_is_up_and_its_row_is_buried() {
 }
 
 #[test]
-fn where_no_visitor_can_connect_rows_stay_until_more_leases_end() {
+fn where_no_visitor_can_connect_rows_stay_until_one_can() {
     let (mut server, at) = server(web(2));
     leases(&mut server, at, 1, "ann");
-    server.now += MINUTE;
-    leases(&mut server, at, 2, "bob");
-    server.now += TTL - MINUTE;
+    server.now += TTL;
     server.end_due_leases();
-    for _ in 0..3 {
+    for _ in 0..5 {
         assert_eq!(server.unread(), [1]);
-        server.ledger.with(|l| l.visitor_lost(1));
+        server.lose_visitor(1);
     }
-    assert_eq!(server.unread(), Vec::<u32>::new());
-    server.now += MINUTE;
-    server.end_due_leases();
     assert_eq!(server.unread(), [1]);
-    assert_eq!(server.bury(1).len(), 2);
+    assert_eq!(server.bury(1).len(), 1);
     assert_eq!(server.unread(), Vec::<u32>::new());
 }
 
@@ -403,35 +416,40 @@ fn leases_of_a_new_table_take_the_place_of_the_former_ones() {
 }
 
 #[test]
-fn leases_without_room_leave_the_former_rules_in_force() {
+fn leases_without_room_are_over_and_keep_nobody_out() {
     let (mut server, at) = server(web(9));
     for number in 1..=3 {
         leases(&mut server, at, number, &format!("user {number}"));
     }
-    for (max_seats, fits) in [(3, true), (2, false)] {
+    let left = |server: &mut Server| {
+        server
+            .ledger
+            .with(|l| l.databases.get(&1).unwrap().leases_left)
+    };
+    for max_seats in [3, 2] {
         server.ledger = crate::ledger::map::MapLedger::new(Room { max_seats, ..ROOM });
-        let published = server.load(1);
-        assert_eq!(matches!(published, Published::InForce { .. }), fits);
-        assert_eq!(published == Published::NoRoom, !fits);
+        server.enters(session(2, PC1));
+        assert_eq!(server.in_use("web"), max_seats as i64);
+        assert_eq!(left(&mut server), 3 - max_seats as u32);
     }
-    // A long name needs a place, too.
+    // A long name without a place is no reason.
     server.ledger = crate::ledger::map::MapLedger::new(ROOM);
+    let long = "x".repeat(99);
     server.ledger.with(|l| {
         for n in 0..l.long_names.capacity() {
             l.long_names.put(crate::ledger::hold::LongName {
-                label: crate::ledger::identity::Label::of(&format!("{n}{}", "x".repeat(99))),
+                label: crate::ledger::identity::Label::of(&format!("{n}{long}")),
                 text: crate::ledger::identity::Text::EMPTY,
                 users: 1,
             });
         }
     });
-    assert!(matches!(server.load(1), Published::InForce { .. }));
-    server.ledger.with(|l| l.drop_leases(1));
     server.change(1, |rows| {
-        rows.leases_of = 8;
-        rows.leases[0].long_name = Some(crate::ledger::identity::Text::EMPTY);
+        rows.leases[0].who.client_user = crate::ledger::identity::Label::of(&long);
+        rows.leases[0].long_name = crate::ledger::identity::Text::new(&long);
     });
-    assert_eq!(server.load(1), Published::NoRoom);
+    server.enters(session(2, PC1));
+    assert_eq!((server.in_use("web"), left(&mut server)), (3, 0));
 }
 
 #[test]
@@ -452,13 +470,15 @@ fn leases_of_a_new_table_need_the_room_of_the_former_ones_and_leave_that_of_the_
     server.change(1, |rows| rows.leases_of = 8);
     assert!(matches!(server.load(1), Published::InForce { .. }));
     // Somebody of another database waits.
-    for (stored, fits) in [(3, false), (2, true)] {
+    for (stored, left) in [(3, 1), (2, 0)] {
         server.ledger = crate::ledger::map::MapLedger::new(room);
         server.change(2, |rows| rows.licenses = vec![web(0)]);
         let other = server.enters(of_database(session(2, PC1), 2));
         server.waits(other, "web", want(""));
         server.change(1, |rows| rows.leases.truncate(stored));
-        assert_eq!(server.load(1) != Published::NoRoom, fits, "{stored}");
+        server.load(1);
+        let known = server.ledger.with(|l| *l.databases.get(&1).unwrap());
+        assert_eq!(known.leases_left, left, "{stored}");
     }
 }
 
@@ -659,8 +679,15 @@ fn a_checkout_of_a_session_that_becomes_exempt_takes_no_seat() {
 
 #[test]
 fn a_full_ledger_denies_a_lease_softly_too() {
-    let (mut server, at) = server(web(5));
-    server.ledger.head.max_seats = 1;
+    let mut server = Server::new(Room {
+        max_seats: 1,
+        ..ROOM
+    });
+    server.change(1, |rows| {
+        rows.licenses = vec![web(5)];
+        rows.leases_of = 7;
+    });
+    let at = server.enters(session(2, "local"));
     leases(&mut server, at, 1, "ann");
     assert!(matches!(
         server.claim(at, "web", lease(2, "bob", PC1), false),
@@ -672,8 +699,11 @@ fn a_full_ledger_denies_a_lease_softly_too() {
     server.enforcement = Enforcement::Warn;
     assert!(matches!(
         server.claim(at, "web", lease(2, "bob", PC1), false),
-        Claimed::Held(_)
+        Claimed::Denied(_)
     ));
+    // Nobody else is kept out by that.
+    server.change(1, |rows| rows.licenses.push(license("crm", None)));
+    server.enters(session(3, PC1));
 }
 
 /// Somebody may have begun to read before the promotion, and finish after somebody else.

@@ -4,7 +4,7 @@ use super::server::{
     MINUTE, ROOM, Server, TTL, exempt_role, held, id, lease, license, name, of_database, session,
     superuser, want,
 };
-use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, Timestamp};
+use crate::ledger::license::{ClaimedAt, Enforcement, License, Timestamp};
 use crate::ledger::map::Room;
 use crate::ledger::table::Table;
 use crate::ledger::{Answer, Cause, Claimed, Denial, MayUse, Published, Remark};
@@ -572,80 +572,6 @@ fn somebody_who_was_called_and_has_not_looked_does_not_hinder_new_rules() {
     server.change(1, |_| ());
     assert!(matches!(server.load(1), Published::InForce { .. }));
     assert!(server.collect(ticket).is_some());
-}
-
-#[test]
-fn where_the_ledger_itself_was_full_a_seat_of_any_product_makes_room() {
-    let mut server = Server::new(Room {
-        max_seats: 2,
-        ..ROOM
-    });
-    server.change(1, |rows| rows.licenses = vec![license("crm", 9), module(0)]);
-    let at = [1, 2].map(|n| server.enters(session(2, &pc(n))));
-    let ticket = waits(&mut server, at[1]);
-    server.change(1, |rows| rows.licenses[1].seats = Some(1));
-    server.load(1);
-    assert_eq!(server.collect(ticket), None);
-    server.log_out(at[0]);
-    assert!(server.collect(ticket).is_some());
-    assert_eq!(server.tally("payroll").high_water, 1);
-}
-
-#[test]
-fn between_rival_rules_a_checkin_settles_which_rules() {
-    let pooled = |counted_by| License {
-        pool: name("group"),
-        counted_by,
-        ..module(9)
-    };
-    let mut server = Server::new(ROOM);
-    for (database, rule) in [(1, CountedBy::User), (2, CountedBy::Host)] {
-        server.change(database, |rows| rows.licenses.push(pooled(rule)));
-        server.load(database);
-    }
-    // Role 2 on three computers, roles 4, 5 and 6 on the first.
-    let at = [(2, 1), (2, 2), (2, 3), (4, 1), (5, 1), (6, 1)]
-        .map(|(role, n)| server.enters(session(role, &pc(n))));
-    for at in at {
-        server.checks_out(at, "payroll", "");
-    }
-    assert_eq!(server.in_use("payroll"), 4, "by user");
-    server.check_in(at[5], "payroll", "");
-    server.check_in(at[4], "payroll", "");
-    assert_eq!(server.in_use("payroll"), 3, "by host");
-}
-
-#[test]
-fn between_rival_rules_nobody_is_called_beyond_the_limit() {
-    let pooled = |counted_by| License {
-        pool: name("group"),
-        counted_by,
-        ..module(2)
-    };
-    let mut server = Server::new(ROOM);
-    server.exempt_superusers = false;
-    for (database, rule) in [(1, CountedBy::User), (2, CountedBy::Host)] {
-        server.change(database, |rows| rows.licenses.push(pooled(rule)));
-        server.load(database);
-    }
-    for (role, n) in [(2, 1), (4, 2)] {
-        let at = server.enters(session(role, &pc(n)));
-        server.checks_out(at, "payroll", "");
-    }
-    // New by host, though not by user: so hosts rule, and it waits.
-    let at = server.enters(session(2, &pc(7)));
-    let ticket = waits(&mut server, at);
-    // While it can not be called, users rule for a time.
-    server.change(1, |rows| rows.licenses[0].enforcement = Enforcement::Warn);
-    server.load(1);
-    let third = server.enters(superuser(1, &pc(1)));
-    server.checks_out(third, "payroll", "");
-    assert_eq!(server.in_use("payroll"), 3);
-    server.log_out(third);
-    server.change(1, |rows| rows.licenses[0].enforcement = Enforcement::On);
-    server.load(1);
-    assert_eq!(server.collect(ticket), None);
-    assert_eq!(server.in_use("payroll"), 2);
 }
 
 #[test]

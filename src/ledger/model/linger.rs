@@ -231,11 +231,13 @@ fn a_lease_that_is_rolled_back_leaves_the_seat_as_it_was() {
             server.commit_lease(id(1));
             server.drop_lease(id(1));
         }
+        server.ledger.with(|l| l.note_next_due());
         let due = server.ledger.head.next_due;
         server.now += MINUTE;
         server.leases(at, "tom", lease(2, "ann", PC2));
         server.drop_lease(id(2));
         assert_eq!(server.in_use("tom"), i64::from(lingers));
+        server.ledger.with(|l| l.note_next_due());
         assert_eq!(server.ledger.head.next_due, due);
         server.now += LINGER - MINUTE;
         server.end_due_leases();
@@ -351,26 +353,60 @@ fn when_the_seats_are_reduced_those_that_linger_still_count() {
 }
 
 #[test]
-fn nothing_lingers_beyond_what_the_server_has_room_for() {
+fn what_lingers_makes_room_and_first_where_most_does() {
+    // Room for two seats, and twice for each of four sessions.
     let mut server = Server::new(Room {
+        sessions: 4,
         max_seats: 2,
         ..ROOM
     });
-    // Of more sessions than there is room for, who came before the license.
-    let ats: Vec<usize> = (2..7)
-        .map(|role| server.enters(session(role, PC1)))
-        .collect();
-    server.change(1, |rows| rows.licenses = vec![lingering(None)]);
-    server.load(1);
-    for at in ats {
-        server.log_out(at);
+    let web = |product| License {
+        claimed_at: ClaimedAt::Checkout,
+        linger: LINGER,
+        ..license(product, None)
+    };
+    server.change(1, |rows| rows.licenses = vec![web("web"), web("app")]);
+    let at = server.enters(session(2, PC1));
+    server.checks_out(at, "app", "ann");
+    server.check_in(at, "app", "ann");
+    for n in 0..9 {
+        let user = n.to_string();
+        server.checks_out(at, "web", &user);
+        server.check_in(at, "web", &user);
     }
-    assert_eq!((server.in_use("tom"), left(&mut server)), (2, 2));
-    assert_eq!(denied(&mut server, session(9, PC1)), Cause::TableFull);
-    // Whose time is up makes room.
-    server.now += LINGER;
-    enters_in_time(&mut server, session(9, PC1));
-    assert_eq!(server.in_use("tom"), 1);
+    assert_eq!((server.in_use("app"), server.in_use("web")), (1, 9));
+    // One more, and it is the product with most that makes room.
+    server.checks_out(at, "web", "zoe");
+    assert_eq!((server.in_use("app"), server.in_use("web")), (1, 1));
+}
+
+#[test]
+fn who_waits_gets_the_seat_that_lingered_and_had_to_make_room() {
+    let mut server = Server::new(Room {
+        sessions: 4,
+        max_seats: 2,
+        ..ROOM
+    });
+    let web = |product, seats| License {
+        claimed_at: ClaimedAt::Checkout,
+        linger: LINGER,
+        ..license(product, seats)
+    };
+    server.change(1, |rows| {
+        rows.licenses = vec![license("crm", None), web("web", 9), web("app", 9)];
+    });
+    let [at, other] = [2, 3].map(|role| server.enters(session(role, PC1)));
+    for n in 0..8 {
+        let user = n.to_string();
+        server.checks_out(at, "web", &user);
+        server.check_in(at, "web", &user);
+    }
+    server.change(1, |rows| rows.licenses[1].seats = Some(8));
+    let ticket = server.waits(other, "web", want("zoe"));
+    assert_eq!(server.collect(ticket), None);
+    server.checks_out(at, "app", "ann");
+    assert!(server.collect(ticket).is_some());
+    assert_eq!((server.in_use("app"), server.in_use("web")), (1, 1));
 }
 
 #[test]
@@ -493,37 +529,6 @@ fn a_seat_of_a_pool_lingers_on_while_any_database_lets_it() {
     assert_eq!(server.in_use("tom"), 1);
     server.change(1, |rows| rows.licenses.clear());
     server.load(1);
-    server.assert_empty();
-}
-
-#[test]
-fn where_two_rules_rival_those_who_linger_decide_nothing_and_leave_nothing_behind() {
-    let mut server = pool([
-        License {
-            seats: Some(9),
-            ..pooled(CountedBy::User, LINGER)
-        },
-        License {
-            seats: Some(9),
-            ..pooled(CountedBy::Host, LINGER)
-        },
-    ]);
-    // Two users at one host: two seats by user.
-    visits(&mut server, session(2, PC1));
-    visits(&mut server, session(3, PC1));
-    let by_user = server.in_use("tom");
-    // One user at three hosts: three seats by host.
-    let mut ats: Vec<usize> = vec![];
-    for host in ["10.0.0.7", "10.0.0.8", "10.0.0.9"] {
-        ats.push(server.log_in(session(4, host)).0);
-    }
-    assert!(by_user <= 2);
-    assert_eq!((server.in_use("tom"), left(&mut server)), (3, 0));
-    for at in ats {
-        server.log_out(at);
-    }
-    server.now += LINGER;
-    server.end_due_leases();
     server.assert_empty();
 }
 

@@ -34,6 +34,8 @@ pub struct Row {
     pub from: Option<Minutes>,
     pub until: Option<Minutes>,
     pub grace: Minutes,
+    /// Seats that one user may have.
+    pub max_per_user: Option<i32>,
     /// How many identities may be exempt at once: signed.
     pub exempt: Option<u32>,
 }
@@ -45,6 +47,8 @@ pub struct Kept {
     pub group: &'static str,
     pub reserved: i32,
     pub max_seats: Option<i32>,
+    /// Several people share the group's roles.
+    pub shared: bool,
 }
 
 /// A database's tables.
@@ -113,6 +117,8 @@ pub struct Hold {
     pub times: u32,
     /// The transaction that took the lease goes on.
     pub pending: bool,
+    /// Who waited for the lease has not seen it yet.
+    pub unseen: bool,
     /// The lease's time was up.
     pub ended: bool,
     pub expires: Minutes,
@@ -145,6 +151,14 @@ pub struct Seeker {
     user: User,
     run: String,
     groups: Groups,
+    is_lease: bool,
+}
+
+impl Seeker {
+    /// The user for whom it asks for a lease.
+    fn leased_to(&self) -> Option<&'static str> {
+        self.is_lease.then_some(self.user.client_user)
+    }
 }
 
 /// A seat, and for whom it counts: for who took it, whoever joined it.
@@ -154,6 +168,8 @@ pub struct Seat {
     pub holders: BTreeSet<Holder>,
     pub role: u32,
     pub groups: Groups,
+    /// A lease took it, for this user.
+    pub leased_to: Option<&'static str>,
     /// Its number in the ledger.
     pub number: u64,
 }
@@ -188,9 +204,23 @@ pub enum Verdict {
         in_use: i64,
         limit: i64,
     },
+    UserFull {
+        in_use: i64,
+        limit: i64,
+    },
     NotYetValid(Minutes),
     Expired(Minutes),
     TableFull,
+}
+
+impl Verdict {
+    /// So who asks may wait for that.
+    pub fn lasts_until_somebody_leaves(&self) -> bool {
+        matches!(
+            self,
+            Verdict::Full { .. } | Verdict::GroupFull { .. } | Verdict::UserFull { .. }
+        )
+    }
 }
 
 /// What is in force, and who is in.
@@ -275,12 +305,17 @@ impl Naive {
         exempt
     }
 
-    /// Of rules that can be ranked the finest rules.
     fn identity_in(&self, tally: TallyName, place: usize, user: &User) -> String {
-        let rules = self.tallies().remove(&tally).unwrap();
-        let finest = ["session", "user_host", "user_workstation", "user", "host"];
-        let rule = finest.into_iter().find(|rule| rules.contains(rule));
-        identity(rule.unwrap(), user, &format!("session {place}"))
+        let rule = self.rule(tally).unwrap();
+        identity(rule, user, &format!("session {place}"))
+    }
+
+    /// The rule of counting in a tally: the one of its licenses, or where they disagree the finest.
+    fn rule(&self, tally: TallyName) -> Option<&'static str> {
+        let rules = self.tallies().remove(&tally)?;
+        let agreed = rules.first().filter(|_| rules.len() == 1);
+        let by_session = rules.get("session");
+        agreed.or(by_session).copied().or(Some("user_host"))
     }
 
     /// Somebody whom the rules exempt is too many by this row.
@@ -406,7 +441,7 @@ impl Naive {
     /// Those of a tally: those that were, as far as somebody still holds them, and new ones.
     fn settled_in(&self, tally: TallyName) -> Vec<Seat> {
         let former: Vec<&Seat> = self.seats.iter().filter(|s| s.tally == tally).collect();
-        let sharing = self.sharings(tally, None).into_iter().next();
+        let sharing = self.sharing(tally, None);
         let seat = |holders: BTreeSet<Holder>| {
             let former = former.iter().find(|s| !s.holders.is_disjoint(&holders));
             if let Some(former) = former {
@@ -423,10 +458,11 @@ impl Naive {
                 holders,
                 role: taker.user.role,
                 groups: taker.groups,
+                leased_to: taker.leased_to(),
                 number: 0,
             }
         };
-        sharing.into_iter().flatten().map(seat).collect()
+        sharing.into_iter().map(seat).collect()
     }
 
     /// How many seats of a tally members of a group have taken.
@@ -434,6 +470,53 @@ impl Naive {
         let seats = self.settled_in(tally);
         let of = |seat: &&Seat| is_in_group(seat.groups, group);
         seats.iter().filter(of).count() as i64
+    }
+
+    /// How many seats of a tally whoever asks has taken: as a role, or those of leases as their user.
+    fn used_by_user(&self, seeker: &Seeker) -> i64 {
+        let seats = self.settled_in(seeker.tally);
+        let is_its = |seat: &&Seat| match (seeker.leased_to(), seat.leased_to) {
+            (None, None) => seat.role == seeker.user.role,
+            (asks, has) => asks == has,
+        };
+        seats.iter().filter(is_its).count() as i64
+    }
+
+    /// That a newcomer has as many seats as one may have by a row.
+    fn user_full(&self, row: &Row, newcomer: &Seeker) -> Option<Verdict> {
+        let limit = i64::from(row.max_per_user?);
+        let reservations = &self.in_force[&newcomer.database].company.reservations;
+        let shares = |kept: &Kept| {
+            kept.shared && kept.product == row.product && is_in_group(newcomer.groups, kept.group)
+        };
+        let in_use = self.used_by_user(newcomer);
+        let is_bound = newcomer.is_lease || !reservations.iter().any(shares);
+        (is_bound && in_use >= limit).then_some(Verdict::UserFull { in_use, limit })
+    }
+
+    /// How many seats of a tally each user has, as the ledger should have counted them: only where some row
+    /// says how many that may be.
+    pub fn takers(&self) -> Vec<(TallyName, Seat, i64)> {
+        let mut takers: Vec<(TallyName, Seat, i64)> = vec![];
+        let is_limited = |tally: TallyName| {
+            self.in_force.iter().any(|(database, force)| {
+                let mut rows = force.company.rows.iter();
+                rows.any(|row| row.max_per_user.is_some() && tally_name(*database, row) == tally)
+            })
+        };
+        for seat in self.seats.iter().filter(|seat| is_limited(seat.tally)) {
+            let role = |seat: &Seat| seat.leased_to.is_none().then_some(seat.role);
+            let same = |(tally, other, _): &&mut (TallyName, Seat, i64)| {
+                *tally == seat.tally
+                    && other.leased_to == seat.leased_to
+                    && role(other) == role(seat)
+            };
+            match takers.iter_mut().find(same) {
+                Some((_, _, seats)) => *seats += 1,
+                None => takers.push((seat.tally, seat.clone(), 1)),
+            }
+        }
+        takers
     }
 
     /// How many seats are kept from a newcomer, and what one of its own groups denies.
@@ -505,6 +588,7 @@ impl Naive {
             tally: tally_name(person.database, row),
             user: person.user,
             run: format!("session {place}"),
+            is_lease: false,
         })
     }
 
@@ -528,6 +612,7 @@ impl Naive {
             tally: tally_name(claim.database, row),
             user: claim.user,
             run,
+            is_lease: claim.lease.is_some(),
         })
     }
 
@@ -541,9 +626,8 @@ impl Naive {
         logins.chain(holds).collect()
     }
 
-    /// The sharing of a tally's seats under each rule that gives most of them; several only where
-    /// rules that can't be ranked give equally many. A newcomer counts in the comparison.
-    pub fn sharings(&self, tally: TallyName, newcomer: Option<&Seeker>) -> Vec<Sharing> {
+    /// The sharing of a tally's seats, with a newcomer or without.
+    pub fn sharing(&self, tally: TallyName, newcomer: Option<&Seeker>) -> Sharing {
         let newcomer = newcomer.map(|newcomer| Seeker {
             holder: Holder::Newcomer,
             ..newcomer.clone()
@@ -551,91 +635,60 @@ impl Naive {
         let mut seekers = self.seated();
         seekers.extend(newcomer);
         seekers.retain(|seeker| seeker.tally == tally);
-        let rules = self.tallies().remove(&tally).unwrap_or_default();
-        let mut sharings: Vec<Sharing> = rules
-            .iter()
-            .map(|rule| {
-                let mut seats: BTreeMap<String, BTreeSet<Holder>> = BTreeMap::new();
-                for seeker in &seekers {
-                    let seat = seats.entry(identity(rule, &seeker.user, &seeker.run));
-                    seat.or_default().insert(seeker.holder);
-                }
-                seats.into_values().collect()
-            })
-            .collect();
-        let most = sharings.iter().map(BTreeSet::len).max().unwrap_or(0);
-        sharings.retain(|sharing| sharing.len() == most);
-        sharings.sort();
-        sharings.dedup();
-        sharings
+        let mut seats: BTreeMap<String, BTreeSet<Holder>> = BTreeMap::new();
+        for seeker in &seekers {
+            let rule = self.rule(tally).unwrap();
+            let seat = seats.entry(identity(rule, &seeker.user, &seeker.run));
+            seat.or_default().insert(seeker.holder);
+        }
+        seats.into_values().collect()
     }
 
     pub fn in_use(&self, tally: TallyName) -> usize {
-        self.sharings(tally, None).first().map_or(0, BTreeSet::len)
+        self.sharing(tally, None).len()
     }
 
-    /// The answers that a newcomer may get for a row: one, save where rules of counting that can't be
-    /// ranked give equally many seats. Who is not counted is in.
-    pub fn verdicts(&self, row: &Row, newcomer: Option<&Seeker>, now: Minutes) -> Vec<Verdict> {
+    /// The answer that a newcomer gets for a row. Who is not counted is in.
+    pub fn verdict(&self, row: &Row, newcomer: Option<&Seeker>, now: Minutes) -> Verdict {
         let Some(newcomer) = newcomer else {
-            return vec![Verdict::In];
+            return Verdict::In;
         };
         if let Some(verdict) = out_of_dates(row, now) {
-            return vec![verdict];
+            return verdict;
         }
-        let tally = newcomer.tally;
-        let others = self.tallies().into_keys().filter(|name| *name != tally);
-        let seats_elsewhere: usize = others.map(|name| self.in_use(name)).sum();
+        let sharing = self.sharing(newcomer.tally, Some(newcomer));
+        if !sharing.contains(&BTreeSet::from([Holder::Newcomer])) {
+            return Verdict::In;
+        }
+        if let Some(verdict) = self.user_full(row, newcomer) {
+            return verdict;
+        }
         let (kept, denied) = self.reserved(newcomer);
-        let verdict = |sharing: Sharing| {
-            if !sharing.contains(&BTreeSet::from([Holder::Newcomer])) {
-                return Verdict::In;
-            }
-            let in_use = sharing.len() as i64 - 1;
-            let Some(seats) = row.seats.map(i64::from) else {
-                return if let Some(denied) = denied.clone() {
-                    denied
-                } else if seats_elsewhere + sharing.len() > self.max_seats {
-                    Verdict::TableFull
-                } else {
-                    Verdict::In
-                };
-            };
-            let limit = seats + i64::from(row.overdraft);
-            if in_use + kept + 1 > limit {
-                let kept = kept.min(limit - in_use).max(0);
-                Verdict::Full {
-                    in_use,
-                    limit,
-                    kept,
-                }
-            } else if let Some(denied) = denied.clone() {
-                denied
-            } else if seats_elsewhere + sharing.len() > self.max_seats {
-                Verdict::TableFull
-            } else if in_use + 1 > seats {
-                let limit = seats;
-                Verdict::Overdraft { in_use, limit }
-            } else {
-                Verdict::In
-            }
+        let in_use = sharing.len() as i64 - 1;
+        let Some(seats) = row.seats.map(i64::from) else {
+            return denied.unwrap_or(Verdict::In);
         };
-        let sharings = self.sharings(tally, Some(newcomer)).into_iter();
-        sharings.map(verdict).collect()
+        let limit = seats + i64::from(row.overdraft);
+        if in_use + kept + 1 > limit {
+            let kept = kept.min(limit - in_use).max(0);
+            Verdict::Full {
+                in_use,
+                limit,
+                kept,
+            }
+        } else if let Some(denied) = denied {
+            denied
+        } else if in_use + 1 > seats {
+            let limit = seats;
+            Verdict::Overdraft { in_use, limit }
+        } else {
+            Verdict::In
+        }
     }
 
     /// There is room for one more hold, and for those of everyone in line.
     pub fn has_room(&self) -> bool {
         self.holds.len() + self.line.len() < self.max_seats
-    }
-
-    /// Two rules of counting, neither of which always gives more seats: which one rules can depend on
-    /// who asked before.
-    pub fn has_rivals(&self) -> bool {
-        self.tallies().values().any(|rules| {
-            let fine = rules.contains("session") || rules.contains("user_host");
-            !fine && rules.contains("host") && rules.len() > 1
-        })
     }
 
     /// Somebody in line who would not wait if it asked now.
@@ -648,12 +701,10 @@ impl Naive {
             || row.is_some_and(|row| row.enforcement != "on" || out_of_dates(row, now).is_some())
     }
 
-    /// The verdicts on somebody in line, were it called now.
-    pub fn verdicts_in_line(&self, wait: &Wait, now: Minutes) -> Vec<Verdict> {
-        match self.row(wait.claim.database, wait.claim.product) {
-            Some(row) => self.verdicts(row, self.counted(&wait.claim).as_ref(), now),
-            None => vec![],
-        }
+    /// The verdict on somebody in line, were it called now; none where its product is not licensed.
+    pub fn verdict_in_line(&self, wait: &Wait, now: Minutes) -> Option<Verdict> {
+        let row = self.row(wait.claim.database, wait.claim.product)?;
+        Some(self.verdict(row, self.counted(&wait.claim).as_ref(), now))
     }
 
     /// Gives free seats to the first in line who may have them.
@@ -661,7 +712,7 @@ impl Naive {
         let first = self.line.iter().position(|wait| {
             wait.called.is_none()
                 && !self.waits_in_vain(wait, now)
-                && self.verdicts_in_line(wait, now).iter().all(is_in)
+                && self.verdict_in_line(wait, now).as_ref().is_none_or(is_in)
         });
         if let Some(first) = first {
             self.call(first, now);
@@ -671,11 +722,14 @@ impl Naive {
 
     /// Somebody in line gets its seat.
     pub fn call(&mut self, at: usize, now: Minutes) {
-        let verdicts = self.verdicts_in_line(&self.line[at], now);
+        let verdict = self.verdict_in_line(&self.line[at], now);
         let wait = &mut self.line[at];
-        wait.called = Some(verdicts.first().cloned().unwrap_or(Verdict::In));
+        wait.called = Some(verdict.unwrap_or(Verdict::In));
         let claim = wait.claim;
         self.hold(claim, now);
+        if let Some(hold) = self.holds.last_mut() {
+            hold.unseen = true;
+        }
     }
 
     pub fn hold(&mut self, claim: Claim, now: Minutes) {
@@ -683,9 +737,16 @@ impl Naive {
             claim,
             times: 1,
             pending: claim.lease.is_some(),
+            unseen: false,
             ended: false,
             expires: now + claim.lease.map_or(0, |(_, ttl)| ttl),
         });
+    }
+
+    pub fn checkouts_of(&self, place: usize) -> Vec<Claim> {
+        let claims = self.holds.iter().map(|hold| hold.claim);
+        let is_its = |claim: &Claim| claim.lease.is_none() && claim.place == place;
+        claims.filter(is_its).collect()
     }
 
     /// Somebody goes out of line, with what it was given.
@@ -734,6 +795,7 @@ impl Naive {
             user: person.user,
             run: format!("session {place}"),
             groups: 0,
+            is_lease: false,
         };
         let has_seat = |seeker: Seeker| {
             seeker.tally == tally
@@ -747,10 +809,9 @@ impl Naive {
             || self.is_exempt(place, person) && self.is_exempt_in(place, row)
             || row.enforcement != "on"
             || self.seated().into_iter().any(has_seat)
-            || self
-                .sharings(tally, Some(&own))
-                .iter()
-                .any(|sharing| !sharing.contains(&BTreeSet::from([Holder::Newcomer])))
+            || !self
+                .sharing(tally, Some(&own))
+                .contains(&BTreeSet::from([Holder::Newcomer]))
     }
 }
 
@@ -768,7 +829,9 @@ pub fn is_in(verdict: &Verdict) -> bool {
 }
 
 fn out_of_dates(row: &Row, now: Minutes) -> Option<Verdict> {
-    if let Some(from) = row.from.filter(|from| now < *from) {
+    // What was signed may begin two minutes before its time.
+    let early = if row.exempt.is_some() { 2 } else { 0 };
+    if let Some(from) = row.from.filter(|from| now + early < *from) {
         return Some(Verdict::NotYetValid(from));
     }
     let until = row.until.filter(|until| now >= until + row.grace)?;

@@ -16,6 +16,7 @@ fn signed() -> License {
         valid_from: Some(100),
         valid_until: Some(200),
         admits_until: Some(250),
+        max_per_user: Some(3),
         ..license("crm", 10)
     }
 }
@@ -27,6 +28,7 @@ fn a_row_may_ask_for_less() {
         License {
             seats: Some(0),
             purchased: Some(3),
+            max_per_user: Some(2),
             ..signed()
         },
         License {
@@ -48,10 +50,12 @@ fn a_row_may_ask_for_less() {
 #[test]
 fn what_asks_for_more_is_named_and_gets_what_was_signed() {
     type Claim = fn(&mut License);
-    let claims: [(&str, Claim); 14] = [
+    let claims: [(&str, Claim); 16] = [
         ("seats", |row| row.seats = Some(11)),
         ("seats", |row| row.seats = None),
         ("purchased", |row| row.purchased = None),
+        ("max_per_user", |row| row.max_per_user = Some(4)),
+        ("max_per_user", |row| row.max_per_user = None),
         ("valid_from", |row| row.valid_from = Some(99)),
         ("valid_from", |row| row.valid_from = None),
         ("valid_until", |row| row.valid_until = None),
@@ -85,8 +89,9 @@ fn without_limits_everything_is_less() {
         valid_from: None,
         valid_until: None,
         admits_until: None,
+        max_per_user: None,
         ..signed()
     };
     assert!(narrow(&signed(), &unlimited).1.is_empty());
-    assert_eq!(names(narrow(&unlimited, &signed()).1).len(), 5);
+    assert_eq!(names(narrow(&unlimited, &signed()).1).len(), 6);
 }

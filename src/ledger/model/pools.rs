@@ -2,7 +2,6 @@
 
 use super::server::{ROOM, Server, license, name, of_database, session};
 use crate::ledger::license::{CountedBy, License};
-use crate::ledger::table::Table;
 use crate::ledger::{Answer, Cause, Denial, Published, Remark};
 
 const PC1: &str = "10.0.0.1";
@@ -111,59 +110,27 @@ fn the_rule_of_a_dropped_database_rules_no_longer() {
 }
 
 #[test]
-fn between_host_and_user_the_rule_that_gives_more_seats_rules() {
-    let mut server = pool(&[pooled(CountedBy::User, 2), pooled(CountedBy::Host, 2)]);
-    let first = server.enters(session(2, PC1));
-    // One user on two hosts: two seats by host.
-    server.enters(session(2, PC2));
-    assert_eq!(server.in_use("crm"), 2);
-    let (_, answer) = server.log_in(session(2, PC3));
-    assert!(matches!(answer, Answer::Denied(_)), "{answer:?}");
-    // Two users on one host: two seats by user.
-    server.log_out(first);
-    assert_eq!(server.in_use("crm"), 1);
-    server.enters(session(4, PC2));
-    assert_eq!(server.in_use("crm"), 2);
-    let (_, answer) = server.log_in(session(5, PC2));
-    assert!(matches!(answer, Answer::Denied(_)), "{answer:?}");
-}
-
-#[test]
-fn a_logout_can_make_the_other_rule_the_one_that_gives_more_seats() {
-    let mut server = pool(&[pooled(CountedBy::User, 9), pooled(CountedBy::Host, 9)]);
-    server.enters(session(2, PC1));
-    server.enters(session(2, PC2));
-    let others = [4, 5, 6].map(|role| server.enters(session(role, PC1)));
-    assert_eq!(server.in_use("crm"), 4);
-    for place in others {
-        server.log_out(place);
+fn where_no_row_says_session_by_role_and_host_is_the_finest() {
+    use CountedBy::{Host, Session, User, UserHost, UserWorkstation};
+    for (rules, seats) in [
+        ([User, Host], 3),
+        ([Host, User], 3),
+        ([User, UserWorkstation], 3),
+        ([UserWorkstation, Host], 3),
+        ([UserHost, Host], 3),
+        ([Session, Host], 4),
+        ([User, Session], 4),
+        ([User, User], 2),
+        ([Host, Host], 2),
+    ] {
+        let mut server = pool(&rules.map(|rule| pooled(rule, 9)));
+        // One user at two hosts, twice at one of them, and another there.
+        server.enters(session(2, PC1));
+        server.enters(session(2, PC2));
+        server.enters(of_database(session(2, PC2), 2));
+        server.enters(of_database(session(4, PC2), 2));
+        assert_eq!(server.in_use("crm"), seats, "{rules:?}");
     }
-    // One user on two hosts is left.
-    assert_eq!(server.in_use("crm"), 2);
-}
-
-#[test]
-fn comparing_two_rules_leaves_seats_and_high_water_alone() {
-    let mut server = pool(&[pooled(CountedBy::User, 9), pooled(CountedBy::Host, 9)]);
-    let first = server.enters(session(2, PC1));
-    server.enters(session(2, PC1));
-    server.log_out(first);
-    let seat = |server: &mut Server| {
-        server.ledger.with(|l| {
-            let key = l.sessions[1].seat.unwrap();
-            let high_water = l.tallies.get(&key.tally).unwrap().high_water;
-            (l.seats.get(&key).unwrap().number, high_water)
-        })
-    };
-    let before = seat(&mut server);
-    assert_eq!(before.1, 1);
-    let place = server.enters(session(2, PC1));
-    server.log_out(place);
-    assert_eq!(seat(&mut server), before);
-    // Nor does a change in a database that has nothing to do with it.
-    server.change(3, |rows| rows.licenses.push(license("crm", 9)));
-    server.load(3);
-    assert_eq!(seat(&mut server), before);
 }
 
 #[test]

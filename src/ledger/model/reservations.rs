@@ -5,8 +5,8 @@ use super::server::{
     superuser, want,
 };
 use crate::ledger::license::{ClaimedAt, CountedBy, Enforcement, License};
-use crate::ledger::map::{MapLedger, Room};
-use crate::ledger::reservation::{ROLES_MAX, Reservation};
+use crate::ledger::map::MapLedger;
+use crate::ledger::reservation::Reservation;
 use crate::ledger::session::Session;
 use crate::ledger::table::Table;
 use crate::ledger::{Answer, Cause, Claimed, Denial, Published, Remark};
@@ -44,7 +44,7 @@ fn reserve(server: &mut Server, database: u32, reservations: &[Reservation]) {
     server.change(database, |rows| rows.reservations = reservations.to_vec());
 }
 
-fn kept(role: &str, reserved: i32) -> Reservation {
+pub fn kept(role: &str, reserved: i32) -> Reservation {
     reservation("crm", role, reserved, None)
 }
 
@@ -426,6 +426,31 @@ fn a_pools_seats_count_whatever_database_they_were_taken_in() {
     server.enters(session(CARL, &pc(3)));
 }
 
+/// Also where the rules of another database of the pool are read after those of its own.
+#[test]
+fn whom_a_role_counts_for_is_a_fact_of_the_database_it_works_in() {
+    let pooled = License {
+        pool: name("group"),
+        ..license("crm", 9)
+    };
+    let mut server = server(pooled, &[kept("owner", 1)]);
+    server.catalog.owners.insert((1, ANNA));
+    server.change(2, |rows| rows.licenses = vec![pooled]);
+    server.load(1);
+    server.load(2);
+    server.enters(of_database(session(ANNA, &pc(1)), 2));
+    assert_eq!(used_by(&mut server, "owner"), 0);
+    let at = server.enters(session(ANNA, &pc(2)));
+    assert_eq!(used_by(&mut server, "owner"), 1);
+    for database in [2, 1] {
+        server.change(database, |rows| rows.licenses[0].seats = Some(8));
+        server.load(database);
+        assert_eq!(used_by(&mut server, "owner"), 1);
+    }
+    server.log_out(at);
+    assert_eq!(used_by(&mut server, "owner"), 0);
+}
+
 #[test]
 fn one_role_has_one_number_in_all_databases_as_long_as_any_names_it() {
     let mut server = crm(9, &[kept("accounting", 1), kept("interns", 1)]);
@@ -446,41 +471,6 @@ fn one_role_has_one_number_in_all_databases_as_long_as_any_names_it() {
     server.load(1);
     assert!(reserved_roles(&mut server).is_empty());
     server.ledger.with(|l| assert_eq!(l.reservations.len(), 0));
-}
-
-#[test]
-fn more_roles_than_there_are_numbers_leave_the_former_rules_in_force() {
-    let many: Vec<_> = (0..ROLES_MAX).map(|n| kept(&format!("g{n}"), 0)).collect();
-    let mut server = crm(1, &many);
-    assert_eq!(server.load(1), IN_FORCE);
-    reserve(&mut server, 2, &[kept("g7", 1)]);
-    assert_eq!(server.load(2), IN_FORCE);
-    reserve(&mut server, 2, &[kept("one more", 1)]);
-    assert_eq!(server.load(2), Published::TooManyRoles);
-    assert!(!server.is_current(2));
-    // Others find room where one is named no longer.
-    reserve(&mut server, 1, &many[1..]);
-    server.load(1);
-    assert_eq!(server.load(2), IN_FORCE);
-    server.catalog.granted.insert((ANNA, "one more"));
-    server.enters(session(ANNA, &pc(1)));
-    assert_eq!(used_by(&mut server, "one more"), 1);
-}
-
-#[test]
-fn reservations_without_room_leave_the_former_rules_in_force() {
-    let mut server = Server::new(Room {
-        reservations: 1,
-        ..ROOM
-    });
-    server.change(1, |rows| rows.licenses = vec![license("crm", 1)]);
-    reserve(&mut server, 1, &[kept("accounting", 1)]);
-    assert_eq!(server.load(1), IN_FORCE);
-    reserve(&mut server, 1, &[kept("interns", 1)]);
-    assert_eq!(server.load(1), IN_FORCE);
-    reserve(&mut server, 1, &[kept("interns", 0), kept("board", 0)]);
-    assert_eq!(server.load(1), Published::NoRoom);
-    assert_eq!(reserved_roles(&mut server), ["interns"]);
 }
 
 fn module(seats: i32, reservations: &[Reservation]) -> (Server, [usize; 4]) {

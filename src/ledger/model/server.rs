@@ -13,7 +13,9 @@ use crate::ledger::map::{MapLedger, Room};
 use crate::ledger::reservation::Reservation;
 use crate::ledger::rules::{Exemption, Facts, Hosts, Rules, StoredLease};
 use crate::ledger::session::{NO_TALLY, Session, Standing};
+use crate::ledger::shares::RuleCounts;
 use crate::ledger::table::Table;
+use crate::ledger::visit::{Due, Outcome, Stage, Unsettled};
 use crate::ledger::{
     Answer, Claimed, Judged, Judgement, MayUse, NewLease, Published, Receipt, Remark, Tally,
     Viewpoint, Want,
@@ -57,6 +59,7 @@ pub const ROOM: Room = Room {
     exemptions: 30,
     events: 100,
     reservations: 70,
+    rules: 100,
 };
 
 impl Server {
@@ -100,9 +103,47 @@ impl Server {
         let view = self.view();
         self.ledger.with(|l| {
             let mut oids = vec![];
-            l.each_unread(view, |known| oids.push(known.oid));
+            // A visitor that has read them has looked at what is signed, too.
+            l.databases.each_mut(|known| {
+                if known.is_loaded() {
+                    known.observed = known.generation;
+                }
+            });
+            l.each_to_visit(view, |due| oids.push(due.database));
             oids
         })
+    }
+
+    /// What a visitor would be sent for into a database.
+    pub fn due(&mut self, database: u32) -> Option<Due> {
+        let view = self.view();
+        self.ledger.with(|l| {
+            let mut found = None;
+            l.each_to_visit(view, |due| {
+                if due.database == database {
+                    found = Some(due);
+                }
+            });
+            found
+        })
+    }
+
+    /// A visitor is sent into a database, comes so far, and its process ends.
+    pub fn visit(&mut self, database: u32, stages: &[Stage]) -> Outcome {
+        let due = self.due(database).expect("a database that is due");
+        let view = self.view();
+        self.ledger.with(|l| {
+            let number = l.send_visitor(database).unwrap();
+            for stage in stages {
+                l.visit_reached(database, number, *stage);
+            }
+            l.visit_ended(due, number, view)
+        })
+    }
+
+    /// The same where it can't connect.
+    pub fn lose_visitor(&mut self, database: u32) {
+        assert_eq!(self.visit(database, &[Stage::Begun]), Outcome::Lost);
     }
 
     pub fn is_current(&mut self, database: u32) -> bool {
@@ -112,9 +153,11 @@ impl Server {
 
     /// Commits a change of a database's tables.
     pub fn change(&mut self, database: u32, change: impl FnOnce(&mut Rows)) {
-        self.ledger.with(|l| l.change_begins(database));
+        self.ledger
+            .with(|l| l.change_begins(database, Unsettled::Pools));
         change(self.tables.entry(database).or_default());
-        self.ledger.with(|l| l.change_ends(database));
+        self.ledger
+            .with(|l| l.change_ends(database, Unsettled::Pools));
     }
 
     /// Reads a database's tables.
@@ -125,7 +168,7 @@ impl Server {
         if self.ledger.with(|l| l.leases_of(database)) == rows.leases_of {
             rows.leases.clear();
         }
-        Rules {
+        let mut rules = Rules {
             generation,
             outdated: false,
             watched: true,
@@ -138,23 +181,30 @@ impl Server {
             counts: Some(vec![]),
             bars: rows.bars,
             reservations: placed(database, rows.reservations, |row, key| row.key = key),
+            left_out: RuleCounts::default(),
             reserved_roles: vec![],
             roles_edition: 0,
             leases_of: rows.leases_of,
-            long_names: rows.leases.iter().filter(|l| l.long_name.is_some()).count(),
             leases: rows.leases,
-        }
+        };
+        rules.sort();
+        rules
     }
 
     /// What rules make of everybody, for `publish`.
     pub fn judge_all(&mut self, database: u32, rules: &mut Rules) -> Judgement {
-        let mut roles: Vec<u32> = rules.leases.iter().map(|lease| lease.who.role).collect();
+        let room = self.ledger.with(|l| l.room_for(database, rules.wanted()));
+        if let Some(room) = room {
+            rules.fit(room);
+        }
+        let taker = |lease: &StoredLease| (lease.who.role, database);
+        let mut roles: Vec<(u32, u32)> = rules.leases.iter().map(taker).collect();
         let planned = self.ledger.with(|l| {
-            l.each_role(|role, _| roles.push(role));
+            l.each_role(|taker, _| roles.push(taker));
             assert!(roles.len() <= l.holders() + rules.leases.len());
             l.plan_roles(database, &rules.reservations)
         });
-        rules.reserved_roles = planned.map_or(vec![], |planned| planned.each().collect());
+        rules.reserved_roles = planned.each().collect();
         let catalog = &mut self.catalog;
         let judge = |s: &Session| (s.number, rules.judge(s, catalog));
         Judgement {
@@ -199,7 +249,7 @@ impl Server {
             outdated: rules.outdated,
             exempt_superusers: rules.exempt_superusers,
             standing: rules.judge(session, &mut self.catalog),
-            roles: rules.roles_of(session.who.role, &mut self.catalog),
+            roles: rules.roles_of((session.who.role, session.database), &mut self.catalog),
             roles_edition: rules.roles_edition,
             enforcement: self.enforcement,
             now: self.now,
@@ -244,8 +294,14 @@ impl Server {
     }
 
     pub fn log_out(&mut self, place: usize) {
+        while !self.log_out_some(place) {}
+    }
+
+    /// One step of it. True when it was the last.
+    pub fn log_out_some(&mut self, place: usize) -> bool {
         let now = self.now;
-        self.ledger.with(|l| l.release(place, Leaving::Logout, now));
+        self.ledger
+            .with(|l| l.release_some(place, 2, Leaving::Logout, now))
     }
 
     fn stamp(&mut self, session: &mut Session) {
@@ -331,8 +387,13 @@ impl Server {
     }
 
     pub fn check_in_all(&mut self, at: usize) {
+        while self.check_in_some(at) {}
+    }
+
+    /// One step of it. True when there are more.
+    pub fn check_in_some(&mut self, at: usize) -> bool {
         let now = self.now;
-        self.ledger.with(|l| l.check_in_all(at, now));
+        self.ledger.with(|l| l.check_in_some(at, 2, now))
     }
 
     /// A claim that must stand in line; gives its ticket.
@@ -350,7 +411,8 @@ impl Server {
     }
 
     pub fn collect(&mut self, ticket: u64) -> Option<Receipt> {
-        self.ledger.with(|l| l.collect(ticket))
+        let now = self.now;
+        self.ledger.with(|l| l.collect(ticket, now))
     }
 
     pub fn leave(&mut self, ticket: u64) {
@@ -394,6 +456,7 @@ impl Server {
             who: hold.who,
             long_name: text,
             ttl: hold.ttl,
+            taken_by: hold.taken_by,
         });
         self.ledger.with(|l| l.commit_lease(id));
     }
@@ -404,7 +467,7 @@ impl Server {
             rows.leases.retain(|lease| lease.id != id);
         }
         let now = self.now;
-        self.ledger.with(|l| l.drop_lease(id, now));
+        self.ledger.with(|l| l.drop_lease(usize::MAX, id, now));
     }
 
     pub fn heartbeat(&mut self, at: usize, id: LeaseId) -> Option<Timestamp> {
@@ -464,15 +527,23 @@ impl Server {
         let now = self.now;
         self.ledger.with(|l| {
             let mut events = vec![];
-            l.events.each(|event| events.push(*event));
             let mut lost = vec![];
             l.databases.each(|d| lost.push((d.oid, d.events_lost)));
             for (database, lost) in lost {
-                let of_database = |event: &&Event| event.database == database;
-                let told: Vec<_> = events.iter().filter(of_database).copied().collect();
-                l.told(database, &told, lost, now);
+                l.release_denials(database, now);
+                let before = events.len();
+                l.take_events(database, 0, usize::MAX, |event, _| events.push(*event));
+                let last = events.last().map_or(0, |event: &Event| event.number);
+                let forgotten = l.forget_told(database, last, usize::MAX);
+                assert_eq!(forgotten, events.len() - before);
+                l.told(database, lost, 0, now);
             }
-            assert_eq!((l.events.len(), l.texts.len()), (0, 0), "events");
+            // Denials are gathered.
+            let mut gathered = 0;
+            l.spells
+                .each(|spell| gathered += usize::from(spell.row != 0));
+            assert_eq!(l.events.len(), gathered, "events");
+            assert!(gathered > 0 || l.texts.len() == 0);
             assert_eq!(l.head.next_write.min(now), now);
             events.sort_by_key(|event| event.number);
             events
@@ -485,12 +556,14 @@ impl Server {
         self.ledger.with(|l| {
             assert_eq!(l.seats.len(), 0, "seats");
             assert_eq!(l.holds.len(), 0, "holds");
+            assert_eq!(l.spots.len(), 0, "spots");
             assert_eq!(l.waits.len(), 0, "waits");
             assert_eq!(l.long_names.len(), 0, "long names");
             l.tallies.each(|t| {
                 assert_eq!((t.in_use, t.users, t.waiting), (0, 0, 0), "{t:?}");
                 assert_eq!((t.lingering, t.promised), (0, 0), "{t:?}");
             });
+            assert_eq!(l.takers.len(), 0, "takers");
             l.databases.each(|d| assert_eq!(d.ended, 0, "{d:?}"));
         });
     }
@@ -514,6 +587,7 @@ pub fn want(client_user: &str) -> Want {
         client_user: label,
         long_name: label.is_digest().then(|| Text::new(client_user).unwrap()),
         lease: None,
+        users_max: None,
     }
 }
 
@@ -526,6 +600,7 @@ pub fn lease(number: u8, client_user: &str, host: &str) -> Want {
             host: address.map_or(Host::LOCAL, |a| Host::of_peer(Some((a, 0)), None)),
             host_name: Name::EMPTY,
             ttl: TTL,
+            taken_by: 0,
         }),
         ..want(client_user)
     }
@@ -549,12 +624,15 @@ fn placed<R>(database: u32, mut rows: Vec<R>, set: impl Fn(&mut R, RowKey)) -> V
 /// "batch"; and what is granted.
 #[derive(Default)]
 pub struct Catalog {
+    /// Databases and their owners.
+    pub owners: BTreeSet<(u32, u32)>,
     pub granted: BTreeSet<(u32, &'static str)>,
 }
 
 impl Facts for Catalog {
-    fn is_member(&mut self, role: u32, group: &Name) -> bool {
+    fn is_member(&mut self, role: u32, database: u32, group: &Name) -> bool {
         *group == name(&format!("r{role}"))
+            || *group == name("owner") && self.owners.contains(&(database, role))
             || is_member(role, group.as_str())
             || self
                 .granted
@@ -617,10 +695,12 @@ pub fn license(product: &str, seats: impl Into<Option<i32>>) -> License {
         linger: 0,
         idle_timeout: None,
         reclaim_idle_after: None,
+        max_per_user: None,
         denied: 0,
         counted_since: 0,
         level: Level::Normal,
         told_ending: None,
+        interfered: false,
         signed: None,
     }
 }
@@ -661,6 +741,7 @@ pub fn reservation(
         reserved,
         max_seats: max_seats.into(),
         number: 0,
+        shared: false,
     }
 }
 

@@ -143,7 +143,7 @@ fn full() -> Value {
         "product": "TOM", "seats": 10, "counted_by": "user", "claimed_at": "checkout",
         "application_name": "TOM%", "pool": "office", "enforcement": "warn", "overdraft": 2,
         "warn_at_percent": 75, "grace": "7 days", "linger": "30 s", "idle_timeout": "1 hour",
-        "reclaim_idle_after": "10 min", "valid_from": "2026-01-01", "valid_until": "2027-01-01",
+        "reclaim_idle_after": "10 min", "max_per_user": 3, "valid_from": "2026-01-01", "valid_until": "2027-01-01",
     }]);
     claims
 }

@@ -1,0 +1,441 @@
+//! What happens so often that it is told together: takes and leaves of one session that loops, levels of use
+//! that are crossed again and again, and denials of one user who tries again.
+//!
+//! Of takes and leaves of one product by one session the first ten within a second have a row each, those
+//! after them one together. Denials of one user of a product are a spell as long as less than five minutes are
+//! between them: the first one has a row at once, the others share one a minute, none of which goes beyond a
+//! full hour. Such a row waits in the room of events, where no writer sees it, until its minute is over.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::mem::Discriminant;
+
+use super::admission::Cause;
+use super::event::{Event, Happened};
+use super::identity::{Host, Label, Name};
+use super::license::Timestamp;
+use super::table::{Table, Tables, entry};
+use super::{Ledger, room};
+
+/// So many within [`TOGETHER`] have rows of their own.
+const ALONE: u32 = 10;
+
+/// Microseconds.
+const TOGETHER: Timestamp = 1_000_000;
+
+/// Who is not denied for so long, in microseconds, and then again, begins another spell.
+const SPELL: Timestamp = 300_000_000;
+
+/// How long denials of a spell come together in one row, in microseconds.
+const ROW: Timestamp = 60_000_000;
+
+/// No row of a spell goes beyond one, in microseconds.
+const HOUR: Timestamp = 3_600_000_000;
+
+/// Of how many users spells are known: who has been silent longest is forgotten.
+pub const SPELLS: usize = 4_096;
+
+/// How often something has happened of late.
+#[derive(Clone, Copy, Debug)]
+pub struct Recent {
+    /// The number of the tally that it happened to.
+    of: u64,
+    since: Timestamp,
+    times: u32,
+    /// The number of the event in which those after the first are told.
+    row: u64,
+}
+
+/// The same for some tallies: those to which it happened last.
+#[derive(Clone, Copy, Debug)]
+pub struct Recents<const N: usize>([Recent; N]);
+
+impl<const N: usize> Recents<N> {
+    /// Nothing.
+    pub const NONE: Recents<N> = Recents(
+        [Recent {
+            of: 0,
+            since: 0,
+            times: 0,
+            row: 0,
+        }; N],
+    );
+
+    /// It happens to this tally once more: the event to which it is added, 0 where that is yet to come;
+    /// `None` where it has a row of its own.
+    fn count(&mut self, of: u64, now: Timestamp) -> Option<u64> {
+        let is_it = |recent: &&mut Recent| recent.of == of;
+        let oldest = |recent: &&mut Recent| recent.since;
+        let recent = match self.0.iter_mut().find(is_it) {
+            Some(recent) => recent,
+            None => self.0.iter_mut().min_by_key(oldest)?,
+        };
+        if recent.of != of || !(0..TOGETHER).contains(&now.saturating_sub(recent.since)) {
+            *recent = Recent {
+                of,
+                since: now,
+                times: 0,
+                row: 0,
+            };
+        }
+        recent.times = recent.times.saturating_add(1);
+        (recent.times > ALONE).then_some(recent.row)
+    }
+
+    /// What happens to this tally is told in this event from now on.
+    fn tell_in(&mut self, of: u64, row: u64) {
+        if let Some(recent) = self.0.iter_mut().find(|recent| recent.of == of) {
+            recent.row = row;
+        }
+    }
+}
+
+/// The denials of one user.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Spell {
+    /// A digest of the user, the product and the database, which nobody can foresee; never 0.
+    key: u64,
+    /// The spells that were silent less long, and longer, than this one; 0: none.
+    newer: u64,
+    older: u64,
+    pub(super) database: u32,
+    /// When the last denial was.
+    last: Timestamp,
+    /// When its last row was written, or could have been.
+    told: Timestamp,
+    /// What the last denial was for.
+    kind: Kind,
+    /// The event that gathers its next row; 0: none does.
+    pub(super) row: u64,
+    /// When that is to be written.
+    pub(super) due: Timestamp,
+}
+
+entry!(Spell, key: u64);
+
+type Kind = (Discriminant<Happened>, Option<Discriminant<Cause>>);
+
+fn kind_of(happened: &Happened) -> Kind {
+    use std::mem::discriminant;
+    let cause = match happened {
+        Happened::Denied(cause) | Happened::WouldBeDenied(cause) => Some(discriminant(cause)),
+        _ => None,
+    };
+    (discriminant(happened), cause)
+}
+
+impl Spell {
+    /// The clock was set by so much, and its moments with it.
+    pub(super) fn shift(&mut self, by: i64) {
+        for moment in [&mut self.last, &mut self.told, &mut self.due] {
+            if *moment != Timestamp::MAX {
+                *moment = moment.saturating_add(by);
+            }
+        }
+    }
+
+    /// Nothing of its database is known any more.
+    pub(super) fn forget(&mut self) {
+        self.row = 0;
+        self.last = Timestamp::MIN;
+    }
+}
+
+/// The ends of the list of spells, from the one that was silent least to the one that was most.
+#[derive(Debug, Default)]
+pub struct Silence {
+    newest: u64,
+    oldest: u64,
+}
+
+impl<T: Tables> Ledger<'_, T> {
+    /// Notes a take or leave of a tally's seat by the session at this place, if it is a session's. False where it
+    /// has no row of its own.
+    pub(super) fn note_move(
+        &mut self,
+        at: Option<usize>,
+        event: &Event,
+        tally: u64,
+        now: Timestamp,
+    ) -> bool {
+        let session = at.and_then(|at| self.sessions.get_mut(at));
+        let Some(row) = session.and_then(|session| session.recent.count(tally, now)) else {
+            self.note(event, now);
+            return true;
+        };
+        let row = self.note_together(row, event, now);
+        if let Some(session) = at.and_then(|at| self.sessions.get_mut(at)) {
+            session.recent.tell_in(tally, row);
+        }
+        false
+    }
+
+    /// Notes that a license has reached another level of use.
+    pub(super) fn note_crossing(&mut self, event: &Event, tally: u64, now: Timestamp) {
+        let known = self.databases.get_mut(&event.database);
+        let Some(row) = known.and_then(|known| known.crossings.count(tally, now)) else {
+            self.note(event, now);
+            return;
+        };
+        let row = self.note_together(row, event, now);
+        if let Some(known) = self.databases.get_mut(&event.database) {
+            known.crossings.tell_in(tally, row);
+        }
+    }
+
+    /// Adds what happened to the event with this number, where that is not written yet; else it is the first of
+    /// another one. The number of that; 0 where there is no room for it.
+    fn note_together(&mut self, row: u64, event: &Event, now: Timestamp) -> u64 {
+        let written = self
+            .databases
+            .get(&event.database)
+            .map_or(0, |d| d.ring.taken);
+        if row > written && self.add_to(row, event, now) {
+            return row;
+        }
+        let first = Event {
+            count: 1,
+            since: now,
+            ..*event
+        };
+        self.note(&first, now)
+    }
+
+    /// Adds what happens now to an event, which tells of the last, and of all what they have in common. False
+    /// where there is no such event.
+    fn add_to(&mut self, row: u64, event: &Event, now: Timestamp) -> bool {
+        let Some(former) = self.events.get(&row).copied() else {
+            return false;
+        };
+        let mut who = event.who;
+        if (former.who.host, former.who.workstation) != (who.host, who.workstation) {
+            (who.host, who.workstation) = (Host::NONE, Name::EMPTY);
+        }
+        if former.who.client_user != who.client_user {
+            who.client_user = Label::EMPTY;
+        }
+        let together = Event {
+            number: row,
+            next: former.next,
+            at: now,
+            who,
+            seat: if former.seat == event.seat {
+                event.seat
+            } else {
+                0
+            },
+            count: former.count.saturating_add(1),
+            since: former.since,
+            held: former.held.saturating_add(event.held),
+            overdrafts: former.overdrafts + event.overdrafts,
+            ..*event
+        };
+        self.replace_event(&former, together);
+        true
+    }
+
+    /// Notes a denial, at once or with others of its user.
+    pub(super) fn note_denial(&mut self, event: &Event, now: Timestamp) {
+        let key = self.key_of_spell(event);
+        let kind = kind_of(&event.happened);
+        let known = self.spells.get(&key).copied().filter(|spell| {
+            spell.kind == kind && (0..SPELL).contains(&now.saturating_sub(spell.last))
+        });
+        let Some(mut spell) = known else {
+            self.forget_spell(key, now);
+            if self.spells.len() >= self.spells.capacity() {
+                self.forget_spell(self.head.silence.oldest, now);
+            }
+            let spell = Spell {
+                key,
+                newer: 0,
+                older: 0,
+                database: event.database,
+                last: now,
+                told: now,
+                kind,
+                row: 0,
+                due: 0,
+            };
+            if self.spells.put(spell).is_some() {
+                self.put_first(key);
+            }
+            self.note(event, now);
+            return;
+        };
+        spell.last = now;
+        if spell.row != 0 && now >= spell.due {
+            self.release_row(spell.row);
+            (spell.row, spell.told) = (0, now);
+        }
+        if spell.row != 0 {
+            // Where it was tried from is not who it is: the last place is told.
+            self.add_denial(spell.row, event, now);
+        } else if now.saturating_sub(spell.told) >= ROW {
+            self.note(event, now);
+            spell.told = now;
+        } else {
+            spell.row = self.gather(event, now);
+            spell.due = spell.told.saturating_add(ROW).min(
+                now.saturating_sub(now.rem_euclid(HOUR))
+                    .saturating_add(HOUR),
+            );
+            if spell.row != 0
+                && let Some(known) = self.databases.get_mut(&event.database)
+            {
+                known.ring.due = known.ring.due.min(spell.due);
+                if !known.unwritable {
+                    known.write_at = known.write_at.min(spell.due);
+                    self.head.next_write = self.head.next_write.min(known.write_at);
+                }
+            }
+        }
+        if let Some(place) = self.spells.get_mut(&key) {
+            *place = Spell {
+                newer: place.newer,
+                older: place.older,
+                ..spell
+            };
+        }
+        self.put_first(key);
+    }
+
+    fn add_denial(&mut self, row: u64, event: &Event, now: Timestamp) {
+        if let Some(former) = self.events.get(&row).copied() {
+            let together = Event {
+                number: row,
+                next: former.next,
+                at: now,
+                count: former.count.saturating_add(1),
+                since: former.since,
+                ..*event
+            };
+            self.replace_event(&former, together);
+        }
+    }
+
+    /// Begins a row of a spell, which no writer sees yet: its number, 0 where there is no room for it.
+    fn gather(&mut self, event: &Event, now: Timestamp) -> u64 {
+        if !self.make_room_for(event, now) {
+            return 0;
+        }
+        let first = Event {
+            count: 1,
+            since: now,
+            ..*event
+        };
+        self.put_event(&first, now)
+    }
+
+    /// Lets the writer see a row of a spell, as the last event.
+    fn release_row(&mut self, row: u64) {
+        let Some(event) = self.events.get(&row).copied() else {
+            return;
+        };
+        self.events.remove(&row);
+        let number = self.next_number();
+        self.events.put(Event { number, ..event });
+        room::link::<T>(
+            &mut self.databases,
+            &mut self.events,
+            event.database,
+            number,
+        );
+    }
+
+    /// Lets the writer of a database see what denials have been gathered long enough.
+    pub fn release_denials(&mut self, database: u32, now: Timestamp) {
+        let due = self.databases.get(&database).map(|known| known.ring.due);
+        if due.is_none_or(|due| due > now) {
+            return;
+        }
+        let Ledger {
+            head,
+            databases,
+            events,
+            spells,
+            ..
+        } = self;
+        let mut next = Timestamp::MAX;
+        spells.each_mut(|spell| {
+            if spell.database != database || spell.row == 0 {
+                return;
+            }
+            if spell.due > now {
+                next = next.min(spell.due);
+                return;
+            }
+            if let Some(event) = events.get(&spell.row).copied() {
+                events.remove(&spell.row);
+                head.numbers += 1;
+                let number = head.numbers;
+                events.put(Event { number, ..event });
+                room::link::<T>(databases, events, database, number);
+            }
+            (spell.row, spell.told) = (0, now);
+        });
+        if let Some(known) = databases.get_mut(&database) {
+            known.ring.due = next;
+        }
+    }
+
+    /// Users of one name in different databases, or of different products, are not the same. The key is made with
+    /// a secret of this server, so that nobody is denied in somebody else's name.
+    fn key_of_spell(&self, event: &Event) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.head.seat_ids.salt, event.database, event.product).hash(&mut hasher);
+        if event.who.client_user.is_empty() {
+            event.who.role.hash(&mut hasher);
+        } else {
+            event.who.client_user.hash(&mut hasher);
+        }
+        hasher.finish().max(1)
+    }
+
+    /// Forgets a spell, whose last row is to be written.
+    fn forget_spell(&mut self, key: u64, now: Timestamp) {
+        let Some(spell) = self.spells.get(&key).copied() else {
+            return;
+        };
+        if spell.row != 0 {
+            self.release_row(spell.row);
+            self.write_soon(spell.database, now);
+        }
+        self.unlink(&spell);
+        self.spells.remove(&key);
+    }
+
+    fn unlink(&mut self, spell: &Spell) {
+        match self.spells.get_mut(&spell.newer) {
+            Some(newer) => newer.older = spell.older,
+            None => self.head.silence.newest = spell.older,
+        }
+        match self.spells.get_mut(&spell.older) {
+            Some(older) => older.newer = spell.newer,
+            None => self.head.silence.oldest = spell.newer,
+        }
+    }
+
+    /// A spell is the one that has been silent least.
+    fn put_first(&mut self, key: u64) {
+        if self.head.silence.newest == key {
+            return;
+        }
+        let Some(spell) = self.spells.get(&key).copied() else {
+            return;
+        };
+        if spell.newer != 0 || self.head.silence.oldest == key {
+            self.unlink(&spell);
+        }
+        let former = std::mem::replace(&mut self.head.silence.newest, key);
+        if let Some(former) = self.spells.get_mut(&former) {
+            former.newer = key;
+        }
+        if let Some(spell) = self.spells.get_mut(&key) {
+            (spell.newer, spell.older) = (0, former);
+        }
+        if self.head.silence.oldest == 0 {
+            self.head.silence.oldest = key;
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Which databases are in which pools, and which have no leases, as it is remembered over a restart: so that nobody
+//! waits for databases that have nothing to do with a pool, nor for those that can't be read and add nothing to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+/// What is remembered. Of a database that is not named nothing is known: it may be in any pool.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Pools {
+    /// The pools of each database, by name and product.
+    databases: BTreeMap<u32, BTreeSet<(String, String)>>,
+    /// Databases that have no leases.
+    without_leases: BTreeSet<u32>,
+}
+
+impl Pools {
+    /// Of this database it is known that it is in no pool, besides those that are named.
+    pub fn know(&mut self, database: u32) {
+        self.databases.entry(database).or_default();
+    }
+
+    /// A database of which that is known is in this pool.
+    pub fn name(&mut self, database: u32, pool: &str, product: &str) {
+        if let Some(pools) = self.databases.get_mut(&database) {
+            pools.insert((pool.to_owned(), product.to_owned()));
+        }
+    }
+
+    /// Of this database it is known that it has no leases.
+    pub fn know_without_leases(&mut self, database: u32) {
+        self.without_leases.insert(database);
+    }
+
+    /// Whether a database surely had no leases.
+    pub fn is_without_leases(&self, database: u32) -> bool {
+        self.without_leases.contains(&database)
+    }
+
+    /// Takes over what another one knows of the pools of a database.
+    pub fn take(&mut self, database: u32, former: &Pools) {
+        if let Some(pools) = former.databases.get(&database) {
+            self.databases.insert(database, pools.clone());
+        }
+    }
+
+    /// Whether a database was in this pool, or may have been. Allocates nothing.
+    pub fn may_have(&self, database: u32, pool: &str, product: &str) -> bool {
+        let pools = self.databases.get(&database);
+        pools.is_none_or(|pools| pools.iter().any(|(name, of)| name == pool && of == product))
+    }
+}
+
+/// What is remembered, with what it is true of: it is no other server's, no copy and no older state of the file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Remembered {
+    /// What tells the file from every other.
+    pub mark: Mark,
+    /// What is remembered.
+    pub pools: Pools,
+}
+
+/// What tells a file from its copies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Mark {
+    /// The server's system identifier.
+    pub system: u64,
+    /// The number of the file in its file system: a backup's is another.
+    pub inode: u64,
+    /// When it was written, in microseconds since 1970: what is put back later has another time.
+    pub written_at: u64,
+}
+
+impl Remembered {
+    /// Reads it from a file with this mark; `None` where that is not the one that it was written to.
+    pub fn parse(text: &[u8], mark: Mark) -> Option<Pools> {
+        let remembered: Remembered = serde_json::from_slice(text).ok()?;
+        (remembered.mark == mark).then_some(remembered.pools)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARK: Mark = Mark {
+        system: u64::MAX,
+        inode: 2,
+        written_at: 3,
+    };
+
+    #[test]
+    fn of_what_is_not_named_nothing_is_known() {
+        let mut pools = Pools::default();
+        pools.name(1, "firm", "TOM");
+        assert!(pools.may_have(1, "firm", "CRM"));
+        pools.know(1);
+        assert!(!pools.may_have(1, "firm", "TOM"));
+        pools.name(1, "firm", "TOM");
+        assert!(pools.may_have(1, "firm", "TOM"));
+        assert!(!pools.may_have(1, "firm", "CRM") && !pools.may_have(1, "other", "TOM"));
+        let mut next = Pools::default();
+        next.take(1, &pools);
+        next.take(2, &pools);
+        assert_eq!(next, pools);
+        assert!(!pools.is_without_leases(1));
+        pools.know_without_leases(1);
+        assert!(pools.is_without_leases(1) && !pools.is_without_leases(2));
+    }
+
+    #[test]
+    fn what_was_written_is_read_again_and_only_from_where_it_was_written() {
+        let mut pools = Pools::default();
+        pools.know(5);
+        pools.know(7);
+        pools.name(7, "fi\"rm", "Bücher");
+        pools.know_without_leases(7);
+        let written = Remembered {
+            mark: MARK,
+            pools: pools.clone(),
+        };
+        let text = serde_json::to_vec(&written).unwrap();
+        assert_eq!(Remembered::parse(&text, MARK), Some(pools));
+        for other in [
+            Mark { system: 1, ..MARK },
+            Mark { inode: 1, ..MARK },
+            Mark {
+                written_at: 1,
+                ..MARK
+            },
+        ] {
+            assert_eq!(Remembered::parse(&text, other), None);
+        }
+        for len in 0..text.len() {
+            assert_eq!(Remembered::parse(&text[..len], MARK), None);
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! Room for rules: rows of licenses, exemptions, reservations and bars of all databases together
+//! (`pg_seats.max_rules`).
+//!
+//! Where there is not enough, databases share it: who has most rules gives way to who has fewer, down
+//! to equal parts, so that a database with no more than its part always fits. Its newest exemptions go
+//! first, then its newest bars, then reservations. Licenses go only from a database with more than its
+//! part, and all of its rules with them: then it is as one whose limits can't be read.
+
+use super::license::RowKey;
+use super::reservation::ROLES_MAX;
+use super::rules::Rules;
+use super::session::NO_TALLY;
+use super::table::{Table, Tables};
+use super::{Database, Ledger};
+
+/// Every licensed database has room for so many, as long as there is room at all.
+const PART_MIN: usize = 20;
+
+/// Rows of a database by what they are.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct RuleCounts {
+    /// Rows of `licenses`.
+    pub licenses: usize,
+    /// Rows of `license_reservations`.
+    pub reservations: usize,
+    /// Rows of `license_bars`.
+    pub bars: usize,
+    /// Rows of `license_exemptions`.
+    pub exemptions: usize,
+}
+
+impl RuleCounts {
+    /// All of them.
+    pub fn all(&self) -> usize {
+        self.licenses + self.reservations + self.bars + self.exemptions
+    }
+
+    fn and(self, other: RuleCounts) -> RuleCounts {
+        RuleCounts {
+            licenses: self.licenses + other.licenses,
+            reservations: self.reservations + other.reservations,
+            bars: self.bars + other.bars,
+            exemptions: self.exemptions + other.exemptions,
+        }
+    }
+
+    fn without(self, other: RuleCounts) -> RuleCounts {
+        RuleCounts {
+            licenses: self.licenses.saturating_sub(other.licenses),
+            reservations: self.reservations.saturating_sub(other.reservations),
+            bars: self.bars.saturating_sub(other.bars),
+            exemptions: self.exemptions.saturating_sub(other.exemptions),
+        }
+    }
+
+    /// The most important of them, so many in all. `None` where not all licenses are among them.
+    fn within(self, room: usize) -> Option<RuleCounts> {
+        let mut left = room.checked_sub(self.licenses)?;
+        let mut part = |rows: usize| {
+            let rows = rows.min(left);
+            left -= rows;
+            rows
+        };
+        Some(RuleCounts {
+            licenses: self.licenses,
+            reservations: part(self.reservations),
+            bars: part(self.bars),
+            exemptions: part(self.exemptions),
+        })
+    }
+}
+
+impl Rules {
+    /// How many rows were read.
+    pub fn counts_of_rows(&self) -> RuleCounts {
+        RuleCounts {
+            licenses: self.licenses.len(),
+            reservations: self.reservations.len(),
+            bars: self.bars.len(),
+            exemptions: self.exemptions.len(),
+        }
+    }
+
+    /// Leaves of the rules those that there is room for: the oldest of each kind.
+    pub fn fit(&mut self, room: RuleCounts) {
+        let wanted = self.wanted();
+        self.reservations.truncate(room.reservations);
+        self.bars.truncate(room.bars);
+        self.exemptions.truncate(room.exemptions);
+        self.left_out = wanted.without(self.counts_of_rows());
+    }
+
+    /// How many rows there are in its tables.
+    pub fn wanted(&self) -> RuleCounts {
+        self.counts_of_rows().and(self.left_out)
+    }
+}
+
+impl<T: Tables> Ledger<'_, T> {
+    /// What there would be room for of so many rows of a database, in the place of those that it has.
+    /// `None` where not even its licenses fit.
+    pub fn room_for(&self, database: u32, wanted: RuleCounts) -> Option<RuleCounts> {
+        let most = wanted.all();
+        let fits = |rows: usize| self.room_beside(database, rows) >= rows;
+        if fits(most) || self.withdrawable(database, most) {
+            return Some(wanted);
+        }
+        if !fits(wanted.licenses) {
+            return None;
+        }
+        // The more it has the less others give way.
+        let (mut fitting, mut beyond) = (wanted.licenses, most);
+        while beyond - fitting > 1 {
+            let rows = fitting.midpoint(beyond);
+            if fits(rows) {
+                fitting = rows;
+            } else {
+                beyond = rows;
+            }
+        }
+        wanted.within(fitting)
+    }
+
+    /// How many rows a database could have beside what others need not give way to it with.
+    fn room_beside(&self, database: u32, rows: usize) -> usize {
+        let mut room = self.free_room() + self.replaceable(database);
+        self.databases.each(|other| {
+            if other.oid != database {
+                room += other.gives(rows + self.unstored_bars_of(database));
+            }
+        });
+        room
+    }
+
+    /// True where so many rows more of a database may not fit, or some do not already.
+    pub fn may_lack_room(&self, database: u32, added: usize) -> bool {
+        let known = self.databases.get(&database);
+        added > self.free_room()
+            || known.is_some_and(|known| known.left_out > 0 || known.unnumbered > 0)
+            || self.head.reserved_roles.len() + added > ROLES_MAX
+    }
+
+    /// How many rows others would lose to so many of a database.
+    pub fn lacking(&self, database: u32, wanted: RuleCounts) -> usize {
+        let room = self.free_room() + self.replaceable(database);
+        wanted.all().saturating_sub(room)
+    }
+
+    /// Room that nobody uses.
+    fn free_room(&self) -> usize {
+        self.head.max_rules.saturating_sub(self.rules_in_force())
+    }
+
+    /// The rows of a database that are in force, without the bars that are no rows yet.
+    pub(super) fn rows_of(&self, database: u32) -> RuleCounts {
+        let known = self.databases.get(&database);
+        known.map_or(RuleCounts::default(), |known| RuleCounts {
+            licenses: known.licenses as usize,
+            reservations: known.reservations as usize,
+            bars: (known.bars - known.unstored_bars) as usize,
+            exemptions: known.exemptions as usize,
+        })
+    }
+
+    /// How many rows of all databases are in force.
+    pub fn rules_in_force(&self) -> usize {
+        self.licenses.len() + self.exemptions.len() + self.reservations.len() + self.bars.len()
+    }
+
+    /// Rows of a database that new ones take the place of.
+    fn replaceable(&self, database: u32) -> usize {
+        self.rows_of(database).all()
+    }
+
+    fn unstored_bars_of(&self, database: u32) -> usize {
+        let known = self.databases.get(&database);
+        known.map_or(0, |known| known.unstored_bars as usize)
+    }
+
+    /// How many rows every licensed database has room for.
+    fn part_of(&self, database: u32) -> usize {
+        let mut licensed = 1;
+        self.databases.each(|known| {
+            licensed += usize::from(known.oid != database && known.rules() > 0);
+        });
+        (self.head.max_rules / licensed).max(PART_MIN)
+    }
+
+    /// Makes room for so many rows of a database, in the place of those that it has: as many of others'
+    /// go as must.
+    pub(super) fn make_room_for_rules(&mut self, database: u32, rows: usize) {
+        let level = rows + self.unstored_bars_of(database);
+        loop {
+            let room = self.free_room() + self.replaceable(database);
+            let Some(lacking) = rows.checked_sub(room).filter(|&lacking| lacking > 0) else {
+                return;
+            };
+            let made = if self.room_beside(database, rows) >= rows {
+                self.take_from_largest(database, lacking, level)
+            } else {
+                self.withdraw_largest(database)
+            };
+            if !made {
+                return;
+            }
+        }
+    }
+
+    /// Has the other database with most rules give way, so far that others may be the next. False where
+    /// none has more than this.
+    fn take_from_largest(&mut self, database: u32, lacking: usize, level: usize) -> bool {
+        let (mut largest, mut next) = (None, 0);
+        self.databases.each(|other| {
+            if other.oid == database || other.gives(level) == 0 {
+                return;
+            }
+            match largest {
+                Some((_, rules)) if rules >= other.rules() => next = next.max(other.rules()),
+                former => {
+                    next = former.map_or(next, |(_, rules)| rules);
+                    largest = Some((other.oid, other.rules()));
+                }
+            }
+        });
+        let Some((oid, rules)) = largest else {
+            return false;
+        };
+        let gives = self
+            .databases
+            .get(&oid)
+            .map_or(0, |other| other.gives(level));
+        let rows = (rules - next.min(rules)).max(1).min(lacking).min(gives);
+        self.give_way(oid, rows);
+        true
+    }
+
+    /// Takes so many rows of a database out of force: exemptions before bars before reservations, each
+    /// from the newest on.
+    pub(super) fn give_way(&mut self, database: u32, rows: usize) {
+        let Some(known) = self.databases.get(&database).copied().filter(|_| rows > 0) else {
+            return;
+        };
+        let mut left = rows as u32;
+        let mut part = |of: u32| {
+            let rows = of.min(left);
+            left -= rows;
+            rows
+        };
+        let exemptions = part(known.exemptions);
+        let bars = part(known.bars - known.unstored_bars);
+        let reservations = part(known.reservations);
+        for place in known.exemptions - exemptions..known.exemptions {
+            self.exemptions.remove(&RowKey { database, place });
+        }
+        for place in known.reservations - reservations..known.reservations {
+            self.reservations.remove(&RowKey { database, place });
+        }
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.exemptions -= exemptions;
+            known.reservations -= reservations;
+        }
+        self.drop_newest_bars(database, bars);
+        self.note_left_out(database, |known| known.left_out += rows as u32 - left);
+    }
+
+    /// True where so many rows are no more than a database's part, and would fit once others with more
+    /// than theirs had none.
+    fn withdrawable(&self, database: u32, rows: usize) -> bool {
+        let part = self.part_of(database);
+        let mut room = self.room_beside(database, rows);
+        self.databases.each(|other| {
+            if other.oid != database && other.rules() > part {
+                room += other.rules() - other.gives(rows + self.unstored_bars_of(database));
+            }
+        });
+        rows <= part && rows <= room
+    }
+
+    /// Takes all rules out of force of the other database with most, if those are more than its part:
+    /// nothing is known of it then.
+    fn withdraw_largest(&mut self, besides: u32) -> bool {
+        let part = self.part_of(besides);
+        let mut largest = None;
+        self.databases.each(|other| {
+            if other.oid != besides && other.rules() > largest.map_or(part, |(_, rules)| rules) {
+                largest = Some((other.oid, other.rules()));
+            }
+        });
+        let Some((oid, rules)) = largest else {
+            return false;
+        };
+        self.remove_rows(oid);
+        self.drop_bars(|bar| bar.database == oid && bar.is_settled());
+        for session in self
+            .sessions
+            .iter_mut()
+            .filter(|s| s.number != 0 && s.database == oid)
+        {
+            session.tally = NO_TALLY;
+        }
+        self.holds
+            .each_mut(|hold| hold.licensed &= hold.database != oid);
+        self.note_left_out(oid, |known| {
+            known.loaded = 0;
+            (known.licenses, known.exemptions, known.reservations) = (0, 0, 0);
+            known.left_out = rules as u32;
+        });
+        true
+    }
+
+    /// Notes how many rows of a database are not in force for want of room, which the log is to be told.
+    pub(super) fn note_left_out(&mut self, database: u32, note: impl FnOnce(&mut Database)) {
+        if let Some(known) = self.databases.get_mut(&database) {
+            let before = (known.left_out, known.unnumbered);
+            note(known);
+            if (known.left_out, known.unnumbered) != before {
+                known.left_out_told = false;
+                self.head.left_out = true;
+            }
+        }
+    }
+
+    /// Has databases read again whose rows did not all fit, once there is room.
+    pub(super) fn offer_room(&mut self, besides: u32) {
+        if !self.head.left_out || self.free_room() == 0 {
+            return;
+        }
+        let Ledger {
+            head,
+            databases,
+            waits,
+            ..
+        } = self;
+        head.left_out = false;
+        databases.each_mut(|known| {
+            head.left_out |= known.has_left_out();
+            if known.left_out > 0 && known.oid != besides {
+                head.clock += 1;
+                known.generation = head.clock;
+            }
+        });
+        head.ring |= !waits.is_empty();
+    }
+
+    /// A database whose rows are not all in force, or are again, which nobody has been told of yet: its
+    /// OID, for how many rows there is no room, and for how many no number of a role.
+    pub fn tell_left_out(&mut self) -> Option<(u32, u32, u32)> {
+        if !self.head.left_out {
+            return None;
+        }
+        let (mut untold, mut any) = (None, false);
+        self.databases.each(|known| {
+            any |= known.has_left_out();
+            if !known.left_out_told {
+                untold = Some((known.oid, known.left_out, known.unnumbered));
+            }
+        });
+        match untold {
+            Some((database, ..)) => {
+                if let Some(known) = self.databases.get_mut(&database) {
+                    known.left_out_told = true;
+                }
+            }
+            None => self.head.left_out = any,
+        }
+        untold
+    }
+
+    /// True where there may be something to tell.
+    pub fn has_left_out(&self) -> bool {
+        self.head.left_out
+    }
+}

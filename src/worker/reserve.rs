@@ -1,0 +1,44 @@
+//! The visitor in reserve. Parallel queries of anybody can take all of `max_worker_processes`, as often and as long as
+//! they like, and then no visitor can be started; a process that came with the server keeps its place. It waits for an
+//! errand, makes that one visit, for a process belongs to one database, and is started again.
+//!
+//! It and the launcher wake the postmaster while the other one is missing: before 16 a signal that arrives just before the
+//! postmaster's `select()` does not end that, and it may sleep for a minute, unless somebody connects.
+
+use std::ffi::c_int;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use super::visitor::{self, Errand};
+use super::{RETRY, attach_signal_handlers};
+use crate::memory::{self, reserve};
+use crate::pg::{backend, unguarded};
+
+/// Its main function.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn pg_seats_reserve(_argument: pg_sys::Datum) {
+    attach_signal_handlers();
+    // SAFETY: a callback of the library's own, without an argument.
+    unsafe { unguarded::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0)) };
+    reserve::enter();
+    let errand = loop {
+        if let Some(errand) = reserve::take() {
+            break Errand::of_argument(errand);
+        }
+        let is_alone = !memory::has_launcher();
+        if is_alone {
+            backend::wake_postmaster();
+        }
+        backend::wait_in_worker(is_alone.then_some(RETRY));
+    };
+    visitor::go(errand);
+    // SAFETY: ends this process; with status 1 it is started again unless the server stops.
+    unsafe { pg_sys::proc_exit(1) };
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_exit(_code: c_int, _argument: pg_sys::Datum) {
+    reserve::leave();
+}

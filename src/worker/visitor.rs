@@ -1,0 +1,201 @@
+//! A visitor: reads the tables of one database, writes what is to be written there, and leaves.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use pgrx::bgworkers::BackgroundWorker;
+use pgrx::prelude::*;
+use pgrx::{PgTryBuilder, pg_sys};
+
+use super::{attach_signal_handlers, known, settled};
+use crate::ending::bars;
+use crate::events;
+use crate::lease::expiry;
+use crate::ledger::Database;
+use crate::ledger::visit::{Stage, Unread};
+use crate::licenses::{self, LoadError};
+use crate::memory;
+use crate::pg::error::{self, quoted};
+use crate::pg::table::{ReadError, log_failure, transaction};
+use crate::pg::{backend, catalog};
+use crate::renewal::trail;
+
+/// How long a visitor waits for a lock on the database or its tables, well below the five seconds that DROP
+/// DATABASE waits for it.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A visit of a database, as the main function's argument has it.
+#[derive(Clone, Copy)]
+pub struct Errand {
+    /// The database's OID.
+    pub database: u32,
+    /// The visit's number.
+    pub number: u32,
+}
+
+impl Errand {
+    /// As an argument.
+    pub fn to_argument(self) -> i64 {
+        (u64::from(self.number) << 32 | u64::from(self.database)).cast_signed()
+    }
+
+    /// Of that argument.
+    pub fn of_argument(argument: i64) -> Errand {
+        let argument = argument.cast_unsigned();
+        Errand {
+            database: argument as u32,
+            number: (argument >> 32) as u32,
+        }
+    }
+
+    fn reached(self, stage: Stage) {
+        memory::write(|ledger| ledger.visit_reached(self.database, self.number, stage));
+    }
+}
+
+/// The main function of a visitor.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn pg_seats_visitor(argument: pg_sys::Datum) {
+    attach_signal_handlers();
+    go(Errand::of_argument(argument.value() as i64));
+}
+
+/// Makes a visit; once in a process.
+pub fn go(errand: Errand) {
+    errand.reached(Stage::Begun);
+    settled::ignore_others();
+    settled::settle(PATIENCE);
+    if !connect(errand.database) {
+        // The launcher says so, if it lasts.
+        errand.reached(Stage::KeptOut);
+        return;
+    }
+    errand.reached(Stage::Arrived);
+    BackgroundWorker::transaction(settled::settle_connected);
+    visit(errand.database);
+    errand.reached(Stage::Ended);
+}
+
+/// Connects to a database as the bootstrap superuser; false where somebody has locked it. Where that fails
+/// otherwise, PostgreSQL says why, and ends this process.
+fn connect(database: u32) -> bool {
+    // SAFETY: once in this process.
+    PgTryBuilder::new(AssertUnwindSafe(|| unsafe {
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(
+            pg_sys::Oid::from(database),
+            pg_sys::InvalidOid,
+            0,
+        );
+        true
+    }))
+    .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, |_| false)
+    .execute()
+}
+
+fn visit(database: u32) {
+    let before = known(database);
+    let is_counted = before.is_some_and(|known| known.counted);
+    // What is told of has come into the tables, for it was recorded before.
+    let tries = trail::untold(database);
+    let observed = observe(database, before);
+    if observed.is_ok() {
+        trail::tell(database, &tries, PATIENCE);
+    }
+    let is_signed = matches!(observed, Ok(true));
+    let loaded = if licenses::are_current(database) && is_counted && !is_signed {
+        Ok(())
+    } else {
+        load(database)
+    };
+    if bars::are_unstored(database) && !backend::in_recovery() {
+        bars::store(database, PATIENCE);
+    }
+    if known(database).is_some_and(|known| known.write_at <= backend::now())
+        && !backend::in_recovery()
+    {
+        events::write(database, PATIENCE);
+    }
+    let mut buried = Ok(());
+    if known(database).is_some_and(|known| known.ended > 0) && !backend::in_recovery() {
+        buried = expiry::bury(database, PATIENCE);
+    }
+    if bars::are_unstored(database) || observed.is_err() || !trail::untold(database).is_empty() {
+        // Tried again soon, whatever else happens.
+        memory::write(|ledger| ledger.write_soon(database, backend::now()));
+    }
+    let generation = before.map_or(0, |before| before.generation);
+    match (loaded, observed, buried) {
+        (Err(cause), ..) => could_not_load(database, generation, &cause),
+        // Who holds a lock is about to change them.
+        (_, Err(error), _) if error.code != PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
+            complain(database, "look at signed licenses of", &error);
+        }
+        (.., Err(error)) => complain(database, "delete rows of license_leases of", &error),
+        _ => {
+            memory::write(|ledger| ledger.nothing_to_complain(database));
+        }
+    }
+}
+
+/// Reads the tables, and puts what they say in force. Where they change faster than that, nothing is wrong: whoever
+/// logs in reads them, and the next visitor.
+fn load(database: u32) -> Result<(), String> {
+    let loaded = transaction(|| licenses::load(database, PATIENCE).map(drop));
+    match loaded {
+        Ok(Ok(()) | Err(LoadError::Changing)) => Ok(()),
+        Ok(Err(error)) => Err(error.cause()),
+        Err(error) => Err(error.message),
+    }
+}
+
+/// The rules in force stay for now. Where there are none, others need not wait for them if nobody counts there.
+fn could_not_load(database: u32, generation: u64, cause: &str) {
+    // Another server's leases count on no standby.
+    let has_none = backend::in_recovery()
+        || matches!(transaction(|| licenses::has_no_leases(PATIENCE)), Ok(true));
+    let found = if has_none {
+        Unread::HasNoLeases
+    } else {
+        Unread::MayHaveLeases
+    };
+    let digest = digest_of(cause);
+    let is_news = memory::write(|ledger| ledger.visit_failed(database, generation, digest, found));
+    memory::announce_rules_read();
+    if is_news == Some(true) {
+        let name = BackgroundWorker::transaction(|| catalog::database_name(database));
+        error::log(format!(
+            "pg_seats could not load licenses of database {}: {cause}; trying again every second",
+            quoted(name)
+        ));
+    }
+}
+
+/// Has the log say what does not work: once, again when the cause is another, and ever more seldom after that.
+fn complain(database: u32, what: &str, error: &ReadError) {
+    let is_news = memory::write(|ledger| ledger.is_news(database, digest_of(&error.message)));
+    if is_news == Some(true) {
+        log_failure(what, database, error, "; trying again every second");
+    }
+}
+
+fn digest_of(cause: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    cause.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Looks at the signed licenses of a database, where they have changed, or may have. True where there are any.
+fn observe(database: u32, known: Option<Database>) -> Result<bool, ReadError> {
+    let Some(known) = known else {
+        return Ok(false);
+    };
+    if !known.is_unobserved(backend::now()) {
+        return Ok(false);
+    }
+    licenses::renewed::install(PATIENCE)?;
+    let is_signed = licenses::signed::observe(database, PATIENCE)?;
+    memory::write(|ledger| ledger.observed(database, known.generation));
+    Ok(is_signed)
+}

@@ -1,0 +1,313 @@
+//! The visits under way: several side by side, each with a deadline, none of them waited for.
+
+use std::time::{Duration, Instant};
+
+use pgrx::bgworkers::BgWorkerStartTime;
+use pgrx::pg_sys;
+
+use super::known;
+use super::process::Process;
+use super::visitor::Errand;
+use crate::ledger::Viewpoint;
+use crate::ledger::table::Table;
+use crate::ledger::visit::{Due, Outcome, Pauses, Stage};
+use crate::licenses;
+use crate::memory::{self, reserve};
+use crate::pg::error::{self, quoted};
+use crate::pg::table::transaction;
+use crate::pg::{backend, catalog};
+
+/// So many visitors at most go on side by side: they take background workers that others may need.
+const AT_ONCE: usize = 3;
+
+/// How long a visitor may take to connect, and for all.
+const TO_ARRIVE: Duration = Duration::from_secs(5);
+const TO_LEAVE: Duration = Duration::from_secs(30);
+
+/// So long a visit may take where one table after the other is locked.
+const LOCKED: Duration = Duration::from_secs(6);
+
+/// How soon visitors are sent again where the server had no process for one.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A visit under way.
+struct Visit {
+    due: Due,
+    number: u32,
+    visitor: Visitor,
+    since: Instant,
+    /// Its time was up, and it was told to end.
+    is_ended: bool,
+}
+
+/// Who makes a visit.
+enum Visitor {
+    /// A process of its own.
+    Own(Process),
+    /// The one in reserve, with this errand.
+    InReserve(i64),
+}
+
+impl Visitor {
+    /// Where the server has no process for one the reserve goes, and whoever comes next waits for it.
+    fn send(errand: Errand, lacks_processes: bool) -> (Option<Visitor>, bool) {
+        let argument = errand.to_argument();
+        if lacks_processes && reserve::give(argument) {
+            return (Some(Visitor::InReserve(argument)), false);
+        }
+        let process = Process::start(
+            "pg_seats visitor",
+            "pg_seats_visitor",
+            argument,
+            BgWorkerStartTime::ConsistentState,
+        );
+        let lacks_workers = process.is_none();
+        let visitor = match process {
+            Some(process) => Some(Visitor::Own(process)),
+            None => reserve::give(argument).then_some(Visitor::InReserve(argument)),
+        };
+        (visitor, lacks_workers)
+    }
+
+    fn is_gone(&self) -> bool {
+        match self {
+            Visitor::Own(process) => process.is_gone(),
+            Visitor::InReserve(errand) => !reserve::has(*errand),
+        }
+    }
+
+    fn terminate(&self) {
+        match self {
+            Visitor::Own(process) => process.terminate(),
+            Visitor::InReserve(errand) => reserve::end(*errand),
+        }
+    }
+}
+
+/// The visits under way, and what is to come.
+#[derive(Default)]
+pub struct Visits {
+    under_way: Vec<Visit>,
+    pauses: Pauses,
+    /// Before that moment there is no process to be had.
+    not_before: Option<Instant>,
+    /// Databases are left that should be visited.
+    is_behind: bool,
+    /// Since when some wait because as many are under way as may be.
+    crowded_since: Option<Instant>,
+    lacks_workers: bool,
+    lacks_processes: bool,
+}
+
+impl Visits {
+    /// Takes note of visits that have ended, ends those whose time is up, and sends visitors to databases that are
+    /// due. True where one has ended.
+    pub fn go_on(&mut self) -> bool {
+        let view = Viewpoint {
+            now: backend::now(),
+            ..licenses::viewpoint()
+        };
+        let has_ended = self.note_ended(view);
+        self.end_late();
+        self.send(view);
+        has_ended
+    }
+
+    /// Whether something is to be looked at again soon that wakes nobody.
+    pub fn are_pending(&self) -> bool {
+        self.is_behind || !self.under_way.is_empty()
+    }
+
+    fn note_ended(&mut self, view: Viewpoint) -> bool {
+        let gone: Vec<Visit> = self
+            .under_way
+            .extract_if(.., |visit| visit.visitor.is_gone())
+            .collect();
+        for visit in &gone {
+            let outcome = memory::write(|ledger| ledger.visit_ended(visit.due, visit.number, view));
+            let outcome = outcome.unwrap_or(Outcome::Made);
+            if matches!(outcome, Outcome::KeptOut | Outcome::Lost | Outcome::Died) {
+                // Who waits for what could not be read learns that.
+                memory::announce_rules_read();
+            }
+            let now = Instant::now();
+            let is_news = self.pauses.note(visit.due, outcome, now);
+            let has_arrived = matches!(outcome, Outcome::Made | Outcome::InVain | Outcome::Died);
+            let is_in_vain = known(visit.due.database).is_some_and(|known| known.unwritable);
+            // Who writes may stay as long as nobody else needs the place, and who finds tables locked waits for several.
+            let kept = match self.crowded_since {
+                _ if !has_arrived => Duration::ZERO,
+                Some(crowded) => now - crowded.max(visit.since),
+                None if is_in_vain => (now - visit.since).saturating_sub(LOCKED),
+                None => Duration::ZERO,
+            };
+            if self.pauses.note_kept(visit.due, kept, now) {
+                complain_of_time(visit.due.database, kept);
+            }
+            if outcome == Outcome::Lost {
+                forget_if_gone(visit.due.database);
+            }
+            if is_news {
+                complain(visit.due.database, outcome, visit.is_ended);
+            }
+            self.note_processes(outcome);
+        }
+        !gone.is_empty()
+    }
+
+    /// Whether the server has processes for visitors.
+    fn note_processes(&mut self, outcome: Outcome) {
+        let lacks = outcome == Outcome::NotBegun;
+        if lacks {
+            self.not_before = Some(Instant::now() + RETRY);
+            if !self.lacks_processes {
+                error::log(
+                    "pg_seats could not start a process to read licenses and write license_events; \
+                     trying again every second",
+                );
+            }
+        }
+        self.lacks_processes = lacks;
+    }
+
+    /// Who stays too long is ended by the postmaster. One that can't be ended, as while its disk does not
+    /// answer, takes nobody's place.
+    fn end_late(&mut self) {
+        for visit in &mut self.under_way {
+            let stage = known(visit.due.database).map(|known| known.visit.stage);
+            let has_arrived = matches!(stage, Some(Stage::Arrived | Stage::Ended));
+            let limit = if has_arrived { TO_LEAVE } else { TO_ARRIVE };
+            if visit.since.elapsed() >= limit && !visit.is_ended {
+                visit.is_ended = true;
+                visit.visitor.terminate();
+            }
+        }
+    }
+
+    /// Sends visitors: first where somebody waits for one, then where the last was longest ago, so that those who are
+    /// always due leave room for others.
+    fn send(&mut self, view: Viewpoint) {
+        let is_crowded = self.send_to_all(view);
+        if self.crowded_since.is_some() != is_crowded {
+            self.crowded_since = is_crowded.then(Instant::now);
+            memory::write(|ledger| ledger.set_crowded(is_crowded));
+        }
+    }
+
+    /// True where some wait for a visitor because as many are under way as may be.
+    fn send_to_all(&mut self, view: Viewpoint) -> bool {
+        let now = Instant::now();
+        let mut due = due(view);
+        self.pauses.retain(|database| known(database).is_some());
+        self.is_behind = !due.is_empty();
+        if self.not_before.is_some_and(|moment| now < moment) {
+            return false;
+        }
+        due.sort_unstable_by_key(|due| (!due.wanted, due.last));
+        for due in due {
+            let is_visited = |visit: &Visit| visit.due.database == due.database;
+            if self.under_way.iter().any(is_visited) || !self.pauses.admit(&due, now) {
+                continue;
+            }
+            let on_time = self.under_way.iter().filter(|visit| !visit.is_ended);
+            // Who is waited for finds a place beside those who are not.
+            if on_time.count() >= at_once() + usize::from(due.wanted)
+                || self.under_way.len() >= 2 * AT_ONCE
+            {
+                return true;
+            }
+            if !self.start(due) {
+                self.not_before = Some(now + RETRY);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Sends a visitor; false where there is no worker for one.
+    fn start(&mut self, due: Due) -> bool {
+        let number = memory::write(|ledger| ledger.send_visitor(due.database)).flatten();
+        let Some(number) = number else {
+            return true;
+        };
+        let errand = Errand {
+            database: due.database,
+            number,
+        };
+        let (visitor, lacks) = Visitor::send(errand, self.lacks_processes);
+        if lacks && !self.lacks_workers {
+            error::log(
+                "pg_seats found no free background worker to read licenses and write license_events: \
+                 increase max_worker_processes",
+            );
+        }
+        self.lacks_workers = lacks;
+        let is_sent = visitor.is_some();
+        self.under_way.extend(visitor.map(|visitor| Visit {
+            due,
+            number,
+            visitor,
+            since: Instant::now(),
+            is_ended: false,
+        }));
+        is_sent
+    }
+}
+
+/// A third of the background workers, at most three.
+fn at_once() -> usize {
+    // SAFETY: a plain global of this process.
+    let workers = unsafe { pg_sys::max_worker_processes };
+    usize::try_from(workers / 3).unwrap_or(0).clamp(1, AT_ONCE)
+}
+
+/// The databases that should be visited.
+fn due(view: Viewpoint) -> Vec<Due> {
+    let known = memory::read(|ledger| ledger.databases.len()).unwrap_or(0);
+    let mut due = Vec::with_capacity(known);
+    memory::read(|ledger| {
+        ledger.each_to_visit(view, |database| {
+            // Under the lock nothing is allocated.
+            if due.len() < due.capacity() {
+                due.push(database);
+            }
+        });
+    });
+    due
+}
+
+/// A standby is not told of databases that are gone.
+fn forget_if_gone(database: u32) {
+    let name = transaction(|| catalog::database_name(database));
+    if name.is_ok_and(|name| name.is_empty()) {
+        memory::write(|ledger| ledger.forget(database, backend::now()));
+    }
+}
+
+fn complain_of_time(database: u32, kept: Duration) {
+    let name = transaction(|| catalog::database_name(database)).unwrap_or_default();
+    error::log(format!(
+        "pg_seats visits database {} less often: what is executed on its tables took {} s",
+        quoted(name),
+        kept.as_secs()
+    ));
+}
+
+fn complain(database: u32, outcome: Outcome, was_late: bool) {
+    let what = match outcome {
+        Outcome::KeptOut => "somebody has locked it, as while it is copied",
+        Outcome::Lost if was_late => "it took too long to connect",
+        Outcome::Lost => "a background worker could not connect",
+        _ if was_late => "a background worker took too long there",
+        _ => "a background worker ended there before its time",
+    };
+    let name = transaction(|| catalog::database_name(database)).unwrap_or_default();
+    if name.is_empty() {
+        return;
+    }
+    error::log(format!(
+        "pg_seats could not read licenses and write license_events of database {}: {what}; \
+         trying again within a minute",
+        quoted(name)
+    ));
+}
