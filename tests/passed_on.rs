@@ -1,5 +1,7 @@
 //! Seats that were passed on to other installations: together they are never more than what was bought.
 
+use serde_json::json;
+
 use crate::changes::{admits, admits_to, new_host, usage};
 use crate::util::*;
 
@@ -167,6 +169,25 @@ async fn logins_that_race_with_an_allotment_never_use_a_seat_twice() {
         given += 1;
     }
     assert_eq!(seats(&centre), format!("{}|4|{given}", 4 - given));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_passed_on_that_would_come_back_before_it_begins() {
+    let (centre, laptop) = (installation(), installation());
+    let mut claims = Vendor::aptora().claims(3);
+    claims["cnf"] = json!({"jkt": centre.installation()});
+    // The vendor's clock is a little ahead.
+    claims["nbf"] = json!(unix_now() + 100);
+    centre.install(&Vendor::aptora().sign(&claims));
+    let key = laptop.sql("SELECT license_installation()");
+    let allot = |until: &str| format!("SELECT license_allot('TOM', '{key}', 1, {until})");
+    let admin = admin(&centre).await;
+    let denied = admin.fails(&allot("now() + interval '50 s'")).await;
+    denied.assert("55000", "");
+    assert!(denied.hint.contains("valid_until"), "{denied:?}");
+    assert_eq!(seats(&centre), "3|3|0");
+    laptop.install(&centre.sql(&allot("now() + interval '1 day'")));
+    assert_eq!(seats(&centre), "2|3|1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

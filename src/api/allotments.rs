@@ -317,6 +317,15 @@ fn not_to_be_passed_on(license: &Standing, request: &Request) -> Option<Report> 
             "Ask the vendor for a new token, or call license_renew().",
         );
     }
+    let begins = license.claims.nbf.map(moment);
+    if let Some((begins, until)) = begins.zip(request.valid_until)
+        && until <= begins
+    {
+        return cannot(
+            format!("License {id} begins no sooner than they would come back."),
+            "Give a later valid_until.",
+        );
+    }
     None
 }
 

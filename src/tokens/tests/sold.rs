@@ -3,7 +3,7 @@
 //! are the real ones; what PostgreSQL does between them is done here by hand.
 
 use super::*;
-use crate::installation::record::{Allotment, comes_back_at};
+use crate::installation::record::Allotment;
 use crate::tokens::claims::LEEWAY;
 
 const SEATS: i64 = 10;
@@ -148,7 +148,8 @@ impl World {
                 .centre
                 .record
                 .away(&claims.iss, &claims.jti, "TOM", now);
-        if seats > left || claims.exp.unwrap() <= unix(now) {
+        let ends_before_it_begins = term.is_some_and(|term| unix(now) + term <= BEGIN);
+        if seats > left || claims.exp.unwrap() <= unix(now) || ends_before_it_begins {
             return;
         }
         self.number += 1;
@@ -222,26 +223,31 @@ impl World {
         }
     }
 
+    fn servers(&self) -> impl Iterator<Item = &Server> + Clone {
+        self.laptops.iter().chain([&self.centre])
+    }
+
+    /// Whether all servers can go by a clock that shows this. One that knows of a later time uses seats that were
+    /// passed on only then, whatever its clock shows.
+    fn is_one_time(&self, clock: i64) -> bool {
+        let latest = self.servers().map(|server| unix(server.record.latest));
+        let allotments = self.centre.record.allotments.iter();
+        let allotted = allotments.map(|one| unix(one.allotted_at) - LEEWAY);
+        latest.max() <= Some(BEGIN + clock) || allotted.max() <= Some(BEGIN + clock)
+    }
+
     fn check(&self) {
         // Whatever time it is, by clocks that show the same.
-        let ends = self.centre.record.allotments.iter();
-        let ends = ends.filter_map(|one| comes_back_at(one.valid_until));
-        let begins = self
-            .centre
-            .record
-            .allotments
-            .iter()
-            .map(|one| one.allotted_at);
+        let allotments = self.centre.record.allotments.iter();
+        let ends = allotments.clone().filter_map(Allotment::comes_back_at);
+        let begins = allotments.map(|one| one.allotted_at);
         let interesting = ends.chain(begins).map(|at| unix(at) - BEGIN);
         let around = interesting.flat_map(|at| [at - LEEWAY - 1, at - LEEWAY, at - 1, at]);
-        let now = self
-            .laptops
-            .iter()
-            .chain([&self.centre])
-            .map(|server| server.clock);
-        let servers = self.laptops.iter().chain([&self.centre]);
-        let judged: Vec<_> = servers.map(|server| (server, server.standings())).collect();
-        for clock in around.chain(now).chain([0, 5_000, 9_999, 10_000, 10_500]) {
+        let now = self.servers().map(|server| server.clock);
+        let judged = self.servers().map(|server| (server, server.standings()));
+        let judged: Vec<_> = judged.collect();
+        let clocks = around.chain(now).chain([0, 5_000, 9_999, 10_000, 10_500]);
+        for clock in clocks.filter(|&clock| self.is_one_time(clock)) {
             let used = judged
                 .iter()
                 .map(|(server, standings)| server.admits(standings, clock));
