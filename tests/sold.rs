@@ -314,6 +314,9 @@ async fn a_record_that_is_lost_gives_no_seat_back() {
     laptop.wait_log_since(mark, "its copy counts");
     eventually("it is whole", PATIENCE, async || laptop.record().is_some()).await;
     assert_eq!(given_back(laptop.record()), 1);
+    for (db, seats) in [("other", "1"), ("postgres", "0")] {
+        assert_eq!(laptop.sql_in(db, "SELECT seats FROM license_usage"), seats);
+    }
     // Without both what was in force stays so, and no more is.
     let mark = laptop.log().len();
     laptop.with_record_locked(|| {

@@ -140,16 +140,19 @@ pub fn begin(key: &Path) -> io::Result<()> {
     if is_there {
         return Ok(());
     }
-    change(key, |_| ())
+    change(key, |_| ()).map(|_| ())
 }
 
-/// Changes the record, one process after the other; what `change` returns comes back once it is on disk. Nothing is
-/// written where nothing has changed, and both files are there.
+/// Changes the record, one process after the other; what `change` returns comes back once it is on disk, with what there
+/// was to complain of. Nothing is written where nothing has changed, and both files are whole.
 ///
 /// # Errors
 ///
 /// Where it can't be read or written; then it is as it was.
-pub fn change<R>(key: &Path, change: impl FnOnce(&mut Record) -> R) -> io::Result<R> {
+pub fn change<R>(
+    key: &Path,
+    change: impl FnOnce(&mut Record) -> R,
+) -> io::Result<(R, Option<String>)> {
     let lock = OpenOptions::new()
         .write(true)
         .create(true)
@@ -169,5 +172,5 @@ pub fn change<R>(key: &Path, change: impl FnOnce(&mut Record) -> R) -> io::Resul
             write_whole(&beside(key, name), &text, |new, path| fs::rename(new, path))?;
         }
     }
-    Ok(result)
+    Ok((result, former.complaint))
 }

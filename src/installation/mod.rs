@@ -166,7 +166,8 @@ mod tests {
                 }
                 // What is whole counts, and mends the other.
                 assert_eq!(Record::read(&key).unwrap().latest, number - 1);
-                note(number - 1).unwrap();
+                let ((), complaint) = files::change(&key, |_| ()).unwrap();
+                assert_eq!(complaint.is_some(), file == &files[0]);
                 assert_eq!(fs::read(file).unwrap(), fs::read(&files[0]).unwrap());
             }
             note(number).unwrap();

@@ -148,7 +148,7 @@ impl Record {
     ///
     /// Where it can't be read or written; then it is as it was.
     pub fn change<R>(key: &Path, change: impl FnOnce(&mut Record) -> R) -> io::Result<R> {
-        files::change(key, change)
+        Ok(files::change(key, change)?.0)
     }
 
     /// A license, by who issued it and its id.

@@ -240,19 +240,15 @@ impl Book {
 
     /// Reads what the installation remembers. Where that is lost, what was in force here stays so, and no more is.
     fn read_record(&mut self, key: &Path) {
-        let complain = |complaint: String| {
-            format!(
-                "could not read what was recorded beside {}: {complaint}",
-                key.display()
-            )
-        };
         match files::read(key) {
             Ok(Read { record, complaint }) => {
                 self.record = record;
-                self.unreadable.extend(complaint.map(complain));
+                let said = complaint.map(|said| complaint_of_record(key, &said));
+                self.unreadable.extend(said);
             }
             Err(error) => {
-                self.unreadable.push(complain(error.to_string()));
+                self.unreadable
+                    .push(complaint_of_record(key, &error.to_string()));
                 let rules = super::last_in_force(backend::database()).unwrap_or_default();
                 let mut licenses = rules.licenses;
                 // Of what was given back, or not believed, there is nothing to go on with.
@@ -564,6 +560,12 @@ fn read_vendor_keys() -> (Keys, Vec<String>) {
     (keys, wrong.into_iter().map(line).collect())
 }
 
+/// A line for the server log about the record beside an installation's key.
+fn complaint_of_record(key: &Path, complaint: &str) -> String {
+    let key = key.display();
+    format!("could not read what was recorded beside {key}: {complaint}")
+}
+
 /// Has the installation remember what a visitor sees of its database's signed licenses, and warns of those that
 /// are newly in doubt. False where there are none, and never were. In a worker, outside a transaction.
 ///
@@ -592,7 +594,8 @@ pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
     }
     let has_passed_on = book.has_passed_on();
     let now = backend::now();
-    let observed = Record::change(&settings::installation_key(), |record| {
+    let key = settings::installation_key();
+    let observed = files::change(&key, |record| {
         record.keep_databases(|database| databases.contains(&database));
         record.uninstall(database, &book.uninstalled);
         book.adopt(record);
@@ -601,12 +604,20 @@ pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
         record.forget();
         doubtful
     });
-    let doubtful = observed.unwrap_or_else(|error| {
-        lines.push(format!(
-            "could not record what is known of signed licenses: {error}"
-        ));
-        Vec::new()
-    });
+    let doubtful = match observed {
+        // It may have been damaged since it was read, and is whole from here on.
+        Ok((doubtful, damaged)) => {
+            let line = damaged.map(|damaged| complaint_of_record(&key, &damaged));
+            lines.extend(line.filter(|line| !book.unreadable.contains(line)));
+            doubtful
+        }
+        Err(error) => {
+            lines.push(format!(
+                "could not record what is known of signed licenses: {error}"
+            ));
+            Vec::new()
+        }
+    };
     let is_news = |standing: &Standing| doubtful.contains(&standing.claims.jti);
     let (news, known): (Vec<_>, Vec<_>) = book
         .standings
