@@ -649,17 +649,20 @@ async fn nobody_wakes_where_nothing_happens() {
     let trail = Trail::of("seats", "9").await;
     let _anna = trail.user("anna").await;
     launcher_sleeps(&trail).await;
-    // A database that is gone with events, and one that nobody can connect to.
-    for db in ["gone", "closed"] {
+    let used = async |db: &str| {
         trail.admin.run(&format!("CREATE DATABASE {db}")).await;
         trail.cluster.license(db, "seats", "9");
         trail.cluster.sql_in(db, "SELECT 1");
-    }
-    trail.admin.run("DROP DATABASE gone").await;
+    };
+    // A database that nobody can connect to any more, of which all is known, and one that is gone with events.
+    used("closed").await;
+    launcher_sleeps(&trail).await;
     trail
         .admin
         .run("ALTER DATABASE closed ALLOW_CONNECTIONS false")
         .await;
+    used("gone").await;
+    trail.admin.run("DROP DATABASE gone").await;
     launcher_sleeps(&trail).await;
     let _bert = trail.user("bert").await;
     trail
