@@ -10,18 +10,20 @@ use std::time::{Duration, Instant};
     unused_imports,
     reason = "the benchmark uses a part of the ledger, and none of its tests"
 )]
-#[path = "../src/ledger/mod.rs"]
-mod ledger;
+#[path = "../src/core"]
+mod core {
+    pub mod ledger;
+}
 
+use crate::core::ledger::event::{Event, Leaving, Level};
+use crate::core::ledger::identity::{Host, Label, Name, Text, Who};
+use crate::core::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
+use crate::core::ledger::map::{MapLedger, Room};
+use crate::core::ledger::reservation::Roles;
+use crate::core::ledger::rules::Rules;
+use crate::core::ledger::session::{Session, Standing};
+use crate::core::ledger::{Answer, Judged, Judgement, Published, Remark};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ledger::event::{Event, Leaving, Level};
-use ledger::identity::{Host, Label, Name, Text, Who};
-use ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
-use ledger::map::{MapLedger, Room};
-use ledger::reservation::Roles;
-use ledger::rules::Rules;
-use ledger::session::{Session, Standing};
-use ledger::{Answer, Judged, Judgement, Published, Remark};
 
 const DATABASE: u32 = 16_384;
 

@@ -1,13 +1,13 @@
 //! What a denied user, and the server log, are told: at login and when an application asks.
 
+use crate::core::ledger::identity::Name;
+use crate::core::ledger::license::OutOfDates;
+use crate::core::ledger::{Cause, Denial, Remark};
 use crate::holders::{Holders, in_time};
-use crate::ledger::identity::Name;
-use crate::ledger::license::OutOfDates;
-use crate::ledger::{Cause, Denial, Remark};
-use crate::licenses::LoadError;
 use crate::pg::backend::BadWorkstation;
 use crate::pg::error::{self, PgSqlErrorCode, Report, quoted};
 use crate::pg::{catalog, status};
+use crate::rules::LoadError;
 use crate::{memory, settings};
 
 /// How many of those who hold seats a denied user is told.

@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use crate::ledger::Ledger;
-use crate::ledger::hold::{Hold, HoldKey, LeaseId};
-use crate::ledger::identity::{Label, Text};
-use crate::ledger::license::Timestamp;
-use crate::ledger::pause::Time;
-use crate::ledger::reservation::Roles;
-use crate::ledger::session::{Kind, Seat, SeatIds, Session};
-use crate::ledger::table::Table;
+use crate::core::ledger::Ledger;
+use crate::core::ledger::hold::{Hold, HoldKey, LeaseId};
+use crate::core::ledger::identity::{Label, Text};
+use crate::core::ledger::license::Timestamp;
+use crate::core::ledger::pause::Time;
+use crate::core::ledger::reservation::Roles;
+use crate::core::ledger::session::{Kind, Seat, SeatIds, Session};
+use crate::core::ledger::table::Table;
 use crate::memory::{self, Shared};
 use crate::pg::error::quoted;
 use crate::pg::status::{self, Activity};

@@ -38,11 +38,8 @@
     )
 )]
 
-pub mod installation;
-pub mod ledger;
-pub mod renewal;
-pub mod silence;
-pub mod tokens;
+pub mod core;
+pub mod signed;
 
 #[cfg(feature = "pgrx")]
 mod api;
@@ -59,16 +56,18 @@ mod holders;
 #[cfg(feature = "pgrx")]
 mod lease;
 #[cfg(feature = "pgrx")]
-mod licenses;
-#[cfg(feature = "pgrx")]
 mod login;
 #[cfg(feature = "pgrx")]
 mod memory;
 #[cfg(feature = "pgrx")]
 mod pg;
 #[cfg(feature = "pgrx")]
+mod rules;
+#[cfg(feature = "pgrx")]
 mod server;
 #[cfg(feature = "pgrx")]
 mod settings;
+#[cfg(feature = "pgrx")]
+mod tables;
 #[cfg(feature = "pgrx")]
 mod worker;

@@ -12,11 +12,11 @@ use std::time::Duration;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, GucValue, PostgresGucEnum};
 use pgrx::pg_sys;
 
-use crate::ledger::identity::NAME_MAX;
-use crate::ledger::license::{self, Timestamp};
+use crate::core::keepalive::{CHECK_INTERVAL, Keepalives};
+use crate::core::ledger::identity::NAME_MAX;
+use crate::core::ledger::license::{self, Timestamp};
 use crate::pg::encoding::is_proper_text;
 use crate::pg::{backend, unguarded};
-use crate::silence::{CHECK_INTERVAL, Keepalives};
 
 /// `pg_seats.enforcement`.
 #[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]

@@ -10,17 +10,17 @@ use pgrx::prelude::*;
 use super::arguments::{self, refuse};
 use super::{require_preloaded, require_primary};
 use crate::checkout::unlicensed;
+use crate::core::ledger::bar::{BarWish, Unbarrable};
+use crate::core::ledger::ending::Stop;
+use crate::core::ledger::identity::{Name, Text};
 use crate::ending::bars;
 use crate::ending::stop::{self, Outcome, Refusal};
-use crate::ledger::bar::{BarWish, Unbarrable};
-use crate::ledger::ending::Stop;
-use crate::ledger::identity::{Name, Text};
-use crate::licenses::signed::Book;
 use crate::pg::encoding::TextArgument;
 use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report, escaped, quoted};
 use crate::pg::table::{Argument, ReadError, Reader, schema, write_as_part};
 use crate::pg::{backend, catalog};
-use crate::{licenses, memory};
+use crate::signed::book::Book;
+use crate::{memory, rules};
 
 /// Raises the seats of a product, at most to what is purchased; effective at commit. Raises 42704 for an
 /// unknown product, 22023 where that is no raise, or more than is purchased.
@@ -196,8 +196,8 @@ fn license_terminate(
     let Some(seat) = number.flatten() else {
         return 0;
     };
-    licenses::refresh();
-    let rules = licenses::last_in_force(backend::database()).unwrap_or_default();
+    rules::refresh();
+    let rules = rules::last_in_force(backend::database()).unwrap_or_default();
     let is_ours = |tally| rules.licenses.iter().any(|license| license.tally == tally);
     let bar = (bar_for > 0).then(|| BarWish {
         by,
@@ -260,8 +260,8 @@ fn license_lift_bar(bar_id: Option<i64>) -> bool {
             "The view license_bars_in_force has the bars.",
         )
     };
-    licenses::refresh();
-    let rules = licenses::last_in_force(backend::database()).unwrap_or_default();
+    rules::refresh();
+    let rules = rules::last_in_force(backend::database()).unwrap_or_default();
     let is_ours = |tally| rules.licenses.iter().any(|license| license.tally == tally);
     let now = backend::now();
     let stored = memory::read(|ledger| ledger.bar_is_stored(id, is_ours, now)).flatten();

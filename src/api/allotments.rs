@@ -11,25 +11,26 @@ use super::arguments::{self, refuse};
 use super::keys::{Refusable, answer, own_key, refusal};
 use super::{require_preloaded, require_writable};
 use crate::checkout::unlicensed_report;
+use crate::core::ledger::license::{License, Timestamp};
+use crate::core::ledger::session::NO_TALLY;
+use crate::core::ledger::{Cause, Denial};
+use crate::core::tokens::allotment::Returned;
+use crate::core::tokens::claims::LAST_SECOND;
+use crate::core::tokens::key_pair::KeyPair;
+use crate::core::tokens::keys::PublicKey;
+use crate::core::tokens::{moment, unix};
 use crate::denial::Denied;
 use crate::ending::stop;
-use crate::installation::key::KeyPair;
-use crate::installation::oblivion::MAX as RECORD_MAX;
-use crate::installation::record::{Allotment, GivenBack, Record};
-use crate::ledger::license::{License, Timestamp};
-use crate::ledger::session::NO_TALLY;
-use crate::ledger::{Cause, Denial};
-use crate::licenses::signed::{self, Book};
-use crate::licenses::{self, passed_on};
 use crate::pg::backend;
 use crate::pg::encoding::{ServerText, TextArgument};
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
 use crate::pg::table::{self, Argument, ReadError, Reader, damaged, write_as_part};
-use crate::tokens::claims::LAST_SECOND;
-use crate::tokens::keys::PublicKey;
-use crate::tokens::passed::Returned;
-use crate::tokens::standing::Standing;
-use crate::tokens::{moment, unix};
+use crate::rules;
+use crate::signed::allotments;
+use crate::signed::book::{self, Book};
+use crate::signed::evaluation::Standing;
+use crate::signed::installation::oblivion::MAX as RECORD_MAX;
+use crate::signed::installation::record::{Allotment, GivenBack, Record};
 use crate::{memory, settings};
 
 /// What is asked for, and by whose key.
@@ -98,13 +99,13 @@ fn license_allot(
 
 /// Brings the rules of this database up to date.
 fn load() {
-    if let Err(error) = licenses::in_force(settings::load_timeout()) {
+    if let Err(error) = rules::in_force(settings::load_timeout()) {
         Denied::Call.not_loaded(backend::database(), error).raise()
     }
 }
 
 fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
-    let schema = signed::lock(writer)?;
+    let schema = book::lock(writer)?;
     let book = Book::read(writer, &schema)?;
     let Some(license) = book.license_of(&request.product) else {
         return Ok(Err(unsigned(&request.product)));
@@ -149,7 +150,7 @@ fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
             .map(|until| until.div_euclid(1_000_000) * 1_000_000),
         returned_at: None,
     };
-    let token = match passed_on::token(&allotment, license, &request.pair) {
+    let token = match allotments::token(&allotment, license, &request.pair) {
         Ok(token) => token,
         Err(refused) => {
             return Ok(Err(Report::new(
@@ -252,7 +253,7 @@ fn withdraw(product: &str, left: i64) {
 
 /// The license of a product that is in force in this database.
 fn in_force(product: &str) -> Option<License> {
-    let rules = licenses::last_in_force(backend::database())?;
+    let rules = rules::last_in_force(backend::database())?;
     let mut licenses = rules.licenses.into_iter();
     licenses.find(|license| license.product.as_str() == product)
 }
@@ -380,7 +381,7 @@ fn license_give_back(product: Option<TextArgument>) -> ServerText {
 }
 
 fn give_back(writer: &Reader, product: &str, pair: &KeyPair) -> Refusable<String> {
-    let schema = signed::lock(writer)?;
+    let schema = book::lock(writer)?;
     let book = Book::read(writer, &schema)?;
     let Some(license) = book.license_of(product) else {
         return Ok(Err(unsigned(product)));
@@ -484,7 +485,7 @@ fn license_accept_return(receipt: Option<TextArgument>) -> i32 {
 }
 
 fn accept(writer: &Reader, returned: &Returned, pair: &KeyPair) -> Refusable<i32> {
-    let schema = signed::lock(writer)?;
+    let schema = book::lock(writer)?;
     let book = Book::read(writer, &schema)?;
     let taken_back = change(|record| {
         book.adopt(record);
@@ -494,7 +495,7 @@ fn accept(writer: &Reader, returned: &Returned, pair: &KeyPair) -> Refusable<i32
         let is_it = allotment.installation == returned.iss
             && allotment.product == returned.product
             && allotment.seats == returned.seats;
-        let is_here = passed_on::is_of_this_database(allotment)
+        let is_here = allotments::is_of_this_database(allotment)
             || book.away.iter().any(|away| away.id == returned.jti);
         if !is_it {
             return Err("It is not of the installation that has these seats.");

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use pgrx::datum::Interval;
 
-use crate::ledger::bar::BarBy;
-use crate::ledger::identity::CLIENT_USER_MAX;
+use crate::core::ledger::bar::BarBy;
+use crate::core::ledger::identity::CLIENT_USER_MAX;
 use crate::pg::encoding::TextArgument;
 use crate::pg::error::{PgSqlErrorCode, Report};
 

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use pgrx::prelude::*;
 
 use super::require_preloaded;
-use crate::ledger::MayUse;
-use crate::ledger::identity::Name;
-use crate::ledger::license::Timestamp;
+use crate::core::ledger::MayUse;
+use crate::core::ledger::identity::Name;
+use crate::core::ledger::license::Timestamp;
 use crate::pg::backend;
 use crate::pg::encoding::TextArgument;
-use crate::{checkout, licenses, memory, settings};
+use crate::{checkout, memory, rules, settings};
 
 /// True when this session's identity, or a lease that is lent to this transaction, holds a seat of
 /// the product; also for exempt sessions and superusers, and where enforcement is off or warn. Where a signed
@@ -27,7 +27,7 @@ fn license_held(product: Option<TextArgument>) -> Option<bool> {
     let at = backend::leader_place();
     let ask =
         |view| memory::read(|ledger| ledger.may_use(at, &name, view, settings::enforcement()));
-    let answer = match ask(Some(licenses::viewpoint()))? {
+    let answer = match ask(Some(rules::viewpoint()))? {
         MayUse::Outdated => {
             bring_up_to_date();
             ask(None)?
@@ -54,8 +54,8 @@ fn bring_up_to_date() {
     if !backend::is_in_parallel_mode()
         && now.abs_diff(READ_AT.load(Relaxed)) > RULES_LAST.unsigned_abs()
     {
-        licenses::refresh();
-        if !licenses::are_current(backend::database()) {
+        rules::refresh();
+        if !rules::are_current(backend::database()) {
             READ_AT.store(now, Relaxed);
         }
     }

@@ -10,12 +10,10 @@ use super::arguments::{self, refuse};
 use super::renewal;
 use super::require_preloaded;
 use super::usage::{days_left, timestamp};
-use crate::installation::key::KeyPair;
-use crate::installation::oblivion::MAX as RECORD_MAX;
-use crate::installation::record::Record;
-use crate::ledger::license::Timestamp;
-use crate::licenses::products::write_products;
-use crate::licenses::signed::{self, Book};
+use crate::core::ledger::license::Timestamp;
+use crate::core::tokens::claims::{Claims, LEEWAY, Unfit};
+use crate::core::tokens::key_pair::KeyPair;
+use crate::core::tokens::{Refused, believe, is_allotment, moment, unix, verify};
 use crate::pg::backend;
 use crate::pg::encoding::{self, ServerText, TextArgument};
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
@@ -23,9 +21,12 @@ use crate::pg::table::{
     Argument, ReadError, Reader, damaged, read_committed, schema, write_as_part,
 };
 use crate::settings;
-use crate::tokens::claims::{Claims, LEEWAY, Unfit};
-use crate::tokens::standing::{Doubt, Standing};
-use crate::tokens::{Refused, believe, is_allotment, moment, unix, verify};
+use crate::signed::book::{self, Book};
+use crate::signed::evaluation::{Doubt, Standing};
+use crate::signed::installation::key;
+use crate::signed::installation::oblivion::MAX as RECORD_MAX;
+use crate::signed::installation::record::Record;
+use crate::signed::products::write_products;
 
 /// Installs a signed license in this database; effective at commit. Returns its id. Raises 28000 for a token that
 /// can't be verified, is made for another installation, has ended, or is older than the one that is
@@ -64,7 +65,7 @@ fn license_install(token: Option<TextArgument>) -> ServerText {
 
 /// What a token says that may be installed here.
 fn verified(token: &str) -> Claims {
-    let claims = match verify(token, &signed::vendor_keys()) {
+    let claims = match verify(token, &book::vendor_keys()) {
         Ok(claims) => claims,
         Err(refused @ Refused::NoKey { .. }) => unverifiable(
             refused.to_string(),
@@ -151,7 +152,7 @@ pub(super) fn failed(error: ReadError) -> ! {
 
 pub(super) fn own_key() -> KeyPair {
     let path = settings::installation_key();
-    KeyPair::read(&path).unwrap_or_else(|error| {
+    key::read(&path).unwrap_or_else(|error| {
         // Where it is, is not for everybody to know.
         crate::pg::error::log(format!(
             "could not read installation key {}: {error}",
@@ -168,7 +169,7 @@ pub(super) fn own_key() -> KeyPair {
 
 /// Writes a verified license into the tables.
 pub(super) fn install(writer: &Reader, token: &str, claims: &Claims) -> Refusable<()> {
-    let schema = signed::lock(writer)?;
+    let schema = book::lock(writer)?;
     let tokens = writer.query_with(
         &format!("SELECT token FROM ONLY {schema}.license_keys WHERE license_id = $1"),
         &[Argument::Text(Some(&claims.jti))],
@@ -299,7 +300,7 @@ fn license_uninstall(license_id: Option<TextArgument>) -> bool {
     require_preloaded();
     let license_id = arguments::required("license_id", license_id);
     let removed = write_as_part(backend::lock_timeout(), |writer| {
-        let schema = signed::lock(writer)?;
+        let schema = book::lock(writer)?;
         let book = Book::read(writer, &schema)?;
         let mut standings = book.standings.iter();
         let standing = standings.find(|standing| standing.claims.jti == license_id);

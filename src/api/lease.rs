@@ -10,16 +10,16 @@ use super::seat_row::SeatRow;
 use super::usage::timestamp;
 use super::{require_preloaded, require_primary, require_serial, require_writable};
 use crate::checkout::{self, Request};
+use crate::core::ledger::NewLease;
+use crate::core::ledger::hold::{Hold, LeaseId};
+use crate::core::ledger::identity::Host;
 use crate::denial::Denied;
-use crate::lease::rows::{self, NewRow};
 use crate::lease::transaction;
-use crate::ledger::NewLease;
-use crate::ledger::hold::{Hold, LeaseId};
-use crate::ledger::identity::Host;
-use crate::licenses::{self, LoadError};
 use crate::pg::encoding::TextArgument;
 use crate::pg::error::{PgSqlErrorCode, Report};
 use crate::pg::{backend, catalog};
+use crate::rules::{self, LoadError};
+use crate::tables::leases::{self, NewRow};
 use crate::{memory, settings};
 
 /// What else there is on a standby.
@@ -91,7 +91,7 @@ fn license_lease(
         client_host: &client_host,
         ttl,
     };
-    rows::insert(schema_of(fcinfo), id, &row);
+    leases::insert(schema_of(fcinfo), id, &row);
     let usename = taken
         .session
         .map_or(String::new(), |session| session.usename.to_string());
@@ -138,7 +138,7 @@ fn license_release(lease_id: Option<Uuid>, fcinfo: pg_sys::FunctionCallInfo) -> 
     require_primary("license_release()", ON_STANDBY);
     require_writable("license_release()");
     load_leases();
-    if !is_ours(id) || !lasts(id) || !rows::delete(schema_of(fcinfo), id) {
+    if !is_ours(id) || !lasts(id) || !leases::delete(schema_of(fcinfo), id) {
         return Some(false);
     }
     transaction::note_released(id);
@@ -153,7 +153,7 @@ fn load_leases() {
     if !lacking() {
         return;
     }
-    let error = match licenses::in_force(settings::load_timeout()) {
+    let error = match rules::in_force(settings::load_timeout()) {
         Ok(_) if lacking() => LoadError::Unreadable(
             "the leases have not been read since the server started".to_owned(),
         ),

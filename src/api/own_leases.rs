@@ -5,11 +5,11 @@ use pgrx::prelude::*;
 
 use super::require_preloaded;
 use super::usage::timestamp;
+use crate::core::ledger::hold::Hold;
+use crate::core::ledger::identity::Text;
+use crate::core::ledger::table::Table;
+use crate::core::ledger::{Ledger, session::Kind};
 use crate::lease::transaction;
-use crate::ledger::hold::Hold;
-use crate::ledger::identity::Text;
-use crate::ledger::table::Table;
-use crate::ledger::{Ledger, session::Kind};
 use crate::memory::{self, Shared};
 use crate::pg::encoding::ServerText;
 use crate::pg::{backend, catalog};

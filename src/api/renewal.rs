@@ -5,18 +5,19 @@ use pgrx::prelude::*;
 use super::arguments;
 use super::keys::{answer, failed, install, refusal, require_letters};
 use super::{require_preloaded, require_writable};
-use crate::installation::record::{Known, Record};
-use crate::installation::turn::Turn;
-use crate::licenses::signed::Book;
+use crate::core::command::Failure;
+use crate::core::tokens::claims::Claims;
+use crate::core::tokens::is_allotment;
 use crate::pg::encoding::TextArgument;
 use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report, escaped, quoted};
 use crate::pg::table::{read_committed, schema, write_as_part};
 use crate::pg::{backend, catalog};
-use crate::renewal::{Failure, attempt, schedule};
 use crate::settings;
-use crate::tokens::claims::Claims;
-use crate::tokens::is_allotment;
-use crate::tokens::standing::{Doubt, Standing};
+use crate::signed::book::Book;
+use crate::signed::evaluation::{Doubt, Standing};
+use crate::signed::installation::record::{Known, Record};
+use crate::signed::installation::renewal_lock::RenewalLock;
+use crate::signed::renewal::{attempt, schedule};
 
 /// Renews a license of this database now, or each that a vendor has issued, by `pg_seats.renewal_command`, and
 /// returns how many. Raises 55000 where that is empty, 55006 where licenses are being renewed already, 42704 for
@@ -40,13 +41,13 @@ fn license_renew(license_id: Option<TextArgument>) -> i32 {
         .hint("Set it to the command that fetches a license's next token from the vendor.")
         .raise()
     }
-    let turn = take_turn();
+    let lock = take_renewal_lock();
     let licenses = licenses(license_id.as_deref());
     let by = (catalog::role_name(backend::role()), backend::database());
     let mut renewed = 0;
     let mut failures = Vec::new();
     for Standing { claims, token, .. } in &licenses {
-        match attempt::renew(&turn, (claims, token), Some(by.clone())) {
+        match attempt::renew(&lock, (claims, token), Some(by.clone())) {
             Ok((token, claims)) => {
                 write(&token, &claims);
                 renewed += 1;
@@ -66,8 +67,8 @@ fn license_renew(license_id: Option<TextArgument>) -> i32 {
     renewed
 }
 
-fn take_turn() -> Turn {
-    let turn = Turn::take(&settings::installation_key()).unwrap_or_else(|error| {
+fn take_renewal_lock() -> RenewalLock {
+    let lock = RenewalLock::take(&settings::installation_key()).unwrap_or_else(|error| {
         Report::new(
             PgSqlErrorCode::ERRCODE_IO_ERROR,
             "could not begin to renew licenses",
@@ -76,7 +77,7 @@ fn take_turn() -> Turn {
         .hint("Look at the folder of pg_seats.installation_key.")
         .raise()
     });
-    turn.unwrap_or_else(|| {
+    lock.unwrap_or_else(|| {
         Report::new(
             PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
             "licenses are being renewed already",

@@ -8,15 +8,15 @@ use pgrx::{IntoDatum, Uuid, pg_sys};
 
 use super::require_preloaded;
 use super::usage::timestamp;
+use crate::core::ledger::bar::Bar;
+use crate::core::ledger::rules::Rules;
+use crate::core::ledger::session::Kind;
 use crate::holders::{Holder, Holders, TakenSeat, in_time};
-use crate::ledger::bar::Bar;
-use crate::ledger::rules::Rules;
-use crate::ledger::session::Kind;
 use crate::pg::encoding::{ServerText, given_text, text_datum};
 use crate::pg::rows::Rows;
 use crate::pg::status;
 use crate::pg::{backend, catalog};
-use crate::{licenses, memory};
+use crate::{memory, rules};
 
 /// The seats in use of the current database's licenses, those of its pools included; under the view
 /// `license_active_seats`. Members of pg_monitor and who may stop sessions see all, others their own.
@@ -24,9 +24,9 @@ use crate::{licenses, memory};
 #[pg_extern(sql = false)]
 fn license_active_seats(fcinfo: pg_sys::FunctionCallInfo) {
     require_preloaded();
-    licenses::refresh();
+    rules::refresh();
     let (activities, now) = in_time(status::activities());
-    let Rules { licenses, .. } = licenses::last_in_force(backend::database()).unwrap_or_default();
+    let Rules { licenses, .. } = rules::last_in_force(backend::database()).unwrap_or_default();
     // There may be a hundred thousand rows: what many have in common is made once.
     let products: Vec<_> = licenses
         .iter()
@@ -140,7 +140,7 @@ fn license_exempt_sessions() -> TableIterator<
     ),
 > {
     require_preloaded();
-    licenses::refresh();
+    rules::refresh();
     let database = backend::database();
     let sessions = memory::sessions();
     let sees_all = catalog::sees_all_sessions();
@@ -197,8 +197,8 @@ fn license_bars_in_force(fcinfo: pg_sys::FunctionCallInfo) {
     if !catalog::may_terminate() {
         return;
     }
-    licenses::refresh();
-    let Rules { licenses, .. } = licenses::last_in_force(backend::database()).unwrap_or_default();
+    rules::refresh();
+    let Rules { licenses, .. } = rules::last_in_force(backend::database()).unwrap_or_default();
     let product_of = |tally| licenses.iter().find(|license| license.tally == tally);
     let is_ours = |tally| product_of(tally).is_some();
     let now = backend::now();

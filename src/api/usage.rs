@@ -6,17 +6,17 @@ use pgrx::prelude::*;
 
 use super::keys::failed;
 use super::require_preloaded;
-use crate::ledger::Tally;
-use crate::ledger::identity::Name;
-use crate::ledger::license::{License, Timestamp};
-use crate::ledger::rules::Rules;
-use crate::ledger::table::Table;
-use crate::licenses::signed::Book;
+use crate::core::ledger::Tally;
+use crate::core::ledger::identity::Name;
+use crate::core::ledger::license::{License, Timestamp};
+use crate::core::ledger::rules::Rules;
+use crate::core::ledger::table::Table;
 use crate::pg::backend;
 use crate::pg::encoding::ServerText;
 use crate::pg::table::{read_committed, schema};
-use crate::tokens::standing::Standing;
-use crate::{licenses, memory, settings};
+use crate::signed::book::Book;
+use crate::signed::evaluation::Standing;
+use crate::{memory, rules, settings};
 
 const DAY: Timestamp = 86_400_000_000;
 
@@ -45,7 +45,7 @@ fn license_usage() -> TableIterator<
     ),
 > {
     require_preloaded();
-    licenses::refresh();
+    rules::refresh();
     let now = backend::now();
     let counts = counts();
     let ids = ids(&counts);
@@ -90,7 +90,7 @@ struct Count {
 }
 
 fn counts() -> Vec<Count> {
-    let Some(Rules { licenses, .. }) = licenses::last_in_force(backend::database()) else {
+    let Some(Rules { licenses, .. }) = rules::last_in_force(backend::database()) else {
         return Vec::new();
     };
     let mut counts = Vec::with_capacity(licenses.len());

@@ -22,23 +22,23 @@
 //! | `max_seats` checkouts and leases are out | 53400 license_table_full, softened by enforcement |
 
 pub mod discard;
-mod line;
+mod queue;
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use crate::core::ledger::identity::{Label, Name, Text};
+use crate::core::ledger::license::{Enforcement, License};
+use crate::core::ledger::narrow::Excess;
+use crate::core::ledger::rules::Rules;
+use crate::core::ledger::session::{NO_TALLY, Session, Standing};
+use crate::core::ledger::{Cause, Claimed, Denial, Judged, NewLease, Receipt, Want};
 use crate::denial::{self, Denied};
 use crate::ending::reclaim;
 use crate::lease::expiry;
-use crate::ledger::identity::{Label, Name, Text};
-use crate::ledger::license::{Enforcement, License};
-use crate::ledger::narrow::Excess;
-use crate::ledger::rules::Rules;
-use crate::ledger::session::{NO_TALLY, Session, Standing};
-use crate::ledger::{Cause, Claimed, Denial, Judged, NewLease, Receipt, Want};
-use crate::licenses::{self, LoadError};
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
 use crate::pg::{backend, catalog};
+use crate::rules::{self, LoadError};
 use crate::{memory, settings};
 
 /// A request for a seat.
@@ -83,9 +83,9 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
     loop {
         let left_to_load = || loaded_by.saturating_duration_since(Instant::now());
         let newer = had.take();
-        let newer = newer.and_then(|had| licenses::at_least(backend::database(), had));
+        let newer = newer.and_then(|had| rules::at_least(backend::database(), had));
         let rules = newer.unwrap_or_else(|| {
-            licenses::in_force(left_to_load()).unwrap_or_else(|error| not_loaded(error))
+            rules::in_force(left_to_load()).unwrap_or_else(|error| not_loaded(error))
         });
         let session = this_session();
         let (place, license) = licensed(&rules, session.as_ref(), request.product.as_deref());
@@ -103,8 +103,7 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
         };
         let may_count = license.may_count(session.exempt) || request.lease.is_some();
         if may_count && !license.pool.is_empty() {
-            licenses::await_pool(&license, left_to_load())
-                .unwrap_or_else(|error| not_loaded(error));
+            rules::await_pool(&license, left_to_load()).unwrap_or_else(|error| not_loaded(error));
         }
         let judged = Judged {
             generation: rules.generation,
@@ -153,7 +152,7 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
             Some(Claimed::Held(receipt)) => receipt,
             Some(Claimed::Waits(ticket)) => {
                 promise.may_be_kept();
-                match line::wait(ticket, deadline) {
+                match queue::wait(ticket, deadline) {
                     Ok(receipt) => receipt,
                     // It waited in vain: what it is told is what is true now.
                     Err(softer) => {
@@ -232,8 +231,7 @@ pub fn give_back(product: Option<&str>, client_user: &str) -> bool {
     {
         return true;
     }
-    let rules =
-        licenses::in_force(settings::load_timeout()).unwrap_or_else(|error| not_loaded(error));
+    let rules = rules::in_force(settings::load_timeout()).unwrap_or_else(|error| not_loaded(error));
     let (_, license) = licensed(&rules, this_session().as_ref(), product);
     product.is_none() && given_back(&license.product)
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::ledger::bar::{Bar, BarBy, Barred, StoredBar};
-use crate::ledger::identity::{Name, Text};
-use crate::ledger::table::Table;
+use crate::core::ledger::bar::{Bar, BarBy, Barred, StoredBar};
+use crate::core::ledger::identity::{Name, Text};
+use crate::core::ledger::table::Table;
 use crate::memory;
 use crate::pg::table::{
     self, Argument, ReadError, Reader, damaged, log_failure, write_alone, write_as_part,

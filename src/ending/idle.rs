@@ -4,10 +4,10 @@
 use std::collections::HashSet;
 
 use super::{Ender, Inactivity, bid, leases_of};
+use crate::core::ledger::event::Leaving;
+use crate::core::ledger::license::Timestamp;
+use crate::core::ledger::table::Table;
 use crate::holders::TakenSeat;
-use crate::ledger::event::Leaving;
-use crate::ledger::license::Timestamp;
-use crate::ledger::table::Table;
 use crate::memory;
 use crate::memory::farewell::Why;
 use crate::pg::backend;

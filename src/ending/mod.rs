@@ -15,10 +15,10 @@ pub mod stop;
 
 use std::collections::{HashMap, HashSet};
 
+use crate::core::ledger::hold::LeaseId;
+use crate::core::ledger::license::Timestamp;
+use crate::core::ledger::session::Kind;
 use crate::holders::{Holders, TakenSeat, in_time};
-use crate::ledger::hold::LeaseId;
-use crate::ledger::license::Timestamp;
-use crate::ledger::session::Kind;
 use crate::memory;
 use crate::memory::farewell::{self, Why};
 use crate::pg::backend;

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::ledger::event::Leaving;
+use crate::core::ledger::event::Leaving;
 use crate::memory::farewell::{self, Answer, Farewell, Why};
 use crate::pg::backend;
 use crate::pg::encoding::{is_the_same_for_client, is_the_same_in_utf8};

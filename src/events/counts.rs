@@ -6,15 +6,15 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::shutdown;
-use crate::ledger::identity::Name;
-use crate::ledger::rules::{Counts, Rules};
-use crate::ledger::table::Table;
-use crate::licenses;
+use crate::core::ledger::identity::Name;
+use crate::core::ledger::rules::{Counts, Rules};
+use crate::core::ledger::table::Table;
 use crate::memory;
 use crate::pg::table::{
     self, Argument, ReadError, Reader, damaged, log_failure, read_committed, write_alone,
 };
 use crate::pg::{backend, catalog};
+use crate::rules;
 
 /// How long they wait for a lock on the table: numbers keep nobody from logging in.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -61,7 +61,7 @@ pub fn read(schema: &str) -> Option<Vec<Counts>> {
 /// Writes what is counted of this visitor's database's licenses, where that has changed, in a
 /// transaction of its own: neither fails with the trail, nor the trail with it. Outside a transaction.
 pub fn write(database: u32) {
-    let rules = licenses::last_in_force(database).unwrap_or_default();
+    let rules = rules::last_in_force(database).unwrap_or_default();
     let counts = Value::Array(present(&rules)).to_string();
     // Other rules may be those of another table.
     let digest = digest_of((rules.generation, &counts));

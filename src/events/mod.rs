@@ -27,12 +27,12 @@ use std::time::{Duration, Instant};
 use pgrx::bgworkers::BackgroundWorker;
 use serde_json::Value;
 
-use crate::ledger::table::Table;
-use crate::ledger::{Ledger, Viewpoint};
+use crate::core::ledger::table::Table;
+use crate::core::ledger::{Ledger, Viewpoint};
 use crate::pg::error::{self, quoted, shown};
 use crate::pg::table::{Argument, ReadError, Reader, log_failure, write_alone};
 use crate::pg::{backend, catalog};
-use crate::{licenses, memory, settings};
+use crate::{memory, rules, settings};
 use shutdown::Trail;
 use untold::Untold;
 use warning::Warning;
@@ -70,7 +70,7 @@ pub fn write(database: u32, patience: Duration) {
 fn may_stay(database: u32) -> bool {
     let view = Viewpoint {
         now: backend::now(),
-        ..licenses::viewpoint()
+        ..rules::viewpoint()
     };
     memory::read(|ledger| ledger.may_stay(database, view)) == Some(true)
         && !BackgroundWorker::transaction(backend::is_database_locked)

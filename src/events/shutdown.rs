@@ -12,10 +12,10 @@ use pgrx::pg_sys;
 use serde_json::{Value, json};
 
 use super::untold::Untold;
-use crate::ledger::identity::Name;
-use crate::ledger::rules::Counts;
-use crate::ledger::table::Table;
-use crate::ledger::{Database, Ledger};
+use crate::core::ledger::identity::Name;
+use crate::core::ledger::rules::Counts;
+use crate::core::ledger::table::Table;
+use crate::core::ledger::{Database, Ledger};
 use crate::memory::{self, Shared};
 
 /// In the data directory, where PostgreSQL keeps its own statistics.

@@ -7,14 +7,14 @@ use pgrx::bgworkers::BackgroundWorker;
 use serde_json::{Value, json};
 
 use super::key::Key;
-use crate::ledger::event::{Event, Happened};
-use crate::ledger::license::Ending;
-use crate::ledger::table::Table;
-use crate::licenses::interference;
+use crate::core::ledger::event::{Event, Happened};
+use crate::core::ledger::license::Ending;
+use crate::core::ledger::table::Table;
 use crate::pg::error::{self, quoted};
 use crate::pg::table::{Argument, ReadError, Reader, log_failure, write_alone};
 use crate::pg::{backend, catalog};
-use crate::{licenses, memory};
+use crate::rules::interference;
+use crate::{memory, rules};
 
 /// What somebody should know.
 pub struct Warning {
@@ -71,7 +71,7 @@ impl Warning {
     /// Warns of the licenses of this database that come to their end, once for each number of days.
     pub fn of_end(writer: &Reader, schema: &str) -> Result<Vec<Warning>, ReadError> {
         let mut warnings = Vec::new();
-        let rules = licenses::last_in_force(backend::database()).unwrap_or_default();
+        let rules = rules::last_in_force(backend::database()).unwrap_or_default();
         let now = backend::now();
         for license in &rules.licenses {
             let Some(ending) = license.ending(now) else {
@@ -120,7 +120,7 @@ impl Warning {
 /// Tells of what others have hung on our tables, once for each thing, as long as the trail has that.
 pub fn of_interference(writer: &Reader, schema: &str) -> Result<Vec<Warning>, ReadError> {
     let mut warnings = Vec::new();
-    let rules = licenses::last_in_force(backend::database()).unwrap_or_default();
+    let rules = rules::last_in_force(backend::database()).unwrap_or_default();
     if !rules.licenses.iter().any(|license| license.interfered) {
         return Ok(warnings);
     }

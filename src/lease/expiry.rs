@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{BATCH, rows};
-use crate::ledger::hold::LeaseId;
-use crate::ledger::table::Table;
+use super::BATCH;
+use crate::core::ledger::hold::LeaseId;
+use crate::core::ledger::table::Table;
 use crate::memory;
 use crate::pg::backend;
 use crate::pg::table::{ReadError, transaction};
+use crate::tables::leases;
 
 /// So many rows are deleted in a transaction.
 const ROWS: usize = 1_000;
@@ -63,7 +64,7 @@ pub fn bury(database: u32, patience: Duration) -> Result<(), ReadError> {
         });
     });
     for batch in dead.chunks(ROWS) {
-        let left = transaction(|| rows::delete_ended(batch, patience))?;
+        let left = transaction(|| leases::delete_ended(batch, patience))?;
         let gone: Vec<LeaseId> = batch
             .iter()
             .copied()

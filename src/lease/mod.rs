@@ -6,11 +6,9 @@
 //! whole time once more.
 //!
 //! * [`expiry`]: ends leases whose time is up
-//! * [`rows`]: the table
 //! * [`transaction`]: what becomes of leases when a transaction ends
 
 pub mod expiry;
-pub mod rows;
 pub mod transaction;
 
 /// So many leases are changed before the lock is released for others.

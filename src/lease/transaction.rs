@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::BATCH;
-use crate::ledger::hold::LeaseId;
-use crate::licenses::pools;
+use crate::core::ledger::hold::LeaseId;
 use crate::memory;
 use crate::pg::backend;
 use crate::pg::error::{PgSqlErrorCode, Report};
+use crate::rules::pools;
 
 /// A lease that this transaction has taken or released.
 #[derive(Clone, Copy)]

@@ -38,20 +38,20 @@ use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::core::ledger::identity::Host;
+use crate::core::ledger::license::{Enforcement, License};
+use crate::core::ledger::rules::Rules;
+use crate::core::ledger::session::{Exempt, Session, Standing};
+use crate::core::ledger::{Answer, Judged, Ledger, Remark};
 use crate::denial::{self, Denied};
 use crate::ending::{reclaim, session};
 use crate::lease::expiry;
-use crate::ledger::identity::Host;
-use crate::ledger::license::{Enforcement, License};
-use crate::ledger::rules::Rules;
-use crate::ledger::session::{Exempt, Session, Standing};
-use crate::ledger::{Answer, Judged, Ledger, Remark};
-use crate::licenses::{self, LoadError};
 use crate::memory::{self, Shared};
 use crate::pg::backend::{self, Port};
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::error::{self, quoted};
 use crate::pg::table::Patience;
+use crate::rules::{self, LoadError};
 use crate::settings;
 
 type ClientAuthenticationHook = Option<unsafe extern "C-unwind" fn(*mut Port, c_int)>;
@@ -135,7 +135,7 @@ fn admit() {
 
 /// Admits a session that is exempt whatever the rules are: it waits for nothing.
 fn admit_uncounted(place: usize, session: Session, exempt: Option<Exempt>) {
-    let judged = licenses::current(session.database).map(|rules| judge(&rules, &session));
+    let judged = rules::current(session.database).map(|rules| judge(&rules, &session));
     memory::write(|ledger| {
         let answer = judged.map(|judged| ledger.admit(place, session, judged));
         if !matches!(answer, Some(Answer::Admitted(_))) {
@@ -240,14 +240,14 @@ fn judge_in_time(
     deadline: Instant,
 ) -> Result<(Rules, Judged), LoadError> {
     let left = || deadline.saturating_duration_since(Instant::now());
-    let newer = had.and_then(|generation| licenses::at_least(session.database, generation));
+    let newer = had.and_then(|generation| rules::at_least(session.database, generation));
     let rules = if let Some(rules) = newer {
         rules
     } else if left().is_zero() {
         // Changes come faster than they can be read: what is in force has to do.
-        licenses::last_in_force(session.database).ok_or(LoadError::Changing)?
+        rules::last_in_force(session.database).ok_or(LoadError::Changing)?
     } else {
-        licenses::in_force(match session.superuser {
+        rules::in_force(match session.superuser {
             true => Patience::hurried(left()),
             false => left().into(),
         })?
@@ -255,7 +255,7 @@ fn judge_in_time(
     let judged = judge(&rules, session);
     let pooled = pooled(&rules, judged.standing).filter(|_| !session.superuser);
     if let Some(license) = pooled {
-        licenses::await_pool(license, left())?;
+        rules::await_pool(license, left())?;
     }
     Ok((rules, judged))
 }

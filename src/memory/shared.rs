@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pgrx::pg_sys;
 
-use crate::ledger::table::{Entry, Table, Tables};
+use crate::core::ledger::table::{Entry, Table, Tables};
 use crate::pg::unguarded;
 
 /// The shared tables.

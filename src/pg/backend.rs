@@ -12,11 +12,11 @@ use pgrx::pg_sys;
 
 use super::encoding::{self, decode, decode_lossy, is_proper_text};
 use super::unguarded;
-use crate::ledger::identity::{Host, Label, NAME_MAX, Name, Who};
-use crate::ledger::license::Timestamp;
-use crate::ledger::session::Session;
+use crate::core::keepalive::Keepalives;
+use crate::core::ledger::identity::{Host, Label, NAME_MAX, Name, Who};
+use crate::core::ledger::license::Timestamp;
+use crate::core::ledger::session::Session;
 use crate::settings;
-use crate::silence::Keepalives;
 
 /// The head of PostgreSQL's `Port`, up to the last field that we need. pgrx's own binding does not
 /// fit every version. A test compares what is read here with what clients sent.

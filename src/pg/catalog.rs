@@ -7,10 +7,10 @@ use pgrx::pg_sys;
 
 use super::backend;
 use super::encoding::{decode_lossy, encode};
-use crate::ledger::identity::Name;
-use crate::ledger::reservation::Taker;
-use crate::ledger::rules::Facts;
-use crate::ledger::session::Session;
+use crate::core::ledger::identity::Name;
+use crate::core::ledger::reservation::Taker;
+use crate::core::ledger::rules::Facts;
+use crate::core::ledger::session::Session;
 
 /// What the catalogs say of a session. Only within a transaction.
 #[derive(Default)]

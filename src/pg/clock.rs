@@ -7,8 +7,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicI64, AtomicPtr, Ordering::Relaxed};
 
 use super::unguarded;
-use crate::ledger::license::Timestamp;
-use crate::ledger::pause::Clocks;
+use crate::core::ledger::license::Timestamp;
+use crate::core::ledger::pause::Clocks;
 
 /// How much the server's time is ahead of the time since the machine's start, in shared memory.
 static AHEAD: AtomicPtr<AtomicI64> = AtomicPtr::new(ptr::null_mut());

@@ -5,7 +5,7 @@
 //! something onto the table. A role that does not exist has nothing to hand on: it owns nothing, is a member
 //! of nothing, and can't be returned from: SET ROLE and SET SESSION AUTHORIZATION, temporary tables, deferred
 //! triggers and cursors that stay are refused in such an operation, also within SECURITY DEFINER functions.
-//! Nor can it create anything: see [`crate::licenses`], which hears of it.
+//! Nor can it create anything: see [`crate::rules`], which hears of it.
 #![allow(unsafe_code, reason = "switches PostgreSQL's current user")]
 
 use std::ffi::c_int;

@@ -8,13 +8,13 @@ use pgrx::prelude::*;
 
 use super::process::Process;
 use super::{attach_signal_handlers, settled};
-use crate::installation::record::Record;
-use crate::installation::turn::Turn;
-use crate::ledger::license::Timestamp;
+use crate::core::ledger::license::Timestamp;
+use crate::core::tokens::believe;
 use crate::pg::{backend, error};
-use crate::renewal::{attempt, schedule};
 use crate::settings;
-use crate::tokens::believe;
+use crate::signed::installation::record::Record;
+use crate::signed::installation::renewal_lock::RenewalLock;
+use crate::signed::renewal::{attempt, schedule};
 
 /// How soon is looked again at what is due, where nothing says that it is another, in microseconds.
 const SOONEST_LOOK: Timestamp = 60_000_000;
@@ -129,8 +129,8 @@ pub extern "C-unwind" fn pg_seats_renewal(_argument: pg_sys::Datum) {
     settled::settle(PATIENCE);
     // Who renews by hand again and again keeps nobody from it.
     let key = settings::installation_key();
-    let turn = match Turn::wait(&key) {
-        Ok(turn) => turn,
+    let lock = match RenewalLock::wait(&key) {
+        Ok(lock) => lock,
         Err(error) => return error::log(format!("could not begin to renew licenses: {error}")),
     };
     let mut tried = Vec::new();
@@ -148,7 +148,7 @@ pub extern "C-unwind" fn pg_seats_renewal(_argument: pg_sys::Datum) {
         tried.push(id);
         if let Ok(claims) = believe(&known.token) {
             // What it comes to is in the record.
-            let _ = attempt::renew(&turn, (&claims, &known.token), None);
+            let _ = attempt::renew(&lock, (&claims, &known.token), None);
         }
     }
 }

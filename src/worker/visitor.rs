@@ -9,17 +9,18 @@ use pgrx::prelude::*;
 use pgrx::{PgTryBuilder, pg_sys};
 
 use super::{attach_signal_handlers, known, settled};
+use crate::core::ledger::Database;
+use crate::core::ledger::visit::{Stage, Unread};
 use crate::ending::bars;
 use crate::events;
 use crate::lease::expiry;
-use crate::ledger::Database;
-use crate::ledger::visit::{Stage, Unread};
-use crate::licenses::{self, LoadError};
 use crate::memory;
 use crate::pg::error::{self, quoted};
 use crate::pg::table::{ReadError, log_failure, transaction};
 use crate::pg::{backend, catalog};
-use crate::renewal::trail;
+use crate::rules::{self, LoadError};
+use crate::signed::renewal::trail;
+use crate::signed::{book, renewed};
 
 /// How long a visitor waits for a lock on the database or its tables, well below the five seconds that DROP
 /// DATABASE waits for it.
@@ -104,7 +105,7 @@ fn visit(database: u32) {
         trail::tell(database, &tries, PATIENCE);
     }
     let is_signed = matches!(observed, Ok(true));
-    let loaded = if licenses::are_current(database) && is_counted && !is_signed {
+    let loaded = if rules::are_current(database) && is_counted && !is_signed {
         Ok(())
     } else {
         load(database)
@@ -142,7 +143,7 @@ fn visit(database: u32) {
 /// Reads the tables, and puts what they say in force. Where they change faster than that, nothing is wrong: whoever
 /// logs in reads them, and the next visitor.
 fn load(database: u32) -> Result<(), String> {
-    let loaded = transaction(|| licenses::load(database, PATIENCE).map(drop));
+    let loaded = transaction(|| rules::load(database, PATIENCE).map(drop));
     match loaded {
         Ok(Ok(()) | Err(LoadError::Changing)) => Ok(()),
         Ok(Err(error)) => Err(error.cause()),
@@ -154,7 +155,7 @@ fn load(database: u32) -> Result<(), String> {
 fn could_not_load(database: u32, generation: u64, cause: &str) {
     // Another server's leases count on no standby.
     let has_none = backend::in_recovery()
-        || matches!(transaction(|| licenses::has_no_leases(PATIENCE)), Ok(true));
+        || matches!(transaction(|| rules::has_no_leases(PATIENCE)), Ok(true));
     let found = if has_none {
         Unread::HasNoLeases
     } else {
@@ -194,8 +195,8 @@ fn observe(database: u32, known: Option<Database>) -> Result<bool, ReadError> {
     if !known.is_unobserved(backend::now()) {
         return Ok(false);
     }
-    licenses::renewed::install(PATIENCE)?;
-    let is_signed = licenses::signed::observe(database, PATIENCE)?;
+    renewed::install(PATIENCE)?;
+    let is_signed = book::observe(database, PATIENCE)?;
     memory::write(|ledger| ledger.observed(database, known.generation));
     Ok(is_signed)
 }

@@ -8,14 +8,14 @@ use pgrx::pg_sys;
 use super::known;
 use super::process::Process;
 use super::visitor::Errand;
-use crate::ledger::Viewpoint;
-use crate::ledger::table::Table;
-use crate::ledger::visit::{Due, Outcome, Pauses, Stage};
-use crate::licenses;
+use crate::core::ledger::Viewpoint;
+use crate::core::ledger::table::Table;
+use crate::core::ledger::visit::{Due, Outcome, Pauses, Stage};
 use crate::memory::{self, reserve};
 use crate::pg::error::{self, quoted};
 use crate::pg::table::transaction;
 use crate::pg::{backend, catalog};
+use crate::rules;
 
 /// So many visitors at most go on side by side: they take background workers that others may need.
 const AT_ONCE: usize = 3;
@@ -105,7 +105,7 @@ impl Visits {
     pub fn go_on(&mut self) -> bool {
         let view = Viewpoint {
             now: backend::now(),
-            ..licenses::viewpoint()
+            ..rules::viewpoint()
         };
         let has_ended = self.note_ended(view);
         self.end_late();

@@ -1,0 +1,76 @@
+//! Waiting in line for a seat.
+
+use std::time::{Duration, Instant};
+
+use crate::core::ledger::Receipt;
+use crate::core::ledger::license::Enforcement;
+use crate::ending::reclaim;
+use crate::pg::backend;
+use crate::{memory, rules};
+
+/// This session's place in line, left when dropped: also by cancel, timeout or error. A backend that
+/// is terminated leaves the line at its exit.
+struct InLine(u64);
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        memory::write(|ledger| ledger.leave(self.0, backend::now()));
+    }
+}
+
+/// How soon a session in line tries again to read rules that it could not read, or asks idle seats to give
+/// way.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Waits until it is this session's turn, and returns its seat. An error at the deadline, or when it
+/// would wait in vain, as things are now: it should ask anew, under this enforcement of the server's,
+/// of which this session itself may not know yet.
+pub fn wait(ticket: u64, deadline: Instant) -> Result<Receipt, Enforcement> {
+    let _in_line = InLine(ticket);
+    let mut read_again_at = Instant::now();
+    let mut ask_again_at = Instant::now() + RETRY;
+    loop {
+        let now = backend::now();
+        let (receipt, until, reclaim) = memory::write(|ledger| {
+            (
+                ledger.collect(ticket, now),
+                ledger.may_wait_until(ticket, now),
+                ledger.reclaim_in_line(ticket),
+            )
+        })
+        .ok_or(Enforcement::On)?;
+        if let Some(receipt) = receipt {
+            return Ok(receipt);
+        }
+        let valid = Duration::from_micros(until?.saturating_sub(now).unsigned_abs());
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Enforcement::On);
+        }
+        let mut pause = left.min(valid);
+        if let Some(reclaim) = reclaim {
+            let wait = ask_again_at.saturating_duration_since(Instant::now());
+            if wait.is_zero() {
+                if memory::write(|ledger| ledger.begin_to_ask(ticket, now)) == Some(true) {
+                    reclaim::ask(reclaim, deadline);
+                }
+                ask_again_at = Instant::now() + RETRY;
+                // Asking may have taken the wake-up.
+                continue;
+            }
+            pause = pause.min(wait);
+        }
+        if !rules::are_current(backend::database()) {
+            let wait = read_again_at.saturating_duration_since(Instant::now());
+            if wait.is_zero() {
+                // A change may give seats to those in line: who puts it in force has them called.
+                rules::refresh();
+                read_again_at = Instant::now() + RETRY;
+                // Reading may have taken the wake-up.
+                continue;
+            }
+            pause = pause.min(wait);
+        }
+        backend::wait_for_wake(pause.max(Duration::from_millis(1)));
+    }
+}

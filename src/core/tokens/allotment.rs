@@ -1,0 +1,169 @@
+//! What one installation signs for another: seats that it passes on, with the vendor's license inside,
+//! and receipts for those that come back. Each is typed (RFC 8725), so that none is taken for another.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::claims::{Claims, Confirmation, Product};
+use super::{Refused, TOKEN_MAX, malformed, signature};
+use crate::core::tokens::key_pair::KeyPair;
+
+/// The type of a token that passes seats on.
+pub const ALLOTMENT: &str = "license-allotment+jwt";
+
+/// The type of a receipt.
+pub const RETURN: &str = "license-return+jwt";
+
+/// Seats passed on: the claims of a token that an installation signs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Allotted {
+    /// The id of the installation that passes them on.
+    pub iss: String,
+    /// The id of the allotment.
+    pub jti: String,
+    /// When the vendor's license was issued: a token with a renewal of it is younger.
+    pub iat: i64,
+    /// When the seats were passed on: before that they were somebody else's.
+    pub nbf: i64,
+    /// When the seats go back by themselves; never, if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exp: Option<i64>,
+    /// The product.
+    pub product: String,
+    /// How many.
+    pub seats: i32,
+    /// The installation that has them.
+    pub cnf: Confirmation,
+    /// The vendor's license that they are of.
+    pub license: String,
+}
+
+/// Seats given back: the claims of a receipt.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Returned {
+    /// The id of the installation that gives them back.
+    pub iss: String,
+    /// The id of the allotment.
+    pub jti: String,
+    /// When.
+    pub iat: i64,
+    /// The product.
+    pub product: String,
+    /// How many.
+    pub seats: i32,
+}
+
+impl Allotted {
+    /// The token.
+    ///
+    /// # Errors
+    ///
+    /// Where it can't be signed, or would be too long to be read.
+    pub fn sign(&self, pair: &KeyPair) -> Result<String, Refused> {
+        let token = signature::encode(ALLOTMENT, self, pair)?;
+        if token.len() > TOKEN_MAX {
+            return Err(malformed(
+                "The vendor's token leaves no room for another one around it.",
+            ));
+        }
+        Ok(token)
+    }
+
+    /// What a token says, before anything of it is believed.
+    ///
+    /// # Errors
+    ///
+    /// Where it passes nothing on.
+    pub fn read(token: &str) -> Result<Allotted, Refused> {
+        super::unverified(token, Some(ALLOTMENT)).and_then(|(_, claims)| super::shaped(claims))
+    }
+
+    /// What a token says, once it is verified that the installation that it names has signed it.
+    ///
+    /// # Errors
+    ///
+    /// Says why it can't be believed.
+    pub fn verify(token: &str) -> Result<Allotted, Refused> {
+        signed_by_its_issuer(token, ALLOTMENT, |allotted: &Allotted| &allotted.iss)
+    }
+
+    /// What the vendor's license and this allotment of it come to. What was signed beyond the seats stays with the
+    /// license: the installation that passes seats on keeps the overdraft, once, and the exempt users. After the
+    /// vendor's own end the vendor's grace goes on, but never beyond the end of what was passed on: from then on
+    /// the seats are used where they came from.
+    pub(super) fn of_license(
+        self,
+        read: impl FnOnce(&str) -> Result<Claims, Refused>,
+    ) -> Result<Claims, Refused> {
+        let allotted = self;
+        let license = read(&allotted.license)?;
+        if license.cnf.as_ref().map(|cnf| &cnf.jkt) != Some(&allotted.iss) {
+            return Err(malformed("The license in it is not that installation's."));
+        }
+        let mut products = license.products.into_iter();
+        let product = products.find(|product| product.product == allotted.product);
+        let product = product.ok_or_else(|| malformed("The license in it has no such product."))?;
+        let has_as_many = product.seats.is_none_or(|seats| allotted.seats <= seats);
+        if allotted.seats < 1 || !has_as_many {
+            return Err(malformed("The license in it has not as many seats."));
+        }
+        let claims = Claims {
+            iss: license.iss,
+            sub: license.sub,
+            jti: allotted.jti,
+            iat: allotted.iat,
+            nbf: license.nbf.max(Some(allotted.nbf)),
+            exp: allotted.exp.into_iter().chain(license.exp).min(),
+            products: vec![Product {
+                seats: Some(allotted.seats),
+                overdraft: None,
+                ..product
+            }],
+            // Who may be exempt at the vendor's customer stays with the license.
+            exempt: license.exempt.map(|_| 0),
+            cnf: Some(allotted.cnf),
+            ends: allotted.exp,
+        };
+        claims.check()?;
+        Ok(claims)
+    }
+}
+
+impl Returned {
+    /// The receipt.
+    ///
+    /// # Errors
+    ///
+    /// Where it can't be signed.
+    pub fn sign(&self, pair: &KeyPair) -> Result<String, Refused> {
+        Ok(signature::encode(RETURN, self, pair)?)
+    }
+
+    /// What a receipt says, once it is verified that the installation that it names has signed it.
+    ///
+    /// # Errors
+    ///
+    /// Says why it can't be believed.
+    pub fn verify(receipt: &str) -> Result<Returned, Refused> {
+        signed_by_its_issuer(receipt, RETURN, |returned: &Returned| &returned.iss)
+    }
+}
+
+/// What a token of this type says, once it is verified that the installation that it names has signed it.
+fn signed_by_its_issuer<C: DeserializeOwned>(
+    token: &str,
+    typ: &str,
+    iss: fn(&C) -> &str,
+) -> Result<C, Refused> {
+    let (header, _) = super::unverified(token, Some(typ))?;
+    let signer = super::signer(header)?;
+    let key = signer.verifier();
+    let key = key.ok_or_else(|| malformed("Its header has no Ed25519 key."))?;
+    let claims = signature::decode(token, &key)?;
+    if iss(&claims) != signer.id() {
+        return Err(malformed(
+            "It was not signed by the installation that it names.",
+        ));
+    }
+    Ok(claims)
+}

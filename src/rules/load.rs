@@ -1,0 +1,352 @@
+//! Reads a database's tables and puts what they say in force.
+
+use std::time::{Duration, Instant};
+
+use super::interference;
+use crate::core::ledger::identity::Name;
+use crate::core::ledger::reservation::{ROLES_MAX, Roles, Taker};
+use crate::core::ledger::rules::{Rules, StoredLease};
+use crate::core::ledger::session::{Session, Standing};
+use crate::core::ledger::table::Table;
+use crate::core::ledger::{Judgement, Published};
+use crate::ending::bars;
+use crate::events::counts;
+use crate::pg::backend;
+use crate::pg::catalog::{self, Catalog};
+use crate::pg::error::{self, PgLogLevel, PgSqlErrorCode, Report, quoted};
+use crate::pg::table::{Patience, ReadError, Reader, Row, damaged, read_committed};
+use crate::signed::book::Book;
+use crate::tables::{exemptions, leases, licenses, reservations};
+use crate::{memory, settings};
+
+/// Why no rules could be put in force.
+#[derive(Clone, Debug)]
+pub enum LoadError {
+    /// The tables can't be read now: somebody holds a lock on them, or they are damaged.
+    Unreadable(String),
+    /// They change faster than they are read.
+    Changing,
+    /// The ledger has no room for their leases.
+    NoRoom,
+    /// The ledger has no room for their licenses beside the rules of other databases.
+    TooManyRules,
+}
+
+impl LoadError {
+    /// The cause, in words.
+    pub fn cause(&self) -> String {
+        match self {
+            LoadError::Unreadable(cause) => cause.clone(),
+            LoadError::Changing => "they change too fast".to_owned(),
+            LoadError::NoRoom => "the leases of all databases exceed pg_seats.max_seats".to_owned(),
+            LoadError::TooManyRules => {
+                "the rows of all databases exceed pg_seats.max_rules".to_owned()
+            }
+        }
+    }
+}
+
+/// So often the tables are read at least, where they change meanwhile: a machine may be so busy that one reading takes
+/// longer than locks may.
+const TRIES: u32 = 3;
+
+/// Reads the tables of this backend's database and puts the rules in force, waiting for locks, and
+/// for a moment without changes, at most `patience`.
+pub fn load(database: u32, patience: impl Into<Patience>) -> Result<Rules, LoadError> {
+    let patience = patience.into();
+    let start = Instant::now();
+    let deadline = start + patience.locks;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let noted = memory::write(|ledger| {
+            let generation = ledger.generation(database)?;
+            let known = ledger.databases.get(&database);
+            Some((generation, known.map_or(0, |known| known.loaded)))
+        });
+        let mut rules = read_committed(patience.after(start.elapsed()), read).map_err(|error| {
+            LoadError::Unreadable(match error.code {
+                PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
+                    "somebody holds a lock on the tables".to_owned()
+                }
+                _ => error.message,
+            })
+        })?;
+        let Some((generation, loaded_before)) = noted.flatten() else {
+            // Where there is no room to note the database, it has no license or no users.
+            return if rules.licenses.is_empty() {
+                Ok(rules)
+            } else {
+                Err(LoadError::TooManyRules)
+            };
+        };
+        rules.generation = generation;
+        if !rules.watched && backend::has_written() {
+            let cause = "this transaction may have changed them, unnoticed by their triggers";
+            return Err(LoadError::Unreadable(cause.to_owned()));
+        }
+        match publish(database, &mut rules, loaded_before, deadline) {
+            Published::InForce { disagreement } => {
+                rules.outdated = true;
+                memory::announce_rules_read();
+                if rules.licenses.iter().any(|license| license.interfered) {
+                    // A visitor tells of it.
+                    memory::write(|ledger| ledger.write_soon(database, backend::now()));
+                }
+                if let Some(product) = disagreement {
+                    warn_of_disagreement(product);
+                }
+                log_left_out();
+                if !rules.leases.is_empty() {
+                    log_leases_left(database);
+                }
+                return Ok(rules);
+            }
+            Published::NoRoom => return Err(LoadError::NoRoom),
+            Published::TooManyRules => return Err(LoadError::TooManyRules),
+            Published::Superseded => {
+                if let Some(newer) = super::at_least(database, generation) {
+                    return Ok(newer);
+                }
+            }
+            Published::Outdated | Published::Unjudged => {}
+        }
+        if tries >= TRIES && Instant::now() >= deadline {
+            return Err(LoadError::Changing);
+        }
+    }
+}
+
+/// Judges the sessions of the database by the rules, and puts them in force: again until the deadline
+/// where others come meanwhile, of whom there are fewer each time. `loaded_before` were in force when the
+/// reading began.
+fn publish(database: u32, rules: &mut Rules, loaded_before: u64, deadline: Instant) -> Published {
+    let mut judgement = Judgement::default();
+    let mut judged_for: Vec<(u8, Name)> = Vec::new();
+    loop {
+        let quicker = memory::read(|ledger| ledger.was_quicker(database, loaded_before, rules));
+        if quicker == Some(true) {
+            // As when many in line hear of one change.
+            return Published::Superseded;
+        }
+        let room = memory::read(|ledger| ledger.room_for(database, rules.wanted()));
+        let Some(room) = room.flatten() else {
+            return Published::TooManyRules;
+        };
+        if room != rules.counts_of_rows() {
+            rules.fit(room);
+            // Who was exempt by rows that are left out is so no longer.
+            judgement = Judgement::default();
+        }
+        let planned = memory::read(|ledger| ledger.plan_roles(database, &rules.reservations));
+        let Some(reserved_roles) = planned else {
+            return Published::TooManyRules;
+        };
+        rules.reserved_roles = reserved_roles.each().collect();
+        if judged_for != rules.reserved_roles {
+            judged_for.clone_from(&rules.reserved_roles);
+            judgement.members.clear();
+        }
+        let former = std::mem::take(&mut judgement);
+        let judge = |(at, session): (usize, &Session)| {
+            if session.number == 0 || session.database != database {
+                return (0, Standing::default());
+            }
+            let known = former.standings.get(at);
+            known
+                .filter(|(number, _)| *number == session.number)
+                .copied()
+                .unwrap_or_else(|| {
+                    (
+                        session.number,
+                        rules.judge(session, &mut Catalog::default()),
+                    )
+                })
+        };
+        let sessions = memory::sessions();
+        judgement = Judgement {
+            standings: sessions.iter().enumerate().map(judge).collect(),
+            by_login: rules.by_login(&sessions),
+            members: members(rules, former.members),
+        };
+        let now = backend::now();
+        let published = memory::write(|ledger| ledger.publish(database, rules, &judgement, now))
+            .unwrap_or(Published::NoRoom);
+        if published != Published::Unjudged || Instant::now() >= deadline {
+            return published;
+        }
+    }
+}
+
+/// The roles of all who are in and of the leases that were read, where anything is reserved.
+fn roles(rules: &Rules) -> Vec<Taker> {
+    let mut roles = Vec::new();
+    if rules.reserved_roles.is_empty() {
+        return roles;
+    }
+    // Under the lock nothing is allocated: room is made before, until it is enough.
+    while let Some(holders) = memory::read(|ledger| ledger.holders()) {
+        roles.reserve(holders);
+        let copied = memory::read(|ledger| {
+            let enough = roles.capacity() >= ledger.holders();
+            if enough {
+                ledger.each_role(|taker, _| roles.push(taker));
+            }
+            enough
+        });
+        if copied != Some(false) {
+            break;
+        }
+    }
+    let taker = |lease: &StoredLease| (lease.who.role, backend::database());
+    roles.extend(rules.leases.iter().map(taker));
+    roles
+}
+
+/// The reserved roles of all whose roles [`roles`] has; of some of them they are known.
+fn members(rules: &Rules, known: Vec<(Taker, Roles)>) -> Vec<(Taker, Roles)> {
+    let is_known = |taker: &Taker| {
+        known
+            .binary_search_by_key(taker, |(taker, _)| *taker)
+            .is_ok()
+    };
+    let mut unknown = roles(rules);
+    unknown.retain(|taker| !is_known(taker));
+    let mut members = rules.members(unknown, &mut Catalog::default());
+    members.extend(known);
+    members.sort_unstable_by_key(|(taker, _)| *taker);
+    members
+}
+
+fn warn_of_disagreement(product: Name) {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_WARNING,
+        format!(
+            "databases of one pool count {} by different rules",
+            quoted(product)
+        ),
+    )
+    .detail(
+        "The finest rule is in force for all of them: session where a row says so, else user_host.",
+    )
+    .hint("Set licenses.counted_by to the same value in every database of the pool.")
+    .log(PgLogLevel::WARNING);
+}
+
+/// Tells of databases whose rows don't all fit, or do again.
+fn log_left_out() {
+    if memory::read(|ledger| ledger.has_left_out()) != Some(true) {
+        return;
+    }
+    while let Some((database, rows, unnumbered)) =
+        memory::write(|ledger| ledger.tell_left_out()).flatten()
+    {
+        let name = quoted(catalog::database_name(database));
+        error::log(match (rows, unnumbered) {
+            (0, 0) => format!("all rules of database {name} are in force again"),
+            (0, many) => format!(
+                "pg_seats has no room for {many} rows of license_reservations of database {name}, which \
+                 keep no seats: the reservations of all databases can name {ROLES_MAX} different roles"
+            ),
+            (many, _) => format!(
+                "pg_seats has no room for {many} rows of the license tables of database {name}, which are \
+                 not in force: its newest exemptions, then bars and reservations; the tables of all \
+                 databases share pg_seats.max_rules ({})",
+                settings::max_rules()
+            ),
+        });
+    }
+}
+
+/// Leases that have no room when they are read are over: nobody is kept out because of them.
+fn log_leases_left(database: u32) {
+    let known = memory::read(|ledger| {
+        let known = ledger.databases.get(&database);
+        known.map(|known| known.leases_left)
+    });
+    if let Some(left) = known.flatten().filter(|&left| left > 0) {
+        error::log(format!(
+            "pg_seats has no room for {left} rows of license_leases of database {}, which count no longer: \
+             increase pg_seats.max_seats and restart the server",
+            quoted(catalog::database_name(database))
+        ));
+    }
+}
+
+/// The triggers that notice every change: two for each of six tables in sql/. They are of no use where their function was
+/// replaced.
+const TRIGGERS: i64 = 12;
+
+fn read(reader: &Reader) -> Result<Rules, ReadError> {
+    let mut rules = Rules {
+        in_recovery: backend::in_recovery(),
+        exempt_superusers: settings::exempt_superusers(),
+        read_at: backend::now(),
+        // Where there is no extension, its coming is noticed.
+        watched: true,
+        counts: (!backend::in_recovery()).then(Vec::new),
+        ..Rules::default()
+    };
+    let Some(schema) = catalog::schema() else {
+        return Ok(rules);
+    };
+    let count = |triggers: &Row| Ok(triggers.number(1).unwrap_or(0));
+    let watching = reader.query(
+        &format!(
+            "SELECT count(*) FROM pg_trigger WHERE tgenabled = 'A' AND tgqual IS NULL
+                AND (tgname, tgtype) IN (('license_change', 29), ('license_truncate', 32))
+                AND EXISTS (SELECT FROM pg_proc p WHERE p.oid = tgfoid AND {1})
+                AND tgrelid IN ('{0}.licenses'::regclass, '{0}.license_exemptions'::regclass,
+                                '{0}.license_reservations'::regclass, '{0}.license_bars'::regclass,
+                                '{0}.license_keys'::regclass, '{0}.license_allotments'::regclass)",
+            schema.replace('\'', "''"),
+            interference::TAKES_NOTE
+        ),
+        count,
+    )?;
+    rules.watched = watching == [TRIGGERS];
+    rules.licenses = licenses::read(reader, &schema)?;
+    let book = Book::read(reader, &schema)?;
+    book.hold(&mut rules.licenses)?;
+    rules.change_at = book.changes_at();
+    rules.exemptions = exemptions::read(reader, &schema)?;
+    rules.reservations = reservations::read(reader, &schema)?;
+    let interfered = !rules.licenses.is_empty() && !interference::find(reader)?.is_empty();
+    for license in &mut rules.licenses {
+        license.interfered = interfered;
+    }
+    rules.bars = bars::read(reader, &schema)?;
+    if !rules.in_recovery {
+        // Another server's counts and leases are no business of a standby.
+        rules.counts = counts::read(&schema);
+        rules.leases_of = leases_table(reader, &schema)?;
+        let known = memory::read(|ledger| ledger.leases_of(backend::database()));
+        if known != Some(rules.leases_of) {
+            rules.leases = leases::read(reader, &schema)?;
+        }
+    }
+    rules.sort();
+    Ok(rules)
+}
+
+/// Whether this backend's database surely has no leases, also where the rest of its tables can't be read.
+pub fn has_no_leases(patience: Duration) -> bool {
+    let leases = read_committed(patience, |reader| match catalog::schema() {
+        Some(schema) => leases::read(reader, &schema),
+        None => Ok(Vec::new()),
+    });
+    leases.is_ok_and(|leases| leases.is_empty())
+}
+
+fn leases_table(reader: &Reader, schema: &str) -> Result<u32, ReadError> {
+    let oid = reader.query(
+        &format!(
+            "SELECT '{}.license_leases'::regclass::oid::bigint",
+            schema.replace('\'', "''")
+        ),
+        |row| Ok(row.number(1).unwrap_or(0) as u32),
+    )?;
+    oid.first()
+        .copied()
+        .ok_or_else(|| damaged("license_leases is missing"))
+}

@@ -1,0 +1,272 @@
+//! The file `pg_seats.pools` in the data directory: which databases are in which pools, so that after a start nobody
+//! waits for databases that have nothing to do with a pool; and which have no leases, so that nobody waits for one that
+//! can't be read and adds nothing.
+//!
+//! It must never say less than is true, or a pool would give away what others hold. So it is there only as long as it
+//! is true: whoever is about to commit that a database may be in another pool, or the first lease of a database, removes
+//! it first, and the launcher
+//! writes it anew once the change has been read. A server without the library removes it as soon as one of our triggers or
+//! functions is called. What is begun from a backup, or follows another server, begins
+//! without it, for there it may be older than the tables; a copy or an older state of the file is not believed.
+#![allow(unsafe_code, reason = "reads PostgreSQL's globals")]
+
+use std::ffi::c_int;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pgrx::pg_sys;
+
+use crate::core::ledger::pools::{Mark, Pools, Remembered};
+use crate::core::ledger::table::Table;
+use crate::core::ledger::visit::{self, PoolOf};
+use crate::memory;
+use crate::pg::error;
+
+/// In the data directory, which every process of the server works in.
+const FILE: &str = "pg_seats.pools";
+const NEW: &str = "pg_seats.pools.new";
+
+/// Who replaces or removes the file has this one's lock.
+const LOCK: &str = "pg_seats.pools.lock";
+
+/// With one of these in the data directory the server begins with what a backup or another server has.
+const SIGNALS: [&str; 3] = ["backup_label", "standby.signal", "recovery.signal"];
+
+/// What was remembered when the server started; every backend inherits it.
+static REMEMBERED: Mutex<Option<Pools>> = Mutex::new(None);
+
+fn remembered() -> MutexGuard<'static, Option<Pools>> {
+    REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reads what is remembered. Called by the postmaster alone, at the start and after a crash.
+pub fn recall() {
+    let follows = SIGNALS.iter().any(|signal| Path::new(signal).exists());
+    if follows && let Err(error) = remove() {
+        log("remove", &error);
+    }
+    *remembered() = if follows { None } else { read().ok().flatten() };
+}
+
+/// What was remembered of databases with regard to a pool. Allocates nothing.
+pub struct Of<'a> {
+    /// The pool's name.
+    pub pool: &'a str,
+    /// The product.
+    pub product: &'a str,
+}
+
+impl visit::Remembered for Of<'_> {
+    fn may_have_pool(&self, database: u32) -> bool {
+        remembered()
+            .as_ref()
+            .is_none_or(|pools| pools.may_have(database, self.pool, self.product))
+    }
+
+    fn is_without_leases(&self, database: u32) -> bool {
+        remembered()
+            .as_ref()
+            .is_some_and(|pools| pools.is_without_leases(database))
+    }
+}
+
+/// A lease is about to be committed in a database: the file says no more that there is none.
+pub fn note_lease(database: u32) {
+    if memory::write(|ledger| ledger.lease_comes(database)) == Some(true) {
+        outdate();
+        memory::write(|ledger| ledger.lease_is_told(database));
+    }
+}
+
+/// Somebody is about to commit that a database may be in another pool, and has told the ledger: the file says so no
+/// more, also after a crash.
+pub fn outdate() {
+    if let Err(error) = remove() {
+        log("remove", &error);
+    }
+}
+
+/// What the launcher has written.
+#[derive(Default)]
+pub struct Written {
+    /// What is in the file, and when that was known.
+    last: Option<(u64, Pools)>,
+    /// The state of the ledger when it was looked at.
+    state: Option<State>,
+}
+
+/// As long as it is the same there is nothing else to be known.
+type State = (u64, u64, u64, usize);
+
+impl Written {
+    /// Writes what is known now, where it is other than what was written. Where somebody is just about to change it,
+    /// the next time.
+    pub fn keep_up(&mut self) {
+        let state = memory::read(|ledger| {
+            let head = &ledger.head;
+            let known = ledger.databases.len();
+            (head.published, head.pools_edition, head.changes(), known)
+        });
+        if state == self.state {
+            return;
+        }
+        let Some((edition, pools)) = present() else {
+            return;
+        };
+        let last = self.last.as_ref();
+        if last.is_none_or(|(of, written)| *of != edition || *written != pools) {
+            match write(edition, &pools) {
+                Ok(true) => {}
+                Ok(false) => return,
+                // It is written when there is something else to write.
+                Err(error) => log("write", &error),
+            }
+            self.last = Some((edition, pools));
+        }
+        self.state = state;
+    }
+}
+
+fn log(what: &str, error: &io::Error) {
+    error::log(format!("pg_seats could not {what} {FILE}: {error}"));
+}
+
+/// What is known of every database, with the number of the last change.
+fn present() -> Option<(u64, Pools)> {
+    let (databases, licenses) =
+        memory::read(|ledger| (ledger.databases.len(), ledger.licenses.len()))?;
+    let (mut known, mut unread) = (Vec::with_capacity(databases), Vec::with_capacity(databases));
+    let mut without_leases = Vec::with_capacity(databases);
+    let mut named: Vec<PoolOf> = Vec::with_capacity(licenses);
+    let former = remembered().clone().unwrap_or_default();
+    // Under the lock nothing is allocated; what came meanwhile is written the next time.
+    let edition = memory::read(|ledger| {
+        ledger.each_known(|database| {
+            if known.len() < known.capacity() {
+                known.push(database);
+            }
+        });
+        ledger.each_unread_since_start(|database| {
+            if unread.len() < unread.capacity() {
+                unread.push(database);
+            }
+        });
+        let had_leases = |database| !former.is_without_leases(database);
+        ledger.each_without_leases(had_leases, |database| {
+            if without_leases.len() < without_leases.capacity() {
+                without_leases.push(database);
+            }
+        });
+        ledger.each_pool(|pool| {
+            if named.len() < named.capacity() {
+                named.push(pool);
+            }
+        });
+        ledger.head.pools_edition
+    })?;
+    let mut pools = Pools::default();
+    unread
+        .iter()
+        .for_each(|&database| pools.take(database, &former));
+    without_leases
+        .iter()
+        .for_each(|&database| pools.know_without_leases(database));
+    known.iter().for_each(|&database| pools.know(database));
+    for PoolOf {
+        database,
+        pool,
+        product,
+    } in &named
+    {
+        pools.name(*database, pool.as_str(), product.as_str());
+    }
+    Some((edition, pools))
+}
+
+/// Holds the lock until it is dropped.
+fn lock() -> io::Result<File> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(mode())
+        .open(LOCK)?;
+    file.lock()?;
+    Ok(file)
+}
+
+fn remove() -> io::Result<()> {
+    // In this order: the one becomes the other.
+    if !Path::new(NEW).exists() && !Path::new(FILE).exists() {
+        return Ok(());
+    }
+    let _lock = lock()?;
+    match fs::remove_file(FILE) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    File::open(".")?.sync_all()
+}
+
+/// False where the ledger has moved on.
+fn write(edition: u64, pools: &Pools) -> io::Result<bool> {
+    let _ = fs::remove_file(NEW);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode())
+        .open(NEW)?;
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let written_at = since_1970.unwrap_or_default().as_micros() as u64;
+    let mark = Mark {
+        system: system(),
+        inode: file.metadata()?.ino(),
+        written_at,
+    };
+    let pools = pools.clone();
+    file.write_all(&serde_json::to_vec(&Remembered { mark, pools })?)?;
+    file.set_modified(UNIX_EPOCH + Duration::from_micros(written_at))?;
+    file.sync_all()?;
+    let _lock = lock()?;
+    // Who has changed it since then waits for the lock, and removes what is in the file's place by then.
+    if memory::read(|ledger| ledger.head.pools_edition) != Some(edition) {
+        return Ok(false);
+    }
+    fs::rename(NEW, FILE)?;
+    File::open(".")?.sync_all()?;
+    Ok(true)
+}
+
+fn read() -> io::Result<Option<Pools>> {
+    let text = match fs::read(FILE) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        text => text?,
+    };
+    let file = fs::metadata(FILE)?;
+    let written = file.modified()?.duration_since(UNIX_EPOCH);
+    let mark = Mark {
+        system: system(),
+        inode: file.ino(),
+        written_at: written.unwrap_or_default().as_micros() as u64,
+    };
+    Ok(Remembered::parse(&text, mark))
+}
+
+fn system() -> u64 {
+    // SAFETY: reads the control file's copy, which every process of the server has.
+    unsafe { pg_sys::GetSystemIdentifier() }
+}
+
+/// That of the data directory's files.
+fn mode() -> u32 {
+    unsafe extern "C" {
+        #[link_name = "pg_file_create_mode"]
+        static MODE: c_int;
+    }
+    // SAFETY: a plain global of this process, set before there is any other.
+    u32::try_from(unsafe { MODE }).unwrap_or(0o600)
+}

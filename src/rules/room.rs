@@ -1,0 +1,130 @@
+//! Warns who adds rows to the license tables that there is no room for, when the change commits: what is
+//! in force is decided by whoever reads them next.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::core::ledger::reservation::{ROLES_MAX, Reservation};
+use crate::core::ledger::shares::RuleCounts;
+use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report, quoted};
+use crate::pg::table::{self, ReadError, Reader, read_committed};
+use crate::pg::{backend, catalog};
+use crate::tables::reservations;
+use crate::{memory, settings};
+
+/// How long a commit waits for a lock on the tables to warn: it is not held up for that.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// How many rows this transaction has added.
+static ADDED: AtomicUsize = AtomicUsize::new(0);
+
+/// Takes note of a row that is added.
+pub fn note_added() {
+    ADDED.fetch_add(1, Relaxed);
+}
+
+/// Forgets what a transaction has added.
+pub fn forget_added() {
+    ADDED.store(0, Relaxed);
+}
+
+/// Called when the transaction is about to commit.
+pub fn warn() {
+    let database = backend::database();
+    let added = ADDED.swap(0, Relaxed);
+    // Rows are counted only where there may not be room for them.
+    if memory::read(|ledger| ledger.may_lack_room(database, added)) != Some(true) {
+        return;
+    }
+    backend::see_own_changes();
+    // Whoever can't be counted is warned by the log.
+    let Ok((wanted, roles)) = read_committed(PATIENCE, read) else {
+        return;
+    };
+    let outlook = memory::read(|ledger| {
+        let planned = ledger.plan_roles(database, &roles);
+        let numbered = |row: &&Reservation| planned.number(&row.role).is_some();
+        let unnumbered = roles.len() - roles.iter().filter(numbered).count();
+        (
+            ledger.room_for(database, wanted),
+            ledger.lacking(database, wanted),
+            unnumbered,
+        )
+    });
+    let Some((room, lacking, unnumbered)) = outlook else {
+        return;
+    };
+    let name = quoted(catalog::database_name(database));
+    let max_rules = format!("pg_seats.max_rules is {}.", settings::max_rules());
+    let more = "Delete rows that are no longer needed, or increase pg_seats.max_rules and restart the server.";
+    match room {
+        None => warning(
+            format!("the licenses of database {name} do not fit: what was in force stays so"),
+            max_rules,
+            more,
+        ),
+        Some(room) if room.all() < wanted.all() => warning(
+            format!(
+                "{} rows of the license tables of database {name} do not fit, and are not in force",
+                wanted.all() - room.all()
+            ),
+            format!("They are the newest exemptions, then bars and reservations. {max_rules}"),
+            more,
+        ),
+        Some(_) if lacking > 0 => warning(
+            format!("the database with most rules loses {lacking} to those of database {name}"),
+            format!("They are its newest exemptions, then bars and reservations. {max_rules}"),
+            more,
+        ),
+        Some(_) => {}
+    }
+    if unnumbered > 0 {
+        warning(
+            format!(
+                "{unnumbered} rows of license_reservations of database {name} are not in force"
+            ),
+            format!("The reservations of all databases can name {ROLES_MAX} different roles."),
+            "Delete rows of license_reservations that are no longer needed.",
+        );
+    }
+}
+
+fn warning(message: String, detail: String, hint: &str) {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+        message,
+    )
+    .detail(detail)
+    .hint(hint)
+    .log(PgLogLevel::WARNING);
+}
+
+/// How many rows there are, and the reservations.
+fn read(reader: &Reader) -> Result<(RuleCounts, Vec<Reservation>), ReadError> {
+    let Some(schema) = catalog::schema() else {
+        return Ok(Default::default());
+    };
+    let origin = table::origin()?;
+    let rows = reader.query(
+        &format!(
+            "SELECT (SELECT count(*) FROM ONLY {schema}.licenses),
+                    (SELECT count(*) FROM ONLY {schema}.license_bars
+                      WHERE (origin, datid) = ('{origin}'::uuid, {}::oid) AND barred_until > now()),
+                    (SELECT count(*) FROM ONLY {schema}.license_exemptions)",
+            backend::database()
+        ),
+        |row| {
+            let count = |column| usize::try_from(row.number(column).unwrap_or(0)).unwrap_or(0);
+            Ok((count(1), count(2), count(3)))
+        },
+    )?;
+    let reservations = reservations::read(reader, &schema)?;
+    let (licenses, bars, exemptions) = rows.first().copied().unwrap_or_default();
+    let counts = RuleCounts {
+        licenses,
+        reservations: reservations.len(),
+        bars,
+        exemptions,
+    };
+    Ok((counts, reservations))
+}

@@ -1,0 +1,140 @@
+//! Where PostgreSQL enters: the library's initialisation and the schema's files.
+#![allow(unsafe_code, reason = "hooks are PostgreSQL's C interface")]
+
+use std::cell::Cell;
+use std::io;
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+use crate::pg::{backend, error};
+use crate::signed::installation;
+use crate::{checkout, ending, events, login, memory, rules, settings, worker};
+
+pgrx::pg_module_magic!();
+
+extension_sql_file!("../../sql/origin.sql", name = "origin", bootstrap);
+extension_sql_file!(
+    "../../sql/tables.sql",
+    name = "tables",
+    requires = ["origin"]
+);
+extension_sql_file!(
+    "../../sql/leases.sql",
+    name = "leases",
+    requires = ["tables"]
+);
+extension_sql_file!(
+    "../../sql/functions.sql",
+    name = "functions",
+    requires = ["leases"]
+);
+extension_sql_file!(
+    "../../sql/events.sql",
+    name = "events",
+    requires = ["tables"]
+);
+extension_sql_file!("../../sql/bars.sql", name = "bars", requires = ["events"]);
+extension_sql_file!("../../sql/keys.sql", name = "keys", requires = ["bars"]);
+extension_sql_file!(
+    "../../sql/views.sql",
+    name = "views",
+    requires = ["functions", "keys"]
+);
+extension_sql_file!("../../sql/privileges.sql", name = "privileges", finalize);
+
+/// Called by PostgreSQL when it loads the library. Never raises an error.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn _PG_init() {
+    // SAFETY: flags of this process.
+    let (preloading, creating, upgrading) = unsafe {
+        (
+            pg_sys::process_shared_preload_libraries_in_progress,
+            pg_sys::creating_extension,
+            pg_sys::IsBinaryUpgrade,
+        )
+    };
+    if upgrading {
+        return;
+    }
+    if !preloading {
+        if creating {
+            warn_not_preloaded();
+        }
+        // Nobody tells the next server what is changed in this one.
+        rules::pools::outdate();
+        return;
+    }
+    settings::define();
+    login::install();
+    rules::change::install();
+    checkout::discard::install();
+    ending::session::install();
+    worker::register();
+    install_memory_hooks();
+}
+
+/// Without preloading nothing is enforced; a restore that creates the extension must not fail.
+fn warn_not_preloaded() {
+    crate::pg::error::Report::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "pg_seats enforces nothing until it is preloaded",
+    )
+    .hint(crate::api::PRELOAD_HINT)
+    .log(PgLogLevel::WARNING);
+}
+
+thread_local! {
+    static PREVIOUS_REQUEST: Cell<pg_sys::shmem_request_hook_type> = const { Cell::new(None) };
+    static PREVIOUS_STARTUP: Cell<pg_sys::shmem_startup_hook_type> = const { Cell::new(None) };
+}
+
+fn install_memory_hooks() {
+    // SAFETY: called once from _PG_init, while the library is preloaded.
+    unsafe {
+        PREVIOUS_REQUEST.set(pg_sys::shmem_request_hook);
+        pg_sys::shmem_request_hook = Some(on_memory_request);
+        PREVIOUS_STARTUP.set(pg_sys::shmem_startup_hook);
+        pg_sys::shmem_startup_hook = Some(on_memory_startup);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_memory_request() {
+    if let Some(previous) = PREVIOUS_REQUEST.get() {
+        // SAFETY: the hook that was there before.
+        unsafe { pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| previous()) };
+    }
+    memory::request();
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_memory_startup() {
+    if let Some(previous) = PREVIOUS_STARTUP.get() {
+        // SAFETY: the hook that was there before.
+        unsafe { pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| previous()) };
+    }
+    memory::create();
+    events::shutdown::watch();
+    rules::pools::recall();
+    make_installation_key();
+}
+
+/// Makes the installation's key pair, where this is the first start.
+fn make_installation_key() {
+    if backend::group_reads_data_directory() {
+        installation::let_group_read();
+    }
+    let path = settings::installation_key();
+    let begun = installation::files::begin(&path);
+    let made = match backend::random_bytes() {
+        Some(seed) => begun.and_then(|()| installation::key::create(&path, &seed)),
+        None => Err(io::Error::other("there are no random numbers")),
+    };
+    if let Err(error) = made {
+        error::log(format!(
+            "pg_seats could not make installation key {}: {error}",
+            path.display()
+        ));
+    }
+}

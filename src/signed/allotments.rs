@@ -1,0 +1,268 @@
+//! Seats that were passed on to other installations. The installation's record says which: what it has signed
+//! once is out in the world, whatever becomes of the transaction. The tables follow it.
+
+use crate::core::tokens::allotment::Allotted;
+use crate::core::tokens::claims::Confirmation;
+use crate::core::tokens::key_pair::KeyPair;
+use crate::core::tokens::{Refused, unix};
+use crate::pg::table::{Argument, ReadError, Reader};
+use crate::pg::{backend, catalog};
+use crate::signed::evaluation::Standing;
+use crate::signed::installation::record::{Allotment, GONE, Record};
+
+use super::book::Book;
+
+/// The token of an allotment of this license. It is the same each time, save that a renewal of the license
+/// makes a younger one.
+///
+/// # Errors
+///
+/// Where it can't be signed.
+pub fn token(allotment: &Allotment, license: &Standing, pair: &KeyPair) -> Result<String, Refused> {
+    let allotted = Allotted {
+        iss: pair.public().id(),
+        jti: allotment.id.clone(),
+        iat: license.claims.iat,
+        nbf: unix(allotment.allotted_at),
+        exp: allotment.valid_until.map(unix),
+        product: allotment.product.clone(),
+        seats: allotment.seats,
+        cnf: Confirmation {
+            jkt: allotment.installation.clone(),
+        },
+        license: license.token.clone(),
+    };
+    allotted.sign(pair)
+}
+
+/// A row of `license_allotments`.
+struct Row {
+    id: String,
+    is_returned: bool,
+    token: String,
+}
+
+impl Book {
+    /// Has the record know of what the table alone knows, after the record was lost with a server.
+    pub fn adopt(&self, record: &mut Record) {
+        let now = backend::now();
+        let away = self.away.iter();
+        for away in away.filter(|away| away.comes_back_at().is_none_or(|at| now < at)) {
+            let mut standings = self.standings.iter();
+            let license = standings.find(|standing| standing.claims.jti == away.license_id);
+            let Some(license) = license else {
+                continue;
+            };
+            record.adopt(Allotment {
+                id: away.id.clone(),
+                iss: license.claims.iss.clone(),
+                jti: away.license_id.clone(),
+                product: away.product.clone(),
+                seats: away.seats,
+                installation: away.installation.clone(),
+                database: backend::database(),
+                allotted_at: away.allotted_at,
+                valid_until: away.valid_until,
+                returned_at: None,
+            });
+        }
+    }
+
+    /// Whether anything was passed on from here.
+    pub fn has_passed_on(&self) -> bool {
+        !self.away.is_empty() || self.record.allotments.iter().any(is_of_this_database)
+    }
+
+    /// Has `license_allotments`, and the seats of `licenses`, follow what is recorded.
+    pub fn settle(&self, writer: &Reader, schema: &str, pair: &KeyPair) -> Result<(), ReadError> {
+        let rows = writer.query(
+            &format!(
+                "SELECT allotment_id, returned_at IS NOT NULL, token
+                   FROM ONLY {schema}.license_allotments"
+            ),
+            |row| {
+                Ok(Row {
+                    id: row.text(1)?.unwrap_or_default(),
+                    is_returned: row.number(2) == Some(1),
+                    token: row.text(3)?.unwrap_or_default(),
+                })
+            },
+        )?;
+        for allotment in &self.record.allotments {
+            let row = rows.iter().find(|row| row.id == allotment.id);
+            let mut standings = self.standings.iter();
+            let license = standings.find(|standing| {
+                standing.claims.iss == allotment.iss && standing.claims.jti == allotment.jti
+            });
+            let fits = license.is_some_and(|license| self.fits(allotment, license));
+            let pair = fits.then_some(pair);
+            self.settle_one(writer, schema, allotment, row, license, pair)?;
+        }
+        Ok(())
+    }
+
+    /// Whether an allotment may be signed anew: a renewal of fewer seats passes on no more than it has. Those that were
+    /// passed on first come first; others end with the token that they are of.
+    fn fits(&self, allotment: &Allotment, license: &Standing) -> bool {
+        let now = backend::now();
+        let of_product = |other: &&Allotment| {
+            (&other.iss, &other.jti, &other.product)
+                == (&allotment.iss, &allotment.jti, &allotment.product)
+        };
+        let allotments = self.record.allotments.iter().filter(of_product);
+        let away = allotments.filter(|other| other.is_away(now));
+        let order = |other: &Allotment| (other.allotted_at, other.id.clone());
+        let not_after = away.filter(|other| order(other) <= order(allotment));
+        let seats: i64 = not_after.map(|other| i64::from(other.seats)).sum();
+        let bought = license.seats(&allotment.product);
+        bought.is_none_or(|bought| seats <= i64::from(bought))
+    }
+
+    fn settle_one(
+        &self,
+        writer: &Reader,
+        schema: &str,
+        allotment: &Allotment,
+        row: Option<&Row>,
+        license: Option<&Standing>,
+        pair: Option<&KeyPair>,
+    ) -> Result<(), ReadError> {
+        let is_away = allotment.is_away(backend::now());
+        // A license that has become too long leaves the former token, as one does that has too few seats.
+        let signed = license.zip(pair);
+        let signed = signed.and_then(|(license, pair)| token(allotment, license, pair).ok());
+        match (row, signed) {
+            (None, Some(signed)) if is_away && is_of_this_database(allotment) => {
+                insert(writer, schema, allotment, &signed)?;
+                self.limit(writer, schema, allotment, license)
+            }
+            (Some(row), signed) if is_away => {
+                let token = signed.unwrap_or_else(|| row.token.clone());
+                if row.is_returned || row.token != token {
+                    writer.execute(
+                        &format!(
+                            "UPDATE {schema}.license_allotments SET returned_at = NULL, token = $2
+                              WHERE allotment_id = $1"
+                        ),
+                        &[
+                            Argument::Text(Some(&allotment.id)),
+                            Argument::Text(Some(&token)),
+                        ],
+                    )?;
+                }
+                if row.is_returned {
+                    // The clock was set back.
+                    self.limit(writer, schema, allotment, license)?;
+                }
+                Ok(())
+            }
+            (Some(row), _) if !row.is_returned => {
+                let at = allotment.returned_at.or(allotment.valid_until);
+                let at = at.map(catalog::timestamp_iso);
+                writer.execute(
+                    &format!(
+                        "UPDATE {schema}.license_allotments SET returned_at = $2::timestamptz
+                          WHERE allotment_id = $1"
+                    ),
+                    &[
+                        Argument::Text(Some(&allotment.id)),
+                        Argument::Text(at.as_deref()),
+                    ],
+                )?;
+                self.restore(writer, schema, allotment, license)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Seats that are no longer left are nobody's.
+    fn limit(
+        &self,
+        writer: &Reader,
+        schema: &str,
+        allotment: &Allotment,
+        license: Option<&Standing>,
+    ) -> Result<(), ReadError> {
+        let product = &allotment.product;
+        if let Some(left) = license.and_then(|license| self.left(license, product)) {
+            writer.execute(
+                &format!(
+                    "UPDATE {schema}.licenses SET seats = $2::int
+                      WHERE product = $1 AND seats > $2::int"
+                ),
+                &[
+                    Argument::Text(Some(product)),
+                    Argument::Text(Some(&left.to_string())),
+                ],
+            )?;
+        }
+        Ok(())
+    }
+
+    /// What is left of a product here; `None`: it has no limit, or is another license's.
+    fn left(&self, license: &Standing, product: &str) -> Option<i64> {
+        let is_its = license.products.iter().any(|own| own == product);
+        let bought = license.seats(product).filter(|_| is_its)?;
+        Some((i64::from(bought) - self.away(license, product)).max(0))
+    }
+
+    /// No more than are left of what was bought.
+    fn restore(
+        &self,
+        writer: &Reader,
+        schema: &str,
+        allotment: &Allotment,
+        license: Option<&Standing>,
+    ) -> Result<(), ReadError> {
+        let product = &allotment.product;
+        let Some(left) = license.and_then(|license| self.left(license, product)) else {
+            return Ok(());
+        };
+        writer.execute(
+            &format!(
+                "UPDATE {schema}.licenses
+                    SET seats = least(seats::bigint + $2::int, $3::bigint, purchased)
+                  WHERE product = $1 AND seats < $3::bigint"
+            ),
+            &[
+                Argument::Text(Some(product)),
+                Argument::Text(Some(&allotment.seats.to_string())),
+                Argument::Text(Some(&left.to_string())),
+            ],
+        )?;
+        Ok(())
+    }
+}
+
+/// Tells whether seats were this database's before they were passed on.
+pub fn is_of_this_database(allotment: &Allotment) -> bool {
+    allotment.database == backend::database() || allotment.database == GONE
+}
+
+fn insert(
+    writer: &Reader,
+    schema: &str,
+    allotment: &Allotment,
+    token: &str,
+) -> Result<(), ReadError> {
+    let allotted_at = catalog::timestamp_iso(allotment.allotted_at);
+    let valid_until = allotment.valid_until.map(catalog::timestamp_iso);
+    writer.execute(
+        &format!(
+            "INSERT INTO {schema}.license_allotments
+                    (allotment_id, license_id, product, seats, installation, allotted_at, valid_until, token)
+             VALUES ($1, $2, $3, $4::int, $5, $6::timestamptz, $7::timestamptz, $8)"
+        ),
+        &[
+            Argument::Text(Some(&allotment.id)),
+            Argument::Text(Some(&allotment.jti)),
+            Argument::Text(Some(&allotment.product)),
+            Argument::Text(Some(&allotment.seats.to_string())),
+            Argument::Text(Some(&allotment.installation)),
+            Argument::Text(Some(&allotted_at)),
+            Argument::Text(valid_until.as_deref()),
+            Argument::Text(Some(token)),
+        ],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,656 @@
+//! What signatures make of the licenses of this backend's database: reads the tokens, the vendors' keys and
+//! what the installation remembers, and holds the rows of `licenses` to what was signed.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pgrx::bgworkers::BackgroundWorker;
+use serde_json::{Value, json};
+
+use crate::core::ledger::identity::Name;
+use crate::core::ledger::license::{License, Signed, Timestamp};
+use crate::core::ledger::narrow::{Excess, narrow};
+use crate::core::tokens::allotment::Allotted;
+use crate::core::tokens::keys::Keys;
+use crate::core::tokens::{moment, unix};
+use crate::ending::stop;
+use crate::events::warning::{self, Warning};
+use crate::pg::error::{self, quoted};
+use crate::pg::table::{Argument, ReadError, Reader, Row, read_committed, schema, write_alone};
+use crate::pg::{backend, catalog};
+use crate::signed::evaluation::{self, Doubt, Invalid, Judge, SIGNED_POOL, Standing};
+use crate::signed::installation::files::{self, Read};
+use crate::signed::installation::key;
+use crate::signed::installation::record::{Allotment, Known, Record, comes_back_at};
+use crate::tables::licenses;
+use crate::{memory, rules, settings};
+
+/// Rows made of a license's products: `$1` is [`products`], and the columns are those of `licenses`.
+pub const PRODUCTS: &str = "
+    SELECT product, bought - least(away, bought) AS seats, bought AS purchased,
+           coalesce(counted_by, 'user_host') AS counted_by,
+           coalesce(claimed_at, 'login') AS claimed_at,
+           application_name, pool, coalesce(enforcement, 'on') AS enforcement,
+           coalesce(overdraft, 0) AS overdraft,
+           coalesce(linger, '0') AS linger, idle_timeout, reclaim_idle_after, max_per_user,
+           coalesce(warn_at_percent, 90) AS warn_at_percent,
+           greatest(valid_from, to_timestamp(nbf)) AS valid_from,
+           until AS valid_until,
+           CASE WHEN until + late <= to_timestamp(ends) OR ends IS NULL THEN late
+                ELSE greatest(to_timestamp(ends) - until, '0') END AS grace
+      FROM jsonb_to_recordset($1::jsonb)
+        AS s (product text, bought int, away int, counted_by text, claimed_at text,
+              application_name text, pool text, enforcement text, overdraft int, linger interval,
+              idle_timeout interval, reclaim_idle_after interval, max_per_user int,
+              warn_at_percent int,
+              valid_from timestamptz, valid_until timestamptz, grace interval,
+              nbf float8, exp float8, ends float8),
+           LATERAL (SELECT least(valid_until, to_timestamp(exp)) AS until,
+                           coalesce(grace, '0') AS late) u";
+
+/// Members of a product that are texts for PostgreSQL to read.
+const READ_BY_POSTGRES: [&str; 6] = [
+    "linger",
+    "idle_timeout",
+    "reclaim_idle_after",
+    "valid_from",
+    "valid_until",
+    "grace",
+];
+
+/// How soon signatures are verified again, in microseconds.
+const VERIFIED_AGAIN_AFTER: Timestamp = 3_600_000_000;
+
+/// What those are told who use a lent seat at its end.
+const LENT_IS_OVER: &str = "The time is over for which the seats of this server were lent.";
+
+/// How long is waited for them.
+const LENT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How soon those are told again who have not ended, in microseconds.
+const TOLD_AGAIN_AFTER: Timestamp = 60_000_000;
+
+/// What is known of the signed licenses of a database.
+pub struct Book {
+    /// The licenses.
+    pub standings: Vec<Standing>,
+    /// Rows of `license_keys` that hold none.
+    pub invalid: Vec<Invalid>,
+    /// The ids of licenses that were uninstalled.
+    pub uninstalled: Vec<String>,
+    /// What could not be read of keys and records, as lines for the server log.
+    pub unreadable: Vec<String>,
+    /// What the installation remembers.
+    pub record: Record,
+    /// Seats that are away as the table has it: the record may have been lost with a server.
+    pub away: Vec<Away>,
+    /// The record is lost: these are the signed licenses that were in force here until now, and no more is.
+    lost: Option<Vec<License>>,
+}
+
+/// A row of `license_allotments` whose seats have not come back.
+pub struct Away {
+    /// The allotment's id.
+    pub id: String,
+    /// The license that they are of.
+    pub license_id: String,
+    /// The product.
+    pub product: String,
+    /// How many.
+    pub seats: i32,
+    /// The installation that has them.
+    pub installation: String,
+    /// When they were passed on.
+    pub allotted_at: Timestamp,
+    /// When they come back by themselves; `None`: never.
+    pub valid_until: Option<Timestamp>,
+    token: String,
+}
+
+impl Away {
+    /// When the seats come back by themselves.
+    pub fn comes_back_at(&self) -> Option<Timestamp> {
+        comes_back_at(self.valid_until)
+    }
+
+    /// Whether the installation of this license has signed that they are: who writes such a row has not passed
+    /// anything on.
+    fn is_signed(&self, license: &Standing) -> bool {
+        let by = license.claims.cnf.as_ref().map(|cnf| &cnf.jkt);
+        Allotted::verify(&self.token).is_ok_and(|allotted| {
+            by == Some(&allotted.iss)
+                && allotted.jti == self.id
+                && allotted.product == self.product
+                && allotted.seats == self.seats
+                && allotted.cnf.jkt == self.installation
+                && allotted.nbf == unix(self.allotted_at)
+                && allotted.exp == self.valid_until.map(unix)
+        })
+    }
+}
+
+impl Book {
+    /// Reads what there is to know.
+    pub fn read(reader: &Reader, schema: &str) -> Result<Book, ReadError> {
+        // What can't be read as text is no license, and nobody else's undoing.
+        let text = |row: &Row, column| row.text(column).ok().flatten().unwrap_or_default();
+        let rows = reader.query(
+            &format!(
+                "SELECT license_id, token, uninstalled_at IS NULL FROM ONLY {schema}.license_keys
+                  ORDER BY installed_at, license_id"
+            ),
+            |row| {
+                Ok(evaluation::Row {
+                    license_id: text(row, 1),
+                    token: text(row, 2),
+                    is_installed: row.number(3) == Some(1),
+                })
+            },
+        )?;
+        let away = reader.query(
+            &format!(
+                "SELECT allotment_id, license_id, product, seats, installation, allotted_at, valid_until,
+                        token
+                   FROM ONLY {schema}.license_allotments
+                  WHERE returned_at IS NULL OR returned_at >= valid_until"
+            ),
+            |row| {
+                Ok(Away {
+                    id: text(row, 1),
+                    license_id: text(row, 2),
+                    product: text(row, 3),
+                    seats: row.number(4).map_or(0, |seats| (seats as i32).max(0)),
+                    installation: text(row, 5),
+                    allotted_at: row.number(6).unwrap_or(0),
+                    valid_until: row.number(7),
+                    token: text(row, 8),
+                })
+            },
+        )?;
+        Ok(Book::of(&rows, away))
+    }
+
+    fn of(rows: &[evaluation::Row], away: Vec<Away>) -> Book {
+        let key = settings::installation_key();
+        let database = backend::database();
+        let mut book = Book {
+            standings: Vec::new(),
+            invalid: Vec::new(),
+            uninstalled: Vec::new(),
+            unreadable: Vec::new(),
+            record: Record::default(),
+            away,
+            lost: None,
+        };
+        let state = files::state(&key).unwrap_or(0);
+        let is_bare = rows.is_empty() && book.away.is_empty();
+        if is_bare && memory::read(|ledger| ledger.is_unsigned(database, state)) == Some(true) {
+            return book;
+        }
+        book.read_record(&key);
+        let is_known = |known: &Known| known.databases.contains(&database);
+        if rows.is_empty() && !book.record.licenses.iter().any(is_known) {
+            if is_bare && book.lost.is_none() {
+                memory::write(|ledger| ledger.note_unsigned(database, state));
+            }
+            return book;
+        }
+        let uninstalled = rows.iter().filter(|row| !row.is_installed);
+        book.uninstalled = uninstalled.map(|row| row.license_id.clone()).collect();
+        let (keys, wrong) = read_vendor_keys();
+        book.unreadable.extend(wrong);
+        let installation = match key::read(&key) {
+            Ok(pair) => Some(pair.public().id()),
+            Err(error) => {
+                book.unreadable.push(format!(
+                    "could not read installation key {}: {error}",
+                    key.display()
+                ));
+                None
+            }
+        };
+        let in_force = book.lost.as_ref().map(|licenses| {
+            let pools = licenses.iter().map(|license| license.pool);
+            pools.collect::<Vec<_>>()
+        });
+        let judge = Judge {
+            keys: &keys,
+            record: &book.record,
+            lost: in_force.as_deref(),
+            installation: installation.as_deref(),
+            database,
+            key_grace: settings::key_grace(),
+            now: backend::now(),
+        };
+        (book.standings, book.invalid) = judge.licenses(rows);
+        let Book {
+            standings,
+            record,
+            away,
+            ..
+        } = &mut book;
+        away.retain(|away| {
+            let mut licenses = standings.iter();
+            let license = licenses.find(|license| license.claims.jti == away.license_id);
+            record.allotment(&away.id).is_some()
+                || license.is_some_and(|license| away.is_signed(license))
+        });
+        book
+    }
+
+    /// Reads what the installation remembers. Where that is lost, what was in force here stays so, and no more is.
+    fn read_record(&mut self, key: &Path) {
+        match files::read(key) {
+            Ok(Read { record, complaint }) => {
+                self.record = record;
+                let said = complaint.map(|said| complaint_of_record(key, &said));
+                self.unreadable.extend(said);
+            }
+            Err(error) => {
+                self.unreadable
+                    .push(complaint_of_record(key, &error.to_string()));
+                let rules = rules::last_in_force(backend::database()).unwrap_or_default();
+                let mut licenses = rules.licenses;
+                // Of what was given back, or not believed, there is nothing to go on with.
+                licenses.retain(|license| {
+                    license.seats != Some(0)
+                        && license.signed.is_some_and(|signed| {
+                            let believed_until = signed.believed_until;
+                            believed_until.is_none_or(|until| backend::now() < until)
+                        })
+                });
+                let latest = licenses.iter().filter_map(|license| license.signed);
+                self.record.latest = latest.map(|signed| signed.not_before).max().unwrap_or(0);
+                self.lost = Some(licenses);
+            }
+        }
+    }
+
+    /// Whether anything in it was ever signed.
+    pub fn is_signed(&self) -> bool {
+        !self.standings.is_empty() || !self.invalid.is_empty() || !self.uninstalled.is_empty()
+    }
+
+    /// Seats of a license's product that are with other installations.
+    pub fn away(&self, standing: &Standing, product: &str) -> i64 {
+        let (iss, jti) = (&standing.claims.iss, &standing.claims.jti);
+        let recorded = self.record.away(iss, jti, product, backend::now());
+        let unrecorded = self.rows_away(standing, product);
+        let unrecorded = unrecorded.filter(|away| self.record.allotment(&away.id).is_none());
+        recorded + sum(unrecorded)
+    }
+
+    /// Those of which this database's rows know nothing: another database has passed them on, or this one
+    /// is just about to say so.
+    fn away_unseen(&self, standing: &Standing, product: &str) -> i64 {
+        self.away(standing, product) - sum(self.rows_away(standing, product))
+    }
+
+    fn rows_away(&self, standing: &Standing, product: &str) -> impl Iterator<Item = &Away> {
+        let (jti, now) = (&standing.claims.jti, backend::now());
+        let rows = self.away.iter();
+        rows.filter(move |away| {
+            away.license_id == *jti
+                && away.product == product
+                && away.comes_back_at().is_none_or(|at| now < at)
+        })
+    }
+
+    /// When it is to be read again though nobody has changed a table: keys come and go without a word, and seats
+    /// come back by themselves.
+    pub fn changes_at(&self) -> Option<Timestamp> {
+        let now = backend::now();
+        let recorded = self.record.allotments.iter();
+        let recorded = recorded.filter(|allotment| allotment.returned_at.is_none());
+        let recorded = recorded.filter_map(Allotment::comes_back_at);
+        let rows = self.away.iter().filter_map(Away::comes_back_at);
+        let ends = self.standings.iter();
+        let ends = ends.filter_map(|standing| standing.claims.exp.map(moment));
+        let to_come = recorded.chain(rows).chain(ends).filter(|&at| now < at);
+        let verify = self.is_signed().then(|| now + VERIFIED_AGAIN_AFTER);
+        let tell_again = self.lent_too_long().next();
+        let tell_again = tell_again.map(|_| now + TOLD_AGAIN_AFTER);
+        to_come.chain(verify).chain(tell_again).min()
+    }
+
+    /// The tallies of seats that another installation has lent to this one, and that are in use though their time is
+    /// over.
+    fn lent_too_long(&self) -> impl Iterator<Item = u64> {
+        let now = backend::now().max(self.record.latest);
+        let is_over = move |standing: &&Standing| {
+            let ends = standing.claims.ends.map(moment);
+            ends.is_some_and(|ends| ends <= now)
+        };
+        let mut pools = self.standings.iter().filter(is_over).peekable();
+        let is_any = pools.peek().is_some();
+        let rules = is_any.then(|| rules::last_in_force(backend::database()));
+        let licenses = rules.flatten().unwrap_or_default().licenses;
+        let pools: Vec<Name> = pools.map(Standing::pool).collect();
+        licenses
+            .into_iter()
+            .filter(move |license| pools.contains(&license.pool))
+            .map(|license| license.tally)
+            .filter(|tally| memory::read(|ledger| ledger.in_use(*tally)) != Some(0))
+    }
+
+    /// The license of a product.
+    pub fn license_of(&self, product: &str) -> Option<&Standing> {
+        let mut standings = self.standings.iter();
+        standings.find(|standing| standing.products.iter().any(|own| own == product))
+    }
+
+    /// The products that a license has here, as [`PRODUCTS`] reads them.
+    pub fn products(&self, standing: &Standing) -> String {
+        self.rows(standing).to_string()
+    }
+
+    /// The same without what PostgreSQL alone can read.
+    fn bare_products(&self, standing: &Standing) -> String {
+        let mut rows = self.rows(standing);
+        let members = rows.as_array_mut().into_iter().flatten();
+        for row in members.filter_map(Value::as_object_mut) {
+            row.retain(|member, _| !READ_BY_POSTGRES.contains(&member.as_str()));
+        }
+        rows.to_string()
+    }
+
+    fn rows(&self, standing: &Standing) -> Value {
+        let claims = &standing.claims;
+        let products = claims.products.iter();
+        let products = products.filter(|product| standing.products.contains(&product.product));
+        let rows = products.map(|product| {
+            let mut row = serde_json::to_value(product).unwrap_or(Value::Null);
+            if let Some(row) = row.as_object_mut() {
+                let name = &product.product;
+                if standing.doubt == Some(Doubt::GivenBack) {
+                    // Nobody is admitted, by whatever else was signed.
+                    row.remove("overdraft");
+                    row.remove("enforcement");
+                }
+                row.insert("bought".to_owned(), json!(standing.seats(name)));
+                let bought = standing.seats(name).map_or(0, i64::from);
+                let away = self.away(standing, name).min(bought);
+                row.insert("away".to_owned(), json!(away));
+                row.insert("nbf".to_owned(), json!(claims.nbf));
+                row.insert("exp".to_owned(), json!(claims.exp));
+                row.insert("ends".to_owned(), json!(claims.ends));
+            }
+            row
+        });
+        Value::from_iter(rows)
+    }
+
+    /// Leaves licenses alone whose newest token is another one by now: a renewal came meanwhile.
+    fn forget_what_changed(&mut self, record: &Record) {
+        let former = &self.record;
+        self.standings.retain(|standing| {
+            let (iss, jti) = (&standing.claims.iss, &standing.claims.jti);
+            let [former, present] = [former, record].map(|record| record.license(iss, jti));
+            former.map(|known| &known.token) == present.map(|known| &known.token)
+        });
+    }
+
+    /// Holds the rows of `licenses` to what was signed, and puts what was signed in the place of rows that are
+    /// gone. A license whose intervals or times PostgreSQL can't read holds without them.
+    pub fn hold(&self, licenses: &mut Vec<License>) -> Result<(), ReadError> {
+        for standing in &self.standings {
+            let signed = match made_of(&self.products(standing)) {
+                Err(error) if error.is_of_values() => made_of(&self.bare_products(standing)),
+                made => made,
+            };
+            for signed in &signed? {
+                let unseen = self.away_unseen(standing, signed.product.as_str());
+                hold(licenses, signed, standing, unseen, self.record.latest);
+            }
+        }
+        for license in licenses {
+            self.leave_in_force(license);
+        }
+        Ok(())
+    }
+
+    /// What nobody has signed joins no pool of what was. While the record is lost no license has more seats than it had.
+    fn leave_in_force(&self, license: &mut License) {
+        if license.signed.is_none() {
+            if license.pool.as_str().starts_with(SIGNED_POOL) {
+                license.pool = Name::EMPTY;
+            }
+            return;
+        }
+        let mut formers = self.lost.iter().flatten();
+        let former =
+            formers.find(|former| (former.pool, former.product) == (license.pool, license.product));
+        if let Some(former) = former
+            && former
+                .seats
+                .is_some_and(|seats| license.seats.is_none_or(|own| seats < own))
+        {
+            license.seats = former.seats;
+        }
+    }
+}
+
+/// The licenses that PostgreSQL makes of products: a bad value must not end the reading of all others.
+fn made_of(products: &str) -> Result<Vec<License>, ReadError> {
+    read_committed(backend::lock_timeout(), |reader| {
+        let products = [Argument::Text(Some(products))];
+        licenses::read_from(reader, &format!("({PRODUCTS}) p"), &products)
+    })
+}
+
+fn sum<'a>(away: impl Iterator<Item = &'a Away>) -> i64 {
+    away.map(|away| i64::from(away.seats)).sum()
+}
+
+/// One product of one license. The row need not know yet that so many seats are away, or that all were given
+/// back.
+fn hold(
+    licenses: &mut Vec<License>,
+    signed: &License,
+    standing: &Standing,
+    unseen: i64,
+    latest: Timestamp,
+) {
+    let row = licenses
+        .iter_mut()
+        .find(|license| license.product == signed.product);
+    let token = if standing.is_in_table {
+        Excess::default()
+    } else {
+        Excess::TOKEN
+    };
+    let terms = |excess: Excess| Signed {
+        // The rows of a license that was renewed are yet to be written.
+        excess: if standing.is_newer {
+            Excess::default()
+        } else {
+            excess.and(token)
+        },
+        believed_until: standing.believed_until,
+        exempt: standing.claims.exempt,
+        not_before: latest,
+    };
+    // Databases of one server count together under one license, whatever pool it names: nobody else joins it.
+    let pool = standing.pool();
+    match row {
+        Some(row) => {
+            let (license, mut excess) = narrow(row, signed);
+            let limit = signed.seats.map(|seats| i64::from(seats) + unseen);
+            if row
+                .seats
+                .is_some_and(|seats| limit.is_none_or(|limit| i64::from(seats) <= limit))
+            {
+                excess = excess.without(Excess::SEATS);
+            }
+            if standing.doubt == Some(Doubt::GivenBack) {
+                excess = excess.without(Excess::SEATS.and(Excess::PURCHASED));
+            }
+            *row = License {
+                signed: Some(terms(excess)),
+                pool,
+                ..license
+            };
+        }
+        None => licenses.push(License {
+            signed: Some(terms(Excess::ROW)),
+            pool,
+            ..*signed
+        }),
+    }
+}
+
+/// Locks the signed licenses of the database: their changes come one after the other. The extension's schema.
+pub fn lock(writer: &Reader) -> Result<String, ReadError> {
+    let schema = schema()?;
+    writer.lock("license_keys")?;
+    Ok(schema)
+}
+
+/// Has the tables follow what was recorded of seats that were passed on.
+fn settle(patience: Duration) -> Result<(), ReadError> {
+    let Ok(pair) = key::read(&settings::installation_key()) else {
+        // The log says so already.
+        return Ok(());
+    };
+    write_alone(patience, |writer| {
+        // What was noted and not written yet may still be withdrawn.
+        let schema = lock(writer)?;
+        Book::read(writer, &schema)?.settle(writer, &schema, &pair)
+    })
+}
+
+/// The vendors' keys; the server log says which can't be read.
+pub fn vendor_keys() -> Keys {
+    let (keys, wrong) = read_vendor_keys();
+    wrong.into_iter().for_each(error::log);
+    keys
+}
+
+/// The same, with lines for the server log.
+fn read_vendor_keys() -> (Keys, Vec<String>) {
+    let Some(path) = settings::vendor_keys() else {
+        return (Keys::default(), Vec::new());
+    };
+    let (keys, wrong) = Keys::read(&path);
+    let line = |(path, reason): (PathBuf, String)| {
+        let path = path.display();
+        format!("could not read vendor keys from {path}: {reason}")
+    };
+    (keys, wrong.into_iter().map(line).collect())
+}
+
+/// A line for the server log about the record beside an installation's key.
+fn complaint_of_record(key: &Path, complaint: &str) -> String {
+    let key = key.display();
+    format!("could not read what was recorded beside {key}: {complaint}")
+}
+
+/// Has the installation remember what a visitor sees of its database's signed licenses, and warns of those that
+/// are newly in doubt. False where there are none, and never were. In a worker, outside a transaction.
+///
+/// # Errors
+///
+/// Where the tables can't be read or written now.
+pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
+    let (book, databases) = BackgroundWorker::transaction(|| {
+        let book = catalog::schema()
+            .map(|schema| read_committed(patience, |reader| Book::read(reader, &schema)));
+        (book, catalog::databases())
+    });
+    let Some(mut book) = book.transpose()?.filter(Book::is_signed) else {
+        return Ok(false);
+    };
+    let mut lines = book.unreadable.clone();
+    for Invalid {
+        license_id,
+        refused,
+    } in &book.invalid
+    {
+        lines.push(format!(
+            "license_keys has no license in its row {}: {refused}",
+            quoted(license_id)
+        ));
+    }
+    let has_passed_on = book.has_passed_on();
+    let now = backend::now();
+    let key = settings::installation_key();
+    let observed = files::change(&key, |record| {
+        record.keep_databases(|database| databases.contains(&database));
+        record.uninstall(database, &book.uninstalled);
+        book.adopt(record);
+        book.forget_what_changed(record);
+        let doubtful = record.observe(database, &book.standings, now);
+        record.forget();
+        doubtful
+    });
+    let doubtful = match observed {
+        // It may have been damaged since it was read, and is whole from here on.
+        Ok((doubtful, damaged)) => {
+            let line = damaged.map(|damaged| complaint_of_record(&key, &damaged));
+            lines.extend(line.filter(|line| !book.unreadable.contains(line)));
+            doubtful
+        }
+        Err(error) => {
+            lines.push(format!(
+                "could not record what is known of signed licenses: {error}"
+            ));
+            Vec::new()
+        }
+    };
+    let is_news = |standing: &Standing| doubtful.contains(&standing.claims.jti);
+    let (news, known): (Vec<_>, Vec<_>) = book
+        .standings
+        .iter()
+        .filter_map(|standing| Some((is_news(standing), doubt(standing)?)))
+        .partition(|(is_news, _)| *is_news);
+    // Of another installation's license is told once.
+    let known = known.into_iter().filter(|(_, doubt)| doubt.is_repeated);
+    lines.extend(known.map(|(_, doubt)| doubt.warning.into_line()));
+    BackgroundWorker::transaction(|| lines.into_iter().for_each(error::log));
+    if has_passed_on && !backend::in_recovery() {
+        settle(patience)?;
+    }
+    end_lent(&book);
+    let news: Vec<_> = news.into_iter().map(|(_, doubt)| doubt.warning).collect();
+    warning::note_and_give(&news, patience);
+    Ok(true)
+}
+
+/// Ends the use of seats that another installation has lent to this one, once their time is up: there they are
+/// somebody else's soon. In a worker, outside a transaction.
+fn end_lent(book: &Book) {
+    for tally in book.lent_too_long() {
+        BackgroundWorker::transaction(|| stop::stop_all(tally, LENT_IS_OVER, LENT_PATIENCE));
+    }
+}
+
+/// A doubt that is told of.
+struct Told {
+    warning: Warning,
+    /// At each look, and not once.
+    is_repeated: bool,
+}
+
+/// Warns of a license that is believed for a time only.
+fn doubt(standing: &Standing) -> Option<Told> {
+    let until = catalog::timestamp_iso(standing.believed_until?);
+    let id = &standing.claims.jti;
+    let (what, word) = match standing.doubt {
+        Some(Doubt::Elsewhere) => ("is made for another installation", "other installation"),
+        _ => ("can't be verified", "unverified"),
+    };
+    let line = format!(
+        "license {} {what}: it is believed until {until}",
+        quoted(id)
+    );
+    let payload = json!({
+        "event": "license in doubt",
+        "state": word,
+        "license_id": id,
+        "believed_until": until,
+    });
+    Some(Told {
+        warning: Warning::of_license(line, payload),
+        is_repeated: standing.doubt != Some(Doubt::Elsewhere),
+    })
+}

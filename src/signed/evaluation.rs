@@ -1,0 +1,290 @@
+//! How it stands with the licenses of a database: which of its tokens count, how long each is believed,
+//! and of which products.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+use super::installation::record::Record;
+use crate::core::ledger::identity::Name;
+use crate::core::ledger::license::Timestamp;
+use crate::core::tokens::allotment::Allotted;
+use crate::core::tokens::claims::{Claims, Unfit};
+use crate::core::tokens::keys::Keys;
+use crate::core::tokens::{Refused, believe, is_allotment, malformed, unix, verify};
+
+/// A row of `license_keys`.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The license's id, as the table has it.
+    pub license_id: String,
+    /// Its token.
+    pub token: String,
+    /// It was not uninstalled since.
+    pub is_installed: bool,
+}
+
+/// What tokens are judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Judge<'a> {
+    /// The vendors' keys.
+    pub keys: &'a Keys,
+    /// What this installation remembers.
+    pub record: &'a Record,
+    /// That can't be read, nor what was read of it last: then nobody knows what was given back, save for the licenses
+    /// of these pools, of which seats were in force until now.
+    pub lost: Option<&'a [Name]>,
+    /// This installation's id; `None` where its key can't be read.
+    pub installation: Option<&'a str>,
+    /// The database's OID.
+    pub database: u32,
+    /// How long what was verified once is believed, in microseconds.
+    pub key_grace: Timestamp,
+    /// The present moment.
+    pub now: Timestamp,
+}
+
+/// A license of a database.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// What it says.
+    pub claims: Claims,
+    /// The token that says so.
+    pub token: String,
+    /// The row of `license_keys` has that token, or an older one of the same license: nobody has removed or
+    /// replaced it.
+    pub is_in_table: bool,
+    /// The row has the older one: the license was renewed since.
+    pub is_newer: bool,
+    /// What is wrong with it.
+    pub doubt: Option<Doubt>,
+    /// Until when it is believed; `None`: as long as it says.
+    pub believed_until: Option<Timestamp>,
+    /// The products that it licenses here: none of them is another license's.
+    pub products: Vec<String>,
+}
+
+/// What may be wrong with a license.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Doubt {
+    /// Its signature can't be verified now.
+    Unverified(Refused),
+    /// It is made for another installation.
+    Elsewhere,
+    /// This installation has given it back.
+    GivenBack,
+}
+
+/// A row of `license_keys` that holds no license.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Invalid {
+    /// The license's id, as the table has it.
+    pub license_id: String,
+    /// Why it is none.
+    pub refused: Refused,
+}
+
+impl Judge<'_> {
+    /// The licenses of these rows, and those that were installed in the database and never uninstalled:
+    /// of each the newest token.
+    pub fn licenses(&self, rows: &[Row]) -> (Vec<Standing>, Vec<Invalid>) {
+        let mut standings: Vec<Standing> = Vec::new();
+        let mut invalid = Vec::new();
+        let mut add = |standing: Standing| {
+            let same = |other: &&mut Standing| {
+                other.claims.iss == standing.claims.iss && other.claims.jti == standing.claims.jti
+            };
+            match standings.iter_mut().find(same) {
+                None => standings.push(standing),
+                Some(other) if standing.rank() > other.rank() => *other = standing,
+                Some(_) => {}
+            }
+        };
+        for row in rows.iter().filter(|row| row.is_installed) {
+            match self.standing_of(row) {
+                // What was verified last comes below, also where its key is gone and an older one's is not.
+                Ok(standing) if self.is_outdated(&standing) => {}
+                Ok(standing) => add(standing),
+                Err(refused) => {
+                    let license_id = row.license_id.clone();
+                    invalid.push(Invalid {
+                        license_id,
+                        refused,
+                    });
+                }
+            }
+        }
+        for known in &self.record.licenses {
+            let row = rows.iter().find(|row| row.license_id == known.jti);
+            let was_installed = known.databases.contains(&self.database);
+            if row.map_or(was_installed, |row| row.is_installed) {
+                let is_same = row.is_some_and(|row| row.token == known.token);
+                // Also where the key of the older one has gone since.
+                let is_newer = row.is_some_and(|row| known.replaces(&row.token));
+                // What was recorded was a license then.
+                if let Ok(standing) = self.standing(&known.token, is_same || is_newer) {
+                    add(Standing {
+                        is_newer,
+                        ..standing
+                    });
+                }
+            }
+        }
+        self.share_out(&mut standings);
+        (standings, invalid)
+    }
+
+    /// Until when that is believed which is not: also for who has begun to log in before this was judged.
+    fn long_ago(&self) -> Timestamp {
+        self.now.saturating_sub(86_400_000_000)
+    }
+
+    fn standing_of(&self, row: &Row) -> Result<Standing, Refused> {
+        let standing = self.standing(&row.token, true)?;
+        if standing.claims.jti != row.license_id {
+            return Err(malformed("Its id is not that of its row."));
+        }
+        Ok(standing)
+    }
+
+    /// Whether a younger token of the same license was verified here before.
+    fn is_outdated(&self, standing: &Standing) -> bool {
+        let claims = &standing.claims;
+        let known = self.record.license(&claims.iss, &claims.jti);
+        known.is_some_and(|known| known.is_verified && claims.iat < known.iat)
+    }
+
+    fn standing(&self, token: &str, is_in_table: bool) -> Result<Standing, Refused> {
+        let (claims, unverified) = match verify(token, self.keys) {
+            Ok(claims) => (claims, None),
+            Err(refused @ Refused::NoKey { .. }) => (believe(token)?, Some(refused)),
+            Err(refused) => return Err(refused),
+        };
+        let known = self.record.license(&claims.iss, &claims.jti);
+        let latest = unix(self.now.max(self.record.latest));
+        if claims.is_issued_ahead(latest) && known.is_none_or(|known| known.token != token) {
+            return Err(malformed(Unfit::IssuedAhead.to_string()));
+        }
+        if let Some(refused) = &unverified
+            && known.is_some_and(|known| known.is_verified && known.token != token)
+        {
+            // What was verified last holds.
+            return Err(refused.clone());
+        }
+        let since =
+            |since: Option<Timestamp>| since.unwrap_or(self.now).saturating_add(self.key_grace);
+        let (doubt, believed_until) = if self.record.given_back.contains_key(&claims.jti) {
+            (Some(Doubt::GivenBack), None)
+        } else if self
+            .lost
+            .is_some_and(|in_force| is_allotment(token) && !in_force.contains(&pool_of(&claims)))
+        {
+            let refused = malformed(
+                "What this installation has recorded can't be read: whether it has given these seats back is not known.",
+            );
+            (Some(Doubt::Unverified(refused)), Some(self.long_ago()))
+        } else if let Some(refused) = unverified {
+            let until = match known {
+                // Nothing notes since when: nobody is believed anew each time.
+                None if self.record.has_no_room_for_unverified() => self.long_ago(),
+                known => since(known.and_then(|known| known.unverified_since)),
+            };
+            (Some(Doubt::Unverified(refused)), Some(until))
+        } else if let (Some(_), None) = (&claims.cnf, self.installation) {
+            let until = since(known.and_then(|known| known.unverified_since));
+            let refused = malformed("This installation's own key can't be read.");
+            (Some(Doubt::Unverified(refused)), Some(until))
+        } else if let (Some(cnf), Some(installation)) = (&claims.cnf, self.installation)
+            && cnf.jkt != installation
+        {
+            let until = since(known.and_then(|known| known.elsewhere_since));
+            (Some(Doubt::Elsewhere), Some(until))
+        } else {
+            (None, None)
+        };
+        Ok(Standing {
+            claims,
+            token: token.to_owned(),
+            is_in_table,
+            is_newer: false,
+            doubt,
+            believed_until,
+            products: Vec::new(),
+        })
+    }
+
+    /// Gives each product to one license: a verified one before others, one that was given back after all
+    /// others, and of those the first that was known here. So a product stays with its first issuer.
+    fn share_out(&self, standings: &mut [Standing]) {
+        let known_as = |standing: &Standing| {
+            let licenses = self.record.licenses.iter();
+            // Not by a license that somebody has begun to install here, and has not.
+            let installed = licenses.filter(|known| !known.token.is_empty());
+            let mut ids = installed.map(|known| (&known.iss, &known.jti));
+            ids.position(|id| id == (&standing.claims.iss, &standing.claims.jti))
+                .unwrap_or(usize::MAX)
+        };
+        let is_last = |standing: &Standing| standing.doubt == Some(Doubt::GivenBack);
+        standings.sort_by_key(|standing| {
+            (
+                is_last(standing),
+                standing.is_unverified(),
+                known_as(standing),
+            )
+        });
+        for at in 0..standings.len() {
+            let (before, rest) = standings.split_at_mut(at);
+            let Some(standing) = rest.first_mut() else {
+                continue;
+            };
+            let names = standing
+                .claims
+                .products
+                .iter()
+                .map(|product| &product.product);
+            let is_free =
+                |name: &&String| !before.iter().any(|other| other.products.contains(name));
+            standing.products = names.filter(is_free).cloned().collect();
+        }
+    }
+}
+
+impl Standing {
+    /// What another installation has passed on, if the license is that.
+    pub fn allotted(&self) -> Option<Allotted> {
+        Allotted::read(&self.token).ok()
+    }
+
+    /// Seats of a product that were bought, or passed on; none any more where they were given back.
+    pub fn seats(&self, product: &str) -> Option<i32> {
+        if self.doubt == Some(Doubt::GivenBack) {
+            return Some(0);
+        }
+        let mut products = self.claims.products.iter();
+        products.find(|own| own.product == product)?.seats
+    }
+
+    fn is_unverified(&self) -> bool {
+        matches!(self.doubt, Some(Doubt::Unverified(_)))
+    }
+
+    /// The pool of the databases that have this license, whatever pool it names.
+    pub fn pool(&self) -> Name {
+        pool_of(&self.claims)
+    }
+
+    /// Of two tokens of one license the higher counts.
+    fn rank(&self) -> (bool, i64) {
+        (!self.is_unverified(), self.claims.iat)
+    }
+}
+
+/// What the name of a pool of databases with one license begins with, and no pool of a table: its rows join none.
+pub const SIGNED_POOL: char = '\x01';
+
+/// The pool of the databases that have this license of this issuer.
+fn pool_of(claims: &Claims) -> Name {
+    let id = [claims.iss.as_bytes(), b"\x01", claims.jti.as_bytes()].concat();
+    let digest = URL_SAFE_NO_PAD.encode(Sha256::digest(id));
+    Name::new(format!("{SIGNED_POOL}{digest}")).unwrap_or(Name::EMPTY)
+}

@@ -1,0 +1,85 @@
+//! What the installation notes of what is seen of a database's signed licenses.
+
+use super::evaluation::{Doubt, Standing};
+use super::installation::record::{Known, Record};
+use crate::core::ledger::license::Timestamp;
+use crate::core::tokens::moment;
+
+/// How often the time is noted: who sets the clock back gains no more than this, in microseconds.
+const HOUR: Timestamp = 3_600_000_000;
+
+impl Record {
+    /// Notes what was seen of the licenses of a database: their newest tokens, and since when they are in doubt.
+    /// The ids of those that are newly in doubt come back.
+    pub fn observe(
+        &mut self,
+        database: u32,
+        standings: &[Standing],
+        now: Timestamp,
+    ) -> Vec<String> {
+        self.see_time(now, standings);
+        let mut doubtful = Vec::new();
+        for standing in standings {
+            let claims = &standing.claims;
+            let is_verified = !matches!(standing.doubt, Some(Doubt::Unverified(_)));
+            if self.license(&claims.iss, &claims.jti).is_none() {
+                if !is_verified && self.has_no_room_for_unverified() {
+                    continue;
+                }
+                self.licenses.push(Known {
+                    iss: claims.iss.clone(),
+                    jti: claims.jti.clone(),
+                    ..Known::default()
+                });
+            }
+            let mut licenses = self.licenses.iter_mut();
+            let known = licenses.find(|known| known.iss == claims.iss && known.jti == claims.jti);
+            let Some(known) = known else {
+                continue;
+            };
+            let is_older = claims.iat < known.iat;
+            if is_verified {
+                known.verified_iat = known.verified_iat.max(claims.iat);
+            }
+            if !is_older && (is_verified || !known.is_verified) {
+                if known.token != standing.token {
+                    known.token.clone_from(&standing.token);
+                    known.renewal.end_failures();
+                }
+                known.iat = claims.iat;
+                known.is_verified = is_verified;
+            }
+            if standing.is_in_table {
+                known.databases.insert(database);
+            }
+            let former = (known.unverified_since, known.elsewhere_since);
+            match standing.doubt {
+                Some(Doubt::Unverified(_)) => {
+                    known.unverified_since.get_or_insert(now);
+                }
+                Some(Doubt::Elsewhere) => {
+                    known.unverified_since = None;
+                    // Once: a later token of the same license has no second grace.
+                    known.elsewhere_since.get_or_insert(now);
+                }
+                Some(Doubt::GivenBack) | None => known.unverified_since = None,
+            }
+            if standing.doubt.is_some() && former != (known.unverified_since, known.elsewhere_since)
+            {
+                doubtful.push(claims.jti.clone());
+            }
+        }
+        doubtful
+    }
+
+    /// Notes the latest moment: each hour, and when a license has come to its end, for that must not begin anew.
+    fn see_time(&mut self, now: Timestamp, standings: &[Standing]) {
+        let has_ended = |standing: &Standing| {
+            let end = standing.claims.exp.map(moment);
+            end.is_some_and(|end| self.latest < end && end <= now)
+        };
+        if now.saturating_sub(self.latest) >= HOUR || standings.iter().any(has_ended) {
+            self.latest = self.latest.max(now);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What a signed license says of its products, written into the table.
+
+use serde_json::Value;
+
+use super::book::{Book, PRODUCTS};
+use crate::core::ledger::license::License;
+use crate::core::ledger::narrow::{Excess, narrow};
+use crate::pg::table::{Argument, ReadError, Reader};
+use crate::signed::evaluation::Standing;
+use crate::tables::licenses;
+
+/// The columns that a license's token decides, whatever the row had before.
+const DECIDED: [&str; 4] = ["purchased", "valid_from", "valid_until", "grace"];
+
+/// Writes what a license says into `licenses`. A new product gets all its seats; a row that is there keeps what
+/// is narrower than that, save the rules that the token gives.
+pub fn write_products(
+    writer: &Reader,
+    schema: &str,
+    book: &Book,
+    standing: &Standing,
+    has_no_seats: impl Fn(&str) -> bool,
+) -> Result<(), ReadError> {
+    let products = book.products(standing);
+    let of_products = [Argument::Text(Some(products.as_str()))];
+    writer.execute(
+        &format!(
+            "INSERT INTO {schema}.licenses
+                    (product, seats, purchased, counted_by, claimed_at, application_name, pool, enforcement,
+                     overdraft, linger, idle_timeout, reclaim_idle_after, max_per_user, warn_at_percent,
+                     valid_from, valid_until, grace)
+             {PRODUCTS} ON CONFLICT (product) DO NOTHING"
+        ),
+        &of_products,
+    )?;
+    let signed = licenses::read_from(writer, &format!("({PRODUCTS}) p"), &of_products)?;
+    let rows = licenses::read(writer, schema)?;
+    for signed in &signed {
+        let Some(row) = rows.iter().find(|row| row.product == signed.product) else {
+            continue;
+        };
+        let has_no_seats = has_no_seats(signed.product.as_str());
+        let columns = columns_to_write(row, signed, standing, has_no_seats);
+        let settings: Vec<_> = columns
+            .iter()
+            .map(|column| format!("{column} = p.{column}"))
+            .collect();
+        let statement = format!(
+            "UPDATE {schema}.licenses l SET {} FROM ({PRODUCTS}) p
+              WHERE l.product = $2 AND p.product = $2",
+            settings.join(", ")
+        );
+        let arguments = [
+            Argument::Text(Some(products.as_str())),
+            Argument::Text(Some(signed.product.as_str())),
+        ];
+        writer.execute(&statement, &arguments)?;
+    }
+    Ok(())
+}
+
+fn columns_to_write(
+    row: &License,
+    signed: &License,
+    standing: &Standing,
+    has_no_seats: bool,
+) -> Vec<String> {
+    let mut columns: Vec<String> = DECIDED.map(str::to_owned).to_vec();
+    let mut products = standing.claims.products.iter();
+    let product = products.find(|product| product.product == signed.product.as_str());
+    if let Some(Value::Object(given)) =
+        product.and_then(|product| serde_json::to_value(product).ok())
+    {
+        columns.extend(given.into_iter().map(|(column, _)| column));
+    }
+    let (_, excess) = narrow(row, signed);
+    columns.extend(excess.names().map(str::to_owned));
+    let has_more = excess.contains(Excess::SEATS);
+    columns.retain(|column| column != "product" && (column != "seats" || has_more || has_no_seats));
+    columns.sort();
+    columns.dedup();
+    columns
+}

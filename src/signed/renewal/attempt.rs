@@ -1,0 +1,137 @@
+//! A try to renew a license: what it comes to is in the record and the server log, and on its way to every
+//! database that has the license, before anybody else learns of it.
+#![allow(
+    unsafe_code,
+    reason = "what ends this process must end the command, too"
+)]
+
+use std::ffi::c_int;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use pgrx::prelude::*;
+use pgrx::{PgTryBuilder, pg_sys};
+
+use super::answer::Judge;
+use super::process::{self, Process, TIME_LIMIT};
+use super::schedule::Occasion;
+use crate::core::command::{Command, Failure};
+use crate::core::ledger::license::Timestamp;
+use crate::core::tokens::claims::Claims;
+use crate::pg::error::{self, escaped, quoted};
+use crate::pg::{backend, catalog, unguarded};
+use crate::signed::book::vendor_keys;
+use crate::signed::installation::key;
+use crate::signed::installation::record::Record;
+use crate::signed::installation::renewal_lock::RenewalLock;
+use crate::{memory, settings};
+
+/// How long a look at the command is put off at most.
+const LONGEST_NAP: Duration = Duration::from_millis(50);
+
+/// Tries to renew a license whose newest token this is, by hand of a role in a database or not: its next token.
+/// A try that is cancelled has failed. One that this process's end cuts short was none.
+pub fn renew(
+    _lock: &RenewalLock,
+    license: (&Claims, &str),
+    by: Option<(String, u32)>,
+) -> Result<(String, Claims), Failure> {
+    let outcome = PgTryBuilder::new(AssertUnwindSafe(|| ask(license.0)))
+        .catch_others(|error| {
+            let cancelled = Failure::Command("The command was cancelled.".to_owned());
+            note(license, &Err(cancelled), by.clone());
+            error.rethrow()
+        })
+        .execute();
+    note(license, &outcome, by);
+    outcome
+}
+
+fn ask(former: &Claims) -> Result<(String, Claims), Failure> {
+    let command = settings::renewal_command().unwrap_or_default();
+    let output = run(&Command::new(command.to_bytes(), former)?)?;
+    let own = key::read(&settings::installation_key()).ok();
+    let own = own.map(|pair| pair.public().id());
+    let judge = Judge {
+        former,
+        keys: &vendor_keys(),
+        installation: own.as_deref(),
+        now: backend::now(),
+    };
+    judge.token(&output).map_err(Failure::Answer)
+}
+
+/// What a command writes. An error while it is waited for ends it.
+fn run(command: &Command) -> Result<Vec<u8>, Failure> {
+    end_command_at_exit();
+    let started = Process::start(command, TIME_LIMIT);
+    let mut process = started
+        .map_err(|error| Failure::Command(format!("The command could not be started: {error}.")))?;
+    let mut nap = Duration::from_millis(1);
+    loop {
+        if let Some(ended) = process.poll() {
+            return ended;
+        }
+        backend::wait_for_command(nap);
+        nap = (nap * 2).min(LONGEST_NAP);
+    }
+}
+
+/// Nothing is dropped where PostgreSQL ends a process.
+fn end_command_at_exit() {
+    static ENDS_IT: AtomicBool = AtomicBool::new(false);
+    if !ENDS_IT.swap(true, Relaxed) {
+        // SAFETY: once in this process.
+        unsafe { unguarded::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0)) };
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_exit(_code: c_int, _argument: pg_sys::Datum) {
+    process::kill_running();
+}
+
+/// Has everybody know of a try.
+fn note(
+    license: (&Claims, &str),
+    outcome: &Result<(String, Claims), Failure>,
+    by: Option<(String, u32)>,
+) {
+    let occasion = Occasion {
+        at: backend::now(),
+        renew_before: settings::renew_before(),
+        by,
+    };
+    let noted = Record::change(&settings::installation_key(), |record| {
+        record.note_try(license, outcome, &occasion)
+    });
+    let (databases, next_try_at) = noted.unwrap_or_else(|error| {
+        error::log(format!(
+            "could not record a try to renew a license: {error}"
+        ));
+        Default::default()
+    });
+    log(&license.0.jti, outcome, next_try_at);
+    memory::write(|ledger| {
+        for database in &databases {
+            ledger.outdate(*database);
+            ledger.write_soon(*database, occasion.at);
+        }
+    });
+}
+
+fn log(jti: &str, outcome: &Result<(String, Claims), Failure>, next_try_at: Option<Timestamp>) {
+    let line = match outcome {
+        Ok(_) => format!("license {} was renewed", quoted(jti)),
+        Err(failure) => format!(
+            "could not renew license {}: {}",
+            quoted(jti),
+            escaped(&failure.to_string())
+        ),
+    };
+    let next = next_try_at.map_or_else(String::new, |at| {
+        format!("; the next try is at {}", catalog::timestamp_text(at))
+    });
+    error::log(format!("{}{next}", line.trim_end_matches('.')));
+}

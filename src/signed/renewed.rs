@@ -1,0 +1,78 @@
+//! Puts the tokens of renewed licenses in the place of older ones, in each database that has them.
+
+use std::time::Duration;
+
+use pgrx::bgworkers::BackgroundWorker;
+
+use super::book::{self, Book};
+use super::products::write_products;
+use crate::pg::error::PgSqlErrorCode;
+use crate::pg::table::{
+    Argument, ReadError, Reader, damaged, log_failure, read_committed, write_alone,
+};
+use crate::pg::{backend, catalog, encoding};
+use crate::signed::evaluation::Standing;
+
+/// Installs those that this visitor's database lacks. What its tables refuse is in force all the same, and the
+/// server log says so. Outside a transaction.
+///
+/// # Errors
+///
+/// Where the tables can't be read now, or somebody holds a lock on them.
+pub fn install(patience: Duration) -> Result<(), ReadError> {
+    if backend::in_recovery() {
+        return Ok(());
+    }
+    let book = BackgroundWorker::transaction(|| {
+        catalog::schema()
+            .map(|schema| read_committed(patience, |reader| Book::read(reader, &schema)))
+    });
+    let standings = book
+        .transpose()?
+        .map_or_else(Vec::new, |book| book.standings);
+    for standing in standings.iter().filter(|standing| standing.is_newer) {
+        match write_alone(patience, |writer| replace(writer, standing)) {
+            Err(error) if error.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
+                return Err(error);
+            }
+            Err(error) => {
+                let what = "install a renewed license in";
+                log_failure(what, backend::database(), &error, "");
+            }
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
+fn replace(writer: &Reader, standing: &Standing) -> Result<(), ReadError> {
+    let schema = book::lock(writer)?;
+    let mut texts = standing.claims.texts();
+    if !texts.all(encoding::has_letters_of) {
+        return Err(damaged(
+            "the database's encoding has not all letters of the license",
+        ));
+    }
+    let is_it = |other: &&Standing| other.is_newer && other.token == standing.token;
+    let still_lacks = |book: &Book| book.standings.iter().any(|other| is_it(&other));
+    if !still_lacks(&Book::read(writer, &schema)?) {
+        return Ok(());
+    }
+    writer.execute(
+        &format!(
+            "UPDATE {schema}.license_keys
+                SET token = $2, installed_at = now(), installed_by = session_user
+              WHERE license_id = $1"
+        ),
+        &[
+            Argument::Text(Some(&standing.claims.jti)),
+            Argument::Text(Some(&standing.token)),
+        ],
+    )?;
+    let book = Book::read(writer, &schema)?;
+    let mut standings = book.standings.iter();
+    match standings.find(|other| other.token == standing.token) {
+        Some(standing) => write_products(writer, &schema, &book, standing, |_| false),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,138 @@
+//! The table `license_leases`: what lasts of leases.
+
+use std::time::Duration;
+
+use crate::core::ledger::hold::LeaseId;
+use crate::core::ledger::identity::{FullName, Name, Who};
+use crate::core::ledger::license::Timestamp;
+use crate::core::ledger::rules::StoredLease;
+use crate::pg::error::{PgSqlErrorCode, Report};
+use crate::pg::heap::{Deletion, Table, Value};
+use crate::pg::table::{ReadError, Reader, Row, be_patient, damaged, origin};
+use crate::pg::{backend, catalog};
+
+/// What a lease's row says beside the lease's own id.
+pub struct NewRow<'a> {
+    /// The product's name.
+    pub product: &'a str,
+    /// The application's own user.
+    pub client_user: &'a str,
+    /// The host as the application gave it.
+    pub client_host: &'a str,
+    /// How long it lasts after each heartbeat, in microseconds.
+    pub ttl: Timestamp,
+}
+
+fn open(schema: u32) -> Option<Table> {
+    Table::open(schema, c"license_leases")
+}
+
+/// What the keys of this database's rows begin with.
+fn own(schema: u32) -> Option<[Value<'static>; 2]> {
+    let origin = catalog::origin(schema)?;
+    Some([Value::Uuid(origin), Value::Oid(backend::database())])
+}
+
+/// Writes a lease's row into the table of this schema, as sql/leases.sql makes it.
+pub fn insert(schema: u32, id: LeaseId, row: &NewRow) {
+    let missing = |code, what: &str| {
+        Report::new(code, format!("{what} is missing"))
+            .hint("Create the extension anew.")
+            .raise()
+    };
+    let Some(table) = open(schema) else {
+        missing(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+            "table \"license_leases\"",
+        )
+    };
+    let Some([origin, database]) = own(schema) else {
+        missing(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION,
+            "function license_origin()",
+        )
+    };
+    table.insert(&[
+        origin,
+        database,
+        Value::Uuid(id),
+        Value::Oid(backend::role()),
+        Value::Oid(backend::current_role()),
+        Value::Text(row.product),
+        Value::Text(row.client_user),
+        Value::Text(row.client_host),
+        Value::Microseconds(row.ttl),
+        Value::Timestamp(backend::now()),
+    ]);
+}
+
+/// Deletes a lease's row. False when it was gone.
+pub fn delete(schema: u32, id: LeaseId) -> bool {
+    let delete = |[origin, database]: [Value; 2]| {
+        let table = open(schema)?;
+        Some(table.delete(&[origin, database, Value::Uuid(id)], true))
+    };
+    own(schema).and_then(delete) == Some(Deletion::Deleted)
+}
+
+/// Deletes the rows of these leases, in a worker's own transaction, waiting for a lock on the table at
+/// most `patience`. Rows that somebody has locked stay: they are returned. Raises an error where
+/// nothing can be deleted.
+pub fn delete_ended(ids: &[LeaseId], patience: Duration) -> Vec<LeaseId> {
+    be_patient(patience);
+    let schema = catalog::extension_schema();
+    let Some((table, [origin, database])) = schema.and_then(open).zip(schema.and_then(own)) else {
+        // They went with it.
+        return Vec::new();
+    };
+    let delete = |id| table.delete(&[origin, database, Value::Uuid(id)], false);
+    ids.iter()
+        .copied()
+        .filter(|id| delete(*id) == Deletion::Locked)
+        .collect()
+}
+
+/// The leases of this database. Those of a database that was its template, or publishes to it, are that one's.
+pub fn read(reader: &Reader, schema: &str) -> Result<Vec<StoredLease>, ReadError> {
+    let origin = origin()?;
+    reader.query(
+        &format!(
+            "SELECT lease_id, product, usesysid::oid::bigint, client_user, client_host,
+                    (extract(epoch FROM ttl) * 1000000)::bigint, taken_by::oid::bigint
+               FROM ONLY {schema}.license_leases
+              WHERE (origin, datid) = ('{origin}'::uuid, {}::oid)
+              ORDER BY product",
+            backend::database()
+        ),
+        stored,
+    )
+}
+
+/// The first column.
+fn lease_id(row: &Row) -> Result<LeaseId, ReadError> {
+    let digits = row.text(1)?.unwrap_or_default().replace('-', "");
+    let id = u128::from_str_radix(&digits, 16).map_err(|_| damaged("a lease's id is no UUID"))?;
+    Ok(id.to_be_bytes())
+}
+
+fn stored(row: &Row) -> Result<StoredLease, ReadError> {
+    let text = |column| {
+        row.text(column)?
+            .ok_or_else(|| damaged("a value of license_leases is missing"))
+    };
+    let id = lease_id(row)?;
+    let role = row.number(3).unwrap_or(0) as u32;
+    let of_user = FullName::of_columns(role, [&text(5)?, "", &text(4)?])
+        .ok_or_else(|| damaged("a name of license_leases is too long"))?;
+    Ok(StoredLease {
+        id,
+        product: Name::new(text(2)?).ok_or_else(|| damaged("a lease's product is too long"))?,
+        who: Who {
+            workstation: of_user.host_name(),
+            ..of_user.who
+        },
+        long_name: of_user.long_name(),
+        ttl: row.number(6).unwrap_or(0).max(1),
+        taken_by: row.number(7).unwrap_or(0) as u32,
+    })
+}

@@ -1,0 +1,7 @@
+//! The tables of the extension, one file for each, which is called as its table is: what a row says, how it is read
+//! and how it is written.
+
+pub mod exemptions;
+pub mod leases;
+pub mod licenses;
+pub mod reservations;
