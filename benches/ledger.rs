@@ -18,7 +18,7 @@ mod core {
 use crate::core::ledger::event::{Event, Leaving, Level};
 use crate::core::ledger::identity::{Host, Label, Name, Text, Who};
 use crate::core::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
-use crate::core::ledger::map::{MapLedger, Room};
+use crate::core::ledger::map::{MapLedger, Capacity};
 use crate::core::ledger::reservation::Roles;
 use crate::core::ledger::rules::Rules;
 use crate::core::ledger::session::{Session, Standing};
@@ -82,7 +82,7 @@ fn session(n: usize) -> Session {
 
 /// A ledger with this many seats taken and place for one more session, and how to judge a login.
 fn ledger(seats: usize) -> (MapLedger, Judged) {
-    let mut ledger = MapLedger::new(Room {
+    let mut ledger = MapLedger::new(Capacity {
         sessions: seats + 1,
         max_seats: seats + 1,
         databases: 1,

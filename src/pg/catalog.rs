@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 use super::backend;
 use super::encoding::{decode_lossy, encode};
 use crate::core::ledger::identity::Name;
-use crate::core::ledger::reservation::Taker;
+use crate::core::ledger::reservation::RoleIn;
 use crate::core::ledger::rules::Facts;
 use crate::core::ledger::session::Session;
 
@@ -16,7 +16,7 @@ use crate::core::ledger::session::Session;
 #[derive(Default)]
 pub struct Catalog {
     /// The role that was asked of last, in which database, and what it is a member of there.
-    asked: Option<(Taker, Vec<u32>)>,
+    asked: Option<(RoleIn, Vec<u32>)>,
 }
 
 impl Facts for Catalog {
@@ -68,7 +68,7 @@ const DATABASE_OWNER: u32 = 6171;
 /// The role itself, and all that it is a member of by way of memberships that let it inherit a role's
 /// privileges or become it. From PostgreSQL 16 on some do neither: who creates a role is its administrator,
 /// and no more. Who owns a database is a member of pg_database_owner there, and nowhere else.
-fn groups_of((role, database): Taker) -> Vec<u32> {
+fn groups_of((role, database): RoleIn) -> Vec<u32> {
     let mut groups = vec![role];
     // SAFETY: catalog look-ups within a transaction.
     let owner = unsafe { owner_of(database) };

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::interference;
 use crate::core::ledger::identity::Name;
-use crate::core::ledger::reservation::{ROLES_MAX, Roles, Taker};
+use crate::core::ledger::reservation::{ROLES_MAX, Roles, RoleIn};
 use crate::core::ledger::rules::{Rules, StoredLease};
 use crate::core::ledger::session::{Session, Standing};
 use crate::core::ledger::table::Table;
@@ -179,7 +179,7 @@ fn publish(database: u32, rules: &mut Rules, loaded_before: u64, deadline: Insta
 }
 
 /// The roles of all who are in and of the leases that were read, where anything is reserved.
-fn roles(rules: &Rules) -> Vec<Taker> {
+fn roles(rules: &Rules) -> Vec<RoleIn> {
     let mut roles = Vec::new();
     if rules.reserved_roles.is_empty() {
         return roles;
@@ -204,8 +204,8 @@ fn roles(rules: &Rules) -> Vec<Taker> {
 }
 
 /// The reserved roles of all whose roles [`roles`] has; of some of them they are known.
-fn members(rules: &Rules, known: Vec<(Taker, Roles)>) -> Vec<(Taker, Roles)> {
-    let is_known = |taker: &Taker| {
+fn members(rules: &Rules, known: Vec<(RoleIn, Roles)>) -> Vec<(RoleIn, Roles)> {
+    let is_known = |taker: &RoleIn| {
         known
             .binary_search_by_key(taker, |(taker, _)| *taker)
             .is_ok()

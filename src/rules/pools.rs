@@ -60,7 +60,7 @@ pub struct Of<'a> {
     pub product: &'a str,
 }
 
-impl visit::Remembered for Of<'_> {
+impl visit::RememberedPools for Of<'_> {
     fn may_have_pool(&self, database: u32) -> bool {
         remembered()
             .as_ref()

@@ -12,7 +12,7 @@ use crate::core::ledger::ending::Stopping;
 use crate::core::ledger::event::Leaving;
 use crate::core::ledger::identity::Host;
 use crate::core::ledger::license::{CountedBy, Enforcement, License, Timestamp};
-use crate::core::ledger::map::Room;
+use crate::core::ledger::map::Capacity;
 use crate::core::ledger::session::Seat;
 use crate::core::ledger::table::Table;
 use crate::core::ledger::{Answer, Remark, Want};
@@ -399,7 +399,7 @@ fn a_pool_bars_in_every_database() {
 
 #[test]
 fn where_nobody_more_can_be_barred_nothing_is_stopped() {
-    let mut server = Server::new(Room { rules: 3, ..ROOM });
+    let mut server = Server::new(Capacity { rules: 3, ..ROOM });
     server.change(1, |rows| rows.licenses = vec![license("crm", 9)]);
     let at = [1, 2, 3].map(|n| server.enters(session(2, &pc(n))));
     let seats = at.map(|at| seat_at(&mut server, at));

@@ -5,7 +5,7 @@ use super::server::{
 };
 use crate::core::ledger::identity::Label;
 use crate::core::ledger::license::{ClaimedAt, CountedBy, Enforcement, License};
-use crate::core::ledger::map::Room;
+use crate::core::ledger::map::Capacity;
 use crate::core::ledger::session::Seat;
 use crate::core::ledger::table::Table;
 use crate::core::ledger::{Cause, Claimed, Denial, Remark};
@@ -333,7 +333,7 @@ fn a_checkout_judged_by_former_rules_is_outdated() {
 
 #[test]
 fn a_ledger_without_room_denies_checkouts_but_not_nested_ones() {
-    let mut server = Server::new(Room {
+    let mut server = Server::new(Capacity {
         max_seats: 2,
         ..ROOM
     });
@@ -363,7 +363,7 @@ fn a_ledger_without_room_denies_checkouts_but_not_nested_ones() {
 
 #[test]
 fn holds_without_room_are_denied_although_their_seat_is_there() {
-    let mut server = Server::new(Room {
+    let mut server = Server::new(Capacity {
         max_seats: 2,
         ..ROOM
     });
@@ -379,7 +379,7 @@ fn holds_without_room_are_denied_although_their_seat_is_there() {
 
 #[test]
 fn a_long_name_without_room_is_shown_by_its_beginning() {
-    let mut server = Server::new(Room {
+    let mut server = Server::new(Capacity {
         max_seats: 3,
         ..ROOM
     });

@@ -5,7 +5,7 @@ use super::server::{
     with_workstation,
 };
 use crate::core::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, OutOfDates};
-use crate::core::ledger::map::Room;
+use crate::core::ledger::map::Capacity;
 use crate::core::ledger::session::Session;
 use crate::core::ledger::table::Table;
 use crate::core::ledger::{Answer, Cause, Denial, Remark, Tally};
@@ -258,7 +258,7 @@ fn superusers_that_count_are_never_denied() {
 
 #[test]
 fn logins_find_room_whatever_applications_hold() {
-    let mut server = Server::new(Room {
+    let mut server = Server::new(Capacity {
         max_seats: 2,
         ..ROOM
     });
@@ -284,7 +284,7 @@ fn logins_find_room_whatever_applications_hold() {
 
 #[test]
 fn those_already_in_find_a_seat_however_full_the_ledger_is() {
-    let mut server = Server::new(Room {
+    let mut server = Server::new(Capacity {
         max_seats: 2,
         ..ROOM
     });

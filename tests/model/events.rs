@@ -7,7 +7,7 @@ use super::server::{
 use crate::core::ledger::event::{Event, Happened, Level};
 use crate::core::ledger::identity::{Label, Name, Text};
 use crate::core::ledger::license::{ClaimedAt, Ending, Enforcement, License, Timestamp};
-use crate::core::ledger::map::Room;
+use crate::core::ledger::map::Capacity;
 use crate::core::ledger::rules::Counts;
 use crate::core::ledger::session::{Kind, SeatIds};
 use crate::core::ledger::table::Table;
@@ -207,7 +207,7 @@ fn denials_are_told_with_what_was_in_use() {
 
 #[test]
 fn denials_for_want_of_room_are_told() {
-    let mut server = Server::new(Room {
+    let mut server = Server::new(Capacity {
         max_seats: 1,
         ..ROOM
     });
@@ -1202,7 +1202,7 @@ fn other_users_products_and_reasons_are_other_denials() {
 
 #[test]
 fn who_has_been_silent_longest_is_forgotten_first() {
-    let mut server = Server::new(Room {
+    let mut server = Server::new(Capacity {
         events: 8,
         sessions: 40,
         ..ROOM

@@ -1,7 +1,7 @@
 //! Changes of the tables, and the rules read before, while and after.
 
 use super::server::{ROOM, Server, exempt_role, license, name, of_database, session, superuser};
-use crate::core::ledger::map::Room;
+use crate::core::ledger::map::Capacity;
 use crate::core::ledger::table::Table;
 use crate::core::ledger::visit::Unsettled;
 use crate::core::ledger::{Answer, Published, Remark};
@@ -215,7 +215,7 @@ fn who_left_between_judging_and_publishing_is_no_hindrance() {
 
 #[test]
 fn rules_without_room_leave_the_former_ones_in_force() {
-    let mut server = Server::new(Room { rules: 2, ..ROOM });
+    let mut server = Server::new(Capacity { rules: 2, ..ROOM });
     server.change(1, |rows| rows.licenses = vec![license("crm", 1)]);
     server.enters(session(2, PC1));
     let three = ["a", "b", "crm"].map(|product| license(product, 9));
@@ -240,7 +240,7 @@ fn rules_without_room_leave_the_former_ones_in_force() {
 
 #[test]
 fn no_room_for_a_database_means_no_generation() {
-    let mut server = Server::new(Room {
+    let mut server = Server::new(Capacity {
         databases: 1,
         ..ROOM
     });

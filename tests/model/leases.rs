@@ -5,7 +5,7 @@ use super::server::{
     superuser, want,
 };
 use crate::core::ledger::license::{ClaimedAt, CountedBy, Enforcement, License};
-use crate::core::ledger::map::{Maps, Room};
+use crate::core::ledger::map::{Maps, Capacity};
 use crate::core::ledger::rules::StoredLease;
 use crate::core::ledger::session::LENT_MAX;
 use crate::core::ledger::table::Table;
@@ -427,7 +427,7 @@ fn leases_without_room_are_over_and_keep_nobody_out() {
             .with(|l| l.databases.get(&1).unwrap().leases_left)
     };
     for max_seats in [3, 2] {
-        server.ledger = crate::core::ledger::map::MapLedger::new(Room { max_seats, ..ROOM });
+        server.ledger = crate::core::ledger::map::MapLedger::new(Capacity { max_seats, ..ROOM });
         server.enters(session(2, PC1));
         assert_eq!(server.in_use("web"), max_seats as i64);
         assert_eq!(left(&mut server), 3 - max_seats as u32);
@@ -454,7 +454,7 @@ fn leases_without_room_are_over_and_keep_nobody_out() {
 
 #[test]
 fn leases_of_a_new_table_need_the_room_of_the_former_ones_and_leave_that_of_the_line() {
-    let room = Room {
+    let room = Capacity {
         max_seats: 3,
         ..ROOM
     };
@@ -484,7 +484,7 @@ fn leases_of_a_new_table_need_the_room_of_the_former_ones_and_leave_that_of_the_
 
 #[test]
 fn ever_so_many_leases_of_a_product_need_one_tally() {
-    let room = Room {
+    let room = Capacity {
         licenses: 2,
         ..ROOM
     };
@@ -602,7 +602,7 @@ fn of_a_product_that_is_gone_and_held_by_nobody_nothing_is_kept() {
 
 #[test]
 fn a_product_that_is_gone_takes_no_room_from_new_rules() {
-    let mut server = Server::new(Room {
+    let mut server = Server::new(Capacity {
         licenses: 1,
         ..ROOM
     });
@@ -679,7 +679,7 @@ fn a_checkout_of_a_session_that_becomes_exempt_takes_no_seat() {
 
 #[test]
 fn a_full_ledger_denies_a_lease_softly_too() {
-    let mut server = Server::new(Room {
+    let mut server = Server::new(Capacity {
         max_seats: 1,
         ..ROOM
     });

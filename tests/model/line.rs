@@ -5,7 +5,7 @@ use super::server::{
     superuser, want,
 };
 use crate::core::ledger::license::{ClaimedAt, Enforcement, License, Timestamp};
-use crate::core::ledger::map::Room;
+use crate::core::ledger::map::Capacity;
 use crate::core::ledger::table::Table;
 use crate::core::ledger::{Answer, Cause, Claimed, Denial, MayUse, Published, Remark};
 
@@ -517,7 +517,7 @@ fn who_was_called_and_leaves_makes_way_where_the_product_counts_now() {
 
 #[test]
 fn everyone_in_line_finds_room_when_called() {
-    let mut server = Server::new(Room {
+    let mut server = Server::new(Capacity {
         max_seats: 3,
         ..ROOM
     });
@@ -549,7 +549,7 @@ fn everyone_in_line_finds_room_when_called() {
 
 #[test]
 fn somebody_who_was_called_and_has_not_looked_does_not_hinder_new_rules() {
-    let mut server = Server::new(Room {
+    let mut server = Server::new(Capacity {
         max_seats: 2,
         ..ROOM
     });

@@ -13,7 +13,7 @@ use super::server::{
 };
 use crate::core::ledger::event::{Happened, Leaving};
 use crate::core::ledger::license::{ClaimedAt, CountedBy, License, Timestamp};
-use crate::core::ledger::map::Room;
+use crate::core::ledger::map::Capacity;
 use crate::core::ledger::session::Session;
 use crate::core::ledger::table::Table;
 use crate::core::ledger::{Answer, Cause, Claimed, NewLease, Want};
@@ -355,7 +355,7 @@ fn when_the_seats_are_reduced_those_that_linger_still_count() {
 #[test]
 fn what_lingers_makes_room_and_first_where_most_does() {
     // Room for two seats, and twice for each of four sessions.
-    let mut server = Server::new(Room {
+    let mut server = Server::new(Capacity {
         sessions: 4,
         max_seats: 2,
         ..ROOM
@@ -382,7 +382,7 @@ fn what_lingers_makes_room_and_first_where_most_does() {
 
 #[test]
 fn who_waits_gets_the_seat_that_lingered_and_had_to_make_room() {
-    let mut server = Server::new(Room {
+    let mut server = Server::new(Capacity {
         sessions: 4,
         max_seats: 2,
         ..ROOM
@@ -412,7 +412,7 @@ fn who_waits_gets_the_seat_that_lingered_and_had_to_make_room() {
 #[test]
 fn whoever_holds_a_seat_has_one_however_many_linger() {
     // Room for two seats, and twice for each of four sessions.
-    let mut server = Server::new(Room {
+    let mut server = Server::new(Capacity {
         sessions: 4,
         max_seats: 8,
         ..ROOM
@@ -612,7 +612,7 @@ impl Kept {
             seats: Some(2),
             ..lingering(2)
         };
-        let mut server = Server::new(Room {
+        let mut server = Server::new(Capacity {
             events: 10_000,
             ..ROOM
         });

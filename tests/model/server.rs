@@ -9,7 +9,7 @@ use crate::core::ledger::event::{Event, Leaving, Level};
 use crate::core::ledger::hold::{Hold, LeaseId};
 use crate::core::ledger::identity::{Host, Label, Name, Text, Who};
 use crate::core::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey, Timestamp};
-use crate::core::ledger::map::{MapLedger, Room};
+use crate::core::ledger::map::{MapLedger, Capacity};
 use crate::core::ledger::reservation::Reservation;
 use crate::core::ledger::rules::{Exemption, Facts, Hosts, Rules, StoredLease};
 use crate::core::ledger::session::{NO_TALLY, Session, Standing};
@@ -51,7 +51,7 @@ pub struct Server {
     takers: BTreeMap<LeaseId, u64>,
 }
 
-pub const ROOM: Room = Room {
+pub const ROOM: Capacity = Capacity {
     sessions: 20,
     max_seats: 100,
     databases: 8,
@@ -63,7 +63,7 @@ pub const ROOM: Room = Room {
 };
 
 impl Server {
-    pub fn new(room: Room) -> Server {
+    pub fn new(room: Capacity) -> Server {
         Server {
             ledger: MapLedger::new(room),
             tables: BTreeMap::new(),

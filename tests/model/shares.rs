@@ -7,7 +7,7 @@ use super::reservations::kept;
 use super::server::{ROOM, Server, exempt_role, license, name, of_database, session};
 use crate::core::ledger::ending::Stopping;
 use crate::core::ledger::event::Leaving;
-use crate::core::ledger::map::Room;
+use crate::core::ledger::map::Capacity;
 use crate::core::ledger::reservation::ROLES_MAX;
 use crate::core::ledger::rules::Exemption;
 use crate::core::ledger::table::Table;
@@ -16,7 +16,7 @@ use crate::core::ledger::{Answer, Published, Remark};
 const IN_FORCE: Published = Published::InForce { disagreement: None };
 
 fn server(rules: usize) -> Server {
-    Server::new(Room {
+    Server::new(Capacity {
         databases: 40,
         licenses: 200,
         exemptions: 200,

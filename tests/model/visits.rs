@@ -6,7 +6,7 @@ use super::server::{ROOM, Server, license, name, of_database, session, superuser
 use crate::core::ledger::Published;
 use crate::core::ledger::license::License;
 use crate::core::ledger::session::Session;
-use crate::core::ledger::visit::{Due, Outcome, Pauses, Remembered, Stage, Unread, Unsettled};
+use crate::core::ledger::visit::{Due, Outcome, Pauses, RememberedPools, Stage, Unread, Unsettled};
 
 const PC1: &str = "10.0.0.1";
 const PC2: &str = "10.0.0.2";
@@ -37,7 +37,7 @@ struct Memory<'a> {
     without_leases: &'a [u32],
 }
 
-impl Remembered for Memory<'_> {
+impl RememberedPools for Memory<'_> {
     fn may_have_pool(&self, database: u32) -> bool {
         self.pooled.contains(&database)
     }

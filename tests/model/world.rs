@@ -18,7 +18,7 @@ use crate::core::ledger::identity::{Label, Name, Text};
 use crate::core::ledger::license::{
     ClaimedAt, CountedBy, Enforcement, License, OutOfDates, Signed,
 };
-use crate::core::ledger::map::{MapLedger, Maps, Room};
+use crate::core::ledger::map::{MapLedger, Maps, Capacity};
 use crate::core::ledger::reservation::{Reservation, ReservedRoles};
 use crate::core::ledger::rules::Hosts;
 use crate::core::ledger::session::{Kind, LENT_MAX, SeatKey, Session};
@@ -1243,8 +1243,8 @@ impl World {
     }
 }
 
-fn room(max_seats: usize) -> Room {
-    Room {
+fn room(max_seats: usize) -> Capacity {
+    Capacity {
         sessions: PLACES,
         max_seats,
         databases: 3,

@@ -101,7 +101,7 @@ impl Tables for Maps {
 
 /// How much a [`MapLedger`] has room for.
 #[derive(Clone, Copy, Debug)]
-pub struct Room {
+pub struct Capacity {
     /// Sessions that can be in at once.
     pub sessions: usize,
     /// Checkouts and leases in all, those in line among them.
@@ -146,7 +146,7 @@ pub struct MapLedger {
 
 impl MapLedger {
     /// An empty ledger, as after a start of the server.
-    pub fn new(room: Room) -> Self {
+    pub fn new(room: Capacity) -> Self {
         MapLedger {
             head: Head {
                 max_rules: room.rules,

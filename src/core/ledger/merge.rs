@@ -104,7 +104,7 @@ pub struct Spell {
     /// When its last row was written, or could have been.
     told: Timestamp,
     /// What the last denial was for.
-    kind: Kind,
+    kind: EventKind,
     /// The event that gathers its next row; 0: none does.
     pub(super) row: u64,
     /// When that is to be written.
@@ -113,9 +113,9 @@ pub struct Spell {
 
 entry!(Spell, key: u64);
 
-type Kind = (Discriminant<Happened>, Option<Discriminant<Cause>>);
+type EventKind = (Discriminant<Happened>, Option<Discriminant<Cause>>);
 
-fn kind_of(happened: &Happened) -> Kind {
+fn kind_of(happened: &Happened) -> EventKind {
     use std::mem::discriminant;
     let cause = match happened {
         Happened::Denied(cause) | Happened::WouldBeDenied(cause) => Some(discriminant(cause)),

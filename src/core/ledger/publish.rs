@@ -8,7 +8,7 @@ use super::hold::{Hold, HoldKey, drop_long_name};
 use super::identity::Name;
 use super::license::{CountedBy, Enforcement, License, RowKey, Timestamp};
 use super::narrow::Excess;
-use super::reservation::{Reservation, RoleCounts, Roles, Taker};
+use super::reservation::{Reservation, RoleCounts, Roles, RoleIn};
 use super::rules::{Exemption, Rules, find};
 use super::seats::{Counter, Linger, drop_user};
 use super::session::{Kind, NO_TALLY, Session, Standing};
@@ -45,12 +45,12 @@ pub struct Judgement {
     pub by_login: Vec<usize>,
     /// The reserved roles that each role counts for, in the order of the roles; needed only where
     /// there are reservations.
-    pub members: Vec<(Taker, Roles)>,
+    pub members: Vec<(RoleIn, Roles)>,
 }
 
 impl Judgement {
     /// The reserved roles that a role counts for; `None` when that was not asked.
-    pub(super) fn roles_of(&self, taker: Taker) -> Option<Roles> {
+    pub(super) fn roles_of(&self, taker: RoleIn) -> Option<Roles> {
         let found = self
             .members
             .binary_search_by_key(&taker, |(taker, _)| *taker);

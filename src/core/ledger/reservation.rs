@@ -19,7 +19,7 @@ pub const ROLES_MAX: usize = 64;
 
 /// A role, and the database in which it took or takes a seat: of which roles it is a member may depend on
 /// that.
-pub type Taker = (u32, u32);
+pub type RoleIn = (u32, u32);
 
 /// A row of `license_reservations`.
 #[repr(C)]
@@ -256,7 +256,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Shows the role of everybody who is in, who holds or who took a seat, with the reserved roles
     /// that it counts for: some more than once, at most [`Self::holders`] times in all.
-    pub fn each_role(&self, mut see: impl FnMut(Taker, Roles)) {
+    pub fn each_role(&self, mut see: impl FnMut(RoleIn, Roles)) {
         for session in self.sessions.iter().filter(|s| s.number != 0) {
             see((session.who.role, session.database), session.roles);
         }
@@ -272,7 +272,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Has everybody count for the reserved roles that it belongs to now, and counts anew.
-    pub(super) fn put_roles(&mut self, roles_of: impl Fn(Taker) -> Roles) {
+    pub(super) fn put_roles(&mut self, roles_of: impl Fn(RoleIn) -> Roles) {
         for session in self.sessions.iter_mut().filter(|s| s.number != 0) {
             session.roles = roles_of((session.who.role, session.database));
         }

@@ -6,7 +6,7 @@ use super::bar::StoredBar;
 use super::hold::LeaseId;
 use super::identity::{Host, Name, Text, Who};
 use super::license::{ClaimedAt, License, RowKey, Timestamp};
-use super::reservation::{Reservation, Roles, Taker};
+use super::reservation::{Reservation, Roles, RoleIn};
 use super::session::{Exempt, Session, Standing};
 use super::shares::RuleCounts;
 use super::table::entry;
@@ -193,7 +193,7 @@ impl Rules {
 
     /// The reserved roles that a role is a member of: of a superuser none, though it is a member of
     /// all roles.
-    pub fn roles_of(&self, (role, database): Taker, facts: &mut impl Facts) -> Roles {
+    pub fn roles_of(&self, (role, database): RoleIn, facts: &mut impl Facts) -> Roles {
         let mut roles = Roles::NONE;
         if !self.reserved_roles.is_empty() && !facts.is_superuser(role) {
             for (number, name) in &self.reserved_roles {
@@ -206,7 +206,7 @@ impl Rules {
     }
 
     /// The same for each of these roles, in their order.
-    pub fn members(&self, mut takers: Vec<Taker>, facts: &mut impl Facts) -> Vec<(Taker, Roles)> {
+    pub fn members(&self, mut takers: Vec<RoleIn>, facts: &mut impl Facts) -> Vec<(RoleIn, Roles)> {
         takers.sort_unstable();
         takers.dedup();
         let with_its_own = |taker| (taker, self.roles_of(taker, facts));

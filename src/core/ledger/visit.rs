@@ -104,7 +104,7 @@ pub enum Leased {
 }
 
 /// What was remembered over a restart of a database.
-pub trait Remembered {
+pub trait RememberedPools {
     /// It was in the pool when last known, or nothing is known of it.
     fn may_have_pool(&self, database: u32) -> bool;
 
@@ -318,7 +318,7 @@ impl<T: Tables> Ledger<'_, T> {
         tally: u64,
         besides: u32,
         view: Viewpoint,
-        remembered: &impl Remembered,
+        remembered: &impl RememberedPools,
     ) -> Option<Database> {
         if self.is_settled(view.in_recovery) {
             return None;
