@@ -15,14 +15,19 @@ mod core {
     pub mod ledger;
 }
 
-use crate::core::ledger::event::{Event, Leaving, Level};
+use crate::core::ledger::acts::admission::{Answer, Judged};
+use crate::core::ledger::acts::publish::{Judgement, Published};
+use crate::core::ledger::denial::Remark;
+use crate::core::ledger::event::{Event, Leaving};
 use crate::core::ledger::identity::{Host, Label, Name, Text, Who};
-use crate::core::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
-use crate::core::ledger::map::{MapLedger, Capacity};
-use crate::core::ledger::reservation::Roles;
+use crate::core::ledger::license::Level;
+use crate::core::ledger::license::{License, RowKey};
+use crate::core::ledger::map::{Capacity, MapLedger};
+use crate::core::ledger::roles::Roles;
 use crate::core::ledger::rules::Rules;
-use crate::core::ledger::session::{Session, Standing};
-use crate::core::ledger::{Answer, Judged, Judgement, Published, Remark};
+use crate::core::ledger::seat::Standing;
+use crate::core::ledger::session::Session;
+use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const DATABASE: u32 = 16_384;

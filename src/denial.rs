@@ -1,8 +1,8 @@
 //! What a denied user, and the server log, are told: at login and when an application asks.
 
+use crate::core::ledger::denial::{Cause, Denial, Remark};
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::OutOfDates;
-use crate::core::ledger::{Cause, Denial, Remark};
 use crate::holders::{Holders, in_time};
 use crate::pg::backend::BadWorkstation;
 use crate::pg::error::{self, PgSqlErrorCode, Report, quoted};

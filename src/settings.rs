@@ -14,7 +14,8 @@ use pgrx::pg_sys;
 
 use crate::core::keepalive::{CHECK_INTERVAL, Keepalives};
 use crate::core::ledger::identity::NAME_MAX;
-use crate::core::ledger::license::{self, Timestamp};
+use crate::core::ledger::time::Timestamp;
+use crate::core::ledger::words;
 use crate::pg::encoding::is_proper_text;
 use crate::pg::{backend, unguarded};
 
@@ -215,11 +216,11 @@ pub fn define() {
 }
 
 /// The server's enforcement, which can only soften a license's own.
-pub fn enforcement() -> license::Enforcement {
+pub fn enforcement() -> words::Enforcement {
     match read(&ENFORCEMENT) {
-        Enforcement::On => license::Enforcement::On,
-        Enforcement::Warn => license::Enforcement::Warn,
-        Enforcement::Off => license::Enforcement::Off,
+        Enforcement::On => words::Enforcement::On,
+        Enforcement::Warn => words::Enforcement::Warn,
+        Enforcement::Off => words::Enforcement::Off,
     }
 }
 

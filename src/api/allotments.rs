@@ -11,9 +11,10 @@ use super::arguments::{self, refuse};
 use super::keys::{Refusable, answer, own_key, refusal};
 use super::{require_preloaded, require_writable};
 use crate::checkout::unlicensed_report;
-use crate::core::ledger::license::{License, Timestamp};
-use crate::core::ledger::session::NO_TALLY;
-use crate::core::ledger::{Cause, Denial};
+use crate::core::ledger::denial::{Cause, Denial};
+use crate::core::ledger::license::License;
+use crate::core::ledger::seat::NO_TALLY;
+use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::allotment::Returned;
 use crate::core::tokens::claims::LAST_SECOND;
 use crate::core::tokens::key_pair::KeyPair;
@@ -25,13 +26,12 @@ use crate::pg::backend;
 use crate::pg::encoding::{ServerText, TextArgument};
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
 use crate::pg::table::{self, Argument, ReadError, Reader, damaged, write_as_part};
-use crate::rules;
 use crate::signed::allotments;
 use crate::signed::book::{self, Book};
 use crate::signed::evaluation::Standing;
 use crate::signed::installation::oblivion::MAX as RECORD_MAX;
 use crate::signed::installation::record::{Allotment, GivenBack, Record};
-use crate::{memory, settings};
+use crate::{memory, rules, settings};
 
 /// What is asked for, and by whose key.
 struct Request {

@@ -9,7 +9,7 @@ use super::arguments;
 use super::seat_row::{SeatRow, SeatRows};
 use super::{require_preloaded, require_serial};
 use crate::checkout::{self, Request};
-use crate::core::ledger::Denial;
+use crate::core::ledger::denial::Denial;
 use crate::pg::encoding::TextArgument;
 use crate::pg::{backend, catalog};
 

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use pgrx::prelude::*;
 
 use super::require_preloaded;
-use crate::core::ledger::MayUse;
+use crate::core::ledger::acts::leases::MayUse;
 use crate::core::ledger::identity::Name;
-use crate::core::ledger::license::Timestamp;
+use crate::core::ledger::time::Timestamp;
 use crate::pg::backend;
 use crate::pg::encoding::TextArgument;
 use crate::{checkout, memory, rules, settings};

@@ -10,7 +10,7 @@ use super::arguments::{self, refuse};
 use super::renewal;
 use super::require_preloaded;
 use super::usage::{days_left, timestamp};
-use crate::core::ledger::license::Timestamp;
+use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::claims::{Claims, LEEWAY, Unfit};
 use crate::core::tokens::key_pair::KeyPair;
 use crate::core::tokens::{Refused, believe, is_allotment, moment, unix, verify};

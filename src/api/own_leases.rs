@@ -5,10 +5,11 @@ use pgrx::prelude::*;
 
 use super::require_preloaded;
 use super::usage::timestamp;
+use crate::core::ledger::Ledger;
 use crate::core::ledger::hold::Hold;
 use crate::core::ledger::identity::Text;
+use crate::core::ledger::seat::Kind;
 use crate::core::ledger::table::Table;
-use crate::core::ledger::{Ledger, session::Kind};
 use crate::lease::transaction;
 use crate::memory::{self, Shared};
 use crate::pg::encoding::ServerText;

@@ -10,12 +10,11 @@ use super::require_preloaded;
 use super::usage::timestamp;
 use crate::core::ledger::bar::Bar;
 use crate::core::ledger::rules::Rules;
-use crate::core::ledger::session::Kind;
+use crate::core::ledger::seat::Kind;
 use crate::holders::{Holder, Holders, TakenSeat, in_time};
 use crate::pg::encoding::{ServerText, given_text, text_datum};
 use crate::pg::rows::Rows;
-use crate::pg::status;
-use crate::pg::{backend, catalog};
+use crate::pg::{backend, catalog, status};
 use crate::{memory, rules};
 
 /// The seats in use of the current database's licenses, those of its pools included; under the view

@@ -6,11 +6,12 @@ use pgrx::prelude::*;
 
 use super::keys::failed;
 use super::require_preloaded;
-use crate::core::ledger::Tally;
 use crate::core::ledger::identity::Name;
-use crate::core::ledger::license::{License, Timestamp};
+use crate::core::ledger::license::License;
 use crate::core::ledger::rules::Rules;
 use crate::core::ledger::table::Table;
+use crate::core::ledger::tally::Tally;
+use crate::core::ledger::time::Timestamp;
 use crate::pg::backend;
 use crate::pg::encoding::ServerText;
 use crate::pg::table::{read_committed, schema};

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::core::ledger::Receipt;
-use crate::core::ledger::license::Enforcement;
+use crate::core::ledger::acts::checkout::Receipt;
+use crate::core::ledger::words::Enforcement;
 use crate::ending::reclaim;
 use crate::pg::backend;
 use crate::{memory, rules};

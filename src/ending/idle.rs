@@ -5,14 +5,13 @@ use std::collections::HashSet;
 
 use super::{Ender, Inactivity, bid, leases_of};
 use crate::core::ledger::event::Leaving;
-use crate::core::ledger::license::Timestamp;
 use crate::core::ledger::table::Table;
+use crate::core::ledger::time::Timestamp;
 use crate::holders::TakenSeat;
 use crate::memory;
 use crate::memory::farewell::Why;
-use crate::pg::backend;
 use crate::pg::error::quoted;
-use crate::pg::status;
+use crate::pg::{backend, status};
 
 /// A license with an idle timeout.
 struct Limited {

@@ -15,12 +15,12 @@ pub mod stop;
 
 use std::collections::{HashMap, HashSet};
 
-use crate::core::ledger::hold::LeaseId;
-use crate::core::ledger::license::Timestamp;
-use crate::core::ledger::session::Kind;
+use crate::core::ledger::identity::LeaseId;
+use crate::core::ledger::seat::Kind;
+use crate::core::ledger::time::Timestamp;
 use crate::holders::{Holders, TakenSeat, in_time};
-use crate::memory;
 use crate::memory::farewell::{self, Why};
+use crate::memory::{self};
 use crate::pg::backend;
 use crate::pg::status::Activity;
 

@@ -5,15 +5,15 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::{Ender, Inactivity, bid, leases_of, still_there};
-use crate::core::ledger::Reclaim;
-use crate::core::ledger::ending::Hope;
+use crate::core::ledger::acts::ending::Hope;
+use crate::core::ledger::denial::Reclaim;
 use crate::core::ledger::event::Leaving;
-use crate::core::ledger::license::Timestamp;
-use crate::core::ledger::session::SeatKey;
+use crate::core::ledger::seat::SeatKey;
 use crate::core::ledger::table::Table;
+use crate::core::ledger::time::Timestamp;
 use crate::holders::Holders;
-use crate::memory;
 use crate::memory::farewell::{self, Answer, Why};
+use crate::memory::{self};
 use crate::pg::{backend, status};
 
 /// How long somebody who would be denied waits for those who are asked, in all.

@@ -22,9 +22,8 @@ use pgrx::prelude::*;
 
 use crate::core::ledger::event::Leaving;
 use crate::memory::farewell::{self, Answer, Farewell, Why};
-use crate::pg::backend;
 use crate::pg::encoding::{is_the_same_for_client, is_the_same_in_utf8};
-use crate::pg::unguarded;
+use crate::pg::{backend, unguarded};
 
 /// The number of this session; 0: the ledger does not know it yet, or any more.
 static OWN_NUMBER: AtomicU64 = AtomicU64::new(0);

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::{Ender, bars, bid, leases_of, still_there};
-use crate::core::ledger::bar::Unbarrable;
-use crate::core::ledger::ending::{Stop, Stopping};
+use crate::core::ledger::acts::bars::Unbarrable;
+use crate::core::ledger::acts::ending::{Stop, Stopping};
 use crate::core::ledger::event::Leaving;
 use crate::core::ledger::identity::Text;
-use crate::core::ledger::license::Timestamp;
-use crate::core::ledger::session::SeatKey;
+use crate::core::ledger::seat::SeatKey;
+use crate::core::ledger::time::Timestamp;
 use crate::holders::Holders;
 use crate::memory;
 use crate::memory::farewell::Why;

@@ -9,12 +9,11 @@ use super::shutdown;
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::rules::{Counts, Rules};
 use crate::core::ledger::table::Table;
-use crate::memory;
 use crate::pg::table::{
     self, Argument, ReadError, Reader, damaged, log_failure, read_committed, write_alone,
 };
 use crate::pg::{backend, catalog};
-use crate::rules;
+use crate::{memory, rules};
 
 /// How long they wait for a lock on the table: numbers keep nobody from logging in.
 const PATIENCE: Duration = Duration::from_millis(100);

@@ -27,8 +27,9 @@ use std::time::{Duration, Instant};
 use pgrx::bgworkers::BackgroundWorker;
 use serde_json::Value;
 
+use crate::core::ledger::Ledger;
+use crate::core::ledger::database::Viewpoint;
 use crate::core::ledger::table::Table;
-use crate::core::ledger::{Ledger, Viewpoint};
 use crate::pg::error::{self, quoted, shown};
 use crate::pg::table::{Argument, ReadError, Reader, log_failure, write_alone};
 use crate::pg::{backend, catalog};

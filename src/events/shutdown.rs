@@ -12,10 +12,11 @@ use pgrx::pg_sys;
 use serde_json::{Value, json};
 
 use super::untold::Untold;
+use crate::core::ledger::Ledger;
+use crate::core::ledger::database::Database;
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::rules::Counts;
 use crate::core::ledger::table::Table;
-use crate::core::ledger::{Database, Ledger};
 use crate::memory::{self, Shared};
 
 /// In the data directory, where PostgreSQL keeps its own statistics.

@@ -5,10 +5,11 @@ use serde_json::{Map, Value, json};
 
 use super::key::run_text;
 use super::untold::Untold;
-use crate::core::ledger::Cause;
+use crate::core::ledger::denial::Cause;
 use crate::core::ledger::event::{Event, Happened};
-use crate::core::ledger::license::{OutOfDates, Timestamp};
-use crate::core::ledger::session::Kind;
+use crate::core::ledger::license::OutOfDates;
+use crate::core::ledger::seat::Kind;
+use crate::core::ledger::time::Timestamp;
 use crate::pg::{backend, catalog};
 
 /// The row of an event. Roles that are known by their OIDs alone are numbers: see [`name_roles`].

@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use super::shutdown::{self, Trail};
 use super::told;
 use super::warning::Warning;
+use crate::core::ledger::Ledger;
+use crate::core::ledger::database::Database;
 use crate::core::ledger::event::Event;
 use crate::core::ledger::identity::{Label, Text};
-use crate::core::ledger::reservation::ReservedRoles;
-use crate::core::ledger::session::SeatIds;
+use crate::core::ledger::roles::ReservedRoles;
+use crate::core::ledger::seat::SeatIds;
 use crate::core::ledger::table::Table;
-use crate::core::ledger::{Database, Ledger};
 use crate::memory::{self, Shared};
 use crate::pg::backend;
 

@@ -10,11 +10,11 @@ use super::key::Key;
 use crate::core::ledger::event::{Event, Happened};
 use crate::core::ledger::license::Ending;
 use crate::core::ledger::table::Table;
+use crate::memory;
 use crate::pg::error::{self, quoted};
 use crate::pg::table::{Argument, ReadError, Reader, log_failure, write_alone};
 use crate::pg::{backend, catalog};
-use crate::rules::interference;
-use crate::{memory, rules};
+use crate::rules::{self, interference};
 
 /// What somebody should know.
 pub struct Warning {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::BATCH;
-use crate::core::ledger::hold::LeaseId;
+use crate::core::ledger::identity::LeaseId;
 use crate::core::ledger::table::Table;
 use crate::memory;
 use crate::pg::backend;

@@ -38,11 +38,15 @@ use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::core::ledger::Ledger;
+use crate::core::ledger::acts::admission::{Answer, Judged};
+use crate::core::ledger::denial::Remark;
 use crate::core::ledger::identity::Host;
-use crate::core::ledger::license::{Enforcement, License};
+use crate::core::ledger::license::License;
 use crate::core::ledger::rules::Rules;
-use crate::core::ledger::session::{Exempt, Session, Standing};
-use crate::core::ledger::{Answer, Judged, Ledger, Remark};
+use crate::core::ledger::seat::{Exempt, Standing};
+use crate::core::ledger::session::Session;
+use crate::core::ledger::words::Enforcement;
 use crate::denial::{self, Denied};
 use crate::ending::{reclaim, session};
 use crate::lease::expiry;

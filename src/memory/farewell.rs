@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64};
 
 use super::attached;
-use crate::core::ledger::license::Timestamp;
+use crate::core::ledger::time::Timestamp;
 
 /// Why a session is to end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -14,8 +14,8 @@ use super::encoding::{self, decode, decode_lossy, is_proper_text};
 use super::unguarded;
 use crate::core::keepalive::Keepalives;
 use crate::core::ledger::identity::{Host, Label, NAME_MAX, Name, Who};
-use crate::core::ledger::license::Timestamp;
 use crate::core::ledger::session::Session;
+use crate::core::ledger::time::Timestamp;
 use crate::settings;
 
 /// The head of PostgreSQL's `Port`, up to the last field that we need. pgrx's own binding does not

@@ -8,7 +8,7 @@ use pgrx::pg_sys;
 use super::backend;
 use super::encoding::{decode_lossy, encode};
 use crate::core::ledger::identity::Name;
-use crate::core::ledger::reservation::RoleIn;
+use crate::core::ledger::roles::RoleIn;
 use crate::core::ledger::rules::Facts;
 use crate::core::ledger::session::Session;
 

@@ -7,8 +7,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicI64, AtomicPtr, Ordering::Relaxed};
 
 use super::unguarded;
-use crate::core::ledger::license::Timestamp;
-use crate::core::ledger::pause::Clocks;
+use crate::core::ledger::time::{Clocks, Timestamp};
 
 /// How much the server's time is ahead of the time since the machine's start, in shared memory.
 static AHEAD: AtomicPtr<AtomicI64> = AtomicPtr::new(ptr::null_mut());

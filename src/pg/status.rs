@@ -7,7 +7,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 use super::encoding::decode_lossy;
-use crate::core::ledger::license::Timestamp;
+use crate::core::ledger::time::Timestamp;
 
 /// What a backend is doing.
 #[derive(Clone, Debug)]

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::interference;
+use crate::core::ledger::acts::publish::{Judgement, Published};
 use crate::core::ledger::identity::Name;
-use crate::core::ledger::reservation::{ROLES_MAX, Roles, RoleIn};
+use crate::core::ledger::roles::{ROLES_MAX, RoleIn, Roles};
 use crate::core::ledger::rules::{Rules, StoredLease};
-use crate::core::ledger::session::{Session, Standing};
+use crate::core::ledger::seat::Standing;
+use crate::core::ledger::session::Session;
 use crate::core::ledger::table::Table;
-use crate::core::ledger::{Judgement, Published};
 use crate::ending::bars;
 use crate::events::counts;
 use crate::pg::backend;

@@ -20,14 +20,16 @@ mod room;
 
 use std::time::{Duration, Instant};
 
-use crate::core::ledger::license::{Enforcement, License};
+use crate::core::ledger::Ledger;
+use crate::core::ledger::database::Viewpoint;
+use crate::core::ledger::license::License;
 use crate::core::ledger::rules::Rules;
-use crate::core::ledger::{Ledger, Viewpoint};
-use crate::memory::Shared;
+use crate::core::ledger::words::Enforcement;
+use crate::memory::{self, Shared};
 use crate::pg::error::{self, quoted};
 use crate::pg::table::Patience;
 use crate::pg::{backend, catalog};
-use crate::{memory, settings};
+use crate::settings;
 
 pub use load::{LoadError, has_no_leases, load};
 

@@ -20,9 +20,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pgrx::pg_sys;
 
+use crate::core::ledger::acts::visits::{PoolOf, RememberedPools};
 use crate::core::ledger::pools::{Mark, Pools, Remembered};
 use crate::core::ledger::table::Table;
-use crate::core::ledger::visit::{self, PoolOf};
 use crate::memory;
 use crate::pg::error;
 
@@ -60,7 +60,7 @@ pub struct Of<'a> {
     pub product: &'a str,
 }
 
-impl visit::RememberedPools for Of<'_> {
+impl RememberedPools for Of<'_> {
     fn may_have_pool(&self, database: u32) -> bool {
         remembered()
             .as_ref()

@@ -4,8 +4,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::core::ledger::reservation::{ROLES_MAX, Reservation};
-use crate::core::ledger::shares::RuleCounts;
+use crate::core::ledger::reservation::Reservation;
+use crate::core::ledger::roles::ROLES_MAX;
+use crate::core::ledger::rules::RuleCounts;
 use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report, quoted};
 use crate::pg::table::{self, ReadError, Reader, read_committed};
 use crate::pg::{backend, catalog};

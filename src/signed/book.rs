@@ -8,8 +8,9 @@ use pgrx::bgworkers::BackgroundWorker;
 use serde_json::{Value, json};
 
 use crate::core::ledger::identity::Name;
-use crate::core::ledger::license::{License, Signed, Timestamp};
-use crate::core::ledger::narrow::{Excess, narrow};
+use crate::core::ledger::license::{Excess, License, Signed};
+use crate::core::ledger::narrow::narrow;
+use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::allotment::Allotted;
 use crate::core::tokens::keys::Keys;
 use crate::core::tokens::{moment, unix};

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::installation::record::Record;
 use crate::core::ledger::identity::Name;
-use crate::core::ledger::license::Timestamp;
+use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::allotment::Allotted;
 use crate::core::tokens::claims::{Claims, Unfit};
 use crate::core::tokens::keys::Keys;

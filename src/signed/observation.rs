@@ -2,7 +2,7 @@
 
 use super::evaluation::{Doubt, Standing};
 use super::installation::record::{Known, Record};
-use crate::core::ledger::license::Timestamp;
+use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::moment;
 
 /// How often the time is noted: who sets the clock back gains no more than this, in microseconds.

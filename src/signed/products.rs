@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::book::{Book, PRODUCTS};
-use crate::core::ledger::license::License;
-use crate::core::ledger::narrow::{Excess, narrow};
+use crate::core::ledger::license::{Excess, License};
+use crate::core::ledger::narrow::narrow;
 use crate::pg::table::{Argument, ReadError, Reader};
 use crate::signed::evaluation::Standing;
 use crate::tables::licenses;

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use crate::core::ledger::hold::LeaseId;
-use crate::core::ledger::identity::{FullName, Name, Who};
-use crate::core::ledger::license::Timestamp;
+use crate::core::ledger::identity::{FullName, LeaseId, Name, Who};
 use crate::core::ledger::rules::StoredLease;
+use crate::core::ledger::time::Timestamp;
 use crate::pg::error::{PgSqlErrorCode, Report};
 use crate::pg::heap::{Deletion, Table, Value};
 use crate::pg::table::{ReadError, Reader, Row, be_patient, damaged, origin};

@@ -1,8 +1,8 @@
 //! `licenses`: how many seats of each product, and the rules by which they are counted.
 
-use crate::core::ledger::event::Level;
 use crate::core::ledger::identity::Text;
-use crate::core::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey};
+use crate::core::ledger::license::{Level, License, RowKey};
+use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 use crate::pg::backend;
 use crate::pg::table::{Argument, ReadError, Reader, Row, damaged};
 

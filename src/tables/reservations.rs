@@ -3,7 +3,7 @@
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::RowKey;
 use crate::core::ledger::reservation::Reservation;
-use crate::core::ledger::session::NO_TALLY;
+use crate::core::ledger::seat::NO_TALLY;
 use crate::pg::backend;
 use crate::pg::table::{ReadError, Reader, Row, damaged};
 

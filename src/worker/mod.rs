@@ -32,19 +32,17 @@ use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::core::ledger::Database;
-use crate::core::ledger::license::Timestamp;
-use crate::core::ledger::pause::{self, Pause};
+use crate::core::ledger::database::Database;
 use crate::core::ledger::table::Table;
+use crate::core::ledger::time::{self, Pause, Timestamp};
 use crate::core::ledger::visit::Unsettled;
 use crate::ending::idle;
 use crate::events::{self, shutdown};
 use crate::lease::expiry;
-use crate::memory;
 use crate::pg::table::transaction;
 use crate::pg::{backend, catalog, error, unguarded};
 use crate::rules::pools::Written;
-use crate::settings;
+use crate::{memory, settings};
 use renewal::Renewals;
 use visits::Visits;
 
@@ -181,7 +179,7 @@ impl Launcher {
         let renewal = self.renewals.next_in();
         let look = self
             .watches
-            .then_some(Duration::from_micros(pause::LOOK.unsigned_abs()));
+            .then_some(Duration::from_micros(time::LOOK.unsigned_abs()));
         let due = next_expiry().into_iter().chain(idle).chain(renewal);
         due.chain(look).min()
     }

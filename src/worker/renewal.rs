@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 
 use super::process::Process;
 use super::{attach_signal_handlers, settled};
-use crate::core::ledger::license::Timestamp;
+use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::believe;
 use crate::pg::{backend, error};
 use crate::settings;

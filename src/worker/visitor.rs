@@ -9,18 +9,17 @@ use pgrx::prelude::*;
 use pgrx::{PgTryBuilder, pg_sys};
 
 use super::{attach_signal_handlers, known, settled};
-use crate::core::ledger::Database;
+use crate::core::ledger::database::Database;
 use crate::core::ledger::visit::{Stage, Unread};
 use crate::ending::bars;
-use crate::events;
 use crate::lease::expiry;
-use crate::memory;
 use crate::pg::error::{self, quoted};
 use crate::pg::table::{ReadError, log_failure, transaction};
 use crate::pg::{backend, catalog};
 use crate::rules::{self, LoadError};
 use crate::signed::renewal::trail;
 use crate::signed::{book, renewed};
+use crate::{events, memory};
 
 /// How long a visitor waits for a lock on the database or its tables, well below the five seconds that DROP
 /// DATABASE waits for it.

@@ -7,15 +7,20 @@ use super::server::{
     MINUTE, ROOM, Server, exempt_role, id, lease, license, name, of_database, session, superuser,
     want, with_workstation,
 };
-use crate::core::ledger::bar::{Bar, BarBy, BarWish, StoredBar, Unbarrable};
-use crate::core::ledger::ending::Stopping;
+use crate::core::ledger::acts::admission::Answer;
+use crate::core::ledger::acts::bars::{BarWish, Unbarrable};
+use crate::core::ledger::acts::checkout::Want;
+use crate::core::ledger::acts::ending::Stopping;
+use crate::core::ledger::bar::{Bar, BarBy, StoredBar};
+use crate::core::ledger::denial::Remark;
 use crate::core::ledger::event::Leaving;
 use crate::core::ledger::identity::Host;
-use crate::core::ledger::license::{CountedBy, Enforcement, License, Timestamp};
+use crate::core::ledger::license::License;
 use crate::core::ledger::map::Capacity;
-use crate::core::ledger::session::Seat;
+use crate::core::ledger::seat::Seat;
 use crate::core::ledger::table::Table;
-use crate::core::ledger::{Answer, Remark, Want};
+use crate::core::ledger::time::Timestamp;
+use crate::core::ledger::words::{CountedBy, Enforcement};
 
 fn unstored(server: &mut Server, database: u32) -> Vec<Bar> {
     let mut bars = vec![];

@@ -3,12 +3,14 @@
 use super::server::{
     ROOM, Server, held, id, lease, license, name, session, superuser, want, with_workstation,
 };
+use crate::core::ledger::acts::checkout::Claimed;
+use crate::core::ledger::denial::{Cause, Denial, Remark};
 use crate::core::ledger::identity::Label;
-use crate::core::ledger::license::{ClaimedAt, CountedBy, Enforcement, License};
+use crate::core::ledger::license::License;
 use crate::core::ledger::map::Capacity;
-use crate::core::ledger::session::Seat;
+use crate::core::ledger::seat::Seat;
 use crate::core::ledger::table::Table;
-use crate::core::ledger::{Cause, Claimed, Denial, Remark};
+use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 
 const PC1: &str = "10.0.0.1";
 const PC2: &str = "10.0.0.2";

@@ -5,10 +5,12 @@ use super::server::{
     with_application,
 };
 use crate::core::ledger::identity::Text;
-use crate::core::ledger::license::{ClaimedAt, Enforcement, License};
+use crate::core::ledger::license::License;
 use crate::core::ledger::rules::Hosts;
-use crate::core::ledger::session::{Exempt, Session};
+use crate::core::ledger::seat::Exempt;
+use crate::core::ledger::session::Session;
 use crate::core::ledger::table::Table;
+use crate::core::ledger::words::{ClaimedAt, Enforcement};
 
 const PC1: &str = "10.1.0.1";
 

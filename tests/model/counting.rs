@@ -4,11 +4,14 @@ use super::server::{
     MINUTE, ROOM, Server, exempt_role, license, name, session, superuser, with_application,
     with_workstation,
 };
-use crate::core::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, OutOfDates};
+use crate::core::ledger::acts::admission::Answer;
+use crate::core::ledger::denial::{Cause, Denial, Remark};
+use crate::core::ledger::license::{License, OutOfDates};
 use crate::core::ledger::map::Capacity;
 use crate::core::ledger::session::Session;
 use crate::core::ledger::table::Table;
-use crate::core::ledger::{Answer, Cause, Denial, Remark, Tally};
+use crate::core::ledger::tally::Tally;
+use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 
 const PC1: &str = "10.0.0.1";
 const PC2: &str = "10.0.0.2";

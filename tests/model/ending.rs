@@ -6,14 +6,20 @@ use super::server::{
     MINUTE, ROOM, Server, TTL, id, lease, license, name, of_database, reservation, session,
     superuser, want, with_workstation,
 };
-use crate::core::ledger::bar::{BarBy, BarWish, Barred, StoredBar};
-use crate::core::ledger::ending::{Hope, Stop, Stopping};
+use crate::core::ledger::acts::admission::Answer;
+use crate::core::ledger::acts::bars::BarWish;
+use crate::core::ledger::acts::checkout::Claimed;
+use crate::core::ledger::acts::ending::{Hope, Stop, Stopping};
+use crate::core::ledger::bar::{BarBy, Barred, StoredBar};
+use crate::core::ledger::denial::{Cause, Denial, Reclaim, Remark};
 use crate::core::ledger::event::{Happened, Leaving};
 use crate::core::ledger::identity::{Label, Name, Text};
-use crate::core::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, Timestamp};
-use crate::core::ledger::session::{Seat, Session};
+use crate::core::ledger::license::License;
+use crate::core::ledger::seat::Seat;
+use crate::core::ledger::session::Session;
 use crate::core::ledger::table::Table;
-use crate::core::ledger::{Answer, Cause, Claimed, Denial, Reclaim, Remark};
+use crate::core::ledger::time::Timestamp;
+use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 
 pub const HOUR: Timestamp = 60 * MINUTE;
 
@@ -243,7 +249,7 @@ fn what_is_kept_for_a_newcomer_that_dies_goes_to_the_first_in_line() {
         let asked = server.claim(at[1], "payroll", want(""), false);
         assert!(matches!(asked, Claimed::MayReclaim(_)));
         // Others came to the line meanwhile.
-        let judged = crate::core::ledger::Judged {
+        let judged = crate::core::ledger::acts::admission::Judged {
             asked: true,
             ..server.judged_for(at[2], "payroll")
         };

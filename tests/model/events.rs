@@ -4,15 +4,21 @@ use super::server::{
     MINUTE, ROOM, Server, TTL, exempt_role, id, lease, license, name, of_database, session,
     superuser, want, with_application,
 };
-use crate::core::ledger::event::{Event, Happened, Level};
+use crate::core::ledger::acts::admission::Answer;
+use crate::core::ledger::acts::checkout::Claimed;
+use crate::core::ledger::acts::publish::Published;
+use crate::core::ledger::database::Database;
+use crate::core::ledger::denial::Cause;
+use crate::core::ledger::event::{Event, Happened};
 use crate::core::ledger::identity::{Label, Name, Text};
-use crate::core::ledger::license::{ClaimedAt, Ending, Enforcement, License, Timestamp};
+use crate::core::ledger::license::{Ending, Level, License};
 use crate::core::ledger::map::Capacity;
 use crate::core::ledger::rules::Counts;
-use crate::core::ledger::session::{Kind, SeatIds};
+use crate::core::ledger::seat::{Kind, SeatIds};
 use crate::core::ledger::table::Table;
+use crate::core::ledger::time::Timestamp;
 use crate::core::ledger::visit::Stage;
-use crate::core::ledger::{Answer, Cause, Claimed, Database, Published};
+use crate::core::ledger::words::{ClaimedAt, Enforcement};
 
 const PC1: &str = "10.0.0.1";
 const PC2: &str = "10.0.0.2";
@@ -297,7 +303,7 @@ fn an_exempt_login_that_is_gone_before_the_rules_are_known_is_told() {
     server.ledger.with(|l| l.generation(1));
     let blind = |server: &mut Server| {
         let mut session = superuser(1, PC1);
-        session.exempt = Some(crate::core::ledger::session::Exempt::Superuser);
+        session.exempt = Some(crate::core::ledger::seat::Exempt::Superuser);
         let at = server.log_in_blindly(session);
         server.log_out(at);
     };

@@ -4,12 +4,17 @@ use super::server::{
     MINUTE, ROOM, Rows, Server, exempt_hosts, exempt_role, license, of_database, session,
     superuser, want, with_application,
 };
+use crate::core::ledger::acts::admission::Answer;
+use crate::core::ledger::acts::checkout::Claimed;
+use crate::core::ledger::acts::publish::Published;
+use crate::core::ledger::denial::{Cause, Denial};
 use crate::core::ledger::event::{Event, Happened};
 use crate::core::ledger::identity::{Name, Text};
-use crate::core::ledger::license::{ClaimedAt, CountedBy, License, Signed};
+use crate::core::ledger::license::{License, Signed};
 use crate::core::ledger::rules::Hosts;
-use crate::core::ledger::session::{Exempt, Session};
-use crate::core::ledger::{Answer, Cause, Claimed, Denial, Published};
+use crate::core::ledger::seat::Exempt;
+use crate::core::ledger::session::Session;
+use crate::core::ledger::words::{ClaimedAt, CountedBy};
 
 /// "crm" with so many seats, of which so many identities may be exempt.
 fn limited(seats: i32, exempt: u32) -> License {

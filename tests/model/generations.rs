@@ -1,10 +1,12 @@
 //! Changes of the tables, and the rules read before, while and after.
 
 use super::server::{ROOM, Server, exempt_role, license, name, of_database, session, superuser};
+use crate::core::ledger::acts::admission::Answer;
+use crate::core::ledger::acts::publish::Published;
+use crate::core::ledger::denial::Remark;
 use crate::core::ledger::map::Capacity;
 use crate::core::ledger::table::Table;
 use crate::core::ledger::visit::Unsettled;
-use crate::core::ledger::{Answer, Published, Remark};
 
 const PC1: &str = "10.0.0.1";
 const PC2: &str = "10.0.0.2";

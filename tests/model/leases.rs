@@ -4,12 +4,18 @@ use super::server::{
     MINUTE, ROOM, Server, TTL, exempt_role, id, lease, license, name, of_database, session,
     superuser, want,
 };
-use crate::core::ledger::license::{ClaimedAt, CountedBy, Enforcement, License};
-use crate::core::ledger::map::{Maps, Capacity};
+use crate::core::ledger::Ledger;
+use crate::core::ledger::acts::admission::Answer;
+use crate::core::ledger::acts::checkout::Claimed;
+use crate::core::ledger::acts::leases::MayUse;
+use crate::core::ledger::acts::publish::Published;
+use crate::core::ledger::denial::{Cause, Denial};
+use crate::core::ledger::license::License;
+use crate::core::ledger::map::{Capacity, Maps};
 use crate::core::ledger::rules::StoredLease;
 use crate::core::ledger::session::LENT_MAX;
 use crate::core::ledger::table::Table;
-use crate::core::ledger::{Answer, Cause, Claimed, Denial, Ledger, MayUse, Published};
+use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 
 const PC1: &str = "10.0.0.1";
 const PC2: &str = "10.0.0.2";

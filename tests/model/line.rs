@@ -4,10 +4,16 @@ use super::server::{
     MINUTE, ROOM, Server, TTL, exempt_role, held, id, lease, license, name, of_database, session,
     superuser, want,
 };
-use crate::core::ledger::license::{ClaimedAt, Enforcement, License, Timestamp};
+use crate::core::ledger::acts::admission::Answer;
+use crate::core::ledger::acts::checkout::Claimed;
+use crate::core::ledger::acts::leases::MayUse;
+use crate::core::ledger::acts::publish::Published;
+use crate::core::ledger::denial::{Cause, Denial, Remark};
+use crate::core::ledger::license::License;
 use crate::core::ledger::map::Capacity;
 use crate::core::ledger::table::Table;
-use crate::core::ledger::{Answer, Cause, Claimed, Denial, MayUse, Published, Remark};
+use crate::core::ledger::time::Timestamp;
+use crate::core::ledger::words::{ClaimedAt, Enforcement};
 
 fn pc(n: usize) -> String {
     format!("10.0.0.{n}")

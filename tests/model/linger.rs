@@ -11,12 +11,16 @@ use super::server::{
     MINUTE, ROOM, Server, TTL, exempt_role, id, lease, license, name, of_database, session,
     superuser, want,
 };
+use crate::core::ledger::acts::admission::Answer;
+use crate::core::ledger::acts::checkout::{Claimed, NewLease, Want};
+use crate::core::ledger::denial::Cause;
 use crate::core::ledger::event::{Happened, Leaving};
-use crate::core::ledger::license::{ClaimedAt, CountedBy, License, Timestamp};
+use crate::core::ledger::license::License;
 use crate::core::ledger::map::Capacity;
 use crate::core::ledger::session::Session;
 use crate::core::ledger::table::Table;
-use crate::core::ledger::{Answer, Cause, Claimed, NewLease, Want};
+use crate::core::ledger::time::Timestamp;
+use crate::core::ledger::words::{ClaimedAt, CountedBy};
 
 const PC1: &str = "10.0.0.1";
 const PC2: &str = "10.0.0.2";

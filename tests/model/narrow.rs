@@ -2,8 +2,9 @@
 
 use super::server::license;
 use crate::core::ledger::identity::{Name, Text};
-use crate::core::ledger::license::{ClaimedAt, CountedBy, Enforcement, License};
-use crate::core::ledger::narrow::{Excess, narrow};
+use crate::core::ledger::license::{Excess, License};
+use crate::core::ledger::narrow::narrow;
+use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 
 fn names(excess: Excess) -> Vec<&'static str> {
     excess.names().collect()

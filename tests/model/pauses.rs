@@ -5,8 +5,9 @@ use proptest::test_runner::Config;
 
 use super::server::{ROOM, Server, TTL, id, lease, license, session};
 use crate::core::ledger::event::Happened;
-use crate::core::ledger::license::{ClaimedAt, License, Timestamp};
-use crate::core::ledger::pause::{Clocks, Pause, Time, Watch};
+use crate::core::ledger::license::License;
+use crate::core::ledger::time::{Clocks, Pause, Time, Timestamp, Watch};
+use crate::core::ledger::words::ClaimedAt;
 
 const SECOND: Timestamp = 1_000_000;
 const HOUR: Timestamp = 3_600 * SECOND;

@@ -3,10 +3,13 @@
 use super::server::{
     MINUTE, ROOM, Server, lease, license, name, of_database, reservation, session, want,
 };
-use crate::core::ledger::license::{ClaimedAt, CountedBy, Enforcement, License};
+use crate::core::ledger::acts::admission::Answer;
+use crate::core::ledger::acts::checkout::{Claimed, Want};
+use crate::core::ledger::denial::{Cause, Denial, Remark};
+use crate::core::ledger::license::License;
 use crate::core::ledger::reservation::Reservation;
 use crate::core::ledger::session::Session;
-use crate::core::ledger::{Answer, Cause, Claimed, Denial, Remark, Want};
+use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 
 const ANNA: u32 = 11;
 const BERT: u32 = 12;

@@ -1,8 +1,11 @@
 //! Databases of one server that count a product together (counting rule 5).
 
 use super::server::{ROOM, Server, license, name, of_database, session};
-use crate::core::ledger::license::{CountedBy, License};
-use crate::core::ledger::{Answer, Cause, Denial, Published, Remark};
+use crate::core::ledger::acts::admission::Answer;
+use crate::core::ledger::acts::publish::Published;
+use crate::core::ledger::denial::{Cause, Denial, Remark};
+use crate::core::ledger::license::License;
+use crate::core::ledger::words::CountedBy;
 
 const PC1: &str = "10.0.0.1";
 const PC2: &str = "10.0.0.2";

@@ -4,12 +4,16 @@ use super::server::{
     MINUTE, ROOM, Server, TTL, id, lease, license, name, of_database, reservation, session,
     superuser, want,
 };
-use crate::core::ledger::license::{ClaimedAt, CountedBy, Enforcement, License};
+use crate::core::ledger::acts::admission::Answer;
+use crate::core::ledger::acts::checkout::Claimed;
+use crate::core::ledger::acts::publish::Published;
+use crate::core::ledger::denial::{Cause, Denial, Remark};
+use crate::core::ledger::license::License;
 use crate::core::ledger::map::MapLedger;
 use crate::core::ledger::reservation::Reservation;
 use crate::core::ledger::session::Session;
 use crate::core::ledger::table::Table;
-use crate::core::ledger::{Answer, Cause, Claimed, Denial, Published, Remark};
+use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 
 /// Anna and Bert are accountants, Bert is an intern, too; Carl and Dora are neither.
 const ANNA: u32 = 11;

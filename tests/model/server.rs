@@ -4,22 +4,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crate::core::ledger::acts::admission::{Answer, Judged};
+use crate::core::ledger::acts::checkout::{Claimed, NewLease, Receipt, Want};
+use crate::core::ledger::acts::leases::MayUse;
+use crate::core::ledger::acts::publish::{Judgement, Published};
 use crate::core::ledger::bar::StoredBar;
-use crate::core::ledger::event::{Event, Leaving, Level};
-use crate::core::ledger::hold::{Hold, LeaseId};
-use crate::core::ledger::identity::{Host, Label, Name, Text, Who};
-use crate::core::ledger::license::{ClaimedAt, CountedBy, Enforcement, License, RowKey, Timestamp};
-use crate::core::ledger::map::{MapLedger, Capacity};
+use crate::core::ledger::database::Viewpoint;
+use crate::core::ledger::denial::Remark;
+use crate::core::ledger::event::{Event, Leaving};
+use crate::core::ledger::hold::Hold;
+use crate::core::ledger::identity::{Host, Label, LeaseId, Name, Text, Who};
+use crate::core::ledger::license::{Level, License, RowKey};
+use crate::core::ledger::map::{Capacity, MapLedger};
 use crate::core::ledger::reservation::Reservation;
-use crate::core::ledger::rules::{Exemption, Facts, Hosts, Rules, StoredLease};
-use crate::core::ledger::session::{NO_TALLY, Session, Standing};
-use crate::core::ledger::shares::RuleCounts;
+use crate::core::ledger::rules::{Exemption, Facts, Hosts, RuleCounts, Rules, StoredLease};
+use crate::core::ledger::seat::{NO_TALLY, Standing};
+use crate::core::ledger::session::Session;
 use crate::core::ledger::table::Table;
+use crate::core::ledger::tally::Tally;
+use crate::core::ledger::time::Timestamp;
 use crate::core::ledger::visit::{Due, Outcome, Stage, Unsettled};
-use crate::core::ledger::{
-    Answer, Claimed, Judged, Judgement, MayUse, NewLease, Published, Receipt, Remark, Tally,
-    Viewpoint, Want,
-};
+use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 
 pub const MINUTE: Timestamp = 60_000_000;
 

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use super::ending::{HOUR, leaves, pc, seat_at, stops};
 use super::reservations::kept;
 use super::server::{ROOM, Server, exempt_role, license, name, of_database, session};
-use crate::core::ledger::ending::Stopping;
+use crate::core::ledger::acts::admission::Answer;
+use crate::core::ledger::acts::ending::Stopping;
+use crate::core::ledger::acts::publish::Published;
+use crate::core::ledger::denial::Remark;
 use crate::core::ledger::event::Leaving;
 use crate::core::ledger::map::Capacity;
-use crate::core::ledger::reservation::ROLES_MAX;
+use crate::core::ledger::roles::ROLES_MAX;
 use crate::core::ledger::rules::Exemption;
 use crate::core::ledger::table::Table;
-use crate::core::ledger::{Answer, Published, Remark};
 
 const IN_FORCE: Published = Published::InForce { disagreement: None };
 

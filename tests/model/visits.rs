@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::server::{ROOM, Server, license, name, of_database, session, superuser};
-use crate::core::ledger::Published;
+use crate::core::ledger::acts::publish::Published;
+use crate::core::ledger::acts::visits::RememberedPools;
 use crate::core::ledger::license::License;
+use crate::core::ledger::pauses::Pauses;
 use crate::core::ledger::session::Session;
-use crate::core::ledger::visit::{Due, Outcome, Pauses, RememberedPools, Stage, Unread, Unsettled};
+use crate::core::ledger::visit::{Due, Outcome, Stage, Unread, Unsettled};
 
 const PC1: &str = "10.0.0.1";
 const PC2: &str = "10.0.0.2";

@@ -13,21 +13,24 @@ use super::server::{
     MINUTE, Rows, Server, exempt_hosts, exempt_role, id, lease, license, name, of_database,
     reservation, session, want, with_application, with_workstation,
 };
+use crate::core::ledger::Ledger;
+use crate::core::ledger::acts::admission::Answer;
+use crate::core::ledger::acts::checkout::{Claimed, NewLease, Receipt, Want};
+use crate::core::ledger::acts::publish::Published;
+use crate::core::ledger::denial::{Cause, Denial, Remark};
 use crate::core::ledger::hold::{Hold, HoldKey};
 use crate::core::ledger::identity::{Label, Name, Text};
-use crate::core::ledger::license::{
-    ClaimedAt, CountedBy, Enforcement, License, OutOfDates, Signed,
-};
-use crate::core::ledger::map::{MapLedger, Maps, Capacity};
-use crate::core::ledger::reservation::{Reservation, ReservedRoles};
+use crate::core::ledger::license::{License, OutOfDates, Signed};
+use crate::core::ledger::map::{Capacity, MapLedger, Maps};
+use crate::core::ledger::reservation::Reservation;
+use crate::core::ledger::roles::ReservedRoles;
 use crate::core::ledger::rules::Hosts;
-use crate::core::ledger::session::{Kind, LENT_MAX, SeatKey, Session};
+use crate::core::ledger::seat::{Kind, SeatKey};
+use crate::core::ledger::session::{LENT_MAX, Session};
 use crate::core::ledger::table::Table;
 use crate::core::ledger::taker::TakerKey;
 use crate::core::ledger::visit::Unsettled;
-use crate::core::ledger::{
-    Answer, Cause, Claimed, Denial, Ledger, NewLease, Published, Receipt, Remark, Want,
-};
+use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 
 pub const PLACES: usize = 14;
 
@@ -1062,7 +1065,7 @@ impl World {
     }
 
     /// The seat that each holder has in the ledger.
-    fn seats_of_holders(&mut self) -> BTreeMap<Holder, crate::core::ledger::session::Seat> {
+    fn seats_of_holders(&mut self) -> BTreeMap<Holder, crate::core::ledger::seat::Seat> {
         let naive = &self.naive;
         self.server.ledger.with(|l| {
             let mut seats = BTreeMap::new();

@@ -1,15 +1,9 @@
-//! Those whom an administrator keeps out for a time: by what the server knows of them, not by what a
-//! client calls itself.
-//!
-//! Bars are found by whom they bind: what a login pays does not grow with their number.
+//! A bar: somebody who can't come back for a time, and whom it binds.
 
-use super::Ledger;
-use super::hold::Hold;
-use super::identity::{Host, Label, Name, Text, Who};
-use super::license::Timestamp;
-use super::session::{Claimant, Kind, Seat, Session};
-use super::shares::RuleCounts;
-use super::table::{Table, Tables, entry};
+use crate::core::ledger::identity::{Host, Label, Name, Text, Who};
+use crate::core::ledger::seat::Kind;
+use crate::core::ledger::table::entry;
+use crate::core::ledger::time::Timestamp;
 
 /// By what somebody is barred.
 #[repr(u32)]
@@ -49,20 +43,20 @@ impl BarBy {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Bound {
     /// The tally of the product.
-    tally: u64,
+    pub(super) tally: u64,
     /// The role; 0 where it is the application's own user, or whoever is at the host.
     role: u32,
     by: BarBy,
     /// The host; none where the user is barred wherever it works.
     host: Host,
     /// Which of several bars that bind the same.
-    nth: u32,
+    pub(super) nth: u32,
     /// The application's own user, where it is one.
     client_user: Label,
 }
 
 impl Bound {
-    fn role(tally: u64, by: BarBy, role: u32, host: Host) -> Bound {
+    pub(super) fn role(tally: u64, by: BarBy, role: u32, host: Host) -> Bound {
         Bound {
             tally,
             by,
@@ -73,7 +67,7 @@ impl Bound {
         }
     }
 
-    fn client_user(tally: u64, by: BarBy, client_user: Label, host: Host) -> Bound {
+    pub(super) fn client_user(tally: u64, by: BarBy, client_user: Label, host: Host) -> Bound {
         let user = by != BarBy::Host;
         Bound {
             client_user: if user { client_user } else { Label::EMPTY },
@@ -99,7 +93,7 @@ pub struct Barred {
 
 impl Barred {
     /// Whom a bar is to bind that is wished of a holder. `None` where not all of its name is known.
-    fn of(
+    pub(super) fn of(
         by: BarBy,
         kind: Kind,
         who: &Who,
@@ -154,7 +148,7 @@ impl Barred {
         })
     }
 
-    fn bound(&self, tally: u64) -> Bound {
+    pub(super) fn bound(&self, tally: u64) -> Bound {
         Bound {
             role: self.role,
             ..Bound::client_user(
@@ -181,7 +175,7 @@ impl Barred {
 #[derive(Clone, Copy, Debug)]
 pub struct Bar {
     /// Whom it binds.
-    key: Bound,
+    pub(super) key: Bound,
     /// Its id; of two databases, bars may have the same.
     pub id: i64,
     /// The OID of the database that keeps it.
@@ -201,7 +195,7 @@ pub struct Bar {
     /// It binds nobody any more; its row is yet to be deleted.
     pub lifted: bool,
     /// It could not be made a row, or its row deleted, which was told.
-    complained_of: bool,
+    pub(super) complained_of: bool,
 }
 
 entry!(Bar, key: Bound);
@@ -235,381 +229,4 @@ pub struct StoredBar {
     pub barred_by: Name,
     /// Why, or empty.
     pub reason: Text<256>,
-}
-
-/// An administrator's wish that those who are stopped can't come back for a time.
-#[derive(Clone, Copy, Debug)]
-pub struct BarWish {
-    /// By what.
-    pub by: BarBy,
-    /// Until when.
-    pub until: Timestamp,
-    /// The administrator's role.
-    pub barred_by: Name,
-}
-
-/// Why those who hold a seat can't be barred.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unbarrable {
-    /// There is no room for as many.
-    NoRoom,
-    /// Not all of a name is known any more.
-    Unknown,
-    /// One of them is at the server's own computer, where everybody may be.
-    Local,
-}
-
-/// So many bars may bind the same: from several databases of a pool, or one after the other.
-const SAME_MAX: u32 = 16;
-
-/// What makes ids of seconds since 2000: so none is used again after a restart, and each is short.
-const SECOND: Timestamp = 1_000_000;
-
-impl<T: Tables> Ledger<'_, T> {
-    /// Whom to bar of those who hold this seat, each once, into `whom` as far as there is room: how many
-    /// they are. Superusers are never barred.
-    pub(super) fn whom_to_bar(
-        &self,
-        seat: &Seat,
-        by: BarBy,
-        whom: &mut Vec<Barred>,
-    ) -> Result<usize, Unbarrable> {
-        let mut found = 0;
-        let mut outcome = Ok(());
-        let mut add = |barred: Option<Barred>| match barred {
-            None => outcome = Err(Unbarrable::Unknown),
-            Some(barred) if by == BarBy::Host && barred.host == Host::LOCAL => {
-                outcome = Err(Unbarrable::Local);
-            }
-            Some(barred) if whom.contains(&barred) => {}
-            Some(barred) => {
-                found += 1;
-                if whom.len() < whom.capacity() {
-                    whom.push(barred);
-                }
-            }
-        };
-        let holds_it = |session: &&Session| session.seat == Some(seat.key) && !session.superuser;
-        for session in self.sessions.iter().filter(holds_it) {
-            add(Barred::of(by, Kind::Login, &session.who, Name::EMPTY, None));
-        }
-        let superuser = |hold: &Hold| {
-            let mut sessions = self.sessions.iter();
-            hold.kind() == Kind::Checkout
-                && sessions.any(|session| session.number == hold.number && session.superuser)
-        };
-        self.holds.each(|hold| {
-            if hold.seat() == Some(seat.number) && !superuser(hold) {
-                let host_name = Name::new(hold.host_name()).unwrap_or(Name::EMPTY);
-                let long_name = self.long_name(&hold.who.client_user);
-                add(Barred::of(by, hold.kind(), &hold.who, host_name, long_name));
-            }
-        });
-        if !seat.is_held() {
-            let taker = Who {
-                role: seat.role,
-                host: seat.host,
-                workstation: Name::EMPTY,
-                client_user: seat.client_user,
-            };
-            let kind = if seat.by_lease {
-                Kind::Lease
-            } else {
-                Kind::Login
-            };
-            add(Barred::of(by, kind, &taker, Name::EMPTY, None));
-        }
-        outcome.map(|()| found)
-    }
-
-    /// Bars those who held a seat of this tally. False when there is no room for it.
-    pub(super) fn bar_all(
-        &mut self,
-        database: u32,
-        tally: u64,
-        whom: &[Barred],
-        wish: BarWish,
-        reason: Text<256>,
-        now: Timestamp,
-    ) -> bool {
-        self.end_bars(now);
-        let known = self.rows_of(database);
-        let wanted = RuleCounts {
-            bars: known.bars + whom.len(),
-            ..known
-        };
-        let Some(room) = self
-            .room_for(database, wanted)
-            .filter(|room| room.bars == wanted.bars)
-        else {
-            return false;
-        };
-        self.make_room_for_rules(database, room.all());
-        self.give_way(database, wanted.exemptions - room.exemptions);
-        for &whom in whom {
-            self.head.last_bar = (self.head.last_bar + 1).max(now / SECOND);
-            let bar = Bar {
-                key: whom.bound(tally),
-                id: self.head.last_bar,
-                database,
-                whom,
-                since: now,
-                until: wish.until,
-                barred_by: wish.barred_by,
-                reason,
-                stored: false,
-                lifted: false,
-                complained_of: false,
-            };
-            if self.put_bar(bar)
-                && let Some(known) = self.databases.get_mut(&database)
-            {
-                known.unstored_bars += 1;
-            }
-        }
-        true
-    }
-
-    /// Puts a bar in. False when there is no room for it.
-    fn put_bar(&mut self, mut bar: Bar) -> bool {
-        while self.bars.get(&bar.key).is_some() {
-            bar.key.nth += 1;
-            if bar.key.nth == SAME_MAX {
-                return false;
-            }
-        }
-        self.head.same_bars = self.head.same_bars.max(bar.key.nth);
-        let is_in = self.bars.put(bar).is_some();
-        if is_in && let Some(known) = self.databases.get_mut(&bar.database) {
-            known.bars += 1;
-        }
-        is_in
-    }
-
-    /// Forgets those whose time is over.
-    pub fn end_bars(&mut self, now: Timestamp) {
-        let before = self.bars.len();
-        self.drop_bars(|bar| bar.until <= now);
-        if self.bars.len() < before {
-            self.offer_room(0);
-        }
-    }
-
-    pub(super) fn drop_bars(&mut self, is_over: impl Fn(&Bar) -> bool) {
-        let Ledger {
-            bars, databases, ..
-        } = self;
-        bars.retain(|bar| {
-            let over = is_over(bar);
-            if over && let Some(known) = databases.get_mut(&bar.database) {
-                known.bars -= 1;
-                known.unstored_bars -= u32::from(!bar.stored);
-            }
-            !over
-        });
-    }
-
-    /// Takes so many rows of a database out of force, those that were barred last: there is no room for
-    /// them.
-    pub(super) fn drop_newest_bars(&mut self, database: u32, rows: u32) {
-        if rows == 0 {
-            return;
-        }
-        let newer = |bars: &T::Of<Bar>, than: i64| {
-            let mut newer = 0;
-            bars.each(|bar| {
-                newer += u32::from(bar.database == database && bar.stored && bar.id > than);
-            });
-            newer
-        };
-        // The id beyond which there are no more than these.
-        let (mut low, mut high) = (0, i64::MAX);
-        while low < high {
-            let middle = low.midpoint(high);
-            if newer(&self.bars, middle) <= rows {
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        self.drop_bars(|bar| bar.database == database && bar.stored && bar.id > low);
-    }
-
-    /// Until when a claimant is barred, if it is.
-    pub(super) fn barred_until(&self, claimant: &Claimant, now: Timestamp) -> Option<Timestamp> {
-        if self.bars.is_empty() {
-            return None;
-        }
-        let Claimant { tally, who, .. } = claimant;
-        let mut until: Option<Timestamp> = None;
-        let mut look = |mut key: Bound| {
-            for nth in 0..=self.head.same_bars {
-                key.nth = nth;
-                let bar = self.bars.get(&key);
-                if let Some(bar) = bar.filter(|bar| !bar.lifted && bar.until > now) {
-                    until = until.max(Some(bar.until));
-                }
-            }
-        };
-        look(Bound::role(*tally, BarBy::Host, 0, who.host));
-        for by in [BarBy::UserHost, BarBy::User] {
-            if !claimant.by_lease {
-                look(Bound::role(*tally, by, who.role, who.host));
-            }
-            if !who.client_user.is_empty() {
-                look(Bound::client_user(*tally, by, who.client_user, who.host));
-            }
-        }
-        until
-    }
-
-    /// A bar with this id in the tallies that are wanted: whether it is a row; `None` where there is none.
-    pub fn bar_is_stored(
-        &self,
-        id: i64,
-        is_wanted: impl Fn(u64) -> bool,
-        now: Timestamp,
-    ) -> Option<bool> {
-        let mut stored = None;
-        self.each_bar(is_wanted, now, |bar| {
-            if bar.id == id {
-                stored = stored.max(Some(bar.stored));
-            }
-        });
-        stored
-    }
-
-    /// Forgets bars that were lifted and are no rows, where nobody writes any: on a standby.
-    pub fn drop_lifted(&mut self) {
-        self.drop_bars(|bar| bar.lifted && !bar.stored);
-    }
-
-    /// Lifts the bars with this id in the tallies that are wanted: they bind nobody any more, and their
-    /// rows are yet to be deleted; how many they are.
-    pub fn lift_bar(&mut self, id: i64, is_wanted: impl Fn(u64) -> bool, now: Timestamp) -> usize {
-        let mut lifted = 0;
-        let Ledger {
-            bars, databases, ..
-        } = self;
-        bars.each_mut(|bar| {
-            if bar.id == id && !bar.lifted && bar.until > now && is_wanted(bar.key.tally) {
-                bar.lifted = true;
-                lifted += 1;
-                if let Some(known) = databases.get_mut(&bar.database) {
-                    known.write_at = now;
-                }
-            }
-        });
-        if lifted > 0 {
-            self.note_next_write();
-            self.serve_all(now);
-            self.head.ring |= !self.waits.is_empty();
-        }
-        lifted
-    }
-
-    /// Shows the bars in force of the tallies that are wanted.
-    pub fn each_bar(
-        &self,
-        is_wanted: impl Fn(u64) -> bool,
-        now: Timestamp,
-        mut see: impl FnMut(&Bar),
-    ) {
-        self.bars.each(|bar| {
-            if !bar.lifted && bar.until > now && is_wanted(bar.key.tally) {
-                see(bar);
-            }
-        });
-    }
-
-    /// Shows the bars of a database whose rows are not as they are.
-    pub fn each_unstored_bar(&self, database: u32, mut see: impl FnMut(&Bar)) {
-        self.bars.each(|bar| {
-            if bar.database == database && !bar.is_settled() {
-                see(bar);
-            }
-        });
-    }
-
-    /// The rows of a database's table are those of its bars.
-    pub fn bars_are_stored(&self, database: u32) -> bool {
-        let mut all = true;
-        self.each_unstored_bar(database, |_| all = false);
-        all
-    }
-
-    /// True where the bars with this id that were lifted are rows no more.
-    pub fn is_bar_gone(&self, id: i64) -> bool {
-        let mut gone = true;
-        self.bars.each(|bar| gone &= bar.id != id || !bar.lifted);
-        gone
-    }
-
-    /// These bars of a database are rows now; those of them that were lifted are none.
-    pub fn bars_stored(&mut self, database: u32, ids: &[i64], lifted: &[i64]) {
-        let Ledger {
-            bars, databases, ..
-        } = self;
-        bars.each_mut(|bar| {
-            if bar.database == database && !bar.stored && ids.contains(&bar.id) {
-                bar.stored = true;
-                if let Some(known) = databases.get_mut(&database) {
-                    known.unstored_bars -= 1;
-                }
-            }
-        });
-        if !lifted.is_empty() {
-            self.drop_bars(|bar| bar.database == database && lifted.contains(&bar.id));
-            self.offer_room(0);
-        }
-    }
-
-    /// The rows of these bars could not be written. True when that is news of one of them.
-    pub fn could_not_store_bars(&mut self, database: u32, ids: &[i64]) -> bool {
-        let mut news = false;
-        self.bars.each_mut(|bar| {
-            if bar.database == database && ids.contains(&bar.id) {
-                news |= !std::mem::replace(&mut bar.complained_of, true);
-            }
-        });
-        news
-    }
-
-    /// Puts a database's rows in force, in the place of the former ones.
-    pub(super) fn put_bars(
-        &mut self,
-        database: u32,
-        rows: &[StoredBar],
-        tally_of: impl Fn(&Name) -> Option<u64>,
-    ) {
-        self.drop_bars(|bar| bar.database == database && bar.is_settled());
-        let all_settled = self.bars_are_stored(database);
-        for row in rows {
-            self.head.last_bar = self.head.last_bar.max(row.id);
-            let Some(tally) = tally_of(&row.product) else {
-                continue;
-            };
-            let bar = Bar {
-                key: row.whom.bound(tally),
-                id: row.id,
-                database,
-                whom: row.whom,
-                since: row.since,
-                until: row.until,
-                barred_by: row.barred_by,
-                reason: row.reason,
-                stored: true,
-                lifted: false,
-                complained_of: false,
-            };
-            // What was lifted meanwhile stays so until its row is deleted.
-            let mut is_known = false;
-            if !all_settled {
-                self.each_unstored_bar(database, |other| is_known |= other.id == row.id);
-            }
-            if !is_known {
-                self.put_bar(bar);
-            }
-        }
-    }
 }

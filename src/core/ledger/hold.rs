@@ -1,13 +1,11 @@
 //! What applications hold: a session's checkout, or a lease that outlives any session.
 
-use super::identity::{Label, Name, Text, Who};
-use super::license::{CountedBy, Timestamp};
-use super::reservation::Roles;
-use super::session::{Claimant, Kind, NO_TALLY};
-use super::table::{Table, Tables, entry};
-
-/// A lease's id: a random UUID, so that nobody finds another's.
-pub type LeaseId = [u8; 16];
+use crate::core::ledger::identity::{Label, LeaseId, Name, Text, Who};
+use crate::core::ledger::roles::Roles;
+use crate::core::ledger::seat::{Claimant, Kind, NO_TALLY};
+use crate::core::ledger::table::{Table, Tables, entry};
+use crate::core::ledger::time::Timestamp;
+use crate::core::ledger::words::CountedBy;
 
 /// What finds a hold: a lease's id, or the session's number and the checkout's place among the
 /// session's.

@@ -4,14 +4,16 @@
 //! Everything here lives in shared memory and serves as a hash key compared byte by byte, so every
 //! type is plain data without padding, and unused bytes are zero.
 
+use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use sha2::{Digest, Sha256};
+use crate::core::ledger::words::CountedBy;
 
-use super::license::CountedBy;
+/// A lease's id: a random UUID, so that nobody finds another's.
+pub type LeaseId = [u8; 16];
 
 /// The bytes that a name can have at most: PostgreSQL's own limit for names (`NAMEDATALEN - 1`).
 pub const NAME_MAX: usize = 63;
@@ -170,8 +172,11 @@ const fn in_zone(family: u32, zone: u32) -> u32 {
 }
 
 const FAMILY_LOCAL: u32 = 1;
+
 const FAMILY_NAMED: u32 = 2;
+
 const FAMILY_IPV4: u32 = 4;
+
 const FAMILY_IPV6: u32 = 6;
 
 impl Host {

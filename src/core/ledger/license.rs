@@ -1,70 +1,105 @@
 //! A license: how many seats of a product a database may use at once, and the rules. One row of the
 //! table `licenses` as the ledger keeps it.
 
-use super::event::Level;
-use super::identity::{Name, Text};
-use super::narrow::Excess;
-use super::table::entry;
+use crate::core::ledger::identity::{Name, Text};
+use crate::core::ledger::table::entry;
+use crate::core::ledger::time::{LEEWAY, Timestamp};
+use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 
-/// A moment in microseconds, as PostgreSQL's `timestamptz` counts them.
-pub type Timestamp = i64;
+/// Of so many licenses at a time it is noted that another level is reached.
+pub(super) const LEVELS: usize = 256;
 
-/// How far the clocks of two servers may be apart. What begins may begin that much before its time, and what is passed
-/// on comes back that much after it; no end is put off, or a seat would be used twice.
-pub const LEEWAY: Timestamp = 120_000_000;
+/// How much of a license is in use, from the least to the most.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Level {
+    /// Less than would worry anybody.
+    #[default]
+    Normal,
+    /// `warn_at_percent` or more.
+    Warning,
+    /// Every seat.
+    Full,
+    /// More than that, as `overdraft` allows.
+    Overdraft,
+    /// More than is allowed, after a reduction.
+    Over,
+}
 
-/// The columns whose values are words: each word once, for the table's text and back.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$word_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[repr(u8)]
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-        pub enum $name { $($(#[$word_doc])* $variant),+ }
-
-        impl $name {
-            /// The value that this word of the table stands for.
-            pub fn from_word(word: &str) -> Option<Self> {
-                match word { $($word => Some(Self::$variant),)+ _ => None }
-            }
+impl Level {
+    /// The word for it in the audit trail.
+    pub fn word(self) -> &'static str {
+        match self {
+            Level::Normal => "ok",
+            Level::Warning => "warning",
+            Level::Full => "full",
+            Level::Overdraft => "overdraft",
+            Level::Over => "over",
         }
-    };
-}
-
-words! {
-    /// `licenses.counted_by`: what makes two connections the same user.
-    CountedBy {
-        /// Every connection counts.
-        Session = "session",
-        /// Role and host.
-        UserHost = "user_host",
-        /// Role and workstation; host where no workstation is given.
-        UserWorkstation = "user_workstation",
-        /// Role, wherever it works.
-        User = "user",
-        /// Host, whoever works there.
-        Host = "host",
     }
 }
 
-words! {
-    /// `licenses.claimed_at`: who claims the license.
-    ClaimedAt {
-        /// Every login that its application name admits.
-        Login = "login",
-        /// Only applications, by a call.
-        Checkout = "checkout",
-    }
-}
+/// What claims more than was signed: columns of `licenses`, or all of a row.
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Excess(u32);
 
-words! {
-    /// `licenses.enforcement` and `pg_seats.enforcement`, from the strictest to the softest.
-    Enforcement {
-        /// A login without a free seat is denied.
-        On = "on",
-        /// It is admitted, logged, and counted as denied.
-        Warn = "warn",
-        /// It is admitted.
-        Off = "off",
+/// Each by its place in the bits of [`Excess`].
+pub(super) const CLAIMS: [&str; 14] = [
+    "seats",
+    "purchased",
+    "valid_from",
+    "valid_until",
+    "grace",
+    "overdraft",
+    "enforcement",
+    "counted_by",
+    "claimed_at",
+    "application_name",
+    "pool",
+    "the missing row of licenses",
+    "the missing row of license_keys",
+    "max_per_user",
+];
+
+impl Excess {
+    /// More seats.
+    pub const SEATS: Excess = Excess(1 << 0);
+    /// More that are purchased.
+    pub const PURCHASED: Excess = Excess(1 << 1);
+    /// The row of `licenses` is gone.
+    pub const ROW: Excess = Excess(1 << 11);
+    /// The row of `license_keys` is gone, or has another token.
+    pub const TOKEN: Excess = Excess(1 << 12);
+
+    /// Nothing does.
+    pub fn is_empty(self) -> bool {
+        self == Excess::default()
+    }
+
+    /// Whether all of this is part of it.
+    pub fn contains(self, other: Excess) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both.
+    pub fn and(self, other: Excess) -> Excess {
+        Excess(self.0 | other.0)
+    }
+
+    /// Without this.
+    pub fn without(self, other: Excess) -> Excess {
+        Excess(self.0 & !other.0)
+    }
+
+    /// The names of the columns, or rows.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let claims = CLAIMS.into_iter().enumerate();
+        claims.filter_map(move |(at, name)| (self.0 & 1 << at != 0).then_some(name))
+    }
+
+    pub(super) fn push(&mut self, column: &str) {
+        let at = CLAIMS.iter().position(|claim| *claim == column);
+        self.0 |= at.map_or(0, |at| 1 << at);
     }
 }
 
@@ -148,9 +183,9 @@ pub struct Ending {
 }
 
 /// The days before its end at which a license is warned of.
-const DAYS: [i64; 4] = [1, 7, 14, 30];
+pub(super) const DAYS: [i64; 4] = [1, 7, 14, 30];
 
-const DAY: Timestamp = 86_400_000_000;
+pub(super) const DAY: Timestamp = 86_400_000_000;
 
 /// A row of a database: the database's OID, and the row's place.
 #[repr(C)]

@@ -4,18 +4,22 @@
 use std::collections::HashMap;
 use std::collections::hash_map;
 
-use super::bar::Bar;
-use super::event::Event;
-use super::hold::{Hold, LongName, Spot};
-use super::license::License;
-use super::line::Wait;
-use super::merge::Spell;
-use super::reservation::Reservation;
-use super::rules::Exemption;
-use super::session::{Seat, Session};
-use super::table::{Entry, Table, Tables};
-use super::taker::Taker;
-use super::{Database, Head, Ledger, Tally, room};
+use crate::core::ledger::bar::Bar;
+use crate::core::ledger::database::Database;
+use crate::core::ledger::event::Event;
+use crate::core::ledger::hold::{Hold, LongName, Spot};
+use crate::core::ledger::license::License;
+use crate::core::ledger::reservation::Reservation;
+use crate::core::ledger::room::texts;
+use crate::core::ledger::rules::Exemption;
+use crate::core::ledger::seat::Seat;
+use crate::core::ledger::session::Session;
+use crate::core::ledger::spell::Spell;
+use crate::core::ledger::table::{Entry, Table, Tables};
+use crate::core::ledger::taker::Taker;
+use crate::core::ledger::tally::Tally;
+use crate::core::ledger::wait::Wait;
+use crate::core::ledger::{Head, Ledger};
 
 /// A table of at most so many entries.
 #[derive(Debug)]
@@ -168,7 +172,7 @@ impl MapLedger {
             bars: MapTable::new(room.events),
             events: MapTable::new(room.events),
             spells: MapTable::new(room.events),
-            texts: MapTable::new(room::texts(room.events)),
+            texts: MapTable::new(texts(room.events)),
         }
     }
 

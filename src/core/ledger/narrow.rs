@@ -1,72 +1,8 @@
 //! What is left of a row of `licenses` under a token: it may ask for less than was signed, never for
 //! more.
 
-use super::license::{ClaimedAt, CountedBy, License};
-
-/// What claims more than was signed: columns of `licenses`, or all of a row.
-#[repr(transparent)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Excess(u32);
-
-/// Each by its place in the bits of [`Excess`].
-const CLAIMS: [&str; 14] = [
-    "seats",
-    "purchased",
-    "valid_from",
-    "valid_until",
-    "grace",
-    "overdraft",
-    "enforcement",
-    "counted_by",
-    "claimed_at",
-    "application_name",
-    "pool",
-    "the missing row of licenses",
-    "the missing row of license_keys",
-    "max_per_user",
-];
-
-impl Excess {
-    /// More seats.
-    pub const SEATS: Excess = Excess(1 << 0);
-    /// More that are purchased.
-    pub const PURCHASED: Excess = Excess(1 << 1);
-    /// The row of `licenses` is gone.
-    pub const ROW: Excess = Excess(1 << 11);
-    /// The row of `license_keys` is gone, or has another token.
-    pub const TOKEN: Excess = Excess(1 << 12);
-
-    /// Nothing does.
-    pub fn is_empty(self) -> bool {
-        self == Excess::default()
-    }
-
-    /// Whether all of this is part of it.
-    pub fn contains(self, other: Excess) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Both.
-    pub fn and(self, other: Excess) -> Excess {
-        Excess(self.0 | other.0)
-    }
-
-    /// Without this.
-    pub fn without(self, other: Excess) -> Excess {
-        Excess(self.0 & !other.0)
-    }
-
-    /// The names of the columns, or rows.
-    pub fn names(self) -> impl Iterator<Item = &'static str> {
-        let claims = CLAIMS.into_iter().enumerate();
-        claims.filter_map(move |(at, name)| (self.0 & 1 << at != 0).then_some(name))
-    }
-
-    fn push(&mut self, column: &str) {
-        let at = CLAIMS.iter().position(|claim| *claim == column);
-        self.0 |= at.map_or(0, |at| 1 << at);
-    }
-}
+use crate::core::ledger::license::{Excess, License};
+use crate::core::ledger::words::{ClaimedAt, CountedBy};
 
 /// The row as far as what was signed allows it, and the columns in which it claims more. Columns that
 /// widen nobody's use are the row's.
@@ -120,7 +56,7 @@ pub fn narrow(row: &License, signed: &License) -> (License, Excess) {
 }
 
 /// `None` is more than any number or moment.
-fn at_most<T: Ord + Copy>(
+pub(super) fn at_most<T: Ord + Copy>(
     column: &'static str,
     value: &mut Option<T>,
     limit: Option<T>,
@@ -135,7 +71,7 @@ fn at_most<T: Ord + Copy>(
 }
 
 /// Whether whoever shares a seat by this rule shares it by the other one, too.
-fn is_within(rule: CountedBy, other: CountedBy) -> bool {
+pub(super) fn is_within(rule: CountedBy, other: CountedBy) -> bool {
     use CountedBy::{Host, Session, User, UserHost, UserWorkstation};
     match rule {
         _ if rule == other => true,

@@ -1,9 +1,8 @@
 //! Which databases are in which pools, and which have no leases, as it is remembered over a restart: so that nobody
 //! waits for databases that have nothing to do with a pool, nor for those that can't be read and add nothing to it.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is remembered. Of a database that is not named nothing is known: it may be in any pool.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

@@ -1,31 +1,10 @@
-//! The room for what the audit trails are yet to be told: who may use how much of it.
-//!
-//! The room has a number of places; an event takes one, and two more for each of its texts that is too long for
-//! a label. What is in has its place until it is told: nothing that comes later takes it away, save from
-//! databases that can't be written.
-//!
-//! Takes and leaves, of which anybody can make as many as he likes, use three quarters of the room at most,
-//! denials and levels of use seven eighths, and what administrators and time do all of it. Of what is left of
-//! such a part a database may have, of each rank, up to twice as much as it leaves free: alone two thirds of it, two of them
-//! two fifths each, and whoever comes next always finds some.
+//! How the room for events is divided.
 
-use super::Ledger;
-use super::database::Database;
-use super::event::{Event, Happened};
-use super::hold::{LongName, drop_long_name};
-use super::identity::{Label, Text};
-use super::license::Timestamp;
-use super::table::{Table, Tables};
-
-/// Databases that can't be written keep one place in so many, so that there is room for others.
-const SHARE_OF_UNWRITABLE: usize = 4;
-
-/// How soon is tried again to find room that databases have which can't be written, in microseconds: each try may
-/// cost a pass over all events.
-const TRIED_AGAIN_AFTER: Timestamp = 100_000;
+use crate::core::ledger::event::Happened;
+use crate::core::ledger::time::Timestamp;
 
 /// So many places does a text take that is too long for a label.
-const PLACES_OF_TEXT: usize = 2;
+pub(super) const PLACES_OF_TEXT: usize = 2;
 
 /// How many such texts there can be at most in a room of so many places, and one that is just being noted.
 pub const fn texts(places: usize) -> usize {
@@ -34,7 +13,7 @@ pub const fn texts(places: usize) -> usize {
 
 /// How events are ranked, from those that give way first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Rank {
+pub(super) enum Rank {
     /// Anybody makes as many as he likes.
     Move = 0,
     /// Anybody can make some.
@@ -43,10 +22,10 @@ enum Rank {
     Act = 2,
 }
 
-const RANKS: usize = 3;
+pub(super) const RANKS: usize = 3;
 
 impl Rank {
-    fn of(happened: Happened) -> Rank {
+    pub(super) fn of(happened: Happened) -> Rank {
         match happened {
             Happened::Taken
             | Happened::Left(_)
@@ -65,7 +44,7 @@ impl Rank {
     }
 
     /// How many of the room's places are for events of this rank, and of lower ones.
-    fn part_of(self, places: usize) -> usize {
+    pub(super) fn part_of(self, places: usize) -> usize {
         match self {
             Rank::Move => places - places / 4,
             Rank::Answer => places - places / 8,
@@ -78,13 +57,13 @@ impl Rank {
 #[derive(Debug, Default)]
 pub struct Room {
     /// Places that are taken.
-    used: usize,
+    pub(super) used: usize,
     /// Databases that can't be written.
-    unwritable: usize,
+    pub(super) unwritable: usize,
     /// The places that they have for what may give way.
-    stuck: usize,
+    pub(super) stuck: usize,
     /// When they were last asked to give way.
-    asked_at: Timestamp,
+    pub(super) asked_at: Timestamp,
 }
 
 impl Room {
@@ -99,14 +78,14 @@ impl Room {
 pub(super) struct Ring {
     /// The numbers of the first and the last event that its writer sees, each of which has that of the next; 0:
     /// none.
-    first: u64,
-    last: u64,
+    pub(super) first: u64,
+    pub(super) last: u64,
     /// The number of the last one that a writer has taken: nothing is added to it any more.
     pub(super) taken: u64,
     /// When denials that are gathered are to be seen by the writer.
     pub(super) due: Timestamp,
     /// The places that it has, for each rank.
-    places: [usize; RANKS],
+    pub(super) places: [usize; RANKS],
 }
 
 impl Ring {
@@ -119,339 +98,12 @@ impl Ring {
     };
 
     /// The places of what gives way where it can't be written, and others need room.
-    fn yielding(&self) -> usize {
+    pub(super) fn yielding(&self) -> usize {
         let [moves, answers, _] = self.places;
         moves + answers
     }
 
-    fn of_rank(&mut self, rank: Rank) -> Option<&mut usize> {
+    pub(super) fn of_rank(&mut self, rank: Rank) -> Option<&mut usize> {
         self.places.get_mut(rank as usize)
-    }
-}
-
-impl Event {
-    /// The places that it takes.
-    fn places(&self) -> usize {
-        let texts = [&self.who.client_user, &self.reason];
-        let long = texts.iter().filter(|label| label.is_digest()).count();
-        1 + PLACES_OF_TEXT * long
-    }
-}
-
-/// Has a database's writer see an event, as the last one.
-pub(super) fn link<T: Tables>(
-    databases: &mut T::Of<Database>,
-    events: &mut T::Of<Event>,
-    database: u32,
-    number: u64,
-) {
-    let Some(known) = databases.get_mut(&database) else {
-        return;
-    };
-    known.events += 1;
-    let last = std::mem::replace(&mut known.ring.last, number);
-    match events.get_mut(&last) {
-        Some(last) => last.next = number,
-        None => known.ring.first = number,
-    }
-}
-
-impl<T: Tables> Ledger<'_, T> {
-    /// The room is filling: what is in should be written at once, for a writer takes a moment to come.
-    pub(super) fn is_filling(&self) -> bool {
-        self.head.room.used * 8 >= self.events.capacity()
-    }
-
-    /// Whether there is room for an event of its database; where there is not, it counts as lost.
-    pub(super) fn make_room_for(&mut self, event: &Event, now: Timestamp) -> bool {
-        let mut fits = self.fits(event);
-        let tried = now.saturating_sub(self.head.room.asked_at);
-        if !fits && self.can_give_way() && !(0..TRIED_AGAIN_AFTER).contains(&tried) {
-            self.head.room.asked_at = now;
-            self.make_room();
-            fits = self.fits(event);
-        }
-        if !fits && let Some(known) = self.databases.get_mut(&event.database) {
-            known.events_lost += 1;
-        }
-        fits
-    }
-
-    fn fits(&self, event: &Event) -> bool {
-        let Some(known) = self.databases.get(&event.database) else {
-            return false;
-        };
-        let (rank, places) = (Rank::of(event.happened), event.places());
-        let part = rank.part_of(self.events.capacity());
-        let free = part.saturating_sub(self.head.room.used);
-        let of_rank = known.ring.places.get(rank as usize);
-        let own = of_rank.copied().unwrap_or(0) + places;
-        let is_stuck = known.unwritable && rank != Rank::Act;
-        places <= free
-            && own <= 2 * free
-            && (!is_stuck || known.ring.yielding() + places <= self.share_of_unwritable())
-    }
-
-    /// Databases that can't be written have more than they may keep where others need room.
-    fn can_give_way(&self) -> bool {
-        self.head.room.stuck > self.events.capacity() / SHARE_OF_UNWRITABLE
-    }
-
-    fn share_of_unwritable(&self) -> usize {
-        self.events.capacity() / SHARE_OF_UNWRITABLE / self.head.room.unwritable.max(1)
-    }
-
-    /// Takes from databases that can't be written what they have beyond their share, takes and leaves first.
-    fn make_room(&mut self) {
-        let share = self.share_of_unwritable();
-        let mut after = 0;
-        loop {
-            let mut greedy: Option<u32> = None;
-            self.databases.each(|known| {
-                let is_greedy = known.unwritable && known.ring.yielding() > share;
-                if is_greedy && known.oid > after && greedy.is_none_or(|oid| known.oid < oid) {
-                    greedy = Some(known.oid);
-                }
-            });
-            let Some(database) = greedy else { return };
-            self.keep_oldest(database, share, Rank::Move);
-            self.keep_oldest(database, share, Rank::Answer);
-            after = database;
-        }
-    }
-
-    /// Has the latest events of a database that are of this rank give way, until it has no more than these places
-    /// for the others: they are lost.
-    fn keep_oldest(&mut self, database: u32, keep: usize, rank: Rank) {
-        let Some(ring) = self.databases.get(&database).map(|known| known.ring) else {
-            return;
-        };
-        let of_rank = ring.places.get(rank as usize).copied().unwrap_or(0);
-        let mut left = (keep + of_rank).saturating_sub(ring.yielding());
-        let (mut at, mut before) = (ring.first, 0);
-        while let Some(event) = self.events.get(&at).copied() {
-            let places = event.places();
-            if Rank::of(event.happened) != rank || places <= left {
-                if Rank::of(event.happened) == rank {
-                    left -= places;
-                }
-                before = at;
-            } else {
-                if let Some(before) = self.events.get_mut(&before) {
-                    before.next = event.next;
-                }
-                self.take_out(&event);
-                if let Some(known) = self.databases.get_mut(&database) {
-                    known.events -= 1;
-                    known.events_lost += u64::from(event.count.max(1));
-                    if known.ring.first == at {
-                        known.ring.first = event.next;
-                    }
-                    if known.ring.last == at {
-                        known.ring.last = before;
-                    }
-                }
-            }
-            at = event.next;
-        }
-    }
-
-    /// Puts an event in, for which there is room: its number.
-    pub(super) fn put_event(&mut self, event: &Event, now: Timestamp) -> u64 {
-        let number = self.next_number();
-        self.events.put(Event {
-            number,
-            next: 0,
-            at: now,
-            ..*event
-        });
-        self.count_places(event, true);
-        self.keep_text(&event.who.client_user, None);
-        self.keep_text(&event.reason, None);
-        number
-    }
-
-    /// Puts an event in the place of what it was.
-    pub(super) fn replace_event(&mut self, former: &Event, event: Event) {
-        self.count_places(former, false);
-        self.count_places(&event, true);
-        self.keep_text(&event.who.client_user, None);
-        self.drop_texts(former);
-        if let Some(place) = self.events.get_mut(&event.number) {
-            *place = event;
-        }
-    }
-
-    /// Takes an event out, which no list has any more.
-    fn take_out(&mut self, event: &Event) {
-        self.events.remove(&event.number);
-        self.count_places(event, false);
-        self.drop_texts(event);
-    }
-
-    fn drop_texts(&mut self, event: &Event) {
-        drop_long_name::<T>(&mut self.texts, &event.who.client_user);
-        drop_long_name::<T>(&mut self.texts, &event.reason);
-    }
-
-    fn count_places(&mut self, event: &Event, more: bool) {
-        let places = event.places();
-        let count = |counter: &mut usize| {
-            *counter = if more {
-                *counter + places
-            } else {
-                counter.saturating_sub(places)
-            };
-        };
-        count(&mut self.head.room.used);
-        if let Some(known) = self.databases.get_mut(&event.database) {
-            if known.unwritable && Rank::of(event.happened) != Rank::Act {
-                count(&mut self.head.room.stuck);
-            }
-            known
-                .ring
-                .of_rank(Rank::of(event.happened))
-                .into_iter()
-                .for_each(count);
-        }
-    }
-
-    /// A database can't be written, or can be again. True where it was otherwise.
-    pub(super) fn set_unwritable(&mut self, database: u32, unwritable: bool) -> bool {
-        let Some(known) = self.databases.get_mut(&database) else {
-            return false;
-        };
-        if std::mem::replace(&mut known.unwritable, unwritable) == unwritable {
-            return false;
-        }
-        let (room, places) = (&mut self.head.room, known.ring.yielding());
-        room.asked_at = Timestamp::MIN;
-        if unwritable {
-            room.unwritable += 1;
-            room.stuck += places;
-        } else {
-            room.unwritable = room.unwritable.saturating_sub(1);
-            room.stuck = room.stuck.saturating_sub(places);
-        }
-        true
-    }
-
-    /// One more event needs this text, where it is too long for a label. Without one it is that of
-    /// somebody who holds or awaits a seat, or of another event. Where it is not known any more, the event goes
-    /// without, and says so when it is told.
-    pub(super) fn keep_text(&mut self, label: &Label, text: Option<Text<512>>) {
-        if !label.is_digest() {
-            return;
-        }
-        if let Some(kept) = self.texts.get_mut(label) {
-            kept.users += 1;
-        } else if let Some(text) = text.or_else(|| self.long_names.get(label).map(|name| name.text))
-        {
-            self.texts.put(LongName {
-                label: *label,
-                text,
-                users: 1,
-            });
-        }
-    }
-
-    /// Takes the next events of a database, from the one after this number on (0: from the first), at most so
-    /// many: nothing is added to them any more. Shows each, with its texts.
-    pub fn take_events(
-        &mut self,
-        database: u32,
-        after: u64,
-        at_most: usize,
-        mut see: impl FnMut(&Event, [Option<&Text<512>>; 2]),
-    ) {
-        let Some(known) = self.databases.get_mut(&database) else {
-            return;
-        };
-        let mut next = match self.events.get(&after) {
-            Some(event) => event.next,
-            None => known.ring.first,
-        };
-        for _ in 0..at_most {
-            // Where the one before had to make room, the list begins anew.
-            let Some(event) = self.events.get(&next).filter(|e| e.number > after) else {
-                return;
-            };
-            let text = |label| self.texts.get(label).map(|text| &text.text);
-            see(event, [text(&event.who.client_user), text(&event.reason)]);
-            known.ring.taken = known.ring.taken.max(event.number);
-            next = event.next;
-        }
-    }
-
-    /// Events of a database up to this number are told, written or in the server log: forgets at most so many of
-    /// them, and says how many.
-    pub fn forget_told(&mut self, database: u32, number: u64, at_most: usize) -> usize {
-        for forgotten in 0..at_most {
-            let first = self.databases.get(&database).map(|known| known.ring.first);
-            let event = first.and_then(|first| self.events.get(&first));
-            let Some(event) = event.filter(|event| event.number <= number).copied() else {
-                return forgotten;
-            };
-            self.take_out(&event);
-            if let Some(known) = self.databases.get_mut(&database) {
-                known.events -= 1;
-                known.ring.first = event.next;
-                if event.next == 0 {
-                    known.ring.last = 0;
-                }
-            }
-        }
-        at_most
-    }
-
-    /// Shows every event of a database that is yet to be written, with those that are still gathered, in no order.
-    pub fn each_event(&self, database: u32, mut see: impl FnMut(&Event)) {
-        let first = self.databases.get(&database).map(|known| known.ring.first);
-        let mut next = first.and_then(|first| self.events.get(&first));
-        while let Some(event) = next {
-            see(event);
-            next = self.events.get(&event.next);
-        }
-        if self
-            .databases
-            .get(&database)
-            .is_some_and(|d| d.ring.due != Timestamp::MAX)
-        {
-            self.spells.each(|spell| {
-                let row = self.events.get(&spell.row);
-                if let Some(event) = row.filter(|_| spell.database == database) {
-                    see(event);
-                }
-            });
-        }
-    }
-
-    /// Forgets the events of a database that is gone.
-    pub(super) fn drop_events_of(&mut self, database: u32) {
-        self.set_unwritable(database, false);
-        self.spells.each_mut(|spell| {
-            if spell.database == database {
-                spell.forget();
-            }
-        });
-        let Ledger {
-            head,
-            events,
-            texts,
-            databases,
-            ..
-        } = self;
-        events.retain(|event| {
-            let gone = event.database == database;
-            if gone {
-                head.room.used = head.room.used.saturating_sub(event.places());
-                drop_long_name::<T>(texts, &event.who.client_user);
-                drop_long_name::<T>(texts, &event.reason);
-            }
-            !gone
-        });
-        if let Some(known) = databases.get_mut(&database) {
-            (known.ring, known.events) = (Ring::EMPTY, 0);
-        }
     }
 }

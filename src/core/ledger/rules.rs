@@ -2,14 +2,70 @@
 
 use std::net::IpAddr;
 
-use super::bar::StoredBar;
-use super::hold::LeaseId;
-use super::identity::{Host, Name, Text, Who};
-use super::license::{ClaimedAt, License, RowKey, Timestamp};
-use super::reservation::{Reservation, Roles, RoleIn};
-use super::session::{Exempt, Session, Standing};
-use super::shares::RuleCounts;
-use super::table::entry;
+use crate::core::ledger::bar::StoredBar;
+use crate::core::ledger::identity::{Host, LeaseId, Name, Text, Who};
+use crate::core::ledger::license::{License, RowKey};
+use crate::core::ledger::reservation::Reservation;
+use crate::core::ledger::roles::{RoleIn, Roles};
+use crate::core::ledger::seat::{Exempt, Standing};
+use crate::core::ledger::session::Session;
+use crate::core::ledger::table::entry;
+use crate::core::ledger::time::Timestamp;
+use crate::core::ledger::words::ClaimedAt;
+
+/// Rows of a database by what they are.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct RuleCounts {
+    /// Rows of `licenses`.
+    pub licenses: usize,
+    /// Rows of `license_reservations`.
+    pub reservations: usize,
+    /// Rows of `license_bars`.
+    pub bars: usize,
+    /// Rows of `license_exemptions`.
+    pub exemptions: usize,
+}
+
+impl RuleCounts {
+    /// All of them.
+    pub fn all(&self) -> usize {
+        self.licenses + self.reservations + self.bars + self.exemptions
+    }
+
+    pub(super) fn and(self, other: RuleCounts) -> RuleCounts {
+        RuleCounts {
+            licenses: self.licenses + other.licenses,
+            reservations: self.reservations + other.reservations,
+            bars: self.bars + other.bars,
+            exemptions: self.exemptions + other.exemptions,
+        }
+    }
+
+    pub(super) fn without(self, other: RuleCounts) -> RuleCounts {
+        RuleCounts {
+            licenses: self.licenses.saturating_sub(other.licenses),
+            reservations: self.reservations.saturating_sub(other.reservations),
+            bars: self.bars.saturating_sub(other.bars),
+            exemptions: self.exemptions.saturating_sub(other.exemptions),
+        }
+    }
+
+    /// The most important of them, so many in all. `None` where not all licenses are among them.
+    pub(super) fn within(self, room: usize) -> Option<RuleCounts> {
+        let mut left = room.checked_sub(self.licenses)?;
+        let mut part = |rows: usize| {
+            let rows = rows.min(left);
+            left -= rows;
+            rows
+        };
+        Some(RuleCounts {
+            licenses: self.licenses,
+            reservations: part(self.reservations),
+            bars: part(self.bars),
+            exemptions: part(self.exemptions),
+        })
+    }
+}
 
 /// What was read from a database's tables.
 #[derive(Debug, Default)]

@@ -21,6 +21,7 @@ macro_rules! entry {
         }
     };
 }
+
 pub(super) use entry;
 
 /// A table of entries. None of its calls may raise an error: they run under a lock.

@@ -1,9 +1,11 @@
 //! The count of one product's seats, in one database or one pool.
 
-use super::identity::Name;
-use super::license::{CountedBy, License, Timestamp};
-use super::reservation::{RoleCounts, Roles};
-use super::table::entry;
+use crate::core::ledger::identity::Name;
+use crate::core::ledger::license::License;
+use crate::core::ledger::roles::{RoleCounts, Roles};
+use crate::core::ledger::table::entry;
+use crate::core::ledger::time::Timestamp;
+use crate::core::ledger::words::CountedBy;
 
 /// The count of one product's seats, in one database or one pool.
 #[repr(C)]

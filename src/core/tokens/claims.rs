@@ -8,13 +8,14 @@ use serde_json::Number;
 
 use super::{Refused, malformed};
 use crate::core::ledger::identity::{Name, Text};
-use crate::core::ledger::license::{self, ClaimedAt, CountedBy, Enforcement};
+use crate::core::ledger::time;
+use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 
 /// The last second that `timestamptz` and people write with four digits: the end of the year 9999.
 pub const LAST_SECOND: i64 = 253_402_300_799;
 
-/// [`license::LEEWAY`] in seconds.
-pub const LEEWAY: i64 = license::LEEWAY / 1_000_000;
+/// [`time::LEEWAY`] in seconds.
+pub const LEEWAY: i64 = time::LEEWAY / 1_000_000;
 
 /// How far ahead a token may be issued, in seconds: a day covers any wrong time zone. A later one would keep out
 /// every renewal until then.

@@ -23,7 +23,7 @@ use allotment::Allotted;
 use claims::Claims;
 use keys::{Keys, PublicKey};
 
-use crate::core::ledger::license::Timestamp;
+use crate::core::ledger::time::Timestamp;
 
 /// The bytes that a token can have at most. A license of a hundred products has some 20,000.
 pub const TOKEN_MAX: usize = 65_536;

@@ -10,7 +10,7 @@
 //! given back that have no end of their own; of licenses that no key has ever verified, [`UNVERIFIED_MAX`] are noted.
 
 use super::record::{Allotment, Known, Record};
-use crate::core::ledger::license::Timestamp;
+use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::{believe, is_allotment, moment};
 
 /// So many of a kind are kept though they might be forgotten.

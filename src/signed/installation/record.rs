@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::files;
-use crate::core::ledger::license::{LEEWAY, Timestamp};
+use crate::core::ledger::time::{LEEWAY, Timestamp};
 use crate::core::tokens::believe;
 use crate::core::tokens::claims::Claims;
 use crate::signed::renewal::schedule::Renewal;

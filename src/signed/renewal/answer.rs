@@ -1,6 +1,6 @@
 //! Whether what the command wrote is the next token of a license.
 
-use crate::core::ledger::license::Timestamp;
+use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::claims::Claims;
 use crate::core::tokens::keys::Keys;
 use crate::core::tokens::{self, unix, verify};

@@ -17,7 +17,7 @@ use super::answer::Judge;
 use super::process::{self, Process, TIME_LIMIT};
 use super::schedule::Occasion;
 use crate::core::command::{Command, Failure};
-use crate::core::ledger::license::Timestamp;
+use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::claims::Claims;
 use crate::pg::error::{self, escaped, quoted};
 use crate::pg::{backend, catalog, unguarded};

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::core::command::Failure;
-use crate::core::ledger::license::Timestamp;
+use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::claims::Claims;
 use crate::core::tokens::{self, believe, moment};
 use crate::signed::installation::record::{Known, Record};

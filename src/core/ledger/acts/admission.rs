@@ -1,13 +1,17 @@
 //! Answers logins.
 
-use super::Ledger;
-use super::event::{Event, Happened, Leaving};
-use super::identity::Name;
-use super::license::{Enforcement, License, OutOfDates, RowKey, Timestamp};
-use super::reservation::Roles;
-use super::session::{Claimant, Session, Standing};
-use super::table::{Table, Tables};
-use super::taker::User;
+use crate::core::ledger::Ledger;
+use crate::core::ledger::denial::{Cause, Denial, Reclaim, Remark};
+use crate::core::ledger::event::{Event, Happened, Leaving};
+use crate::core::ledger::identity::Name;
+use crate::core::ledger::license::{License, RowKey};
+use crate::core::ledger::roles::Roles;
+use crate::core::ledger::seat::{Claimant, Standing};
+use crate::core::ledger::session::Session;
+use crate::core::ledger::table::{Table, Tables};
+use crate::core::ledger::taker::User;
+use crate::core::ledger::time::Timestamp;
+use crate::core::ledger::words::Enforcement;
 
 /// The answer to a login.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,100 +26,6 @@ pub enum Answer {
     TimesUp,
     /// No seat is free, but idle ones may give way: ask them, and then again.
     MayReclaim(Reclaim),
-}
-
-/// What may give way to somebody who would be denied.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Reclaim {
-    /// The tally of the seats.
-    pub tally: u64,
-    /// How long they must have been inactive, in microseconds.
-    pub idle_after: Timestamp,
-}
-
-/// What the server log should say of somebody who got a seat.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Remark {
-    /// Nothing.
-    #[default]
-    None,
-    /// It took a seat beyond `seats`.
-    Overdraft(Denial),
-    /// Under 'warn' it would have been denied.
-    WouldBeDenied(Denial),
-}
-
-/// Why a login gets no seat.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Denial {
-    /// The product of the license that it claimed.
-    pub product: Name,
-    /// The tally of that license.
-    pub tally: u64,
-    /// The reason.
-    pub cause: Cause,
-}
-
-impl Denial {
-    pub(super) fn of(license: &License, cause: Cause) -> Denial {
-        Denial {
-            product: license.product,
-            tally: license.tally,
-            cause,
-        }
-    }
-
-    /// It lasts until somebody gives a seat back.
-    pub fn is_full(&self) -> bool {
-        matches!(
-            self.cause,
-            Cause::Full { .. } | Cause::RoleFull { .. } | Cause::UserFull { .. }
-        )
-    }
-}
-
-/// The reasons of denials.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Cause {
-    /// Every seat is taken, or kept for members of other roles.
-    Full {
-        /// Seats taken.
-        in_use: i64,
-        /// Seats that may be taken.
-        limit: i64,
-        /// How many of the others are kept.
-        kept: i64,
-    },
-    /// The members of a role use as many seats as they may.
-    RoleFull {
-        /// The role's number.
-        number: u8,
-        /// Seats that they use.
-        in_use: i64,
-        /// Seats that they may use.
-        limit: i64,
-    },
-    /// The user has as many seats as one may have.
-    UserFull {
-        /// Seats that count for the user.
-        in_use: i64,
-        /// Seats that may.
-        limit: i64,
-    },
-    /// An administrator has barred it.
-    Barred {
-        /// Until when; `None`: until its former sessions have ended.
-        until: Option<Timestamp>,
-    },
-    /// The license's dates admit nobody.
-    OutOfDates(OutOfDates),
-    /// The ledger itself has no room for one more checkout or lease.
-    TableFull,
-    /// The session holds checkouts for as many client_users as it may.
-    TooManyUsers {
-        /// How many that are.
-        most: u32,
-    },
 }
 
 /// How a session was judged.
@@ -206,12 +116,12 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// True when a denial may be untrue: seats are taken by leases whose time is up, or have lingered
     /// as long as they may.
-    pub(super) fn times_are_up(&self, denial: &Denial, now: Timestamp) -> bool {
+    pub(crate) fn times_are_up(&self, denial: &Denial, now: Timestamp) -> bool {
         (denial.is_full() || denial.cause == Cause::TableFull) && self.head.next_due <= now
     }
 
     /// What may give way to somebody who would be denied.
-    pub(super) fn may_reclaim(
+    pub(crate) fn may_reclaim(
         &self,
         license: &License,
         denial: &Denial,
@@ -230,7 +140,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// True when the rules that judged are no longer those in force in the database.
-    pub(super) fn is_outdated(&self, database: u32, judged: &Judged) -> bool {
+    pub(crate) fn is_outdated(&self, database: u32, judged: &Judged) -> bool {
         self.databases.get(&database).is_none_or(|known| {
             known.loaded != judged.generation
                 || self.head.roles_edition != judged.roles_edition
@@ -240,7 +150,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// What becomes of a denial: superusers never suffer it, and enforcement may soften it.
-    pub(super) fn soften(
+    pub(crate) fn soften(
         &mut self,
         license: &License,
         denial: Denial,
@@ -352,7 +262,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    pub(super) fn number(&mut self, session: &mut Session) {
+    pub(crate) fn number(&mut self, session: &mut Session) {
         if session.number == 0 {
             self.head.numbers += 1;
             session.number = self.head.numbers;
@@ -361,7 +271,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Whether a claimant that is counted, and is or will be at this place, may have a seat of the
     /// license.
-    pub(super) fn refusal(
+    pub(crate) fn refusal(
         &self,
         license: &License,
         claimant: &Claimant,

@@ -7,151 +7,19 @@
 //! full hour. Such a row waits in the room of events, where no writer sees it, until its minute is over.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::mem::Discriminant;
 
-use super::admission::Cause;
-use super::event::{Event, Happened};
-use super::identity::{Host, Label, Name};
-use super::license::Timestamp;
-use super::table::{Table, Tables, entry};
-use super::{Ledger, room};
-
-/// So many within [`TOGETHER`] have rows of their own.
-const ALONE: u32 = 10;
-
-/// Microseconds.
-const TOGETHER: Timestamp = 1_000_000;
-
-/// Who is not denied for so long, in microseconds, and then again, begins another spell.
-const SPELL: Timestamp = 300_000_000;
-
-/// How long denials of a spell come together in one row, in microseconds.
-const ROW: Timestamp = 60_000_000;
-
-/// No row of a spell goes beyond one, in microseconds.
-const HOUR: Timestamp = 3_600_000_000;
-
-/// Of how many users spells are known: who has been silent longest is forgotten.
-pub const SPELLS: usize = 4_096;
-
-/// How often something has happened of late.
-#[derive(Clone, Copy, Debug)]
-pub struct Recent {
-    /// The number of the tally that it happened to.
-    of: u64,
-    since: Timestamp,
-    times: u32,
-    /// The number of the event in which those after the first are told.
-    row: u64,
-}
-
-/// The same for some tallies: those to which it happened last.
-#[derive(Clone, Copy, Debug)]
-pub struct Recents<const N: usize>([Recent; N]);
-
-impl<const N: usize> Recents<N> {
-    /// Nothing.
-    pub const NONE: Recents<N> = Recents(
-        [Recent {
-            of: 0,
-            since: 0,
-            times: 0,
-            row: 0,
-        }; N],
-    );
-
-    /// It happens to this tally once more: the event to which it is added, 0 where that is yet to come;
-    /// `None` where it has a row of its own.
-    fn count(&mut self, of: u64, now: Timestamp) -> Option<u64> {
-        let is_it = |recent: &&mut Recent| recent.of == of;
-        let oldest = |recent: &&mut Recent| recent.since;
-        let recent = match self.0.iter_mut().find(is_it) {
-            Some(recent) => recent,
-            None => self.0.iter_mut().min_by_key(oldest)?,
-        };
-        if recent.of != of || !(0..TOGETHER).contains(&now.saturating_sub(recent.since)) {
-            *recent = Recent {
-                of,
-                since: now,
-                times: 0,
-                row: 0,
-            };
-        }
-        recent.times = recent.times.saturating_add(1);
-        (recent.times > ALONE).then_some(recent.row)
-    }
-
-    /// What happens to this tally is told in this event from now on.
-    fn tell_in(&mut self, of: u64, row: u64) {
-        if let Some(recent) = self.0.iter_mut().find(|recent| recent.of == of) {
-            recent.row = row;
-        }
-    }
-}
-
-/// The denials of one user.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Spell {
-    /// A digest of the user, the product and the database, which nobody can foresee; never 0.
-    key: u64,
-    /// The spells that were silent less long, and longer, than this one; 0: none.
-    newer: u64,
-    older: u64,
-    pub(super) database: u32,
-    /// When the last denial was.
-    last: Timestamp,
-    /// When its last row was written, or could have been.
-    told: Timestamp,
-    /// What the last denial was for.
-    kind: EventKind,
-    /// The event that gathers its next row; 0: none does.
-    pub(super) row: u64,
-    /// When that is to be written.
-    pub(super) due: Timestamp,
-}
-
-entry!(Spell, key: u64);
-
-type EventKind = (Discriminant<Happened>, Option<Discriminant<Cause>>);
-
-fn kind_of(happened: &Happened) -> EventKind {
-    use std::mem::discriminant;
-    let cause = match happened {
-        Happened::Denied(cause) | Happened::WouldBeDenied(cause) => Some(discriminant(cause)),
-        _ => None,
-    };
-    (discriminant(happened), cause)
-}
-
-impl Spell {
-    /// The clock was set by so much, and its moments with it.
-    pub(super) fn shift(&mut self, by: i64) {
-        for moment in [&mut self.last, &mut self.told, &mut self.due] {
-            if *moment != Timestamp::MAX {
-                *moment = moment.saturating_add(by);
-            }
-        }
-    }
-
-    /// Nothing of its database is known any more.
-    pub(super) fn forget(&mut self) {
-        self.row = 0;
-        self.last = Timestamp::MIN;
-    }
-}
-
-/// The ends of the list of spells, from the one that was silent least to the one that was most.
-#[derive(Debug, Default)]
-pub struct Silence {
-    newest: u64,
-    oldest: u64,
-}
+use crate::core::ledger::Ledger;
+use crate::core::ledger::acts::room::link;
+use crate::core::ledger::event::Event;
+use crate::core::ledger::identity::{Host, Label, Name};
+use crate::core::ledger::spell::{HOUR, ROW, SPELL, Spell, kind_of};
+use crate::core::ledger::table::{Table, Tables};
+use crate::core::ledger::time::Timestamp;
 
 impl<T: Tables> Ledger<'_, T> {
     /// Notes a take or leave of a tally's seat by the session at this place, if it is a session's. False where it
     /// has no row of its own.
-    pub(super) fn note_move(
+    pub(crate) fn note_move(
         &mut self,
         at: Option<usize>,
         event: &Event,
@@ -171,7 +39,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that a license has reached another level of use.
-    pub(super) fn note_crossing(&mut self, event: &Event, tally: u64, now: Timestamp) {
+    pub(crate) fn note_crossing(&mut self, event: &Event, tally: u64, now: Timestamp) {
         let known = self.databases.get_mut(&event.database);
         let Some(row) = known.and_then(|known| known.crossings.count(tally, now)) else {
             self.note(event, now);
@@ -235,7 +103,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes a denial, at once or with others of its user.
-    pub(super) fn note_denial(&mut self, event: &Event, now: Timestamp) {
+    pub(crate) fn note_denial(&mut self, event: &Event, now: Timestamp) {
         let key = self.key_of_spell(event);
         let kind = kind_of(&event.happened);
         let known = self.spells.get(&key).copied().filter(|spell| {
@@ -335,7 +203,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.events.remove(&row);
         let number = self.next_number();
         self.events.put(Event { number, ..event });
-        room::link::<T>(
+        link::<T>(
             &mut self.databases,
             &mut self.events,
             event.database,
@@ -370,7 +238,7 @@ impl<T: Tables> Ledger<'_, T> {
                 head.numbers += 1;
                 let number = head.numbers;
                 events.put(Event { number, ..event });
-                room::link::<T>(databases, events, database, number);
+                link::<T>(databases, events, database, number);
             }
             (spell.row, spell.told) = (0, now);
         });

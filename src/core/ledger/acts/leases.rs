@@ -1,14 +1,15 @@
 //! Leases: how they last, and end.
 
-use super::Ledger;
-use super::database::Viewpoint;
-use super::event::{Event, Happened, Leaving};
-use super::hold::{Hold, HoldKey, LeaseId};
-use super::identity::Name;
-use super::license::{Enforcement, Timestamp};
-use super::seats::Linger;
-use super::session::{Claimant, Kind, Seat};
-use super::table::{Table, Tables};
+use crate::core::ledger::Ledger;
+use crate::core::ledger::acts::seats::Linger;
+use crate::core::ledger::database::Viewpoint;
+use crate::core::ledger::event::{Event, Happened, Leaving};
+use crate::core::ledger::hold::{Hold, HoldKey};
+use crate::core::ledger::identity::{LeaseId, Name};
+use crate::core::ledger::seat::{Claimant, Kind, Seat};
+use crate::core::ledger::table::{Table, Tables};
+use crate::core::ledger::time::Timestamp;
+use crate::core::ledger::words::Enforcement;
 
 impl<T: Tables> Ledger<'_, T> {
     /// The OID of the table whose leases the ledger has; 0: they have not been read since the start.
@@ -182,7 +183,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Ends a lease: its seat is left, its row is yet to be deleted.
-    pub(super) fn end_lease(&mut self, lease: &Hold, leaving: Leaving, now: Timestamp) {
+    pub(crate) fn end_lease(&mut self, lease: &Hold, leaving: Leaving, now: Timestamp) {
         let linger = self.linger_after(leaving, lease.database, lease.tally, now);
         let (mut counter, holds) = self.counter_and_holds();
         let Some(hold) = holds.get_mut(&lease.key) else {

@@ -2,19 +2,22 @@
 
 use std::cmp::Ordering;
 
-use super::Ledger;
-use super::event::{Event, Happened, Level};
-use super::hold::{Hold, HoldKey, drop_long_name};
-use super::identity::Name;
-use super::license::{CountedBy, Enforcement, License, RowKey, Timestamp};
-use super::narrow::Excess;
-use super::reservation::{Reservation, RoleCounts, Roles, RoleIn};
-use super::rules::{Exemption, Rules, find};
-use super::seats::{Counter, Linger, drop_user};
-use super::session::{Kind, NO_TALLY, Session, Standing};
-use super::table::{Table, Tables};
-use super::tally::{Noting, Steady, Tally};
-use super::visit::{Leased, Unsettled};
+use crate::core::ledger::Ledger;
+use crate::core::ledger::acts::seats::{Counter, Linger, drop_user};
+use crate::core::ledger::event::{Event, Happened};
+use crate::core::ledger::hold::{Hold, HoldKey, drop_long_name};
+use crate::core::ledger::identity::Name;
+use crate::core::ledger::license::{Excess, Level, License, RowKey};
+use crate::core::ledger::reservation::Reservation;
+use crate::core::ledger::roles::{RoleCounts, RoleIn, Roles};
+use crate::core::ledger::rules::{Exemption, Rules, find};
+use crate::core::ledger::seat::{Kind, NO_TALLY, Standing};
+use crate::core::ledger::session::Session;
+use crate::core::ledger::table::{Table, Tables};
+use crate::core::ledger::tally::{Noting, Steady, Tally};
+use crate::core::ledger::time::Timestamp;
+use crate::core::ledger::visit::{Leased, Unsettled};
+use crate::core::ledger::words::{CountedBy, Enforcement};
 
 /// The outcome of publishing rules.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +53,7 @@ pub struct Judgement {
 
 impl Judgement {
     /// The reserved roles that a role counts for; `None` when that was not asked.
-    pub(super) fn roles_of(&self, taker: RoleIn) -> Option<Roles> {
+    pub(crate) fn roles_of(&self, taker: RoleIn) -> Option<Roles> {
         let found = self
             .members
             .binary_search_by_key(&taker, |(taker, _)| *taker);
@@ -61,7 +64,7 @@ impl Judgement {
 
 impl<T: Tables> Ledger<'_, T> {
     /// The licenses in force in a database.
-    pub(super) fn licenses_of(&self, database: u32) -> impl Iterator<Item = &License> {
+    pub(crate) fn licenses_of(&self, database: u32) -> impl Iterator<Item = &License> {
         let rows = self
             .databases
             .get(&database)
@@ -70,7 +73,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// The license of a product that is in force in a database: they are in the order of their products.
-    pub(super) fn in_force(&self, database: u32, product: &Name) -> Option<&License> {
+    pub(crate) fn in_force(&self, database: u32, product: &Name) -> Option<&License> {
         let known = self.databases.get(&database)?;
         let (mut from, mut to) = (0, known.licenses);
         while from < to {
@@ -86,7 +89,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// The license of a database that counts in a tally.
-    pub(super) fn license_in(&self, database: u32, tally: u64) -> Option<&License> {
+    pub(crate) fn license_in(&self, database: u32, tally: u64) -> Option<&License> {
         let product = self.tallies.get(&tally)?.product;
         let license = self.in_force(database, &product);
         license.filter(|license| license.tally == tally)
@@ -362,7 +365,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// What was signed says the same of these rules as of those in force.
-    pub(super) fn is_signed_alike(&self, database: u32, rules: &Rules) -> bool {
+    pub(crate) fn is_signed_alike(&self, database: u32, rules: &Rules) -> bool {
         self.licenses_of(database)
             .zip(&rules.licenses)
             .all(|(a, b)| (a.signed, a.seats, a.purchased) == (b.signed, b.seats, b.purchased))
@@ -538,7 +541,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Takes all leases of a database out.
-    pub(super) fn drop_leases(&mut self, database: u32) {
+    pub(crate) fn drop_leases(&mut self, database: u32) {
         let Ledger {
             head,
             tallies,
@@ -640,7 +643,7 @@ impl<T: Tables> Ledger<'_, T> {
         number
     }
 
-    pub(super) fn remove_rows(&mut self, database: u32) {
+    pub(crate) fn remove_rows(&mut self, database: u32) {
         if let Some(known) = self.databases.get(&database).copied() {
             for place in 0..known.licenses {
                 self.licenses.remove(&RowKey { database, place });
@@ -656,7 +659,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Derives each tally's rule of counting from its licenses: where they disagree, the finest
     /// (counting rule 5). How much of them is in use is yet to be looked at.
-    pub(super) fn recount_tallies(&mut self) {
+    pub(crate) fn recount_tallies(&mut self) {
         let Ledger {
             tallies, licenses, ..
         } = self;
@@ -682,7 +685,7 @@ impl<T: Tables> Ledger<'_, T> {
         });
     }
 
-    pub(super) fn drop_unused_tallies(&mut self) {
+    pub(crate) fn drop_unused_tallies(&mut self) {
         self.tallies
             .retain(|tally| tally.licenses > 0 || tally.users > 0);
     }

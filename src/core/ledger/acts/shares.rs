@@ -6,69 +6,16 @@
 //! first, then its newest bars, then reservations. Licenses go only from a database with more than its
 //! part, and all of its rules with them: then it is as one whose limits can't be read.
 
-use super::license::RowKey;
-use super::reservation::ROLES_MAX;
-use super::rules::Rules;
-use super::session::NO_TALLY;
-use super::table::{Table, Tables};
-use super::{Database, Ledger};
+use crate::core::ledger::Ledger;
+use crate::core::ledger::database::Database;
+use crate::core::ledger::license::RowKey;
+use crate::core::ledger::roles::ROLES_MAX;
+use crate::core::ledger::rules::{RuleCounts, Rules};
+use crate::core::ledger::seat::NO_TALLY;
+use crate::core::ledger::table::{Table, Tables};
 
 /// Every licensed database has room for so many, as long as there is room at all.
 const PART_MIN: usize = 20;
-
-/// Rows of a database by what they are.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct RuleCounts {
-    /// Rows of `licenses`.
-    pub licenses: usize,
-    /// Rows of `license_reservations`.
-    pub reservations: usize,
-    /// Rows of `license_bars`.
-    pub bars: usize,
-    /// Rows of `license_exemptions`.
-    pub exemptions: usize,
-}
-
-impl RuleCounts {
-    /// All of them.
-    pub fn all(&self) -> usize {
-        self.licenses + self.reservations + self.bars + self.exemptions
-    }
-
-    fn and(self, other: RuleCounts) -> RuleCounts {
-        RuleCounts {
-            licenses: self.licenses + other.licenses,
-            reservations: self.reservations + other.reservations,
-            bars: self.bars + other.bars,
-            exemptions: self.exemptions + other.exemptions,
-        }
-    }
-
-    fn without(self, other: RuleCounts) -> RuleCounts {
-        RuleCounts {
-            licenses: self.licenses.saturating_sub(other.licenses),
-            reservations: self.reservations.saturating_sub(other.reservations),
-            bars: self.bars.saturating_sub(other.bars),
-            exemptions: self.exemptions.saturating_sub(other.exemptions),
-        }
-    }
-
-    /// The most important of them, so many in all. `None` where not all licenses are among them.
-    fn within(self, room: usize) -> Option<RuleCounts> {
-        let mut left = room.checked_sub(self.licenses)?;
-        let mut part = |rows: usize| {
-            let rows = rows.min(left);
-            left -= rows;
-            rows
-        };
-        Some(RuleCounts {
-            licenses: self.licenses,
-            reservations: part(self.reservations),
-            bars: part(self.bars),
-            exemptions: part(self.exemptions),
-        })
-    }
-}
 
 impl Rules {
     /// How many rows were read.
@@ -152,7 +99,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// The rows of a database that are in force, without the bars that are no rows yet.
-    pub(super) fn rows_of(&self, database: u32) -> RuleCounts {
+    pub(crate) fn rows_of(&self, database: u32) -> RuleCounts {
         let known = self.databases.get(&database);
         known.map_or(RuleCounts::default(), |known| RuleCounts {
             licenses: known.licenses as usize,
@@ -188,7 +135,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Makes room for so many rows of a database, in the place of those that it has: as many of others'
     /// go as must.
-    pub(super) fn make_room_for_rules(&mut self, database: u32, rows: usize) {
+    pub(crate) fn make_room_for_rules(&mut self, database: u32, rows: usize) {
         let level = rows + self.unstored_bars_of(database);
         loop {
             let room = self.free_room() + self.replaceable(database);
@@ -236,7 +183,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Takes so many rows of a database out of force: exemptions before bars before reservations, each
     /// from the newest on.
-    pub(super) fn give_way(&mut self, database: u32, rows: usize) {
+    pub(crate) fn give_way(&mut self, database: u32, rows: usize) {
         let Some(known) = self.databases.get(&database).copied().filter(|_| rows > 0) else {
             return;
         };
@@ -309,7 +256,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes how many rows of a database are not in force for want of room, which the log is to be told.
-    pub(super) fn note_left_out(&mut self, database: u32, note: impl FnOnce(&mut Database)) {
+    pub(crate) fn note_left_out(&mut self, database: u32, note: impl FnOnce(&mut Database)) {
         if let Some(known) = self.databases.get_mut(&database) {
             let before = (known.left_out, known.unnumbered);
             note(known);
@@ -321,7 +268,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Has databases read again whose rows did not all fit, once there is room.
-    pub(super) fn offer_room(&mut self, besides: u32) {
+    pub(crate) fn offer_room(&mut self, besides: u32) {
         if !self.head.left_out || self.free_room() == 0 {
             return;
         }

@@ -1,41 +1,22 @@
 //! The line for seats: whoever gives a seat back gives it to the first in line who may have it,
 //! so that nobody overtakes, and there is never both a free seat and somebody who waits for it.
 
-use super::Ledger;
-use super::admission::{Reclaim, Remark};
-use super::checkout::{Receipt, Want};
-use super::event::{Event, Happened, Leaving};
-use super::hold::Hold;
-use super::identity::Name;
-use super::license::{Enforcement, License, Timestamp};
-use super::session::Kind;
-use super::table::{Table, Tables, entry};
-use super::taker::User;
-
-/// A session that waits for a seat.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Wait {
-    /// Its ticket: who has a lower one came first.
-    pub ticket: u64,
-    /// The session's place.
-    pub at: usize,
-    /// What it will hold.
-    pub(super) hold: Hold,
-    /// By its database's rules it would not wait any more: it should ask anew.
-    pub(super) in_vain: bool,
-    /// The server's own enforcement: on when it came.
-    server: Enforcement,
-    /// It has its seat, and has not yet seen it.
-    pub called: bool,
-    /// What the server log should say of that.
-    remark: Remark,
-}
-
-entry!(Wait, ticket: u64);
+use crate::core::ledger::Ledger;
+use crate::core::ledger::acts::checkout::{Receipt, Want};
+use crate::core::ledger::denial::{Reclaim, Remark};
+use crate::core::ledger::event::{Event, Happened, Leaving};
+use crate::core::ledger::hold::Hold;
+use crate::core::ledger::identity::Name;
+use crate::core::ledger::license::License;
+use crate::core::ledger::seat::Kind;
+use crate::core::ledger::table::{Table, Tables};
+use crate::core::ledger::taker::User;
+use crate::core::ledger::time::Timestamp;
+use crate::core::ledger::wait::Wait;
+use crate::core::ledger::words::Enforcement;
 
 impl<T: Tables> Ledger<'_, T> {
-    pub(super) fn line_up(&mut self, at: usize, hold: Hold, want: &Want) -> u64 {
+    pub(crate) fn line_up(&mut self, at: usize, hold: Hold, want: &Want) -> u64 {
         self.head.numbers += 1;
         let ticket = self.head.numbers;
         self.keep_name(want);
@@ -59,7 +40,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Gives free seats of a tally to those who wait for them, the first first.
-    pub(super) fn serve(&mut self, tally: u64, now: Timestamp) {
+    pub(crate) fn serve(&mut self, tally: u64, now: Timestamp) {
         if self.tallies.get(&tally).is_some_and(|t| t.waiting > 0) {
             self.serve_line(Some(tally), now);
         }
@@ -72,7 +53,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Gives free seats of all tallies to those who wait for them, the first first.
-    pub(super) fn serve_all(&mut self, now: Timestamp) {
+    pub(crate) fn serve_all(&mut self, now: Timestamp) {
         loop {
             self.head.made_room = false;
             self.serve_line(None, now);
@@ -97,7 +78,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// The first in line after this ticket who may have a seat now.
-    pub(super) fn next_in_line(
+    pub(crate) fn next_in_line(
         &self,
         tally: Option<u64>,
         after: u64,
@@ -127,7 +108,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// The license that a hold counts under in its own database.
-    pub(super) fn license_of(&self, hold: &Hold) -> Option<License> {
+    pub(crate) fn license_of(&self, hold: &Hold) -> Option<License> {
         self.license_in(hold.database, hold.tally).copied()
     }
 
@@ -185,7 +166,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Takes a session out of line with what it was given meanwhile; the tally to be served.
-    pub(super) fn step_out(&mut self, ticket: u64, now: Timestamp) -> Option<u64> {
+    pub(crate) fn step_out(&mut self, ticket: u64, now: Timestamp) -> Option<u64> {
         let wait = self.waits.get(&ticket).copied()?;
         self.leave_line(&wait);
         let Wait { hold, .. } = wait;

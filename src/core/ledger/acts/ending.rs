@@ -4,17 +4,20 @@
 //! The ledger says who is to end, and what becomes of the seat. Whether a session really ends it
 //! decides itself; a lease ends here.
 
-use super::Ledger;
-use super::bar::{BarWish, Barred, Unbarrable};
-use super::event::{Event, Happened, Leaving};
-use super::hold::{LeaseId, drop_long_name};
-use super::identity::{Label, Name, Text};
-use super::license::{License, Timestamp};
-use super::reservation::Roles;
-use super::session::{Claimant, Promise, Seat, SeatKey};
-use super::table::{Table, Tables};
-use super::taker::User;
-use super::tally::Tally;
+use crate::core::ledger::Ledger;
+use crate::core::ledger::acts::bars::{BarWish, Unbarrable};
+use crate::core::ledger::bar::Barred;
+use crate::core::ledger::event::{Event, Happened, Leaving};
+use crate::core::ledger::hold::drop_long_name;
+use crate::core::ledger::identity::{Label, LeaseId, Name, Text};
+use crate::core::ledger::license::License;
+use crate::core::ledger::roles::Roles;
+use crate::core::ledger::seat::{Claimant, Seat, SeatKey};
+use crate::core::ledger::session::Promise;
+use crate::core::ledger::table::{Table, Tables};
+use crate::core::ledger::taker::User;
+use crate::core::ledger::tally::Tally;
+use crate::core::ledger::time::Timestamp;
 
 /// An administrator's wish to end all that holds a seat.
 #[derive(Clone, Copy, Debug)]
@@ -321,7 +324,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Whoever is at this place, and asks for this, may have idle seats of this license give way to it.
-    pub(super) fn promise(&mut self, at: usize, license: &License, claimant: &Claimant) {
+    pub(crate) fn promise(&mut self, at: usize, license: &License, claimant: &Claimant) {
         let user = User::of_claimant(self.head.seat_ids, claimant);
         let former = self.sessions.get(at).and_then(|session| session.promise);
         if former.is_some_and(|former| former.kept) {
@@ -347,7 +350,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// A seat was left: if it gives way to somebody, it is kept for them, unless they stand in line, where
     /// the first gets it, or came after those who do.
-    pub(super) fn keep_promise(&mut self, left: &Seat, now: Timestamp) {
+    pub(crate) fn keep_promise(&mut self, left: &Seat, now: Timestamp) {
         let Some(at) = self.asker_of(left.number) else {
             return;
         };
@@ -384,7 +387,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Whoever is at this place has a seat, or needs none any more. The tally in which one is free
     /// now that was kept.
-    pub(super) fn take_promise(&mut self, at: usize) -> Option<u64> {
+    pub(crate) fn take_promise(&mut self, at: usize) -> Option<u64> {
         self.ask_no_longer(at);
         let promise = self.sessions.get_mut(at)?.promise.take()?;
         if !promise.kept {
@@ -403,7 +406,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// How many seats of a tally are kept for members of this role, other than whoever is at this place.
-    pub(super) fn promised_to(&self, tally: &Tally, role: u8, at: usize) -> i64 {
+    pub(crate) fn promised_to(&self, tally: &Tally, role: u8, at: usize) -> i64 {
         if tally.promised == 0 {
             return 0;
         }
@@ -418,7 +421,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// How many seats of a tally are kept for others than whoever is at this place.
-    pub(super) fn promised_to_others(&self, tally: &Tally, at: usize) -> i64 {
+    pub(crate) fn promised_to_others(&self, tally: &Tally, at: usize) -> i64 {
         let promise = self.sessions.get(at).and_then(|session| session.promise);
         let own = promise.is_some_and(|promise| promise.kept && promise.tally == tally.number);
         tally.promised - i64::from(own)

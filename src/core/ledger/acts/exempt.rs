@@ -14,13 +14,16 @@
 //! that of their sessions; who stands in line stays there. Superusers and replication are exempt
 //! besides.
 
-use super::Ledger;
-use super::hold::{Hold, HoldKey};
-use super::license::{License, RowKey};
-use super::rules::Rules;
-use super::session::{Claimant, Exempt, Kind, NO_TALLY, Seat, SeatIds, SeatKey, Session, Standing};
-use super::table::{Table, Tables};
-use super::tally::Tally;
+use crate::core::ledger::Ledger;
+use crate::core::ledger::hold::{Hold, HoldKey};
+use crate::core::ledger::license::{License, RowKey};
+use crate::core::ledger::rules::Rules;
+use crate::core::ledger::seat::{
+    Claimant, Exempt, Kind, NO_TALLY, Seat, SeatIds, SeatKey, Standing,
+};
+use crate::core::ledger::session::Session;
+use crate::core::ledger::table::{Table, Tables};
+use crate::core::ledger::tally::Tally;
 
 impl Exempt {
     /// It is by `license_exemptions`.
@@ -63,7 +66,7 @@ impl Rules {
 
 impl<T: Tables> Ledger<'_, T> {
     /// Whether a session may count by these rules, which make this of it.
-    pub(super) fn may_count(&self, database: u32, standing: Standing) -> bool {
+    pub(crate) fn may_count(&self, database: u32, standing: Standing) -> bool {
         let license = standing.license.and_then(|place| {
             let key = RowKey { database, place };
             self.licenses.get(&key)
@@ -76,7 +79,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Whether a claimant who is exempt for this reason may be so in a license: it is one of those who
     /// are, or not all are that may be.
-    pub(super) fn may_be_exempt(
+    pub(crate) fn may_be_exempt(
         &mut self,
         license: &License,
         reason: Exempt,
@@ -107,7 +110,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Whether a session is exempt in a license now: by itself, or as one of several of its identity.
-    pub(super) fn is_exempt_in(&self, license: &License, session: &Session) -> bool {
+    pub(crate) fn is_exempt_in(&self, license: &License, session: &Session) -> bool {
         if !license.may_count(session.exempt) {
             return true;
         }
@@ -134,7 +137,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Judges the logins of a database that its rules exempt, or the checkouts of its exempt sessions:
     /// as many stay exempt as were signed.
-    pub(super) fn limit_exempt(&mut self, database: u32, kind: Kind, by_login: &[usize]) {
+    pub(crate) fn limit_exempt(&mut self, database: u32, kind: Kind, by_login: &[usize]) {
         if by_login.is_empty() {
             return;
         }

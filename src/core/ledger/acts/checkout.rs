@@ -2,15 +2,19 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::Ledger;
-use super::admission::{Cause, Denial, Judged, Reclaim, Remark};
-use super::event::{Event, Happened, Leaving};
-use super::hold::{Hold, HoldKey, LeaseId, LongName, Spot, drop_long_name};
-use super::identity::{Host, Label, Name, Text, Who};
-use super::license::{Enforcement, License, RowKey, Timestamp};
-use super::seats::Linger;
-use super::session::{Kind, Session};
-use super::table::{Table, Tables};
+use crate::core::ledger::Ledger;
+use crate::core::ledger::acts::admission::Judged;
+use crate::core::ledger::acts::seats::Linger;
+use crate::core::ledger::denial::{Cause, Denial, Reclaim, Remark};
+use crate::core::ledger::event::{Event, Happened, Leaving};
+use crate::core::ledger::hold::{Hold, HoldKey, LongName, Spot, drop_long_name};
+use crate::core::ledger::identity::{Host, Label, LeaseId, Name, Text, Who};
+use crate::core::ledger::license::{License, RowKey};
+use crate::core::ledger::seat::Kind;
+use crate::core::ledger::session::Session;
+use crate::core::ledger::table::{Table, Tables};
+use crate::core::ledger::time::Timestamp;
+use crate::core::ledger::words::Enforcement;
 
 /// What an application asks for.
 #[derive(Clone, Copy, Debug)]
@@ -207,7 +211,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Takes a session's checkouts out, at most so many: their seats go to those in line. True when there are more.
-    pub(super) fn remove_checkouts(
+    pub(crate) fn remove_checkouts(
         &mut self,
         at: usize,
         at_most: usize,
@@ -236,7 +240,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Takes the last of a session's checkouts out; its tally. Its seat is still to be offered to those in line.
-    pub(super) fn remove_last_checkout(
+    pub(crate) fn remove_last_checkout(
         &mut self,
         at: usize,
         leaving: Leaving,
@@ -381,7 +385,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Puts in what a session has taken; the seat's number, if nobody held it. There must be room.
-    pub(super) fn take(&mut self, at: usize, mut hold: Hold) -> Option<u64> {
+    pub(crate) fn take(&mut self, at: usize, mut hold: Hold) -> Option<u64> {
         if hold.kind() == Kind::Checkout
             && let Some(session) = self.sessions.get(at)
         {
@@ -397,7 +401,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.put_hold(hold)
     }
 
-    pub(super) fn receipt(&self, wanted: &Hold, remark: Remark) -> Receipt {
+    pub(crate) fn receipt(&self, wanted: &Hold, remark: Remark) -> Receipt {
         let hold = self.holds.get(&wanted.key);
         // What was called may count elsewhere by now.
         let now = hold.unwrap_or(wanted);
@@ -416,7 +420,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Takes a checkout out; the session's last one moves into its place.
-    pub(super) fn remove_checkout(
+    pub(crate) fn remove_checkout(
         &mut self,
         at: usize,
         key: &HoldKey,
@@ -466,7 +470,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Takes a hold out, by an act of the session at this place, if it is a session's, and notes it where its seat
     /// is left. The session at this name took it.
-    pub(super) fn end_hold(
+    pub(crate) fn end_hold(
         &mut self,
         at: Option<usize>,
         key: &HoldKey,
@@ -494,13 +498,13 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// There is room for one more checkout or lease of this user.
     /// Whether there is room for one more hold.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         // Everyone in line finds room when called.
         self.holds.len() + self.waits.len() < self.holds.capacity()
     }
 
     /// Keeps the name of a new hold's or wait's user. False when there is no room for the hold.
-    pub(super) fn keep_name(&mut self, want: &Want) -> bool {
+    pub(crate) fn keep_name(&mut self, want: &Want) -> bool {
         if !self.has_room() {
             return false;
         }
@@ -510,7 +514,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Keeps a text that is too long for its label. Where there is no room for it people see how it begins: nobody is
     /// refused for that.
-    pub(super) fn keep_long_name(&mut self, label: &Label, text: Option<Text<512>>) {
+    pub(crate) fn keep_long_name(&mut self, label: &Label, text: Option<Text<512>>) {
         let Some(text) = text else { return };
         if let Some(name) = self.long_names.get_mut(label) {
             name.users += 1;
@@ -524,7 +528,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// A hold or wait needs the name of its user no longer.
-    pub(super) fn drop_name(&mut self, label: &Label) {
+    pub(crate) fn drop_name(&mut self, label: &Label) {
         drop_long_name::<T>(&mut self.long_names, label);
     }
 }

@@ -1,18 +1,20 @@
 //! Gives every holder the seat that it asks for: a session by its login, an application by its
 //! checkouts and leases.
 
-use super::event::Leaving;
-use super::hold::{Hold, HoldKey};
-use super::identity::Identity;
-use super::license::{CountedBy, RowKey, Timestamp};
-use super::session::{Claimant, Kind, NO_TALLY, Seat, SeatIds, SeatKey, Standing};
-use super::table::{Table, Tables};
-use super::taker::{Taker, left_by, taken_by};
-use super::tally::Tally;
-use super::{Head, Ledger};
+use crate::core::ledger::event::Leaving;
+use crate::core::ledger::hold::{Hold, HoldKey};
+use crate::core::ledger::identity::Identity;
+use crate::core::ledger::license::RowKey;
+use crate::core::ledger::seat::{Claimant, Kind, NO_TALLY, Seat, SeatIds, SeatKey, Standing};
+use crate::core::ledger::table::{Table, Tables};
+use crate::core::ledger::taker::{Taker, left_by, taken_by};
+use crate::core::ledger::tally::Tally;
+use crate::core::ledger::time::Timestamp;
+use crate::core::ledger::words::CountedBy;
+use crate::core::ledger::{Head, Ledger};
 
 impl<T: Tables> Ledger<'_, T> {
-    pub(super) fn claimed_tally(&self, database: u32, standing: Standing) -> u64 {
+    pub(crate) fn claimed_tally(&self, database: u32, standing: Standing) -> u64 {
         standing
             .license
             .and_then(|place| self.licenses.get(&RowKey { database, place }))
@@ -20,13 +22,13 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// The seat that a claimant should have.
-    pub(super) fn seat_key(&self, claimant: &Claimant) -> Option<SeatKey> {
+    pub(crate) fn seat_key(&self, claimant: &Claimant) -> Option<SeatKey> {
         let tally = self.tallies.get(&claimant.tally)?;
         Some(tally.key_of(self.head.seat_ids, claimant))
     }
 
     /// Gives every holder the seat that it should have.
-    pub(super) fn reseat_all(&mut self) {
+    pub(crate) fn reseat_all(&mut self) {
         for at in 0..self.sessions.len() {
             self.reseat(at);
         }
@@ -37,7 +39,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Gives a session's login the seat that it should have; its number, if nobody held it.
-    pub(super) fn reseat(&mut self, at: usize) -> Option<u64> {
+    pub(crate) fn reseat(&mut self, at: usize) -> Option<u64> {
         let session = self.sessions.get(at)?;
         let (claimant, since) = (session.claimant(), session.since);
         let key = self.seat_key(&claimant);
@@ -52,13 +54,13 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Takes its seat from a session's login; the seat, if nobody holds it any more.
-    pub(super) fn unseat(&mut self, at: usize, linger: Linger) -> Option<Seat> {
+    pub(crate) fn unseat(&mut self, at: usize, linger: Linger) -> Option<Seat> {
         let key = self.sessions.get_mut(at)?.seat.take()?;
         self.counter().give_back(&key, Kind::Login, linger)
     }
 
     /// How long a seat lingers that is left now, for this reason, by a holder from this database.
-    pub(super) fn linger_after(
+    pub(crate) fn linger_after(
         &self,
         leaving: Leaving,
         database: u32,
@@ -79,7 +81,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Puts a hold in, with the seat that it should have: its number, if nobody held it. There must be
     /// room for it.
-    pub(super) fn put_hold(&mut self, hold: Hold) -> Option<u64> {
+    pub(crate) fn put_hold(&mut self, hold: Hold) -> Option<u64> {
         let (mut counter, holds) = self.counter_and_holds();
         if let Some(tally) = counter.tallies.get_mut(&hold.tally) {
             tally.users += 1;
@@ -91,7 +93,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Takes a hold out, and gives back its seat: what is left of it, if nobody holds it any more.
-    pub(super) fn remove_hold(&mut self, key: &HoldKey, linger: Linger) -> Option<Seat> {
+    pub(crate) fn remove_hold(&mut self, key: &HoldKey, linger: Linger) -> Option<Seat> {
         let (mut counter, holds) = self.counter_and_holds();
         let hold = holds.get_mut(key)?;
         let left = counter.unseat_hold(hold, linger);
@@ -115,7 +117,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Gives a hold the seat that it should have after this change of it.
-    pub(super) fn change_hold(&mut self, key: &HoldKey, change: impl FnOnce(&mut Hold)) {
+    pub(crate) fn change_hold(&mut self, key: &HoldKey, change: impl FnOnce(&mut Hold)) {
         let (mut counter, holds) = self.counter_and_holds();
         if let Some(hold) = holds.get_mut(key) {
             change(hold);
@@ -124,12 +126,12 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// The seats and their counts.
-    pub(super) fn counter(&mut self) -> Counter<'_, T> {
+    pub(crate) fn counter(&mut self) -> Counter<'_, T> {
         self.counter_and_holds().0
     }
 
     /// The same beside what applications hold.
-    pub(super) fn counter_and_holds(&mut self) -> (Counter<'_, T>, &mut T::Of<Hold>) {
+    pub(crate) fn counter_and_holds(&mut self) -> (Counter<'_, T>, &mut T::Of<Hold>) {
         let Ledger {
             head,
             tallies,
@@ -154,7 +156,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Frees the seats that have lingered as long as they may by the licenses of now, and those whose
     /// identities are made by another rule since.
-    pub(super) fn end_lingering(&mut self, now: Timestamp) {
+    pub(crate) fn end_lingering(&mut self, now: Timestamp) {
         let mut next_due = self.head.next_due;
         self.counter().free_lingering(|seat, tally| {
             let longest = now.saturating_add(tally.linger);
@@ -171,7 +173,7 @@ impl<T: Tables> Ledger<'_, T> {
 
 impl Tally {
     /// The seat that a claimant of one of its seats should have.
-    pub(super) fn key_of(&self, ids: SeatIds, claimant: &Claimant) -> SeatKey {
+    pub(crate) fn key_of(&self, ids: SeatIds, claimant: &Claimant) -> SeatKey {
         key_under(ids, self.counted_by, claimant)
     }
 }
@@ -185,7 +187,7 @@ fn key_under(ids: SeatIds, rule: CountedBy, claimant: &Claimant) -> SeatKey {
 
 /// Whether a seat stays taken that its last holder leaves.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Linger {
+pub(crate) struct Linger {
     /// The moment at which it is left.
     now: Timestamp,
     /// The end of that; `None`: as if the one who leaves had not been there.
@@ -194,20 +196,20 @@ pub(super) struct Linger {
 
 impl Linger {
     /// It is free at once, also where it would have lingered before somebody joined it.
-    pub(super) const NOT: Linger = Linger {
+    pub(crate) const NOT: Linger = Linger {
         now: Timestamp::MAX,
         until: None,
     };
 
     /// It lingers as it would have without the one who leaves.
-    pub(super) fn as_before(now: Timestamp) -> Linger {
+    pub(crate) fn as_before(now: Timestamp) -> Linger {
         Linger { now, until: None }
     }
 }
 
 impl Hold {
     /// The key of the seat that it has.
-    pub(super) fn seat_key(&self, ids: SeatIds) -> Option<SeatKey> {
+    pub(crate) fn seat_key(&self, ids: SeatIds) -> Option<SeatKey> {
         let claimant = Claimant {
             tally: self.tally,
             who: self.whose(),
@@ -221,18 +223,18 @@ impl Hold {
 }
 
 /// A hold or wait less counts in a tally.
-pub(super) fn drop_user<T: Tables>(tallies: &mut T::Of<Tally>, number: u64) {
+pub(crate) fn drop_user<T: Tables>(tallies: &mut T::Of<Tally>, number: u64) {
     if let Some(tally) = tallies.get_mut(&number) {
         tally.users -= 1;
     }
 }
 
 /// The seats and what counts them, lent apart from those who hold them.
-pub(super) struct Counter<'a, T: Tables> {
-    pub(super) head: &'a mut Head,
-    pub(super) seats: &'a mut T::Of<Seat>,
-    pub(super) tallies: &'a mut T::Of<Tally>,
-    pub(super) takers: &'a mut T::Of<Taker>,
+pub(crate) struct Counter<'a, T: Tables> {
+    pub(crate) head: &'a mut Head,
+    pub(crate) seats: &'a mut T::Of<Seat>,
+    pub(crate) tallies: &'a mut T::Of<Tally>,
+    pub(crate) takers: &'a mut T::Of<Taker>,
 }
 
 /// A seat that somebody has taken.
@@ -267,7 +269,7 @@ impl<T: Tables> Counter<'_, T> {
     }
 
     /// Takes its seat from a hold; the seat, if nobody holds it any more.
-    pub(super) fn unseat_hold(&mut self, hold: &mut Hold, linger: Linger) -> Option<Seat> {
+    pub(crate) fn unseat_hold(&mut self, hold: &mut Hold, linger: Linger) -> Option<Seat> {
         let key = hold.seat_key(self.head.seat_ids)?;
         hold.seated = None;
         self.give_back(&key, hold.kind(), linger)
@@ -316,7 +318,7 @@ impl<T: Tables> Counter<'_, T> {
     }
 
     /// A seat is free.
-    pub(super) fn left(&mut self, seat: &Seat) {
+    pub(crate) fn left(&mut self, seat: &Seat) {
         if let Some(tally) = self.tallies.get_mut(&seat.key.tally) {
             tally.left(seat.roles);
             if tally.limits_users {
@@ -327,7 +329,7 @@ impl<T: Tables> Counter<'_, T> {
 
     /// Frees lingering seats to make room: those of the tally that has most, so that nobody loses what
     /// lingers by what others let linger. False where none do.
-    pub(super) fn give_way(&mut self) -> bool {
+    pub(crate) fn give_way(&mut self) -> bool {
         let (mut most, mut whose) = (0, NO_TALLY);
         self.tallies.each(|tally| {
             if tally.lingering > most {

@@ -1,0 +1,346 @@
+//! What is known of each database's tables: their changes, and whether the rules in force are those
+//! of the last one.
+
+use crate::core::ledger::Ledger;
+use crate::core::ledger::database::{Database, Viewpoint};
+use crate::core::ledger::license::RowKey;
+use crate::core::ledger::recents::Recents;
+use crate::core::ledger::room::Ring;
+use crate::core::ledger::rules::Rules;
+use crate::core::ledger::table::{Table, Tables};
+use crate::core::ledger::tally::Steady;
+use crate::core::ledger::time::Timestamp;
+use crate::core::ledger::visit::{Leased, Stage, Unread, Unsettled, Visit};
+
+/// How long rules that were read on a standby are relied on, in microseconds.
+const STANDBY_RULES_LAST: u64 = 1_000_000;
+
+/// How long it is remembered that tables could not be read, in microseconds.
+const FAILURES_LAST: u64 = 1_000_000;
+
+/// How long what other databases add to a pool is relied on there.
+pub(crate) const STANDBY_POOLS_LAST: u64 = 10_000_000;
+
+impl<T: Tables> Ledger<'_, T> {
+    /// The database's generation, to be noted before its tables are read. `None` when there is no
+    /// room to note one.
+    pub fn generation(&mut self, database: u32) -> Option<u64> {
+        if let Some(known) = self.databases.get(&database) {
+            return Some(known.generation);
+        }
+        if self.databases.len() >= self.databases.capacity() {
+            self.forget_one_without_rules();
+        }
+        self.head.clock += 1;
+        let generation = self.head.clock;
+        self.databases.put(Database {
+            oid: database,
+            changing: 0,
+            generation,
+            not_before: generation,
+            loaded: 0,
+            unreadable: 0,
+            visit: Visit {
+                number: 0,
+                stage: Stage::Ended,
+            },
+            lost_visitors: 0,
+            wanted: false,
+            unsettled: Unsettled::Nothing,
+            unread: Unread::MayHaveLeases,
+            leased: Leased::Never,
+            complaint: 0,
+            complaints: 0,
+            watched: false,
+            in_recovery: false,
+            exempt_superusers: true,
+            read_at: 0,
+            licenses: 0,
+            exemptions: 0,
+            reservations: 0,
+            leases_of: 0,
+            ended: 0,
+            bars: 0,
+            unstored_bars: 0,
+            left_out: 0,
+            unnumbered: 0,
+            left_out_told: true,
+            failed_at: 0,
+            failed: 0,
+            tried_until: 0,
+            leases_left: 0,
+            counted: false,
+            uncountable: false,
+            counts_written: 0,
+            events: 0,
+            events_lost: 0,
+            kept_told: false,
+            warned: 0,
+            unwritable: false,
+            ring: Ring::EMPTY,
+            crossings: Recents::NONE,
+            untidy: false,
+            write_at: Timestamp::MAX,
+            changes_at: Timestamp::MAX,
+            observed: 0,
+            unsigned_in: 0,
+        })?;
+        Some(generation)
+    }
+
+    /// Makes room for another database: one of which nothing is known, save that it has no rules, need
+    /// not be kept in mind. A change there is a change of one that is not known.
+    fn forget_one_without_rules(&mut self) {
+        let mut found = None;
+        self.databases.each(|known| {
+            if known.is_forgettable() {
+                found = Some(known.oid);
+            }
+        });
+        if let Some(database) = found {
+            self.databases.remove(&database);
+        }
+    }
+
+    /// Forgets the databases among these that are gone: a standby is not told of them. Both in order.
+    pub fn forget_gone(&mut self, known: &[u32], existing: &[u32], now: Timestamp) {
+        for database in known {
+            if existing.binary_search(database).is_err() {
+                self.forget(*database, now);
+            }
+        }
+    }
+
+    /// A transaction that changed the database's tables is about to commit: until it has, its change
+    /// may be visible already, so nobody relies on the rules in force.
+    pub fn change_begins(&mut self, database: u32, unsettled: Unsettled) {
+        if unsettled == Unsettled::Pools {
+            self.head.pools_edition += 1;
+        }
+        self.unsettle(database, unsettled);
+        if self.generation(database).is_some()
+            && let Some(known) = self.databases.get_mut(&database)
+        {
+            known.changing += 1;
+            if known.unread == Unread::IsNew {
+                known.unread = Unread::HasNoLeases;
+            }
+        }
+    }
+
+    /// That transaction has ended, after which others may not know this.
+    pub fn change_ends(&mut self, database: u32, unsettled: Unsettled) {
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.changing = known.changing.saturating_sub(1);
+        }
+        self.unsettle(database, unsettled);
+        self.outdate(database);
+    }
+
+    /// The database was created, by a transaction that has ended: nobody was in it before.
+    pub fn note_created(&mut self, database: u32) {
+        self.generation(database);
+        let known = self.databases.get_mut(&database);
+        // Who was quicker than this may have read it, or changed it.
+        let is_untouched =
+            |known: &&mut Database| known.loaded == 0 && known.unsettled == Unsettled::Nothing;
+        if let Some(known) = known.filter(is_untouched) {
+            known.unread = Unread::IsNew;
+        }
+    }
+
+    /// Others don't know this of what the database adds to pools, until it has been read.
+    pub fn unsettle(&mut self, database: u32, unsettled: Unsettled) {
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.unsettled = known.unsettled.max(unsettled);
+        }
+    }
+
+    /// Nobody relies on the rules in force any more.
+    pub fn outdate(&mut self, database: u32) {
+        self.head.clock += 1;
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.generation = self.head.clock;
+        }
+        self.head.ring = !self.waits.is_empty();
+    }
+
+    /// The database is gone, or its OID was given to another one.
+    pub fn forget(&mut self, database: u32, now: Timestamp) {
+        if self.databases.get(&database).is_none() {
+            return;
+        }
+        self.remove_rows(database);
+        self.set_roles(database, self.plan_roles(database, &[]));
+        self.drop_leases(database);
+        self.drop_events_of(database);
+        self.drop_bars(|bar| bar.database == database);
+        self.databases.remove(&database);
+        self.offer_room(database);
+        self.note_next_write();
+        self.recount_tallies();
+        self.reseat_all();
+        self.recount_takers();
+        self.end_lingering(now);
+        self.serve_all(now);
+        self.drop_unused_tallies();
+    }
+
+    /// Every database must be visited again, as after a start: what was read on a standby may be
+    /// old, what was read under another setting no longer true.
+    pub fn revisit_all(&mut self, unsettled: Unsettled) {
+        self.head.visited = false;
+        self.databases.each_mut(|known| {
+            known.unsettled = known.unsettled.max(unsettled);
+            // What a standby's visitor found may be more by now.
+            if known.unread == Unread::HasNoLeases {
+                known.unread = Unread::MayHaveLeases;
+            }
+        });
+        self.outdate_all();
+    }
+
+    /// Seats of a tally went elsewhere: from this moment on no more than are left are given, by whatever rules are
+    /// in force, and nobody relies on those, nor on what is being read.
+    pub fn withdraw(&mut self, tally: u64, left: i64) {
+        let left = i32::try_from(left.max(0)).unwrap_or(i32::MAX);
+        self.licenses.each_mut(|license| {
+            if license.tally == tally {
+                license.seats = Some(license.seats.map_or(left, |seats| seats.min(left)));
+            }
+        });
+        if let Some(tally) = self.tallies.get_mut(&tally) {
+            tally.steady = Steady::NEVER;
+        }
+        self.outdate_all();
+    }
+
+    /// Nobody relies on any rules in force any more.
+    pub fn outdate_all(&mut self) {
+        let Ledger {
+            head, databases, ..
+        } = self;
+        databases.each_mut(|known| {
+            head.clock += 1;
+            known.generation = head.clock;
+            known.not_before = head.clock;
+        });
+        self.head.ring |= !self.waits.is_empty();
+    }
+
+    /// What was signed is to be verified again.
+    pub fn outdate_signed(&mut self) {
+        let Ledger {
+            head,
+            databases,
+            licenses,
+            waits,
+            ..
+        } = self;
+        databases.each_mut(|known| {
+            let keys = (0..known.licenses).map(|place| RowKey {
+                database: known.oid,
+                place,
+            });
+            let mut rows = keys.filter_map(|key| licenses.get(&key));
+            let is_signed = rows.any(|license| license.signed.is_some());
+            // Who is just reading it, or looking at it, may have seen what no longer holds.
+            if is_signed || !known.is_loaded() || known.observed != known.generation {
+                head.clock += 1;
+                known.generation = head.clock;
+                known.not_before = head.clock;
+            }
+        });
+        head.ring |= !waits.is_empty();
+    }
+
+    /// True when the rules in force are those of the database's tables, as `now`, in recovery or
+    /// not, with this setting of `pg_seats.exempt_superusers`.
+    pub fn is_current(&self, database: u32, view: Viewpoint) -> bool {
+        self.databases.get(&database).is_some_and(|known| {
+            known.is_loaded()
+                && known.changing == 0
+                && known.exempt_superusers == view.exempt_superusers
+                && known.in_recovery == view.in_recovery
+                && if view.in_recovery {
+                    // A standby's tables change unnoticed.
+                    view.now.abs_diff(known.read_at) < STANDBY_RULES_LAST
+                } else {
+                    known.watched
+                }
+        })
+    }
+
+    /// True when the rules in force were read after this generation was noted, so that whoever noted it may be
+    /// judged by them, though a change has come since: `view` as for [`Ledger::is_current`].
+    pub fn is_as_new_as(&self, database: u32, generation: u64, view: Viewpoint) -> bool {
+        self.databases.get(&database).is_some_and(|known| {
+            known.loaded >= generation.max(known.not_before)
+                && known.exempt_superusers == view.exempt_superusers
+                && known.in_recovery == view.in_recovery
+                && if view.in_recovery {
+                    view.now.abs_diff(known.read_at) < STANDBY_RULES_LAST
+                } else {
+                    known.watched
+                }
+        })
+    }
+
+    /// True where its tables could not be read a moment ago, nor have changed since, or somebody is
+    /// trying again: nobody else need wait for them. Otherwise the caller tries, until this moment.
+    pub fn has_just_failed(&mut self, database: u32, now: Timestamp, until: Timestamp) -> bool {
+        let Some(known) = self.databases.get_mut(&database) else {
+            return false;
+        };
+        if known.failed_at == 0 || known.failed != known.generation {
+            return false;
+        }
+        // A clock that was set back must not keep anybody waiting.
+        if now.abs_diff(known.failed_at) < FAILURES_LAST
+            || known.failed_at < now && now < known.tried_until
+        {
+            return true;
+        }
+        known.tried_until = until;
+        false
+    }
+
+    /// The tables could not be read, as they were at this generation.
+    pub fn reading_failed(&mut self, database: u32, generation: u64, now: Timestamp) {
+        if let Some(known) = self.databases.get_mut(&database)
+            && known.generation == generation
+        {
+            known.failed_at = now;
+            known.failed = generation;
+            known.tried_until = 0;
+        }
+    }
+
+    /// True when what was read is in force already, by somebody who has judged all who are in since `before` was
+    /// in force.
+    pub fn was_quicker(&self, database: u32, before: u64, rules: &Rules) -> bool {
+        self.databases.get(&database).is_some_and(|known| {
+            known.loaded != before && known.has(rules) && self.is_signed_alike(database, rules)
+        })
+    }
+
+    /// A visitor has looked at the signed licenses of this generation.
+    pub fn observed(&mut self, database: u32, generation: u64) {
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.observed = generation;
+            known.changes_at = Timestamp::MAX;
+        }
+    }
+    /// True where the installation's record, in this state, says nothing of the database.
+    pub fn is_unsigned(&self, database: u32, state: u64) -> bool {
+        let known = self.databases.get(&database);
+        state != 0 && known.is_some_and(|known| known.unsigned_in == state)
+    }
+
+    /// The installation's record, in this state, says nothing of the database.
+    pub fn note_unsigned(&mut self, database: u32, state: u64) {
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.unsigned_in = state;
+        }
+    }
+}

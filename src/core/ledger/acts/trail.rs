@@ -1,0 +1,352 @@
+//! What the audit trail tells: noted here by whoever changes the ledger, written into the database's
+//! table by a worker soon afterwards. Nobody waits for that: where there is no room, what is lost is
+//! counted.
+
+use crate::core::ledger::Ledger;
+use crate::core::ledger::acts::room::link;
+use crate::core::ledger::denial::{Denial, Remark};
+use crate::core::ledger::event::{Event, Happened, Leaving};
+use crate::core::ledger::identity::Name;
+use crate::core::ledger::license::{Ending, LEVELS, Level, License, RowKey};
+use crate::core::ledger::seat::Seat;
+use crate::core::ledger::table::{Table, Tables};
+use crate::core::ledger::tally::{Noting, Steady, Tally};
+use crate::core::ledger::time::Timestamp;
+
+/// How long events come together before they are written, in microseconds: a crash loses at most the
+/// last second.
+const WRITTEN_AFTER: Timestamp = 700_000;
+
+/// How soon a database that could not be written is tried again, in microseconds.
+const WRITTEN_AGAIN_AFTER: Timestamp = 1_000_000;
+
+/// How soon a database is visited where nothing happens, in microseconds: rows grow old, and licenses
+/// come to their end.
+const VISITED_AGAIN_AFTER: Timestamp = 3_600_000_000;
+
+/// How soon is tried again to write what is counted, in microseconds.
+const COUNTED_AGAIN_AFTER: Timestamp = 60_000_000;
+
+/// How soon a database that visitors can't even connect to is tried again while it has events.
+const CONNECTED_AGAIN_AFTER: Timestamp = 60_000_000;
+
+impl<T: Tables> Ledger<'_, T> {
+    /// Notes an event for the audit trail of its database: its number, 0 where it is lost.
+    pub(crate) fn note(&mut self, event: &Event, now: Timestamp) -> u64 {
+        // What fills is soon full.
+        let pause = if self.is_filling() { 0 } else { WRITTEN_AFTER };
+        let Some(known) = self.databases.get_mut(&event.database) else {
+            return 0;
+        };
+        if !known.unwritable {
+            known.write_at = known.write_at.min(now.saturating_add(pause));
+            self.head.next_write = self.head.next_write.min(known.write_at);
+        }
+        if !self.make_room_for(event, now) {
+            return 0;
+        }
+        let number = self.put_event(event, now);
+        link::<T>(
+            &mut self.databases,
+            &mut self.events,
+            event.database,
+            number,
+        );
+        number
+    }
+
+    /// Somebody waits for what is to be written in a database.
+    pub(crate) fn write_now(&mut self, database: u32, now: Timestamp) {
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.write_at = now;
+            self.head.next_write = self.head.next_write.min(now);
+        }
+    }
+
+    /// A number for what is told otherwise: no event, nor anything else, has the same.
+    pub fn next_number(&mut self) -> u64 {
+        self.head.numbers += 1;
+        self.head.numbers
+    }
+
+    /// An event of a database is lost that was to be told otherwise.
+    pub fn lose_event(&mut self, database: u32, now: Timestamp) {
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.events_lost += 1;
+        }
+        self.write_soon(database, now);
+    }
+
+    /// A writer has been there, and told so many lost events: when the next one should be. Of the events that it
+    /// took, so many were there no longer: what had to make room meanwhile counts as lost, and is not.
+    pub fn told(&mut self, database: u32, lost: u64, made_room: u64, now: Timestamp) {
+        self.set_unwritable(database, false);
+        let filling = self.is_filling();
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.events_lost = known.events_lost.saturating_sub(lost + made_room);
+            known.write_at = if known.events > 0 && filling {
+                now
+            } else if known.events > 0 || known.events_lost > 0 {
+                now.saturating_add(WRITTEN_AFTER)
+            } else if known.licenses > 0 {
+                now.saturating_add(VISITED_AGAIN_AFTER)
+            } else {
+                Timestamp::MAX
+            };
+            known.write_at = known.write_at.min(known.ring.due);
+            if known.changes_at > now {
+                known.write_at = known.write_at.min(known.changes_at);
+            }
+        }
+        self.note_next_write();
+    }
+
+    /// A database's events could not be written. True when that is news.
+    pub fn could_not_write(&mut self, database: u32, now: Timestamp) -> bool {
+        let news = self.set_unwritable(database, true);
+        if let Some(known) = self.databases.get_mut(&database) {
+            let pause = match (known.has_lost_visitors(), known.events > 0) {
+                (false, _) => WRITTEN_AGAIN_AFTER,
+                (true, true) => CONNECTED_AGAIN_AFTER,
+                (true, false) => VISITED_AGAIN_AFTER,
+            };
+            known.write_at = now.saturating_add(pause);
+        }
+        self.note_next_write();
+        news
+    }
+
+    /// What is counted in a database, of this digest, was written, or could not be, and is tried again. True
+    /// when the latter is news.
+    pub fn counts_written(&mut self, database: u32, digest: Option<u64>, now: Timestamp) -> bool {
+        let Some(known) = self.databases.get_mut(&database) else {
+            return false;
+        };
+        known.counts_written = digest.unwrap_or(0);
+        let former = std::mem::replace(&mut known.uncountable, digest.is_none());
+        if digest.is_some() {
+            return false;
+        }
+        let again_at = now.saturating_add(COUNTED_AGAIN_AFTER);
+        known.write_at = known.write_at.min(again_at);
+        self.head.next_write = self.head.next_write.min(again_at);
+        !former
+    }
+
+    /// Old rows of a database's trail could not be deleted, or could be. True when the former is news.
+    pub fn set_untidy(&mut self, database: u32, untidy: bool) -> bool {
+        self.databases
+            .get_mut(&database)
+            .is_some_and(|known| std::mem::replace(&mut known.untidy, untidy) != untidy && untidy)
+    }
+
+    /// Shows the products whose licenses come to their end, each once for each number of days.
+    pub fn tell_endings(&mut self, now: Timestamp, mut see: impl FnMut(&Name, Ending)) {
+        self.licenses.each_mut(|license| {
+            let ending = license.ending(now);
+            if let Some(ending) = ending.filter(|_| ending != license.told_ending) {
+                see(&license.product, ending);
+                license.told_ending = Some(ending);
+            }
+        });
+    }
+
+    /// What happened in a database up to the event of this number has been warned of, where it must be.
+    pub fn warned(&mut self, database: u32, number: u64) {
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.warned = number;
+        }
+    }
+
+    /// What the last stop of the server has kept of a database's trail is told.
+    pub fn kept_told(&mut self, database: u32) {
+        if let Some(known) = self.databases.get_mut(&database) {
+            known.kept_told = true;
+        }
+    }
+
+    pub(crate) fn note_next_write(&mut self) {
+        let mut next = Timestamp::MAX;
+        self.databases.each(|known| next = next.min(known.write_at));
+        self.head.next_write = next;
+    }
+
+    /// A database's trail, and what lasts of its counts, is to be written even if nothing happens.
+    pub fn write_soon(&mut self, database: u32, now: Timestamp) {
+        if let Some(known) = self.databases.get_mut(&database).filter(|d| !d.unwritable) {
+            known.write_at = known.write_at.min(now.saturating_add(WRITTEN_AFTER));
+            self.head.next_write = self.head.next_write.min(known.write_at);
+        }
+    }
+
+    /// Notes that the session at this place has taken a seat that nobody held, and what the server log says of it.
+    pub(crate) fn note_taken(
+        &mut self,
+        at: usize,
+        mut event: Event,
+        tally: u64,
+        remark: Remark,
+        now: Timestamp,
+    ) {
+        event.in_use = self.in_use(tally);
+        let overdraft = matches!(remark, Remark::Overdraft(_));
+        event.overdrafts = u32::from(overdraft);
+        let alone = self.note_move(Some(at), &event, tally, now);
+        if let Remark::Overdraft(Denial { cause, .. }) = remark
+            && alone
+        {
+            event.happened = Happened::Overdraft(cause);
+            self.note(&event, now);
+        }
+    }
+
+    /// Notes that a seat was left by its last holder, by an act of the session at this place, if it was a
+    /// session's; if it gives way to somebody, it is kept for them.
+    pub(crate) fn note_left(
+        &mut self,
+        at: Option<usize>,
+        mut event: Event,
+        left: &Seat,
+        now: Timestamp,
+    ) {
+        if left.lingers_until == 0 {
+            self.keep_promise(left, now);
+        }
+        let Some(tally) = self.tallies.get(&left.key.tally) else {
+            return;
+        };
+        event.product = tally.product;
+        event.seat = left.number;
+        event.in_use = tally.in_use;
+        event.until = left.lingers_until;
+        event.held = now.saturating_sub(left.opened_at).max(0);
+        self.note_move(at, &event, left.key.tally, now);
+        event.happened = match event.happened {
+            Happened::Left(Leaving::IdleLogOff) => Happened::LoggedOff,
+            Happened::Left(Leaving::Reclaim) => Happened::Reclaimed,
+            _ => return,
+        };
+        self.note(&event, now);
+    }
+
+    /// Seats of a tally that are taken.
+    pub fn in_use(&self, tally: u64) -> i64 {
+        self.tallies.get(&tally).map_or(0, |tally| tally.in_use)
+    }
+
+    /// A tally's seats are settled: notes the most that were taken, and the licenses that have
+    /// reached another level of use.
+    pub(crate) fn note_usage(&mut self, number: u64, now: Timestamp) {
+        let Some(tally) = self.tallies.get_mut(&number) else {
+            return;
+        };
+        tally.note_high_water(now);
+        if !tally.is_steady() {
+            let tally = *tally;
+            self.note_levels_of(&tally, now);
+        }
+    }
+
+    /// The same for the levels of all licenses: two passes over them all, however many have changed.
+    pub(crate) fn note_levels(&mut self, now: Timestamp) {
+        // Under the lock nothing is allocated: so many at a time.
+        let mut changed = [None; LEVELS];
+        while self.find_levels(&mut changed) {
+            for (key, level, in_use) in changed.iter_mut().filter_map(Option::take) {
+                self.note_level(key, level, in_use, now);
+            }
+        }
+    }
+
+    /// Looks once at all tallies whose use may have reached another level: gives the licenses of which that is true, as
+    /// far as there is room. False where there are none.
+    fn find_levels(&mut self, changed: &mut [Option<(RowKey, Level, i64)>]) -> bool {
+        let Ledger {
+            tallies, licenses, ..
+        } = self;
+        let mut begun = false;
+        tallies.each_mut(|tally| {
+            if !tally.is_steady() {
+                (tally.steady, tally.noting) = (Steady::ALWAYS, Noting::Begun);
+                begun = true;
+            }
+        });
+        if !begun {
+            return false;
+        }
+        let mut room = changed.iter_mut();
+        let mut found = false;
+        licenses.each(|license| {
+            let tally = tallies.get_mut(&license.tally);
+            let Some(tally) = tally.filter(|tally| tally.noting != Noting::No) else {
+                return;
+            };
+            tally.steady.narrow(license, tally.in_use);
+            let level = license.level_of(tally.in_use);
+            if level != license.level {
+                found = true;
+                match room.next() {
+                    Some(place) => *place = Some((license.key, level, tally.in_use)),
+                    None => tally.noting = Noting::Left,
+                }
+            }
+        });
+        tallies.each_mut(|tally| {
+            if std::mem::replace(&mut tally.noting, Noting::No) == Noting::Left {
+                tally.steady = Steady::NEVER;
+            }
+        });
+        found
+    }
+
+    fn note_levels_of(&mut self, tally: &Tally, now: Timestamp) {
+        let in_use = tally.in_use;
+        loop {
+            let (mut steady, mut changed) = (Steady::ALWAYS, None);
+            self.each_license_of(tally, |license| {
+                steady.narrow(license, in_use);
+                let level = license.level_of(in_use);
+                if level != license.level {
+                    changed = Some((license.key, level));
+                }
+            });
+            let Some((key, level)) = changed else {
+                if let Some(tally) = self.tallies.get_mut(&tally.number) {
+                    tally.steady = steady;
+                }
+                return;
+            };
+            self.note_level(key, level, in_use, now);
+        }
+    }
+
+    fn each_license_of(&self, tally: &Tally, mut see: impl FnMut(&License)) {
+        let number = tally.number;
+        let see = |license: &License| {
+            if license.tally == number {
+                see(license);
+            }
+        };
+        if tally.database == 0 {
+            self.licenses.each(see);
+        } else {
+            self.in_force(tally.database, &tally.product)
+                .into_iter()
+                .for_each(see);
+        }
+    }
+
+    fn note_level(&mut self, key: RowKey, level: Level, in_use: i64, now: Timestamp) {
+        let Some(license) = self.licenses.get_mut(&key) else {
+            return;
+        };
+        let former = std::mem::replace(&mut license.level, level);
+        if let Some(seats) = license.seats.filter(|_| level > former) {
+            let happened = Happened::Reached { level, seats };
+            let mut event = Event::of_product(happened, key.database, license.product);
+            event.in_use = in_use;
+            let tally = license.tally;
+            self.note_crossing(&event, tally, now);
+        }
+    }
+}

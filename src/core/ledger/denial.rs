@@ -1,0 +1,99 @@
+//! Why a seat is denied, and what an admitted user is warned of.
+
+use crate::core::ledger::identity::Name;
+use crate::core::ledger::license::{License, OutOfDates};
+use crate::core::ledger::time::Timestamp;
+
+/// What may give way to somebody who would be denied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reclaim {
+    /// The tally of the seats.
+    pub tally: u64,
+    /// How long they must have been inactive, in microseconds.
+    pub idle_after: Timestamp,
+}
+
+/// What the server log should say of somebody who got a seat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Remark {
+    /// Nothing.
+    #[default]
+    None,
+    /// It took a seat beyond `seats`.
+    Overdraft(Denial),
+    /// Under 'warn' it would have been denied.
+    WouldBeDenied(Denial),
+}
+
+/// Why a login gets no seat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Denial {
+    /// The product of the license that it claimed.
+    pub product: Name,
+    /// The tally of that license.
+    pub tally: u64,
+    /// The reason.
+    pub cause: Cause,
+}
+
+impl Denial {
+    pub(super) fn of(license: &License, cause: Cause) -> Denial {
+        Denial {
+            product: license.product,
+            tally: license.tally,
+            cause,
+        }
+    }
+
+    /// It lasts until somebody gives a seat back.
+    pub fn is_full(&self) -> bool {
+        matches!(
+            self.cause,
+            Cause::Full { .. } | Cause::RoleFull { .. } | Cause::UserFull { .. }
+        )
+    }
+}
+
+/// The reasons of denials.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// Every seat is taken, or kept for members of other roles.
+    Full {
+        /// Seats taken.
+        in_use: i64,
+        /// Seats that may be taken.
+        limit: i64,
+        /// How many of the others are kept.
+        kept: i64,
+    },
+    /// The members of a role use as many seats as they may.
+    RoleFull {
+        /// The role's number.
+        number: u8,
+        /// Seats that they use.
+        in_use: i64,
+        /// Seats that they may use.
+        limit: i64,
+    },
+    /// The user has as many seats as one may have.
+    UserFull {
+        /// Seats that count for the user.
+        in_use: i64,
+        /// Seats that may.
+        limit: i64,
+    },
+    /// An administrator has barred it.
+    Barred {
+        /// Until when; `None`: until its former sessions have ended.
+        until: Option<Timestamp>,
+    },
+    /// The license's dates admit nobody.
+    OutOfDates(OutOfDates),
+    /// The ledger itself has no room for one more checkout or lease.
+    TableFull,
+    /// The session holds checkouts for as many client_users as it may.
+    TooManyUsers {
+        /// How many that are.
+        most: u32,
+    },
+}
