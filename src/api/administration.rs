@@ -197,7 +197,7 @@ fn license_terminate(
         return 0;
     };
     rules::refresh();
-    let rules = rules::last_in_force(backend::database()).unwrap_or_default();
+    let rules = memory::rules::last_in_force(backend::database()).unwrap_or_default();
     let is_ours = |tally| rules.licenses.iter().any(|license| license.tally == tally);
     let bar = (bar_for > 0).then(|| BarWish {
         by,
@@ -261,7 +261,7 @@ fn license_lift_bar(bar_id: Option<i64>) -> bool {
         )
     };
     rules::refresh();
-    let rules = rules::last_in_force(backend::database()).unwrap_or_default();
+    let rules = memory::rules::last_in_force(backend::database()).unwrap_or_default();
     let is_ours = |tally| rules.licenses.iter().any(|license| license.tally == tally);
     let now = backend::now();
     let stored = memory::read(|ledger| ledger.bar_is_stored(id, is_ours, now)).flatten();

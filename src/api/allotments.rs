@@ -253,7 +253,7 @@ fn withdraw(product: &str, left: i64) {
 
 /// The license of a product that is in force in this database.
 fn in_force(product: &str) -> Option<License> {
-    let rules = rules::last_in_force(backend::database())?;
+    let rules = memory::rules::last_in_force(backend::database())?;
     let mut licenses = rules.licenses.into_iter();
     licenses.find(|license| license.product.as_str() == product)
 }

@@ -27,7 +27,7 @@ fn license_held(product: Option<TextArgument>) -> Option<bool> {
     let at = backend::leader_place();
     let ask =
         |view| memory::read(|ledger| ledger.may_use(at, &name, view, settings::enforcement()));
-    let answer = match ask(Some(rules::viewpoint()))? {
+    let answer = match ask(Some(memory::rules::viewpoint()))? {
         MayUse::Outdated => {
             bring_up_to_date();
             ask(None)?
@@ -55,7 +55,7 @@ fn bring_up_to_date() {
         && now.abs_diff(READ_AT.load(Relaxed)) > RULES_LAST.unsigned_abs()
     {
         rules::refresh();
-        if !rules::are_current(backend::database()) {
+        if !memory::rules::are_current(backend::database()) {
             READ_AT.store(now, Relaxed);
         }
     }

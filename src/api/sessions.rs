@@ -25,7 +25,8 @@ fn license_active_seats(fcinfo: pg_sys::FunctionCallInfo) {
     require_preloaded();
     rules::refresh();
     let (activities, now) = in_time(status::activities());
-    let Rules { licenses, .. } = rules::last_in_force(backend::database()).unwrap_or_default();
+    let Rules { licenses, .. } =
+        memory::rules::last_in_force(backend::database()).unwrap_or_default();
     // There may be a hundred thousand rows: what many have in common is made once.
     let products: Vec<_> = licenses
         .iter()
@@ -197,7 +198,8 @@ fn license_bars_in_force(fcinfo: pg_sys::FunctionCallInfo) {
         return;
     }
     rules::refresh();
-    let Rules { licenses, .. } = rules::last_in_force(backend::database()).unwrap_or_default();
+    let Rules { licenses, .. } =
+        memory::rules::last_in_force(backend::database()).unwrap_or_default();
     let product_of = |tally| licenses.iter().find(|license| license.tally == tally);
     let is_ours = |tally| product_of(tally).is_some();
     let now = backend::now();

@@ -91,7 +91,7 @@ struct Count {
 }
 
 fn counts() -> Vec<Count> {
-    let Some(Rules { licenses, .. }) = rules::last_in_force(backend::database()) else {
+    let Some(Rules { licenses, .. }) = memory::rules::last_in_force(backend::database()) else {
         return Vec::new();
     };
     let mut counts = Vec::with_capacity(licenses.len());

@@ -86,7 +86,7 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
     loop {
         let left_to_load = || loaded_by.saturating_duration_since(Instant::now());
         let newer = had.take();
-        let newer = newer.and_then(|had| rules::at_least(backend::database(), had));
+        let newer = newer.and_then(|had| memory::rules::at_least(backend::database(), had));
         let rules = newer.unwrap_or_else(|| {
             rules::in_force(left_to_load()).unwrap_or_else(|error| not_loaded(error))
         });

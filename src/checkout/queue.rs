@@ -60,7 +60,7 @@ pub fn wait(ticket: u64, deadline: Instant) -> Result<Receipt, Enforcement> {
             }
             pause = pause.min(wait);
         }
-        if !rules::are_current(backend::database()) {
+        if !memory::rules::are_current(backend::database()) {
             let wait = read_again_at.saturating_duration_since(Instant::now());
             if wait.is_zero() {
                 // A change may give seats to those in line: who puts it in force has them called.

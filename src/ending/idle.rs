@@ -9,7 +9,7 @@ use crate::core::ledger::table::Table;
 use crate::core::ledger::time::Timestamp;
 use crate::holders::TakenSeat;
 use crate::memory;
-use crate::memory::farewell::Why;
+use crate::memory::termination::Why;
 use crate::pg::error::quoted;
 use crate::pg::{backend, status};
 

@@ -19,7 +19,7 @@ use crate::core::ledger::identity::LeaseId;
 use crate::core::ledger::seat::Kind;
 use crate::core::ledger::time::Timestamp;
 use crate::holders::{Holders, TakenSeat, in_time};
-use crate::memory::farewell::{self, Why};
+use crate::memory::termination::{self, Why};
 use crate::memory::{self};
 use crate::pg::backend;
 use crate::pg::status::Activity;
@@ -60,8 +60,8 @@ fn bid(sessions: &[Ender], why: Why, text: &str) {
         for ender in sessions {
             let there = ledger.sessions.get(ender.place);
             if there.is_some_and(|session| session.number == ender.number) {
-                farewell::bid(ender.place, ender.number, why, ender.inactive_since, text);
-                backend::signal_farewell(ender.pid, why == Why::Stopped);
+                termination::bid(ender.place, ender.number, why, ender.inactive_since, text);
+                backend::signal_to_end(ender.pid, why == Why::Stopped);
             }
         }
     });

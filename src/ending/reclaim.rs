@@ -12,7 +12,7 @@ use crate::core::ledger::seat::SeatKey;
 use crate::core::ledger::table::Table;
 use crate::core::ledger::time::Timestamp;
 use crate::holders::Holders;
-use crate::memory::farewell::{self, Answer, Why};
+use crate::memory::termination::{self, Answer, Why};
 use crate::memory::{self};
 use crate::pg::{backend, status};
 
@@ -188,7 +188,7 @@ fn await_answer(candidate: &Candidate, key: &SeatKey, deadline: Instant) -> Outc
             Some(Hope::Open) => {}
             Some(Hope::Taken | Hope::Gone) | None => return Outcome::Stays,
         }
-        if asking.hears(Answer::Stays, farewell::answer_of) {
+        if asking.hears(Answer::Stays, termination::answer_of) {
             return Outcome::Stays;
         }
         let now = Instant::now();
@@ -197,7 +197,7 @@ fn await_answer(candidate: &Candidate, key: &SeatKey, deadline: Instant) -> Outc
         }
         if now >= to_leave && !must_leave {
             // One that has begun to end can't be called back.
-            if !asking.hears(Answer::Ends, farewell::withdraw) {
+            if !asking.hears(Answer::Ends, termination::withdraw) {
                 return Outcome::Stays;
             }
             must_leave = true;
@@ -235,7 +235,7 @@ impl Drop for Asking {
             // Somebody else may ask by now.
             if asker.is_none_or(|asker| asker == self.at) {
                 // Who has not yet begun to end need not.
-                self.hears(Answer::Withdrawn, farewell::withdraw);
+                self.hears(Answer::Withdrawn, termination::withdraw);
             }
         });
     }

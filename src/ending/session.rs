@@ -1,6 +1,6 @@
 //! How a session ends that holds a seat: it decides itself.
 //!
-//! Whoever wants it to end writes why into its farewell (see [`crate::memory::farewell`]) and sends
+//! Whoever wants it to end writes why into its request (see [`crate::memory::termination`]) and sends
 //! SIGUSR2, which PostgreSQL ignores in client backends. The handler of that signal ends a session that
 //! an administrator stops as SIGTERM does. For inactivity it ends the session only when its own status
 //! says that it has been inactive since it was looked at: a query that has begun is never ended, and one
@@ -21,7 +21,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::core::ledger::event::Leaving;
-use crate::memory::farewell::{self, Answer, Farewell, Why};
+use crate::memory::termination::{self, Answer, TerminationRequest, Why};
 use crate::pg::encoding::{is_the_same_for_client, is_the_same_in_utf8};
 use crate::pg::{backend, unguarded};
 
@@ -53,14 +53,14 @@ pub fn listen() {
 /// Begins to hear what is said to the session with this number, which has just got a place. Only under the
 /// ledger's exclusive lock, so that nobody says anything before.
 pub fn begin(place: usize, number: u64) {
-    farewell::clear(place);
+    termination::clear(place);
     OWN_NUMBER.store(number, Relaxed);
 }
 
 /// Hears nothing any more: the session has left its place. Under the same lock.
 pub fn end(place: usize) {
     OWN_NUMBER.store(0, Relaxed);
-    farewell::clear(place);
+    termination::clear(place);
 }
 
 /// Why this session leaves its seats.
@@ -88,10 +88,10 @@ fn by_itself() -> Leaving {
     }
 }
 
-fn own_farewell() -> Option<(&'static Farewell, Why)> {
-    let farewell = farewell::at(backend::place_if_any()?)?;
-    let why = farewell.why(OWN_NUMBER.load(Relaxed))?;
-    Some((farewell, why))
+fn own_request() -> Option<(&'static TerminationRequest, Why)> {
+    let request = termination::at(backend::place_if_any()?)?;
+    let why = request.why(OWN_NUMBER.load(Relaxed))?;
+    Some((request, why))
 }
 
 unsafe extern "C-unwind" {
@@ -101,7 +101,7 @@ unsafe extern "C-unwind" {
 
 /// Runs at any moment: only atomics, this process's own status, and what PostgreSQL's own handlers do.
 unsafe extern "C-unwind" fn on_signal(_signal: c_int) {
-    let Some((farewell, why)) = own_farewell() else {
+    let Some((request, why)) = own_request() else {
         return;
     };
     if why == Why::Stopped {
@@ -110,11 +110,11 @@ unsafe extern "C-unwind" fn on_signal(_signal: c_int) {
         unsafe { die(pg_sys::SIGTERM as c_int) };
         return;
     }
-    if !is_inactive_since(farewell.inactive_since(), why == Why::Idle) {
-        farewell.answer(Answer::Stays);
+    if !is_inactive_since(request.inactive_since(), why == Why::Idle) {
+        request.answer(Answer::Stays);
         return;
     }
-    if farewell.answer(Answer::Ends) != Answer::Ends {
+    if request.answer(Answer::Ends) != Answer::Ends {
         // Nobody wants it any more.
         return;
     }
@@ -171,7 +171,7 @@ unsafe fn put_in_why(report: &mut pg_sys::ErrorData) {
         return;
     }
     // Only where it ends for that, and not for what it was asked once and refused.
-    let Some((farewell, why)) = own_farewell().filter(|(_, why)| *why as u8 == ENDS.load(Relaxed))
+    let Some((request, why)) = own_request().filter(|(_, why)| *why as u8 == ENDS.load(Relaxed))
     else {
         return;
     };
@@ -201,7 +201,7 @@ unsafe fn put_in_why(report: &mut pg_sys::ErrorData) {
     };
     // Outside a transaction no encoding can be converted, and a letter that the client's encoding lacks
     // would have this report fail.
-    let mut detail = farewell.text();
+    let mut detail = request.text();
     if !is_the_same_in_utf8(detail.as_bytes()) || !is_the_same_for_client(detail.as_bytes()) {
         detail = detail.replace(|letter: char| !letter.is_ascii(), "?");
     }

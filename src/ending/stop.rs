@@ -12,7 +12,7 @@ use crate::core::ledger::seat::SeatKey;
 use crate::core::ledger::time::Timestamp;
 use crate::holders::Holders;
 use crate::memory;
-use crate::memory::farewell::Why;
+use crate::memory::termination::Why;
 use crate::pg::backend;
 
 /// How long an administrator waits for those who are stopped.

@@ -9,11 +9,11 @@ use super::shutdown;
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::rules::{Counts, Rules};
 use crate::core::ledger::table::Table;
+use crate::memory;
 use crate::pg::table::{
     self, Argument, ReadError, Reader, damaged, log_failure, read_committed, write_alone,
 };
 use crate::pg::{backend, catalog};
-use crate::{memory, rules};
 
 /// How long they wait for a lock on the table: numbers keep nobody from logging in.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -60,7 +60,7 @@ pub fn read(schema: &str) -> Option<Vec<Counts>> {
 /// Writes what is counted of this visitor's database's licenses, where that has changed, in a
 /// transaction of its own: neither fails with the trail, nor the trail with it. Outside a transaction.
 pub fn write(database: u32) {
-    let rules = rules::last_in_force(database).unwrap_or_default();
+    let rules = memory::rules::last_in_force(database).unwrap_or_default();
     let counts = Value::Array(present(&rules)).to_string();
     // Other rules may be those of another table.
     let digest = digest_of((rules.generation, &counts));

@@ -33,7 +33,7 @@ use crate::core::ledger::table::Table;
 use crate::pg::error::{self, quoted, shown};
 use crate::pg::table::{Argument, ReadError, Reader, log_failure, write_alone};
 use crate::pg::{backend, catalog};
-use crate::{memory, rules, settings};
+use crate::{memory, settings};
 use shutdown::Trail;
 use untold::Untold;
 use warning::Warning;
@@ -71,7 +71,7 @@ pub fn write(database: u32, patience: Duration) {
 fn may_stay(database: u32) -> bool {
     let view = Viewpoint {
         now: backend::now(),
-        ..rules::viewpoint()
+        ..memory::rules::viewpoint()
     };
     memory::read(|ledger| ledger.may_stay(database, view)) == Some(true)
         && !BackgroundWorker::transaction(backend::is_database_locked)

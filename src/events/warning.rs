@@ -14,7 +14,7 @@ use crate::memory;
 use crate::pg::error::{self, quoted};
 use crate::pg::table::{Argument, ReadError, Reader, log_failure, write_alone};
 use crate::pg::{backend, catalog};
-use crate::rules::{self, interference};
+use crate::rules::interference;
 
 /// What somebody should know.
 pub struct Warning {
@@ -71,7 +71,7 @@ impl Warning {
     /// Warns of the licenses of this database that come to their end, once for each number of days.
     pub fn of_end(writer: &Reader, schema: &str) -> Result<Vec<Warning>, ReadError> {
         let mut warnings = Vec::new();
-        let rules = rules::last_in_force(backend::database()).unwrap_or_default();
+        let rules = memory::rules::last_in_force(backend::database()).unwrap_or_default();
         let now = backend::now();
         for license in &rules.licenses {
             let Some(ending) = license.ending(now) else {
@@ -120,7 +120,7 @@ impl Warning {
 /// Tells of what others have hung on our tables, once for each thing, as long as the trail has that.
 pub fn of_interference(writer: &Reader, schema: &str) -> Result<Vec<Warning>, ReadError> {
     let mut warnings = Vec::new();
-    let rules = rules::last_in_force(backend::database()).unwrap_or_default();
+    let rules = memory::rules::last_in_force(backend::database()).unwrap_or_default();
     if !rules.licenses.iter().any(|license| license.interfered) {
         return Ok(warnings);
     }

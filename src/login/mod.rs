@@ -139,7 +139,7 @@ fn admit() {
 
 /// Admits a session that is exempt whatever the rules are: it waits for nothing.
 fn admit_uncounted(place: usize, session: Session, exempt: Option<Exempt>) {
-    let judged = rules::current(session.database).map(|rules| judge(&rules, &session));
+    let judged = memory::rules::current(session.database).map(|rules| judge(&rules, &session));
     memory::write(|ledger| {
         let answer = judged.map(|judged| ledger.admit(place, session, judged));
         if !matches!(answer, Some(Answer::Admitted(_))) {
@@ -244,12 +244,12 @@ fn judge_in_time(
     deadline: Instant,
 ) -> Result<(Rules, Judged), LoadError> {
     let left = || deadline.saturating_duration_since(Instant::now());
-    let newer = had.and_then(|generation| rules::at_least(session.database, generation));
+    let newer = had.and_then(|generation| memory::rules::at_least(session.database, generation));
     let rules = if let Some(rules) = newer {
         rules
     } else if left().is_zero() {
         // Changes come faster than they can be read: what is in force has to do.
-        rules::last_in_force(session.database).ok_or(LoadError::Changing)?
+        memory::rules::last_in_force(session.database).ok_or(LoadError::Changing)?
     } else {
         rules::in_force(match session.superuser {
             true => Patience::hurried(left()),

@@ -1,4 +1,5 @@
 //! The visitor in reserve: a process that waits for an errand of the launcher's where the server has none to spare.
+#![allow(unsafe_code, reason = "shared memory is raw memory")]
 
 use std::ptr;
 
@@ -6,35 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pgrx::pg_sys;
 
-use super::{Attached, Held, attached};
-use crate::pg::unguarded;
-
-/// Who waits, and what for.
-#[repr(C)]
-pub struct Reserve {
-    /// Its latch, while it waits.
-    latch: *mut pg_sys::Latch,
-    pid: i32,
-    /// What it was given, until it has ended; 0: nothing.
-    errand: i64,
-}
-
-impl Reserve {
-    /// Nobody waits.
-    pub const NONE: Reserve = Reserve {
-        latch: ptr::null_mut(),
-        pid: 0,
-        errand: 0,
-    };
-
-    /// Wakes whoever waits. The caller holds the lock, so that it can't leave meanwhile.
-    pub fn wake(&self) {
-        if !self.latch.is_null() {
-            // SAFETY: the latch is in shared memory.
-            unsafe { unguarded::SetLatch(self.latch) };
-        }
-    }
-}
+use super::segment::{Attached, Held, Reserve, attached};
 
 /// Does something with it under the lock.
 fn with<R>(act: impl FnOnce(&mut Reserve, &Attached) -> R) -> Option<R> {

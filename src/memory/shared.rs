@@ -3,6 +3,7 @@
 //! They take their room from one [`Block`] as they grow, each up to its capacity. So what is in use
 //! lies together, and a login touches few pages: with PostgreSQL's own way to make shared tables,
 //! each lies for itself, and page faults were most of what a login paid.
+#![allow(unsafe_code, reason = "shared memory is raw memory")]
 
 use std::ffi::{CStr, c_long, c_void};
 use std::marker::PhantomData;

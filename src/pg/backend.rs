@@ -77,9 +77,9 @@ pub fn wake(place: usize) {
     }
 }
 
-/// Tells a backend to look at its farewell, and to end if it is not to decide that itself. A process that is
+/// Tells a backend to look at its request, and to end if it is not to decide that itself. A process that is
 /// gone is no error.
-pub fn signal_farewell(pid: i32, must_end: bool) {
+pub fn signal_to_end(pid: i32, must_end: bool) {
     // SAFETY: sends signals that backends expect, to one that is there as long as the ledger's lock is held.
     unsafe {
         kill(pid, pg_sys::SIGUSR2 as c_int);

@@ -106,7 +106,7 @@ pub fn load(database: u32, patience: impl Into<Patience>) -> Result<Rules, LoadE
             Published::NoRoom => return Err(LoadError::NoRoom),
             Published::TooManyRules => return Err(LoadError::TooManyRules),
             Published::Superseded => {
-                if let Some(newer) = super::at_least(database, generation) {
+                if let Some(newer) = memory::rules::at_least(database, generation) {
                     return Ok(newer);
                 }
             }

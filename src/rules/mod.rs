@@ -20,12 +20,10 @@ mod room;
 
 use std::time::{Duration, Instant};
 
-use crate::core::ledger::Ledger;
-use crate::core::ledger::database::Viewpoint;
 use crate::core::ledger::license::License;
 use crate::core::ledger::rules::Rules;
 use crate::core::ledger::words::Enforcement;
-use crate::memory::{self, Shared};
+use crate::memory::{self};
 use crate::pg::error::{self, quoted};
 use crate::pg::table::Patience;
 use crate::pg::{backend, catalog};
@@ -39,82 +37,12 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// How long a view waits for a lock on the tables.
 const SHOW_PATIENCE: Duration = Duration::from_millis(200);
 
-/// From where this process looks at the rules in force.
-pub fn viewpoint() -> Viewpoint {
-    let in_recovery = backend::in_recovery();
-    Viewpoint {
-        // Only on a standby do rules grow old.
-        now: if in_recovery { backend::now() } else { 0 },
-        in_recovery,
-        exempt_superusers: settings::exempt_superusers(),
-    }
-}
-
-/// True when the rules in force for a database are current.
-pub fn are_current(database: u32) -> bool {
-    let view = viewpoint();
-    memory::read(|ledger| ledger.is_current(database, view)) == Some(true)
-}
-
-/// The rules in force for a database, if they are current.
-pub fn current(database: u32) -> Option<Rules> {
-    let view = viewpoint();
-    copy(database, |ledger| ledger.is_current(database, view))
-}
-
-/// The rules in force for a database, current or not; `None` when none were ever read.
-pub fn last_in_force(database: u32) -> Option<Rules> {
-    copy(database, |_| true)
-}
-
-/// The rules in force for a database, where they were read after this generation was noted. Whoever noted it, or
-/// read it in others, may be judged by these, though a change has come since: where changes come faster than
-/// rules are read, nobody would ever be judged by current ones.
-pub fn at_least(database: u32, generation: u64) -> Option<Rules> {
-    let view = viewpoint();
-    let rules = copy(database, |ledger| {
-        ledger.is_as_new_as(database, generation, view)
-    })?;
-    Some(Rules {
-        outdated: true,
-        ..rules
-    })
-}
-
-fn copy(database: u32, may: impl Fn(&Ledger<'static, Shared>) -> bool) -> Option<Rules> {
-    let mut rules = Rules::default();
-    rules.licenses.reserve(4);
-    rules.exemptions.reserve(8);
-    loop {
-        let (copied, rows) = memory::read(|ledger| {
-            if !may(ledger) {
-                return (None, None);
-            }
-            let copied = ledger.copy_rules(database, &mut rules);
-            (copied, Some(ledger.rows(database)))
-        })?;
-        if copied.is_some() {
-            return Some(rules);
-        }
-        let (licenses, exemptions, roles) = rows?;
-        if rules.licenses.capacity() >= licenses
-            && rules.exemptions.capacity() >= exemptions
-            && rules.reserved_roles.capacity() >= roles
-        {
-            return None;
-        }
-        rules.licenses.reserve(licenses);
-        rules.exemptions.reserve(exemptions);
-        rules.reserved_roles.reserve(roles);
-    }
-}
-
 /// The rules of this backend's database: those in force when they are current, else read and put
 /// in force. When they can't be read in time, the last ones stay in force, and the log says so.
 pub fn in_force(patience: impl Into<Patience>) -> Result<Rules, LoadError> {
     let patience = patience.into();
     let database = backend::database();
-    if let Some(rules) = current(database) {
+    if let Some(rules) = memory::rules::current(database) {
         return Ok(rules);
     }
     let mut waited = true;
@@ -130,9 +58,9 @@ pub fn in_force(patience: impl Into<Patience>) -> Result<Rules, LoadError> {
     loaded.or_else(|error| {
         if !waited {
             // Whoever has waited has told the log.
-            return last_in_force(database).ok_or(error);
+            return memory::rules::last_in_force(database).ok_or(error);
         }
-        let rules = last_in_force(database).ok_or_else(|| error.clone())?;
+        let rules = memory::rules::last_in_force(database).ok_or_else(|| error.clone())?;
         error::log(format!(
             "could not load licenses of database {}: {}; the last ones stay in force",
             quoted(catalog::database_name(database)),
@@ -168,7 +96,7 @@ fn has_just_failed(database: u32, patience: Duration) -> bool {
 fn read_by_visitor(database: u32, patience: Duration) -> Result<Rules, LoadError> {
     // Visitors come to what is noted.
     memory::write(|ledger| ledger.generation(database));
-    await_visitors(patience, || current(database))
+    await_visitors(patience, || memory::rules::current(database))
         .ok_or_else(|| LoadError::Unreadable("this transaction has changed them".to_owned()))
 }
 
@@ -192,7 +120,7 @@ fn await_visitors<R>(patience: Duration, mut look: impl FnMut() -> Option<R>) ->
 /// transaction has changed them: then the ledger shows what is committed.
 pub fn refresh() {
     let database = backend::database();
-    if !are_current(database) && !change::is_pending() {
+    if !memory::rules::are_current(database) && !change::is_pending() {
         // What can't be read now is shown as it was; the next login says why.
         let _ = load(database, SHOW_PATIENCE);
     }
@@ -207,7 +135,7 @@ pub fn await_pool(license: &License, patience: Duration) -> Result<(), LoadError
         product: license.product.as_str(),
     };
     let awaited = || {
-        let view = viewpoint();
+        let view = memory::rules::viewpoint();
         memory::read(|ledger| {
             let awaited = ledger.awaited(license.tally, database, view, &remembered);
             (ledger.is_visited(view.in_recovery), awaited)

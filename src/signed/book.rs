@@ -24,7 +24,7 @@ use crate::signed::installation::files::{self, Read};
 use crate::signed::installation::key;
 use crate::signed::installation::record::{Allotment, Known, Record, comes_back_at};
 use crate::tables::licenses;
-use crate::{memory, rules, settings};
+use crate::{memory, settings};
 
 /// Rows made of a license's products: `$1` is [`products`], and the columns are those of `licenses`.
 pub const PRODUCTS: &str = "
@@ -250,7 +250,7 @@ impl Book {
             Err(error) => {
                 self.unreadable
                     .push(complaint_of_record(key, &error.to_string()));
-                let rules = rules::last_in_force(backend::database()).unwrap_or_default();
+                let rules = memory::rules::last_in_force(backend::database()).unwrap_or_default();
                 let mut licenses = rules.licenses;
                 // Of what was given back, or not believed, there is nothing to go on with.
                 licenses.retain(|license| {
@@ -324,7 +324,7 @@ impl Book {
         };
         let mut pools = self.standings.iter().filter(is_over).peekable();
         let is_any = pools.peek().is_some();
-        let rules = is_any.then(|| rules::last_in_force(backend::database()));
+        let rules = is_any.then(|| memory::rules::last_in_force(backend::database()));
         let licenses = rules.flatten().unwrap_or_default().licenses;
         let pools: Vec<Name> = pools.map(Standing::pool).collect();
         licenses

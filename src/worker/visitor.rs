@@ -104,7 +104,7 @@ fn visit(database: u32) {
         trail::tell(database, &tries, PATIENCE);
     }
     let is_signed = matches!(observed, Ok(true));
-    let loaded = if rules::are_current(database) && is_counted && !is_signed {
+    let loaded = if memory::rules::are_current(database) && is_counted && !is_signed {
         Ok(())
     } else {
         load(database)

@@ -16,7 +16,6 @@ use crate::memory::{self, reserve};
 use crate::pg::error::{self, quoted};
 use crate::pg::table::transaction;
 use crate::pg::{backend, catalog};
-use crate::rules;
 
 /// So many visitors at most go on side by side: they take background workers that others may need.
 const AT_ONCE: usize = 3;
@@ -106,7 +105,7 @@ impl Visits {
     pub fn go_on(&mut self) -> bool {
         let view = Viewpoint {
             now: backend::now(),
-            ..rules::viewpoint()
+            ..memory::rules::viewpoint()
         };
         let has_ended = self.note_ended(view);
         self.end_late();

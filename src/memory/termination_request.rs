@@ -1,14 +1,13 @@
-//! What sessions are told that are to end: a place for each, beside the ledger.
+//! A request that a session end: one for each session that there can be, beside the ledger.
 //!
 //! Written under the ledger's exclusive lock, before the session is sent a signal; read by that
 //! session alone, in a signal handler and while it writes its last report, where nothing can be
 //! waited for: so all of it is atomic. It says whose it is by the session's number, which is never used
 //! again: places are, and process ids.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64};
 
-use super::attached;
 use crate::core::ledger::time::Timestamp;
 
 /// Why a session is to end.
@@ -23,7 +22,7 @@ pub enum Why {
     Reclaimed = 3,
 }
 
-/// What becomes of a farewell. Whoever is first decides: the session, or whoever asked it.
+/// What becomes of a request. Whoever is first decides: the session, or whoever asked it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Answer {
@@ -38,23 +37,23 @@ pub enum Answer {
 }
 
 /// The longest text, in bytes.
-const TEXT_MAX: usize = 272;
+pub(super) const TEXT_MAX: usize = 272;
 
 /// What a session is told.
-pub struct Farewell {
+pub struct TerminationRequest {
     /// The session's number; 0: nobody's.
-    session: AtomicU64,
-    why: AtomicU8,
-    answer: AtomicU8,
+    pub(super) session: AtomicU64,
+    pub(super) why: AtomicU8,
+    pub(super) answer: AtomicU8,
     /// Since when it was seen to be inactive.
-    inactive_since: AtomicI64,
-    text: [AtomicU8; TEXT_MAX],
+    pub(super) inactive_since: AtomicI64,
+    pub(super) text: [AtomicU8; TEXT_MAX],
 }
 
-impl Farewell {
+impl TerminationRequest {
     /// Nobody is told anything.
-    pub(super) const fn none() -> Farewell {
-        Farewell {
+    pub(super) const fn none() -> TerminationRequest {
+        TerminationRequest {
             session: AtomicU64::new(0),
             why: AtomicU8::new(0),
             answer: AtomicU8::new(0),
@@ -98,56 +97,4 @@ impl Farewell {
         let bytes: Vec<u8> = bytes.take_while(|&byte| byte != 0).collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
-}
-
-/// The farewell of the backend at a place.
-pub fn at(place: usize) -> Option<&'static Farewell> {
-    let attached = attached().filter(|attached| place < attached.places)?;
-    // SAFETY: as many as there are places, made with the ledger and there as long as it is.
-    Some(unsafe { &*attached.farewells.add(place) })
-}
-
-/// Notes why the session at a place is to end, unless it does already. Only under the ledger's exclusive
-/// lock.
-pub fn bid(place: usize, session: u64, why: Why, inactive_since: Timestamp, text: &str) {
-    let Some(farewell) = at(place) else { return };
-    let answer = farewell.answer.load(Acquire);
-    if farewell
-        .why(session)
-        .is_some_and(|why| why == Why::Stopped || answer == Answer::Ends as u8)
-    {
-        return;
-    }
-    farewell.session.store(0, Release);
-    farewell.why.store(why as u8, Relaxed);
-    farewell.answer.store(Answer::None as u8, Relaxed);
-    farewell.inactive_since.store(inactive_since, Relaxed);
-    let end = text.floor_char_boundary(TEXT_MAX - 1);
-    let bytes = text.bytes().take(end).chain(std::iter::repeat(0));
-    for (to, from) in farewell.text.iter().zip(bytes) {
-        to.store(from, Relaxed);
-    }
-    farewell.session.store(session, Release);
-}
-
-/// Takes back what somebody was told who was at a place before, or is no longer there. Only under the
-/// ledger's exclusive lock.
-pub fn clear(place: usize) {
-    if let Some(farewell) = at(place) {
-        farewell.session.store(0, Release);
-    }
-}
-
-/// What the session with this number at a place says; `None` when it was told nothing.
-pub fn answer_of(place: usize, session: u64) -> Option<Answer> {
-    let farewell = at(place)?;
-    farewell.why(session)?;
-    Some(farewell.answer(Answer::None))
-}
-
-/// The session with this number need not end any more, unless it does already: its answer.
-pub fn withdraw(place: usize, session: u64) -> Option<Answer> {
-    let farewell = at(place)?;
-    farewell.why(session)?;
-    Some(farewell.answer(Answer::Withdrawn))
 }

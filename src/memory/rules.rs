@@ -1,0 +1,79 @@
+//! The rules in force, as the ledger has them.
+
+use super::access::read;
+use super::shared::Shared;
+use crate::core::ledger::Ledger;
+use crate::core::ledger::database::Viewpoint;
+use crate::core::ledger::rules::Rules;
+use crate::pg::backend;
+use crate::settings;
+
+/// From where this process looks at the rules in force.
+pub fn viewpoint() -> Viewpoint {
+    let in_recovery = backend::in_recovery();
+    Viewpoint {
+        // Only on a standby do rules grow old.
+        now: if in_recovery { backend::now() } else { 0 },
+        in_recovery,
+        exempt_superusers: settings::exempt_superusers(),
+    }
+}
+
+/// True when the rules in force for a database are current.
+pub fn are_current(database: u32) -> bool {
+    let view = viewpoint();
+    read(|ledger| ledger.is_current(database, view)) == Some(true)
+}
+
+/// The rules in force for a database, if they are current.
+pub fn current(database: u32) -> Option<Rules> {
+    let view = viewpoint();
+    copy(database, |ledger| ledger.is_current(database, view))
+}
+
+/// The rules in force for a database, current or not; `None` when none were ever read.
+pub fn last_in_force(database: u32) -> Option<Rules> {
+    copy(database, |_| true)
+}
+
+/// The rules in force for a database, where they were read after this generation was noted. Whoever noted it, or
+/// read it in others, may be judged by these, though a change has come since: where changes come faster than
+/// rules are read, nobody would ever be judged by current ones.
+pub fn at_least(database: u32, generation: u64) -> Option<Rules> {
+    let view = viewpoint();
+    let rules = copy(database, |ledger| {
+        ledger.is_as_new_as(database, generation, view)
+    })?;
+    Some(Rules {
+        outdated: true,
+        ..rules
+    })
+}
+
+fn copy(database: u32, may: impl Fn(&Ledger<'static, Shared>) -> bool) -> Option<Rules> {
+    let mut rules = Rules::default();
+    rules.licenses.reserve(4);
+    rules.exemptions.reserve(8);
+    loop {
+        let (copied, rows) = read(|ledger| {
+            if !may(ledger) {
+                return (None, None);
+            }
+            let copied = ledger.copy_rules(database, &mut rules);
+            (copied, Some(ledger.rows(database)))
+        })?;
+        if copied.is_some() {
+            return Some(rules);
+        }
+        let (licenses, exemptions, roles) = rows?;
+        if rules.licenses.capacity() >= licenses
+            && rules.exemptions.capacity() >= exemptions
+            && rules.reserved_roles.capacity() >= roles
+        {
+            return None;
+        }
+        rules.licenses.reserve(licenses);
+        rules.exemptions.reserve(exemptions);
+        rules.reserved_roles.reserve(roles);
+    }
+}

@@ -1,0 +1,338 @@
+//! The segment of shared memory: how large it is, what is in it, and the lock.
+#![allow(unsafe_code, reason = "shared memory is raw memory")]
+
+use std::ptr;
+use std::sync::atomic::{AtomicI64, AtomicPtr, Ordering};
+
+use pgrx::pg_sys;
+
+use super::shared::{Block, Shared, SharedTable};
+use super::termination_request::TerminationRequest;
+use crate::core::ledger::bar::Bar;
+use crate::core::ledger::database::Database;
+use crate::core::ledger::event::Event;
+use crate::core::ledger::hold::{Hold, LongName, Spot};
+use crate::core::ledger::license::License;
+use crate::core::ledger::reservation::Reservation;
+use crate::core::ledger::rules::Exemption;
+use crate::core::ledger::seat::{Seat, SeatIds};
+use crate::core::ledger::session::Session;
+use crate::core::ledger::spell::{SPELLS, Spell};
+use crate::core::ledger::taker::Taker;
+use crate::core::ledger::tally::Tally;
+use crate::core::ledger::wait::Wait;
+use crate::core::ledger::{Head, Ledger, room};
+use crate::pg::{backend, clock, unguarded};
+use crate::settings;
+
+/// Who waits, and what for.
+#[repr(C)]
+pub struct Reserve {
+    /// Its latch, while it waits.
+    pub(super) latch: *mut pg_sys::Latch,
+    pub(super) pid: i32,
+    /// What it was given, until it has ended; 0: nothing.
+    pub(super) errand: i64,
+}
+
+impl Reserve {
+    /// Nobody waits.
+    pub const NONE: Reserve = Reserve {
+        latch: ptr::null_mut(),
+        pid: 0,
+        errand: 0,
+    };
+
+    /// Wakes whoever waits. The caller holds the lock, so that it can't leave meanwhile.
+    pub fn wake(&self) {
+        if !self.latch.is_null() {
+            // SAFETY: the latch is in shared memory.
+            unsafe { unguarded::SetLatch(self.latch) };
+        }
+    }
+}
+
+/// What is in shared memory beside the tables.
+#[repr(C)]
+pub(super) struct Control {
+    pub(super) head: Head,
+    /// The launcher's latch, while there is a launcher.
+    pub(super) launcher: *mut pg_sys::Latch,
+    /// The visitor in reserve.
+    pub(super) reserve: Reserve,
+    /// How much the ledger's time is ahead of that since the machine's start.
+    ahead: AtomicI64,
+    /// Signalled whenever a database's rules have been read.
+    pub(super) rules_read: pg_sys::ConditionVariable,
+}
+
+impl Control {
+    /// Has every process go by the ledger's time. Only under the lock.
+    pub(super) fn keep_time(&self) {
+        self.ahead.store(self.head.time.ahead, Ordering::Relaxed);
+    }
+}
+
+/// Where this process finds everything: made by the postmaster, inherited by every backend.
+pub(super) struct Attached {
+    pub(super) lock: *mut pg_sys::LWLock,
+    /// Held by whoever reads much.
+    pub(super) readers: *mut pg_sys::LWLock,
+    pub(super) control: *mut Control,
+    sessions: *mut Session,
+    pub(super) requests: *const TerminationRequest,
+    pub(super) places: usize,
+    databases: SharedTable<Database>,
+    licenses: SharedTable<License>,
+    exemptions: SharedTable<Exemption>,
+    reservations: SharedTable<Reservation>,
+    tallies: SharedTable<Tally>,
+    seats: SharedTable<Seat>,
+    takers: SharedTable<Taker>,
+    holds: SharedTable<Hold>,
+    spots: SharedTable<Spot>,
+    waits: SharedTable<Wait>,
+    long_names: SharedTable<LongName>,
+    bars: SharedTable<Bar>,
+    events: SharedTable<Event>,
+    spells: SharedTable<Spell>,
+    texts: SharedTable<LongName>,
+}
+
+static ATTACHED: AtomicPtr<Attached> = AtomicPtr::new(ptr::null_mut());
+
+const NAME: &std::ffi::CStr = c"pg_seats";
+const READERS: &std::ffi::CStr = c"pg_seats readers";
+
+/// How many databases can have the extension, those that are just looked at among them.
+const DATABASES: usize = 10_240;
+
+/// How many entries each table has room for.
+struct Sizes {
+    places: usize,
+    databases: usize,
+    rules: usize,
+    tallies: usize,
+    seats: usize,
+    holds: usize,
+    long_names: usize,
+    events: usize,
+}
+
+impl Sizes {
+    fn tables(&self) -> usize {
+        SharedTable::<Database>::bytes(self.databases)
+            + SharedTable::<License>::bytes(self.rules)
+            + SharedTable::<Exemption>::bytes(self.rules)
+            + SharedTable::<Reservation>::bytes(self.rules)
+            + SharedTable::<Tally>::bytes(self.tallies)
+            + SharedTable::<Seat>::bytes(self.seats)
+            + SharedTable::<Taker>::bytes(self.seats)
+            + SharedTable::<Hold>::bytes(self.holds)
+            + SharedTable::<Spot>::bytes(self.holds)
+            + SharedTable::<Wait>::bytes(self.places)
+            + SharedTable::<LongName>::bytes(self.long_names)
+            + SharedTable::<Bar>::bytes(self.rules)
+            + SharedTable::<Event>::bytes(self.events)
+            + SharedTable::<Spell>::bytes(SPELLS)
+            + SharedTable::<LongName>::bytes(room::texts(self.events))
+    }
+}
+
+fn sizes() -> Sizes {
+    // SAFETY: set before the hooks that call this.
+    let places = usize::try_from(unsafe { pg_sys::MaxBackends }).unwrap_or(0);
+    let max_seats = settings::max_seats();
+    let max_rules = settings::max_rules();
+    Sizes {
+        places,
+        databases: DATABASES,
+        // Each may be all that there is: what is not used costs no memory.
+        rules: max_rules,
+        // New rules find their tallies before those of the former ones go, and leases keep those of
+        // products that are licensed no longer.
+        tallies: max_rules + max_rules / 4 + max_seats / 32 + 64,
+        // Every login finds room, whatever applications hold, and once more while who is exempt is
+        // judged.
+        seats: max_seats + 2 * places,
+        holds: max_seats,
+        long_names: (max_seats / 100).max(256),
+        events: settings::event_buffer(),
+    }
+}
+
+/// Asks for shared memory and the lock. Called by the postmaster before it makes them.
+pub fn request() {
+    let sizes = sizes();
+    // SAFETY: called in the shmem_request hook.
+    unsafe {
+        let bytes = size_of::<Control>()
+            + sizes.places * (size_of::<Session>() + size_of::<TerminationRequest>())
+            + Block::bytes(sizes.tables());
+        pg_sys::RequestAddinShmemSpace(bytes);
+        pg_sys::RequestNamedLWLockTranche(NAME.as_ptr(), 1);
+        pg_sys::RequestNamedLWLockTranche(READERS.as_ptr(), 1);
+    }
+}
+
+/// Makes the ledger, empty. Called by the postmaster alone, at the start and after a crash.
+pub fn create() {
+    let sizes = sizes();
+    // SAFETY: called in the shmem_startup hook, before there is any other process; the structures
+    // are written whole before anyone reads them.
+    unsafe {
+        let mut found = false;
+        let sessions = pg_sys::ShmemInitStruct(
+            c"pg_seats sessions".as_ptr(),
+            sizes.places * size_of::<Session>(),
+            &raw mut found,
+        )
+        .cast::<Session>();
+        for place in 0..sizes.places {
+            sessions.add(place).write(Session::FREE);
+        }
+        let requests = pg_sys::ShmemInitStruct(
+            c"pg_seats requests".as_ptr(),
+            sizes.places * size_of::<TerminationRequest>(),
+            &raw mut found,
+        )
+        .cast::<TerminationRequest>();
+        for place in 0..sizes.places {
+            requests.add(place).write(TerminationRequest::none());
+        }
+        let control = pg_sys::ShmemInitStruct(
+            c"pg_seats control".as_ptr(),
+            size_of::<Control>(),
+            &raw mut found,
+        )
+        .cast::<Control>();
+        control.write(Control {
+            head: Head::default(),
+            launcher: ptr::null_mut(),
+            reserve: Reserve::NONE,
+            ahead: AtomicI64::new(0),
+            rules_read: std::mem::zeroed(),
+        });
+        (*control).head.max_rules = settings::max_rules();
+        (*control).head.seat_ids = SeatIds {
+            first: backend::random_uuid().unwrap_or(0),
+            salt: backend::random_uuid().unwrap_or(0),
+        };
+        let clocks = clock::look_closely();
+        (*control).head.time.ahead = clocks.wall.saturating_sub(clocks.since_start);
+        (*control).keep_time();
+        clock::keep(&(*control).ahead);
+        // Without random numbers it is told from others by the moment.
+        let moment = backend::now().unsigned_abs().into();
+        (*control).head.run = backend::random_uuid().unwrap_or(moment);
+        pg_sys::ConditionVariableInit(&raw mut (*control).rules_read);
+        Block::create(sizes.tables());
+        let attached = Box::new(Attached {
+            lock: &raw mut (*pg_sys::GetNamedLWLockTranche(NAME.as_ptr())).lock,
+            readers: &raw mut (*pg_sys::GetNamedLWLockTranche(READERS.as_ptr())).lock,
+            control,
+            sessions,
+            requests,
+            places: sizes.places,
+            databases: SharedTable::create(c"pg_seats databases", sizes.databases),
+            licenses: SharedTable::create(c"pg_seats licenses", sizes.rules),
+            exemptions: SharedTable::create(c"pg_seats exemptions", sizes.rules),
+            reservations: SharedTable::create(c"pg_seats reservations", sizes.rules),
+            tallies: SharedTable::create(c"pg_seats tallies", sizes.tallies),
+            seats: SharedTable::create(c"pg_seats seats", sizes.seats),
+            takers: SharedTable::create(c"pg_seats takers", sizes.seats),
+            holds: SharedTable::create(c"pg_seats holds", sizes.holds),
+            spots: SharedTable::create(c"pg_seats spots", sizes.holds),
+            waits: SharedTable::create(c"pg_seats waits", sizes.places),
+            long_names: SharedTable::create(c"pg_seats long names", sizes.long_names),
+            bars: SharedTable::create(c"pg_seats bars", sizes.rules),
+            events: SharedTable::create(c"pg_seats events", sizes.events),
+            spells: SharedTable::create(c"pg_seats spells", SPELLS),
+            texts: SharedTable::create(c"pg_seats texts", room::texts(sizes.events)),
+        });
+        ATTACHED.store(Box::into_raw(attached), Ordering::Relaxed);
+    }
+}
+
+pub(super) fn attached() -> Option<&'static Attached> {
+    // SAFETY: null, or made by `create` and never freed.
+    unsafe { ATTACHED.load(Ordering::Relaxed).as_ref() }
+}
+
+/// True when the library was preloaded, so that there is a ledger.
+pub fn is_attached() -> bool {
+    attached().is_some()
+}
+
+/// The lock, held until dropped.
+pub(super) struct Held(*mut pg_sys::LWLock);
+
+impl Held {
+    pub(super) fn acquire(lock: *mut pg_sys::LWLock, mode: pg_sys::LWLockMode::Type) -> Held {
+        // SAFETY: our own lock, in shared memory.
+        unsafe { unguarded::LWLockAcquire(lock, mode) };
+        Held(lock)
+    }
+
+    /// `None` where somebody holds it.
+    pub(super) fn acquire_if_free(lock: *mut pg_sys::LWLock) -> Option<Held> {
+        // SAFETY: our own lock, in shared memory.
+        let taken =
+            unsafe { unguarded::LWLockConditionalAcquire(lock, pg_sys::LWLockMode::LW_SHARED) };
+        taken.then(|| Held(lock))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // SAFETY: held since it was acquired; nothing under it raises an error that would release it.
+        unsafe { unguarded::LWLockRelease(self.0) };
+    }
+}
+
+impl Attached {
+    /// Wakes the launcher, if there is one. The caller holds the lock, so that it can't leave
+    /// meanwhile.
+    pub(super) fn wake_launcher(&self) {
+        // SAFETY: the latch is in shared memory; setting one neither waits nor fails.
+        unsafe {
+            let latch = (*self.control).launcher;
+            if !latch.is_null() {
+                unguarded::SetLatch(latch);
+            }
+        }
+    }
+
+    /// Has every process go by the ledger's time. The caller holds the lock.
+    pub(super) fn keep_time(&self) {
+        // SAFETY: in shared memory.
+        unsafe { (*self.control).keep_time() };
+    }
+
+    /// The ledger. The caller holds the lock, and through a shared one it only reads.
+    pub(super) unsafe fn ledger(&self) -> Ledger<'static, Shared> {
+        // SAFETY: in shared memory for as long as the server runs, and lent to one caller at a
+        // time by the lock.
+        unsafe {
+            Ledger {
+                head: &mut (*self.control).head,
+                sessions: std::slice::from_raw_parts_mut(self.sessions, self.places),
+                databases: self.databases,
+                licenses: self.licenses,
+                exemptions: self.exemptions,
+                reservations: self.reservations,
+                tallies: self.tallies,
+                seats: self.seats,
+                takers: self.takers,
+                holds: self.holds,
+                spots: self.spots,
+                waits: self.waits,
+                long_names: self.long_names,
+                bars: self.bars,
+                events: self.events,
+                spells: self.spells,
+                texts: self.texts,
+            }
+        }
+    }
+}
