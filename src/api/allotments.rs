@@ -23,12 +23,13 @@ use crate::core::tokens::{moment, unix};
 use crate::denial::Denied;
 use crate::ending::stop;
 use crate::pg::backend;
-use crate::pg::encoding::{ServerText, TextArgument};
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
 use crate::pg::table::{self, Argument, ReadError, Reader, damaged, write_as_part};
+use crate::pg::text::{ServerText, TextArgument};
 use crate::signed::allotments;
 use crate::signed::book::{self, Book};
 use crate::signed::evaluation::Standing;
+use crate::signed::installation::files;
 use crate::signed::installation::oblivion::MAX as RECORD_MAX;
 use crate::signed::installation::record::{Allotment, GivenBack, Record};
 use crate::{memory, rules, settings};
@@ -238,7 +239,7 @@ fn undo(allotment: &Allotment) -> Result<(), ReadError> {
 
 /// Changes the installation's record.
 pub(super) fn change<R>(change: impl FnOnce(&mut Record) -> R) -> Result<R, ReadError> {
-    Record::change(&settings::installation_key(), change).map_err(|error| ReadError {
+    files::change_record(&settings::installation_key(), change).map_err(|error| ReadError {
         code: PgSqlErrorCode::ERRCODE_IO_ERROR,
         message: format!("could not write the installation's record: {error}"),
     })

@@ -6,8 +6,8 @@ use pgrx::datum::Interval;
 
 use crate::core::ledger::bar::BarBy;
 use crate::core::ledger::identity::CLIENT_USER_MAX;
-use crate::pg::encoding::TextArgument;
 use crate::pg::error::{PgSqlErrorCode, Report};
+use crate::pg::text::TextArgument;
 
 /// Refuses an argument.
 pub fn refuse(message: impl Into<String>, hint: &str) -> ! {

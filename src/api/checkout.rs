@@ -10,7 +10,7 @@ use super::seat_row::{SeatRow, SeatRows};
 use super::{require_preloaded, require_serial};
 use crate::checkout::{self, Request};
 use crate::core::ledger::denial::Denial;
-use crate::pg::encoding::TextArgument;
+use crate::pg::text::TextArgument;
 use crate::pg::{backend, catalog};
 
 /// Takes a seat for the caller's own identity, which the session holds until it checks in or ends.

@@ -9,7 +9,7 @@ use crate::core::ledger::acts::leases::MayUse;
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::time::Timestamp;
 use crate::pg::backend;
-use crate::pg::encoding::TextArgument;
+use crate::pg::text::TextArgument;
 use crate::{checkout, memory, rules, settings};
 
 /// True when this session's identity, or a lease that is lent to this transaction, holds a seat of

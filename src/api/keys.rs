@@ -15,17 +15,18 @@ use crate::core::tokens::claims::{Claims, LEEWAY, Unfit};
 use crate::core::tokens::key_pair::KeyPair;
 use crate::core::tokens::{Refused, believe, is_allotment, moment, unix, verify};
 use crate::pg::backend;
-use crate::pg::encoding::{self, ServerText, TextArgument};
+use crate::pg::encoding::{self};
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
 use crate::pg::table::{
     Argument, ReadError, Reader, damaged, read_committed, schema, write_as_part,
 };
+use crate::pg::text::{ServerText, TextArgument};
 use crate::settings;
 use crate::signed::book::{self, Book};
 use crate::signed::evaluation::{Doubt, Standing};
+use crate::signed::installation::files;
 use crate::signed::installation::key;
 use crate::signed::installation::oblivion::MAX as RECORD_MAX;
-use crate::signed::installation::record::Record;
 use crate::signed::products::write_products;
 
 /// Installs a signed license in this database; effective at commit. Returns its id. Raises 28000 for a token that
@@ -98,7 +99,7 @@ fn verified(token: &str) -> Claims {
 
 /// The latest moment that this server has known: what has ended stays so when the clock is set back.
 fn latest() -> Timestamp {
-    let record = Record::read(&settings::installation_key());
+    let record = files::record(&settings::installation_key());
     let now = backend::now();
     record.map_or(now, |record| now.max(record.latest))
 }

@@ -12,7 +12,7 @@ use crate::core::ledger::seat::Kind;
 use crate::core::ledger::table::Table;
 use crate::lease::transaction;
 use crate::memory::{self, Shared};
-use crate::pg::encoding::ServerText;
+use crate::pg::text::ServerText;
 use crate::pg::{backend, catalog};
 
 /// The leases of the current database that have not ended, and that a role took of which the current

@@ -11,8 +11,8 @@ use pgrx::{IntoDatum, Uuid, pg_sys};
 
 use super::usage::timestamp;
 use crate::checkout::Taken;
-use crate::pg::encoding::{given_text, text_datum};
 use crate::pg::rows::values_and_nulls;
+use crate::pg::text::{given_text, text_datum};
 
 /// The row: seat_id, lease_id, product, usename, client_user, client_host, workstation,
 /// seats_in_use, seats, expires_at.

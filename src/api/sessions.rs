@@ -12,8 +12,8 @@ use crate::core::ledger::bar::Bar;
 use crate::core::ledger::rules::Rules;
 use crate::core::ledger::seat::Kind;
 use crate::holders::{Holder, Holders, TakenSeat, in_time};
-use crate::pg::encoding::{ServerText, given_text, text_datum};
 use crate::pg::rows::Rows;
+use crate::pg::text::{ServerText, given_text, text_datum};
 use crate::pg::{backend, catalog, status};
 use crate::{memory, rules};
 

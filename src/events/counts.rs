@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::shutdown;
+use super::left;
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::rules::{Counts, Rules};
 use crate::core::ledger::table::Table;
@@ -49,7 +49,7 @@ pub fn read(schema: &str) -> Option<Vec<Counts>> {
     let known = memory::read(|ledger| ledger.databases.get(&database).map(|known| known.counted));
     if known.flatten() != Some(true) {
         // What was not written any more when the server stopped.
-        for kept in shutdown::counts(database) {
+        for kept in left::counts(database) {
             counts.retain(|row| row.product != kept.product);
             counts.push(kept);
         }

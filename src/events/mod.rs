@@ -9,6 +9,7 @@
 //! * [`change`]: changes of the license tables, told by their own transaction
 //! * [`counts`]: what lasts of the counts
 //! * [`key`]: what tells one row from another
+//! * [`left`]: what the server's last stop has left
 //! * [`shutdown`]: what happens in the last moment before the server stops
 //! * [`told`]: an event as the trail has it
 //! * [`untold`]: what is yet to be told, copied out of the ledger
@@ -17,6 +18,7 @@
 pub mod change;
 pub mod counts;
 pub mod key;
+pub mod left;
 pub mod shutdown;
 mod told;
 mod untold;
@@ -34,7 +36,7 @@ use crate::pg::error::{self, quoted, shown};
 use crate::pg::table::{Argument, ReadError, Reader, log_failure, write_alone};
 use crate::pg::{backend, catalog};
 use crate::{memory, settings};
-use shutdown::Trail;
+use left::Trail;
 use untold::Untold;
 use warning::Warning;
 
@@ -155,7 +157,7 @@ fn tell(writer: &Reader, untold: &Untold) -> Result<Vec<String>, ReadError> {
         // Its trail went with it.
         return Ok(lines);
     };
-    let Trail { mut rows, lost } = untold.trail();
+    let Trail { mut rows, lost } = told::trail(&untold);
     rows.iter_mut().for_each(told::name_roles);
     if lost > 0 {
         let number = memory::write(Ledger::next_number).unwrap_or(0);

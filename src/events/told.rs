@@ -4,6 +4,7 @@ use pgrx::Uuid;
 use serde_json::{Map, Value, json};
 
 use super::key::run_text;
+use super::left::Trail;
 use super::untold::Untold;
 use crate::core::ledger::denial::Cause;
 use crate::core::ledger::event::{Event, Happened};
@@ -11,6 +12,15 @@ use crate::core::ledger::license::OutOfDates;
 use crate::core::ledger::seat::Kind;
 use crate::core::ledger::time::Timestamp;
 use crate::pg::{backend, catalog};
+
+/// Returns the rows of all that happened, and how many are lost.
+pub fn trail(untold: &Untold) -> Trail {
+    let mut trail = untold.left.clone();
+    let rows = untold.events.iter().map(|event| row(event, untold));
+    trail.rows.extend(rows);
+    trail.lost += untold.lost;
+    trail
+}
 
 /// The row of an event. Roles that are known by their OIDs alone are numbers: see [`name_roles`].
 pub fn row(event: &Event, untold: &Untold) -> Value {

@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::shutdown::{self, Trail};
-use super::told;
+use super::left::{self, Trail};
 use super::warning::Warning;
 use crate::core::ledger::Ledger;
 use crate::core::ledger::database::Database;
@@ -31,7 +30,7 @@ pub struct Untold {
     /// Of them those up to this number have been warned of.
     warned: u64,
     /// What the server's last stop has left, as far as it is yet to be told.
-    left: Trail,
+    pub(super) left: Trail,
     texts: HashMap<Label, Text<512>>,
     pub ids: SeatIds,
     pub run: u128,
@@ -62,7 +61,7 @@ impl Untold {
         let known = memory::read(|ledger| untold.note(ledger, database)).flatten();
         untold.copy(database, after);
         if after == 0 {
-            untold.left = shutdown::trail(database, known.as_ref());
+            untold.left = left::trail(database, known.as_ref());
         }
         untold
     }
@@ -80,7 +79,7 @@ impl Untold {
             untold.events.push(*event);
         });
         untold.events.sort_unstable_by_key(|event| event.number);
-        untold.left = shutdown::trail(database, known.as_ref());
+        untold.left = left::trail(database, known.as_ref());
         untold
     }
 
@@ -139,16 +138,6 @@ impl Untold {
         }
         let made_room = self.events.len().saturating_sub(forgotten) as u64;
         memory::write(|ledger| ledger.told(database, self.lost, made_room, backend::now()));
-    }
-
-    /// The rows of all that happened, and how many are lost.
-    pub fn trail(&self) -> Trail {
-        let mut trail = self.left.clone();
-        trail
-            .rows
-            .extend(self.events.iter().map(|event| told::row(event, self)));
-        trail.lost += self.lost;
-        trail
     }
 
     /// What somebody should know who has not been told.

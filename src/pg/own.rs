@@ -9,7 +9,7 @@ use pgrx::pg_sys;
 use super::catalog;
 use super::encoding::{decode_lossy, encode};
 use super::error::{PgSqlErrorCode, quoted};
-use super::table::{ReadError, damaged};
+use super::read_error::{ReadError, damaged};
 
 /// The columns of a table: name and type.
 type Columns = &'static [(&'static CStr, pg_sys::Oid)];

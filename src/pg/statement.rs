@@ -26,7 +26,7 @@ use super::catalog;
 use super::encoding::encode;
 use super::nobody::Acting;
 use super::own::Own;
-use super::table::{ReadError, damaged};
+use super::read_error::{ReadError, damaged};
 
 /// Tables with smaller OIDs are PostgreSQL's own.
 const FIRST_OF_USERS: u32 = pg_sys::FirstNormalObjectId;

@@ -11,11 +11,14 @@ use pgrx::{PgTryBuilder, pg_sys};
 use serde_json::{Map, Value, json};
 
 use super::deadline::Deadline;
-use super::encoding::{decode, decode_lossy, text_datum};
+use super::encoding::{decode, decode_lossy};
 use super::error::{self, PgSqlErrorCode, Report, quoted};
 use super::nobody::{Acting, Settings};
 use super::statement::{self, Outcome};
+use super::text::text_datum;
 use super::{backend, catalog, own};
+
+pub use super::read_error::{ReadError, damaged};
 
 /// How much longer than locks all that is done may take: almost as long as DROP DATABASE waits for a worker.
 const WORK: Duration = Duration::from_secs(4);
@@ -54,24 +57,6 @@ impl Patience {
             locks: self.locks.saturating_sub(elapsed),
             work: self.work - self.work.min(elapsed.saturating_sub(self.locks)),
         }
-    }
-}
-
-/// Why tables could not be read.
-#[derive(Debug)]
-pub struct ReadError {
-    /// Its SQLSTATE.
-    pub code: PgSqlErrorCode,
-    /// PostgreSQL's message.
-    pub message: String,
-}
-
-impl ReadError {
-    /// Whether it came of values: one can't be read as its column's type, or a CHECK forbids it.
-    pub fn is_of_values(&self) -> bool {
-        let class = |code: PgSqlErrorCode| code as i32 & 0xfff;
-        class(self.code) == class(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION)
-            || self.code == PgSqlErrorCode::ERRCODE_CHECK_VIOLATION
     }
 }
 
@@ -354,14 +339,6 @@ pub fn be_patient(patience: Duration) {
     let patience = CString::new(patience.as_millis().max(1).to_string()).unwrap_or_default();
     // SAFETY: a valid value of the setting.
     unsafe { set_locally(c"lock_timeout", &patience) };
-}
-
-/// An error of what was read, rather than of reading it.
-pub fn damaged(message: &str) -> ReadError {
-    ReadError {
-        code: PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
-        message: message.to_owned(),
-    }
 }
 
 /// The extension's schema, as a part of statements.

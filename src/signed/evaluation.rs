@@ -11,7 +11,8 @@ use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::allotment::Allotted;
 use crate::core::tokens::claims::{Claims, Unfit};
 use crate::core::tokens::keys::Keys;
-use crate::core::tokens::{Refused, believe, is_allotment, malformed, unix, verify};
+use crate::core::tokens::token::malformed;
+use crate::core::tokens::{Refused, believe, is_allotment, unix, verify};
 
 /// A row of `license_keys`.
 #[derive(Clone, Debug)]

@@ -37,7 +37,7 @@ use crate::core::ledger::table::Table;
 use crate::core::ledger::time::{self, Pause, Timestamp};
 use crate::core::ledger::visit::Unsettled;
 use crate::ending::idle;
-use crate::events::{self, shutdown};
+use crate::events::{self, left};
 use crate::lease::expiry;
 use crate::pg::table::transaction;
 use crate::pg::{backend, catalog, error, unguarded};
@@ -251,7 +251,7 @@ impl Launcher {
             // Those that are read, and have no rules, make room for others.
             unnoted.retain(|&database| {
                 let noted = ledger.generation(database).is_some();
-                if noted && shutdown::has_trail(ledger.databases.get(&database)) {
+                if noted && left::has_trail(ledger.databases.get(&database)) {
                     ledger.write_soon(database, now);
                 }
                 !noted

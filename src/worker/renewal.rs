@@ -12,7 +12,7 @@ use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::believe;
 use crate::pg::{backend, error};
 use crate::settings;
-use crate::signed::installation::record::Record;
+use crate::signed::installation::files;
 use crate::signed::installation::renewal_lock::RenewalLock;
 use crate::signed::renewal::{attempt, schedule};
 
@@ -47,7 +47,7 @@ impl Renewals {
             return;
         }
         // What can't be read now is told by visitors.
-        let record = Record::read(&settings::installation_key()).unwrap_or_default();
+        let record = files::record(&settings::installation_key()).unwrap_or_default();
         let due = schedule::next(&record, settings::renew_before());
         let due = due.map_or(Timestamp::MAX, |(at, _)| at);
         self.look_at = due.clamp(now + SOONEST_LOOK, now + LATEST_LOOK);
@@ -69,7 +69,7 @@ impl Renewals {
         if settings::renewal_command().is_none() || backend::in_recovery() {
             return;
         }
-        let begun = Record::change(&settings::installation_key(), |record| {
+        let begun = files::change_record(&settings::installation_key(), |record| {
             for known in &mut record.licenses {
                 known.renewal.begin_anew();
             }
@@ -136,7 +136,7 @@ pub extern "C-unwind" fn pg_seats_renewal(_argument: pg_sys::Datum) {
     let mut tried = Vec::new();
     // Under a changed configuration the next worker goes on.
     while !BackgroundWorker::sighup_received() {
-        let record = Record::read(&key).unwrap_or_default();
+        let record = files::record(&key).unwrap_or_default();
         let Some((at, known)) = schedule::next(&record, settings::renew_before()) else {
             return;
         };

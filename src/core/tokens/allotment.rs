@@ -5,7 +5,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::claims::{Claims, Confirmation, Product};
-use super::{Refused, TOKEN_MAX, malformed, signature};
+use super::signature;
+use super::token::{Refused, TOKEN_MAX, malformed, shaped, signer, unverified};
 use crate::core::tokens::key_pair::KeyPair;
 
 /// The type of a token that passes seats on.
@@ -75,7 +76,7 @@ impl Allotted {
     ///
     /// Where it passes nothing on.
     pub fn read(token: &str) -> Result<Allotted, Refused> {
-        super::unverified(token, Some(ALLOTMENT)).and_then(|(_, claims)| super::shaped(claims))
+        unverified(token, Some(ALLOTMENT)).and_then(|(_, claims)| shaped(claims))
     }
 
     /// What a token says, once it is verified that the installation that it names has signed it.
@@ -155,8 +156,8 @@ fn signed_by_its_issuer<C: DeserializeOwned>(
     typ: &str,
     iss: fn(&C) -> &str,
 ) -> Result<C, Refused> {
-    let (header, _) = super::unverified(token, Some(typ))?;
-    let signer = super::signer(header)?;
+    let (header, _) = unverified(token, Some(typ))?;
+    let signer = signer(header)?;
     let key = signer.verifier();
     let key = key.ok_or_else(|| malformed("Its header has no Ed25519 key."))?;
     let claims = signature::decode(token, &key)?;

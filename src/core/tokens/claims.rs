@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Number;
 
-use super::{Refused, malformed};
+use super::token::{Refused, malformed};
 use crate::core::ledger::identity::{Name, Text};
 use crate::core::ledger::time;
 use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};

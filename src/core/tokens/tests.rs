@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::allotment::{Allotted, Returned};
-use super::claims::{Confirmation, Unfit};
+use super::claims::{Claims, Confirmation, Unfit};
 use super::key_pair::KeyPair;
 use super::keys::Keys;
 use super::*;

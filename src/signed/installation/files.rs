@@ -55,6 +55,15 @@ pub fn state(key: &Path) -> Option<u64> {
     Some(hasher.finish() | 1)
 }
 
+/// Reads the record alone: see [`read`].
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn record(key: &Path) -> io::Result<Record> {
+    Ok(read(key)?.record)
+}
+
 /// Reads the record beside this installation's key, unless this process has read it as it is. Where neither file can
 /// be read, what this process has read last counts.
 ///
@@ -141,6 +150,15 @@ pub fn begin(key: &Path) -> io::Result<()> {
         return Ok(());
     }
     change(key, |_| ()).map(|_| ())
+}
+
+/// Changes the record alone: see [`change`].
+///
+/// # Errors
+///
+/// As [`change`].
+pub fn change_record<R>(key: &Path, change: impl FnOnce(&mut Record) -> R) -> io::Result<R> {
+    Ok(self::change(key, change)?.0)
 }
 
 /// Changes the record, one process after the other; what `change` returns comes back once it is on disk, with what there

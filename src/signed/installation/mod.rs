@@ -135,7 +135,7 @@ mod tests {
             let path = path.clone();
             thread::spawn(move || {
                 for _ in 0..25 {
-                    Record::change(&path, |record| record.latest += 1).unwrap();
+                    files::change_record(&path, |record| record.latest += 1).unwrap();
                 }
             })
         });
@@ -143,7 +143,7 @@ mod tests {
             .collect::<Vec<_>>()
             .into_iter()
             .for_each(|thread| thread.join().unwrap());
-        assert_eq!(Record::read(&path).unwrap().latest, 200);
+        assert_eq!(files::record(&path).unwrap().latest, 200);
     }
 
     #[test]
@@ -152,11 +152,11 @@ mod tests {
         let key = folder.path().join("pg_seats.key");
         let files = [".record", ".record.copy"].map(|name| super::beside(&key, name));
         // Before the first start nothing is to be remembered.
-        assert_eq!(Record::read(&key).unwrap(), Record::default());
+        assert_eq!(files::record(&key).unwrap(), Record::default());
         files::begin(&key).unwrap();
         key::create(&key, &[1; 32]).unwrap();
         assert!(files.iter().all(|file| file.exists()));
-        let note = |latest| Record::change(&key, |record| record.latest = latest);
+        let note = |latest| files::change_record(&key, |record| record.latest = latest);
         note(7).unwrap();
         for (number, damage) in (8..).zip([Some(""), Some("{"), Some("[1]"), None]) {
             for file in &files {
@@ -165,14 +165,14 @@ mod tests {
                     None => fs::remove_file(file).unwrap(),
                 }
                 // What is whole counts, and mends the other.
-                assert_eq!(Record::read(&key).unwrap().latest, number - 1);
+                assert_eq!(files::record(&key).unwrap().latest, number - 1);
                 let ((), complaint) = files::change(&key, |_| ()).unwrap();
                 assert_eq!(complaint.is_some(), file == &files[0]);
                 assert_eq!(fs::read(file).unwrap(), fs::read(&files[0]).unwrap());
             }
             note(number).unwrap();
         }
-        assert_eq!(Record::read(&key).unwrap().latest, 11);
+        assert_eq!(files::record(&key).unwrap().latest, 11);
         for damage in [Some("{"), None] {
             for file in &files {
                 match damage {
@@ -193,10 +193,10 @@ mod tests {
         let other = tempfile::tempdir().unwrap();
         let other = other.path().join("pg_seats.key");
         key::create(&other, &[1; 32]).unwrap();
-        assert!(Record::read(&other).is_err());
+        assert!(files::record(&other).is_err());
         // By hand somebody begins anew.
         fs::write(&files[0], "{}").unwrap();
-        assert_eq!(Record::read(&key).unwrap(), Record::default());
+        assert_eq!(files::record(&key).unwrap(), Record::default());
         note(1).unwrap();
     }
 }

@@ -2,16 +2,12 @@
 //! of a database gains nothing by it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::files;
 use crate::core::ledger::time::{LEEWAY, Timestamp};
 use crate::core::tokens::believe;
 use crate::core::tokens::claims::Claims;
-use crate::signed::renewal::schedule::Renewal;
 
 /// The record.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -129,24 +125,6 @@ impl Allotment {
 }
 
 impl Record {
-    /// The record beside this installation's key; see [`files::read`].
-    ///
-    /// # Errors
-    ///
-    /// Where there is none to be had.
-    pub fn read(key: &Path) -> io::Result<Record> {
-        Ok(files::read(key)?.record)
-    }
-
-    /// Changes it; see [`files::change`].
-    ///
-    /// # Errors
-    ///
-    /// Where it can't be read or written; then it is as it was.
-    pub fn change<R>(key: &Path, change: impl FnOnce(&mut Record) -> R) -> io::Result<R> {
-        Ok(files::change(key, change)?.0)
-    }
-
     /// A license, by who issued it and its id.
     pub fn license(&self, iss: &str, jti: &str) -> Option<&Known> {
         self.licenses
@@ -227,5 +205,60 @@ impl Record {
         let allotments = allotments.filter(of_product);
         let away = allotments.filter(|allotment| allotment.is_away(now));
         away.map(|allotment| i64::from(allotment.seats)).sum()
+    }
+}
+
+/// How it goes with the renewal of a license.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Renewal {
+    /// How many tries have failed since the last one that did not.
+    pub failures: u32,
+    /// Before that moment none is made by itself; `None`: once it is due.
+    pub not_before: Option<Timestamp>,
+    /// Why the last one has failed; `None`: it has not.
+    pub failure: Option<String>,
+    /// Tries that not every database was told of.
+    pub untold: Vec<Try>,
+}
+
+/// A try to renew a license.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Try {
+    /// When it ended: no two tries are the same.
+    pub at: Timestamp,
+    /// Who has made it by hand.
+    pub by: Option<String>,
+    /// Why it has failed; `None`: it has not.
+    pub failure: Option<String>,
+    /// The end of the license after it; `None`: it has none.
+    pub valid_until: Option<Timestamp>,
+    /// When the next one is.
+    pub next_try_at: Option<Timestamp>,
+    /// The OIDs of the databases that are yet to be told.
+    pub databases: BTreeSet<u32>,
+}
+
+impl Renewal {
+    /// What has failed is tried again without a pause, and pauses begin anew.
+    pub fn begin_anew(&mut self) {
+        if self.failures > 0 {
+            (self.failures, self.not_before) = (0, None);
+        }
+    }
+
+    /// Another token came, and what has failed before is over.
+    pub fn end_failures(&mut self) {
+        (self.failures, self.not_before, self.failure) = (0, None, None);
+    }
+
+    /// Forgets databases that are gone.
+    pub fn keep_databases(&mut self, exists: impl Fn(u32) -> bool) {
+        self.tell(|attempt| attempt.databases.retain(|&database| exists(database)));
+    }
+
+    pub(in crate::signed) fn tell(&mut self, tell: impl FnMut(&mut Try)) {
+        self.untold.iter_mut().for_each(tell);
+        self.untold.retain(|attempt| !attempt.databases.is_empty());
     }
 }

@@ -22,8 +22,8 @@ use crate::core::tokens::claims::Claims;
 use crate::pg::error::{self, escaped, quoted};
 use crate::pg::{backend, catalog, unguarded};
 use crate::signed::book::vendor_keys;
+use crate::signed::installation::files;
 use crate::signed::installation::key;
-use crate::signed::installation::record::Record;
 use crate::signed::installation::renewal_lock::RenewalLock;
 use crate::{memory, settings};
 
@@ -103,7 +103,7 @@ fn note(
         renew_before: settings::renew_before(),
         by,
     };
-    let noted = Record::change(&settings::installation_key(), |record| {
+    let noted = files::change_record(&settings::installation_key(), |record| {
         record.note_try(license, outcome, &occasion)
     });
     let (databases, next_try_at) = noted.unwrap_or_else(|error| {

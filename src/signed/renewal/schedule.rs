@@ -2,13 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-
 use crate::core::command::Failure;
 use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::claims::Claims;
 use crate::core::tokens::{self, believe, moment};
-use crate::signed::installation::record::{Known, Record};
+use crate::signed::installation::record::{Known, Record, Try};
 
 /// The pause after the first failed try, in microseconds; each further one doubles it.
 const FIRST_PAUSE: Timestamp = 60_000_000;
@@ -18,37 +16,6 @@ const LONGEST_PAUSE: Timestamp = 6 * 3_600_000_000;
 
 /// So many tries are kept for databases that can't be told of them.
 const UNTOLD_MAX: usize = 64;
-
-/// How it goes with the renewal of a license.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Renewal {
-    /// How many tries have failed since the last one that did not.
-    pub failures: u32,
-    /// Before that moment none is made by itself; `None`: once it is due.
-    pub not_before: Option<Timestamp>,
-    /// Why the last one has failed; `None`: it has not.
-    pub failure: Option<String>,
-    /// Tries that not every database was told of.
-    pub untold: Vec<Try>,
-}
-
-/// A try to renew a license.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Try {
-    /// When it ended: no two tries are the same.
-    pub at: Timestamp,
-    /// Who has made it by hand.
-    pub by: Option<String>,
-    /// Why it has failed; `None`: it has not.
-    pub failure: Option<String>,
-    /// The end of the license after it; `None`: it has none.
-    pub valid_until: Option<Timestamp>,
-    /// When the next one is.
-    pub next_try_at: Option<Timestamp>,
-    /// The OIDs of the databases that are yet to be told.
-    pub databases: BTreeSet<u32>,
-}
 
 /// By whom a license is renewed, and when.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -86,30 +53,6 @@ pub fn next(record: &Record, renew_before: Timestamp) -> Option<(Timestamp, &Kno
     let installed = installed.filter(|known| !known.databases.is_empty());
     let next = installed.filter_map(|known| Some((next_try_at(known, renew_before)?, known)));
     next.min_by_key(|(at, _)| *at)
-}
-
-impl Renewal {
-    /// What has failed is tried again without a pause, and pauses begin anew.
-    pub fn begin_anew(&mut self) {
-        if self.failures > 0 {
-            (self.failures, self.not_before) = (0, None);
-        }
-    }
-
-    /// Another token came, and what has failed before is over.
-    pub fn end_failures(&mut self) {
-        (self.failures, self.not_before, self.failure) = (0, None, None);
-    }
-
-    /// Forgets databases that are gone.
-    pub fn keep_databases(&mut self, exists: impl Fn(u32) -> bool) {
-        self.tell(|attempt| attempt.databases.retain(|&database| exists(database)));
-    }
-
-    fn tell(&mut self, tell: impl FnMut(&mut Try)) {
-        self.untold.iter_mut().for_each(tell);
-        self.untold.retain(|attempt| !attempt.databases.is_empty());
-    }
 }
 
 impl Record {
@@ -219,6 +162,7 @@ impl Record {
 mod tests {
     use super::*;
     use crate::core::tokens::tests::{claims, header, sign};
+    use crate::signed::installation::record::Renewal;
     use serde_json::json;
 
     const MINUTE: Timestamp = 60_000_000;

@@ -6,19 +6,19 @@ use std::time::Duration;
 use pgrx::bgworkers::BackgroundWorker;
 use serde_json::json;
 
-use super::schedule::Try;
 use crate::events::key::Key;
 use crate::pg::table::{Argument, ReadError, Reader, write_alone};
 use crate::pg::{backend, catalog, error};
 use crate::settings;
-use crate::signed::installation::record::Record;
+use crate::signed::installation::files;
+use crate::signed::installation::record::Try;
 
 /// The tries that a database is yet to be told of, each with its license's id; on a standby none.
 pub fn untold(database: u32) -> Vec<(String, Try)> {
     if backend::in_recovery() {
         return Vec::new();
     }
-    let record = Record::read(&settings::installation_key());
+    let record = files::record(&settings::installation_key());
     record.map_or_else(|_| Vec::new(), |record| record.untold(database))
 }
 
@@ -41,7 +41,7 @@ pub fn tell(database: u32, tries: &[(String, Try)], patience: Duration) {
         return;
     }
     let key = settings::installation_key();
-    if let Err(error) = Record::change(&key, |record| record.told(database, tries)) {
+    if let Err(error) = files::change_record(&key, |record| record.told(database, tries)) {
         let line = format!("could not record that license_events has tries to renew: {error}");
         BackgroundWorker::transaction(|| error::log(line));
     }

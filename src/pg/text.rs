@@ -1,0 +1,105 @@
+//! Values of SQL's type text, as functions take and return them.
+#![allow(unsafe_code, reason = "reads and makes SQL values")]
+
+use std::borrow::Cow;
+
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
+use pgrx::datum::Datum;
+use pgrx::{FromDatum, IntoDatum, pg_sys, rust_byte_slice_to_bytea, varlena_to_byte_slice};
+
+use super::encoding::{decode, encode};
+use super::error::{PgSqlErrorCode, Report};
+
+/// A value of SQL's type text.
+pub struct ServerText(String);
+
+impl<T: Into<String>> From<T> for ServerText {
+    fn from(text: T) -> ServerText {
+        ServerText(text.into())
+    }
+}
+
+/// A value of SQL's type text, as PostgreSQL takes it.
+pub fn text_datum(text: &str) -> Option<pg_sys::Datum> {
+    rust_byte_slice_to_bytea(&encode(text)).into_datum()
+}
+
+/// The same; null for none.
+pub fn given_text(text: &str) -> Option<pg_sys::Datum> {
+    if text.is_empty() {
+        return None;
+    }
+    text_datum(text)
+}
+
+impl IntoDatum for ServerText {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        text_datum(&self.0)
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::TEXTOID
+    }
+}
+
+pgrx::impl_sql_translatable!(ServerText, "TEXT");
+
+/// An argument of SQL's type text.
+pub struct TextArgument<'a>(Cow<'a, str>);
+
+impl TextArgument<'_> {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The text, for keeps.
+    pub fn into_string(self) -> String {
+        self.0.into_owned()
+    }
+}
+
+impl FromDatum for TextArgument<'_> {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _type: pg_sys::Oid,
+    ) -> Option<Self> {
+        if is_null {
+            return None;
+        }
+        // SAFETY: a value of type text, whole once it is detoasted; it lives as long as the call.
+        let bytes =
+            unsafe { varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr())) };
+        let Some(text) = decode(bytes) else {
+            Report::new(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                "text has no equivalent in UTF8",
+            )
+            .hint("Use letters that the database's encoding shares with UTF8.")
+            .raise()
+        };
+        Some(TextArgument(text))
+    }
+}
+
+pgrx::impl_sql_translatable!(TextArgument<'_>, "TEXT");
+
+// SAFETY: reads a value of type text.
+unsafe impl<'fcx> ArgAbi<'fcx> for TextArgument<'fcx> {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: the argument is a text, and not null.
+        unsafe { arg.unbox_arg_using_from_datum() }.unwrap_or(TextArgument(Cow::Borrowed("")))
+    }
+}
+
+// SAFETY: returns the datum as the function's result, as pgrx does for its own types.
+unsafe impl BoxRet for ServerText {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        match self.into_datum() {
+            // SAFETY: a new value of type text.
+            Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
+            None => fcinfo.return_null(),
+        }
+    }
+}
