@@ -4,7 +4,6 @@ use crate::core::ledger::denial::{Cause, Denial, Remark};
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::OutOfDates;
 use crate::holders::{Holders, in_time};
-use crate::pg::backend::BadWorkstation;
 use crate::pg::error::{self, PgSqlErrorCode, Report, quoted};
 use crate::pg::{catalog, status};
 use crate::rules::LoadError;
@@ -317,4 +316,12 @@ fn idle_holders(denial: &Denial) -> Vec<String> {
         }
     }
     names
+}
+
+/// A workstation that could not be told from another one.
+pub struct BadWorkstation {
+    /// Why, as a sentence.
+    pub cause: String,
+    /// What can be shown of it.
+    pub shown: Name,
 }

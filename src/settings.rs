@@ -17,7 +17,7 @@ use crate::core::ledger::identity::NAME_MAX;
 use crate::core::ledger::time::Timestamp;
 use crate::core::ledger::words;
 use crate::pg::encoding::is_proper_text;
-use crate::pg::{backend, unguarded};
+use crate::pg::{client, unguarded};
 
 /// `pg_seats.enforcement`.
 #[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
@@ -370,7 +370,7 @@ pub fn notice_silent_client() {
     set_default(c"tcp_keepalives_idle", ours.idle);
     set_default(c"tcp_keepalives_interval", ours.interval);
     set_default(c"tcp_keepalives_count", ours.count);
-    let user_timeout = ours.user_timeout(backend::keepalives());
+    let user_timeout = ours.user_timeout(client::keepalives());
     set_default(c"tcp_user_timeout", user_timeout);
 }
 

@@ -31,6 +31,7 @@
 //! | the members of a role of its use all that they may | current | 53300 license_full, softened by enforcement |
 #![allow(unsafe_code, reason = "the hook is PostgreSQL's C interface")]
 
+mod client;
 pub mod exit;
 
 use std::cell::Cell;
@@ -51,8 +52,9 @@ use crate::denial::{self, Denied};
 use crate::ending::{reclaim, session};
 use crate::lease::expiry;
 use crate::memory::{self, Shared};
-use crate::pg::backend::{self, Port};
+use crate::pg::backend;
 use crate::pg::catalog::{self, Catalog};
+use crate::pg::client::Port;
 use crate::pg::error::{self, quoted};
 use crate::pg::table::Patience;
 use crate::rules::{self, LoadError};
@@ -110,11 +112,11 @@ fn admit() {
         session::listen();
     }
     let place = backend::place();
-    let (workstation, bad) = match backend::workstation() {
+    let (workstation, bad) = match client::workstation() {
         Ok(name) => (name, None),
         Err(bad) => (bad.shown, Some(bad)),
     };
-    let session = backend::session(workstation);
+    let session = crate::pg::client::session(workstation);
     let exempt = if session.superuser && settings::exempt_superusers() {
         Some(Exempt::Superuser)
     } else if session.replication {

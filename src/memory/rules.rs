@@ -3,8 +3,10 @@
 use super::access::read;
 use super::shared::Shared;
 use crate::core::ledger::Ledger;
+use crate::core::ledger::database::Database;
 use crate::core::ledger::database::Viewpoint;
 use crate::core::ledger::rules::Rules;
+use crate::core::ledger::table::Table;
 use crate::pg::backend;
 use crate::settings;
 
@@ -76,4 +78,9 @@ fn copy(database: u32, may: impl Fn(&Ledger<'static, Shared>) -> bool) -> Option
         rules.exemptions.reserve(exemptions);
         rules.reserved_roles.reserve(roles);
     }
+}
+
+/// Returns what is known of a database.
+pub fn known(database: u32) -> Option<Database> {
+    read(|ledger| ledger.databases.get(&database).copied()).flatten()
 }

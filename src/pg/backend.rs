@@ -4,44 +4,13 @@
     reason = "reads this process's own state in PostgreSQL's globals"
 )]
 
-use std::ffi::{CStr, c_char, c_int, c_long};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ffi::{CStr, c_int, c_long};
 use std::time::Duration;
 
 use pgrx::pg_sys;
 
-use super::encoding::{self, decode, decode_lossy, is_proper_text};
 use super::unguarded;
-use crate::core::keepalive::Keepalives;
-use crate::core::ledger::identity::{Host, Label, NAME_MAX, Name, Who};
-use crate::core::ledger::session::Session;
 use crate::core::ledger::time::Timestamp;
-use crate::settings;
-
-/// The head of PostgreSQL's `Port`, up to the last field that we need. pgrx's own binding does not
-/// fit every version. A test compares what is read here with what clients sent.
-#[repr(C)]
-pub struct Port {
-    sock: c_int,
-    noblock: bool,
-    proto: u32,
-    laddr: pg_sys::SockAddr,
-    raddr: pg_sys::SockAddr,
-    remote_host: *mut c_char,
-    remote_hostname: *mut c_char,
-    remote_hostname_resolv: c_int,
-    remote_hostname_errcode: c_int,
-    remote_port: *mut c_char,
-    #[cfg(any(feature = "pg15", feature = "pg16"))]
-    can_accept_connections: c_int,
-    #[cfg(feature = "pg18")]
-    local_host: [c_char; 64],
-    database_name: *mut c_char,
-    user_name: *mut c_char,
-    cmdline_options: *mut c_char,
-    guc_options: *mut pg_sys::List,
-    application_name: *mut c_char,
-}
 
 /// This process's place among all backends; `None` in the postmaster, and before there is one.
 pub fn place_if_any() -> Option<usize> {
@@ -374,161 +343,6 @@ pub fn random_uuid() -> Option<u128> {
     *version = *version & 0x0f | 0x40;
     *variant = *variant & 0x3f | 0x80;
     Some(u128::from_be_bytes(uuid))
-}
-
-/// A workstation that could not be told from another one.
-pub struct BadWorkstation {
-    /// Why, as a sentence.
-    pub cause: String,
-    /// What can be shown of it.
-    pub shown: Name,
-}
-
-/// The workstation that the client sent, or empty. Only where the startup transaction has opened the
-/// database and applied the startup settings.
-pub fn workstation() -> Result<Name, BadWorkstation> {
-    let sent = settings::workstation();
-    let bad = |cause| BadWorkstation {
-        cause,
-        shown: clipped(&decode_lossy(sent)),
-    };
-    let Some(name) = decode(sent) else {
-        return Err(bad(format!(
-            "Not all of it is text in the database's encoding, {}.",
-            encoding::name()
-        )));
-    };
-    Name::new(name).ok_or_else(|| {
-        bad(format!(
-            "A workstation's name has at most {NAME_MAX} bytes in UTF-8."
-        ))
-    })
-}
-
-/// The session of this backend at a workstation, before it is judged. Only at login, where [`workstation`]
-/// is.
-pub fn session(workstation: Name) -> Session {
-    // SAFETY: this process's own globals; MyProcPort is set in every client backend, and Port is
-    // the head of what it points to. An error of the look-ups ends the process.
-    unsafe {
-        let role = unguarded::GetAuthenticatedUserId();
-        let known = role != pg_sys::InvalidOid;
-        let superuser = known && unguarded::superuser_arg(role);
-        let port = pg_sys::MyProcPort.cast::<Port>();
-        let (address, host, usename) = if port.is_null() {
-            (Host::NONE, Host::LOCAL, None)
-        } else {
-            let peer = ip_address(&(*port).raddr);
-            let own = ip_address(&(*port).laddr).map(|(own, _)| own);
-            let address = peer.map_or(Host::NONE, |(peer, zone)| Host::of_address(peer, zone));
-            (address, Host::of_peer(peer, own), bytes((*port).user_name))
-        };
-        Session {
-            pid: pg_sys::MyProcPid,
-            database: database(),
-            who: Who {
-                role: role.to_u32(),
-                host,
-                workstation,
-                client_user: Label::EMPTY,
-            },
-            address,
-            usename: usename.map_or(Name::EMPTY, |name| clipped(&decode_lossy(name))),
-            application_name: if port.is_null() {
-                Name::EMPTY
-            } else {
-                application_name(&*port)
-            },
-            since: now(),
-            superuser,
-            // Superusers have REPLICATION without asking for it.
-            replication: pg_sys::am_walsender
-                || known && !superuser && unguarded::has_rolreplication(role),
-            ..Session::FREE
-        }
-    }
-}
-
-/// The probes that this backend's connection over TCP is asked by.
-pub fn keepalives() -> Keepalives {
-    // SAFETY: set in every client backend; reads it, and asks the kernel for what it lacks.
-    unsafe {
-        let port = pg_sys::MyProcPort;
-        Keepalives {
-            idle: unguarded::pq_getkeepalivesidle(port),
-            interval: unguarded::pq_getkeepalivesinterval(port),
-            count: unguarded::pq_getkeepalivescount(port),
-        }
-    }
-}
-
-/// As much of a text as a name can have: for show.
-fn clipped(text: &str) -> Name {
-    let end = text.floor_char_boundary(NAME_MAX);
-    text.get(..end).and_then(Name::new).unwrap_or(Name::EMPTY)
-}
-
-unsafe fn bytes<'a>(text: *const c_char) -> Option<&'a [u8]> {
-    // SAFETY: PostgreSQL's strings end in a zero byte.
-    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes())
-}
-
-fn ip_address(address: &pg_sys::SockAddr) -> Option<(IpAddr, u32)> {
-    let storage = (&raw const address.addr).cast::<u8>();
-    // SAFETY: a sockaddr of these families begins with family, port (and flow), address (and zone),
-    // and sockaddr_storage is large and aligned enough for either.
-    unsafe {
-        let octets = |at: usize, len: usize| std::slice::from_raw_parts(storage.add(at), len);
-        match i32::from(address.addr.ss_family) {
-            AF_INET => {
-                let v4: [u8; 4] = octets(4, 4).try_into().ok()?;
-                Some((Ipv4Addr::from(v4).into(), 0))
-            }
-            AF_INET6 => {
-                let v6: [u8; 16] = octets(8, 16).try_into().ok()?;
-                let zone: [u8; 4] = octets(24, 4).try_into().ok()?;
-                Some((Ipv6Addr::from(v6).into(), u32::from_ne_bytes(zone)))
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Linux's numbers, the same on every architecture.
-const AF_INET: i32 = 2;
-const AF_INET6: i32 = 10;
-
-/// The startup packet's application name as far as PostgreSQL shows one (63 bytes). The name as it
-/// was sent where it is proper text in the database's encoding; PostgreSQL's own, with the letters
-/// beyond ASCII replaced, where it is not.
-unsafe fn application_name(port: &Port) -> Name {
-    // SAFETY: guc_options is a list of C strings, names and values by turns.
-    unsafe {
-        let options = port.guc_options.as_ref();
-        let len = options.map_or(0, |options| options.length);
-        let option = |at: c_int| {
-            let element = options?.elements.offset(at as isize);
-            bytes((*element).ptr_value.cast())
-        };
-        let sent = (0..len)
-            .step_by(2)
-            .filter(|&at| option(at) == Some(b"application_name"))
-            .filter_map(|at| option(at + 1))
-            .next_back()
-            .filter(|name| is_proper_text(name))
-            .and_then(decode);
-        let among_options = || {
-            let options = bytes(port.cmdline_options)?;
-            let name = b"application_name";
-            let named = options.windows(name.len()).any(|part| part == name);
-            named.then(|| bytes(pg_sys::application_name))?
-        };
-        let name = sent
-            .or_else(|| bytes(port.application_name).map(decode_lossy))
-            .or_else(|| among_options().map(decode_lossy))
-            .unwrap_or_default();
-        clipped(&name)
-    }
 }
 
 /// What the transaction has done so far is seen by what it does next, also by its last command's successor.

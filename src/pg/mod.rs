@@ -17,6 +17,7 @@
 
 pub mod backend;
 pub mod catalog;
+pub mod client;
 pub mod clock;
 pub mod deadline;
 pub mod encoding;

@@ -1,4 +1,8 @@
 //! Processes of our own: those that come with the server, and those that the launcher asks the postmaster for.
+#![allow(
+    unsafe_code,
+    reason = "background workers are PostgreSQL's C interface"
+)]
 
 use std::ffi::c_int;
 use std::ptr;
@@ -6,7 +10,8 @@ use std::ptr;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::{PgMemoryContexts, pg_sys};
 
-use super::RETRY;
+use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
+use std::time::Duration;
 
 /// A process that was asked for. It goes on where this is dropped.
 pub struct Process {
@@ -79,4 +84,25 @@ impl Drop for Process {
         // SAFETY: allocated for this Process, and nobody else's.
         unsafe { pg_sys::pfree(self.handle.cast()) };
     }
+}
+
+/// How soon the launcher tries again what did not work.
+pub const RETRY: Duration = Duration::from_secs(1);
+
+/// Sees to signals: SIGTERM ends a worker also while it waits for another process or a lock, so that it never holds
+/// up a shutdown; SIGHUP has it reload the configuration.
+pub fn attach_signal_handlers() {
+    // SAFETY: as every worker begins, while signals are still blocked.
+    unsafe {
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::pqsignal(pg_sys::SIGTERM as c_int, Some(die));
+        #[cfg(feature = "pg18")]
+        pg_sys::pqsignal_be(pg_sys::SIGTERM as c_int, Some(die));
+    }
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP);
+}
+
+unsafe extern "C-unwind" {
+    /// PostgreSQL's handler that ends a process at its next safe moment.
+    fn die(signal: c_int);
 }

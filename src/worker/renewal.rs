@@ -1,4 +1,8 @@
 //! Renewal without anybody's doing: the launcher sees what is due, and starts a worker that renews it.
+#![allow(
+    unsafe_code,
+    reason = "background workers are PostgreSQL's C interface"
+)]
 
 use std::time::Duration;
 
@@ -7,7 +11,8 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use super::process::Process;
-use super::{attach_signal_handlers, settled};
+use super::process::attach_signal_handlers;
+use super::settled;
 use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::believe;
 use crate::pg::{backend, error};

@@ -4,14 +4,18 @@
 //!
 //! It and the launcher wake the postmaster while the other one is missing: before 16 a signal that arrives just before the
 //! postmaster's `select()` does not end that, and it may sleep for a minute, unless somebody connects.
+#![allow(
+    unsafe_code,
+    reason = "background workers are PostgreSQL's C interface"
+)]
 
 use std::ffi::c_int;
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::process::{RETRY, attach_signal_handlers};
 use super::visitor::{self, Errand};
-use super::{RETRY, attach_signal_handlers};
 use crate::memory::{self, reserve};
 use crate::pg::{backend, unguarded};
 

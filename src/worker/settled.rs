@@ -1,6 +1,10 @@
 //! What a worker's settings are like, whatever the server's configuration, the database's owner or anybody else sets
 //! for sessions: they are settled before it connects, at a precedence that no ALTER DATABASE or ALTER ROLE ... SET
 //! has.
+#![allow(
+    unsafe_code,
+    reason = "background workers are PostgreSQL's C interface"
+)]
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::time::Duration;

@@ -1,4 +1,8 @@
 //! A visitor: reads the tables of one database, writes what is to be written there, and leaves.
+#![allow(
+    unsafe_code,
+    reason = "background workers are PostgreSQL's C interface"
+)]
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::AssertUnwindSafe;
@@ -8,11 +12,13 @@ use pgrx::bgworkers::BackgroundWorker;
 use pgrx::prelude::*;
 use pgrx::{PgTryBuilder, pg_sys};
 
-use super::{attach_signal_handlers, known, settled};
+use super::process::attach_signal_handlers;
+use super::settled;
 use crate::core::ledger::database::Database;
 use crate::core::ledger::visit::{Stage, Unread};
 use crate::ending::bars;
 use crate::lease::expiry;
+use crate::memory::rules::known;
 use crate::pg::error::{self, quoted};
 use crate::pg::table::{ReadError, log_failure, transaction};
 use crate::pg::{backend, catalog};

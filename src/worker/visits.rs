@@ -1,17 +1,21 @@
 //! The visits under way: several side by side, each with a deadline, none of them waited for.
+#![allow(
+    unsafe_code,
+    reason = "background workers are PostgreSQL's C interface"
+)]
 
 use std::time::{Duration, Instant};
 
 use pgrx::bgworkers::BgWorkerStartTime;
 use pgrx::pg_sys;
 
-use super::known;
 use super::process::Process;
 use super::visitor::Errand;
 use crate::core::ledger::database::Viewpoint;
 use crate::core::ledger::pauses::Pauses;
 use crate::core::ledger::table::Table;
 use crate::core::ledger::visit::{Due, Outcome, Stage};
+use crate::memory::rules::known;
 use crate::memory::{self, reserve};
 use crate::pg::error::{self, quoted};
 use crate::pg::table::transaction;
