@@ -13,7 +13,6 @@
     reason = "a signal handler and a hook of PostgreSQL's reports"
 )]
 
-use std::cell::Cell;
 use std::ffi::{CString, c_int};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
@@ -30,19 +29,6 @@ static OWN_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// Why this session ends, if one of us has ended it.
 static ENDS: AtomicU8 = AtomicU8::new(0);
-
-thread_local! {
-    static PREVIOUS_HOOK: Cell<pg_sys::emit_log_hook_type> = const { Cell::new(None) };
-}
-
-/// Installs the hook, in the postmaster.
-pub fn install() {
-    // SAFETY: called once from _PG_init, while the library is preloaded.
-    unsafe {
-        PREVIOUS_HOOK.set(pg_sys::emit_log_hook);
-        pg_sys::emit_log_hook = Some(on_report);
-    }
-}
 
 /// From now on this backend listens to who wants it to end.
 pub fn listen() {
@@ -148,16 +134,6 @@ fn is_inactive_since(since: i64, also_in_transaction: bool) -> bool {
     }
 }
 
-/// Called for every report that goes to the server log.
-unsafe extern "C-unwind" fn on_report(report: *mut pg_sys::ErrorData) {
-    // SAFETY: the report that is being made.
-    unsafe { put_in_why(&mut *report) };
-    if let Some(previous) = PREVIOUS_HOOK.get() {
-        // SAFETY: the hook that was there before, with the argument that we were given.
-        unsafe { previous(report) };
-    }
-}
-
 /// An SQLSTATE as PostgreSQL packs it.
 fn sqlstate(code: [u8; 5]) -> c_int {
     let packed =
@@ -166,7 +142,11 @@ fn sqlstate(code: [u8; 5]) -> c_int {
 }
 
 /// Tells a session that one of us ends why it ends. All else is left as it is.
-unsafe fn put_in_why(report: &mut pg_sys::ErrorData) {
+///
+/// # Safety
+///
+/// The report is the one that is being made.
+pub unsafe fn put_in_why(report: &mut pg_sys::ErrorData) {
     if report.elevel != PgLogLevel::FATAL as c_int {
         return;
     }

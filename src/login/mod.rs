@@ -34,8 +34,6 @@
 mod client;
 pub mod exit;
 
-use std::cell::Cell;
-use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -54,48 +52,20 @@ use crate::lease::expiry;
 use crate::memory::{self, Shared};
 use crate::pg::backend;
 use crate::pg::catalog::{self, Catalog};
-use crate::pg::client::Port;
 use crate::pg::error::{self, quoted};
 use crate::pg::table::Patience;
 use crate::rules::{self, LoadError};
 use crate::settings;
 
-type ClientAuthenticationHook = Option<unsafe extern "C-unwind" fn(*mut Port, c_int)>;
-
-unsafe extern "C-unwind" {
-    #[link_name = "ClientAuthentication_hook"]
-    static mut CLIENT_AUTHENTICATION_HOOK: ClientAuthenticationHook;
-}
-
 /// How long a superuser who counts waits for the rules.
 const SUPERUSER_PATIENCE: Duration = Duration::from_millis(200);
-
-/// PostgreSQL's STATUS_OK.
-const AUTHENTICATED: c_int = 0;
 
 /// The client has authenticated, and its startup transaction has not ended.
 static ARMED: AtomicBool = AtomicBool::new(false);
 
-thread_local! {
-    static PREVIOUS_HOOK: Cell<ClientAuthenticationHook> = const { Cell::new(None) };
-}
-
-/// Installs the hook, in the postmaster.
-pub fn install() {
-    // SAFETY: called once from _PG_init, while the library is preloaded.
-    unsafe {
-        PREVIOUS_HOOK.set(CLIENT_AUTHENTICATION_HOOK);
-        CLIENT_AUTHENTICATION_HOOK = Some(on_client_authentication);
-    }
-}
-
-unsafe extern "C-unwind" fn on_client_authentication(port: *mut Port, status: c_int) {
-    if let Some(previous) = PREVIOUS_HOOK.get() {
-        // SAFETY: the hook that was there before, with the arguments that we were given. Its error
-        // passes through this frame, which holds nothing, and arrives whole.
-        unsafe { previous(port, status) };
-    }
-    ARMED.store(status == AUTHENTICATED, Relaxed);
+/// Takes note that a client has authenticated, or has not: its startup transaction is judged.
+pub fn note_authentication(succeeded: bool) {
+    ARMED.store(succeeded, Relaxed);
 }
 
 /// Called when any transaction is about to commit; acts on a login's startup transaction alone.

@@ -350,3 +350,9 @@ pub fn see_own_changes() {
     // SAFETY: as between any two commands of a transaction.
     unsafe { pg_sys::CommandCounterIncrement() };
 }
+
+/// Has the transaction that is about to commit wait until that is on disk, whatever `synchronous_commit` says.
+pub fn force_sync_commit() {
+    // SAFETY: sets a flag of the transaction.
+    unsafe { pg_sys::ForceSyncCommit() };
+}

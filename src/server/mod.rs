@@ -1,7 +1,14 @@
 //! Where PostgreSQL enters: the library's initialisation and the schema's files.
+//!
+//! * `hooks`: every hook, once
+//! * `transaction`: every callback of transactions
+//! * `trigger`: the function of the tables' triggers
 #![allow(unsafe_code, reason = "hooks are PostgreSQL's C interface")]
 
-use std::cell::Cell;
+mod hooks;
+mod transaction;
+mod trigger;
+
 use std::io;
 
 use pgrx::pg_sys;
@@ -9,7 +16,7 @@ use pgrx::prelude::*;
 
 use crate::pg::{backend, error};
 use crate::signed::installation;
-use crate::{checkout, ending, events, login, memory, rules, settings, worker};
+use crate::{events, rules, settings, worker};
 
 pgrx::pg_module_magic!();
 
@@ -66,12 +73,9 @@ pub unsafe extern "C-unwind" fn _PG_init() {
         return;
     }
     settings::define();
-    login::install();
-    rules::change::install();
-    checkout::discard::install();
-    ending::session::install();
+    hooks::install();
+    transaction::install();
     worker::register();
-    install_memory_hooks();
 }
 
 /// Without preloading nothing is enforced; a restore that creates the extension must not fail.
@@ -84,37 +88,8 @@ fn warn_not_preloaded() {
     .log(PgLogLevel::WARNING);
 }
 
-thread_local! {
-    static PREVIOUS_REQUEST: Cell<pg_sys::shmem_request_hook_type> = const { Cell::new(None) };
-    static PREVIOUS_STARTUP: Cell<pg_sys::shmem_startup_hook_type> = const { Cell::new(None) };
-}
-
-fn install_memory_hooks() {
-    // SAFETY: called once from _PG_init, while the library is preloaded.
-    unsafe {
-        PREVIOUS_REQUEST.set(pg_sys::shmem_request_hook);
-        pg_sys::shmem_request_hook = Some(on_memory_request);
-        PREVIOUS_STARTUP.set(pg_sys::shmem_startup_hook);
-        pg_sys::shmem_startup_hook = Some(on_memory_startup);
-    }
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn on_memory_request() {
-    if let Some(previous) = PREVIOUS_REQUEST.get() {
-        // SAFETY: the hook that was there before.
-        unsafe { pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| previous()) };
-    }
-    memory::request();
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn on_memory_startup() {
-    if let Some(previous) = PREVIOUS_STARTUP.get() {
-        // SAFETY: the hook that was there before.
-        unsafe { pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| previous()) };
-    }
-    memory::create();
+/// Begins once there is shared memory: in the postmaster, at the start and after a crash.
+fn start() {
     events::shutdown::watch();
     rules::pools::recall();
     make_installation_key();
