@@ -53,7 +53,7 @@ fn license_lease(
     require_primary("license_lease()", ON_STANDBY);
     require_writable("license_lease()");
     load_leases();
-    if checkout::this_session().is_none() {
+    if memory::this_session().is_none() {
         Report::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             "cannot take a lease in a background process",

@@ -90,7 +90,7 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
         let rules = newer.unwrap_or_else(|| {
             rules::in_force(left_to_load()).unwrap_or_else(|error| not_loaded(error))
         });
-        let session = this_session();
+        let session = memory::this_session();
         let (place, license) = licensed(&rules, session.as_ref(), request.product.as_deref());
         let Some(session) = session else {
             // A background worker is not counted, and has no place among the sessions. One of a parallel query, whose
@@ -216,7 +216,7 @@ pub fn refuse(client_user: &str, denial: &Denial) -> ! {
 
 /// Has the server log say that this session was denied, where no error does.
 pub fn log_denial(client_user: &str, denial: &Denial) {
-    if let Some(session) = this_session() {
+    if let Some(session) = memory::this_session() {
         denial::log_denial(&who(&session, client_user), denial);
     }
 }
@@ -235,16 +235,8 @@ pub fn give_back(product: Option<&str>, client_user: &str) -> bool {
         return true;
     }
     let rules = rules::in_force(settings::load_timeout()).unwrap_or_else(|error| not_loaded(error));
-    let (_, license) = licensed(&rules, this_session().as_ref(), product);
+    let (_, license) = licensed(&rules, memory::this_session().as_ref(), product);
     product.is_none() && given_back(&license.product)
-}
-
-/// This backend's session; `None` where it serves no client.
-pub fn this_session() -> Option<Session> {
-    let at = backend::place();
-    memory::read(|ledger| ledger.sessions.get(at).copied())
-        .flatten()
-        .filter(|session| session.number != 0)
 }
 
 /// The license of a product among a database's, and its place there. One whose row is gone is none, though

@@ -14,7 +14,7 @@ use crate::ending::bars;
 use crate::pg::error::{self, quoted};
 use crate::pg::table::{Argument, ReadError, Reader, Row, write_as_part};
 use crate::pg::{backend, catalog};
-use crate::{checkout, memory};
+use crate::memory;
 
 /// How long a change waits for a lock on the audit trail: it is not refused for want of it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -67,7 +67,7 @@ fn write(writer: &Reader, trigger: &PgTrigger) -> Result<(), ReadError> {
     let Some(told) = Told::of(word, old.as_ref(), new.as_ref()) else {
         return Ok(());
     };
-    let session = checkout::this_session();
+    let session = memory::this_session();
     let host = session.map(|session| session.who.host.to_string());
     let workstation = session.map(|session| session.who.workstation.to_string());
     let workstation = workstation.filter(|name| !name.is_empty());

@@ -1,4 +1,4 @@
-//! What lasts of the counts: the table `license_counts`.
+//! What lasts of the counts: read with the rules, written with the audit trail.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::left;
-use crate::core::ledger::identity::Name;
 use crate::core::ledger::rules::{Counts, Rules};
 use crate::core::ledger::table::Table;
 use crate::memory;
 use crate::pg::table::{
-    self, Argument, ReadError, Reader, damaged, log_failure, read_committed, write_alone,
+    damaged, log_failure, read_committed, write_alone,
 };
 use crate::pg::{backend, catalog};
+use crate::tables::counts as rows;
 
 /// How long they wait for a lock on the table: numbers keep nobody from logging in.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -22,28 +22,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// publisher's;
 /// `None` where that can't be read now.
 pub fn read(schema: &str) -> Option<Vec<Counts>> {
-    let rows = read_committed(PATIENCE, |reader| {
-        let origin = table::origin()?;
-        reader.query(
-            &format!(
-                "SELECT product, high_water::bigint, high_water_at::timestamptz, denied::bigint,
-                        counted_since::timestamptz
-                   FROM ONLY {schema}.license_counts
-                  WHERE (origin, datid) = ('{origin}'::uuid, {}::oid)",
-                backend::database()
-            ),
-            |row| {
-                Ok(Counts {
-                    // What is too long is no product's.
-                    product: row.text(1)?.and_then(Name::new).unwrap_or(Name::EMPTY),
-                    high_water: row.number(2).unwrap_or(0),
-                    high_water_at: row.number(3).unwrap_or(0),
-                    denied: row.number(4).unwrap_or(0).unsigned_abs(),
-                    counted_since: row.number(5).unwrap_or(i64::MAX),
-                })
-            },
-        )
-    });
+    let rows = read_committed(PATIENCE, |reader| rows::read(reader, schema));
     let mut counts = rows.ok()?;
     let database = backend::database();
     let known = memory::read(|ledger| ledger.databases.get(&database).map(|known| known.counted));
@@ -81,7 +60,7 @@ pub fn write(database: u32) {
             // What was counted before would be lost.
             return Err(damaged("it could not be read since the server's start"));
         }
-        put(writer, &schema, &counts)?;
+        rows::write(writer, &schema, &counts)?;
         Ok(digest)
     });
     let is_news = memory::write(|ledger| {
@@ -112,37 +91,4 @@ fn digest_of(what: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     what.hash(&mut hasher);
     hasher.finish() | 1
-}
-
-fn put(writer: &Reader, schema: &str, counts: &str) -> Result<(), ReadError> {
-    let origin = table::origin()?;
-    // Only what has changed comes to the conflict: that writes also where it updates nothing.
-    let statement = format!(
-        "WITH present AS (
-            SELECT CAST('{origin}' AS uuid) AS origin, {}::oid AS datid, product, high_water, epoch + high_water_at * microsecond AS high_water_at,
-                   denied, epoch + counted_since * microsecond AS counted_since
-              FROM jsonb_to_recordset($1::jsonb)
-                   AS (product text, high_water bigint, high_water_at bigint, denied bigint,
-                       counted_since bigint),
-                   CAST('2000-01-01 00:00:00+00' AS timestamptz) AS epoch,
-                   CAST('1 microsecond' AS interval) AS microsecond
-         )
-         INSERT INTO {schema}.license_counts
-                (origin, datid, product, high_water, high_water_at, denied, counted_since)
-         SELECT origin, datid, product, high_water, high_water_at, denied, counted_since
-           FROM present
-          WHERE NOT EXISTS (
-                SELECT FROM ONLY {schema}.license_counts former
-                 WHERE (former.origin, former.datid, former.product, former.high_water, former.denied,
-                        former.counted_since)
-                       = (present.origin, present.datid, present.product, present.high_water,
-                          present.denied, present.counted_since))
-             ON CONFLICT (origin, datid, product) DO UPDATE
-                SET high_water = excluded.high_water,
-                    high_water_at = excluded.high_water_at, denied = excluded.denied,
-                    counted_since = excluded.counted_since",
-        backend::database()
-    );
-    writer.execute(&statement, &[Argument::Text(Some(counts))])?;
-    Ok(())
 }

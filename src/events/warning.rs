@@ -14,7 +14,7 @@ use crate::memory;
 use crate::pg::error::{self, quoted};
 use crate::pg::table::{Argument, ReadError, Reader, log_failure, write_alone};
 use crate::pg::{backend, catalog};
-use crate::rules::interference;
+use crate::tables::interference;
 
 /// What somebody should know.
 pub struct Warning {

@@ -104,3 +104,11 @@ pub fn sessions() -> Vec<Session> {
     }
     sessions
 }
+
+/// Returns this backend's session; `None` where it serves no client.
+pub fn this_session() -> Option<Session> {
+    let at = backend::place();
+    read(|ledger| ledger.sessions.get(at).copied())
+        .flatten()
+        .filter(|session| session.number != 0)
+}

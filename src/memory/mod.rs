@@ -20,7 +20,9 @@ mod shared;
 pub mod termination;
 mod termination_request;
 
-pub use access::{SLICE, let_others_by, places, read, read_last, sessions, turn, write};
+pub use access::{
+    SLICE, let_others_by, places, read, read_last, sessions, this_session, turn, write,
+};
 pub use launcher::{
     announce_rules_read, await_rules_read, has_launcher, launcher_looks, set_launcher,
     stop_awaiting, wake_launcher,

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::interference;
 use crate::core::ledger::acts::publish::{Judgement, Published};
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::roles::{ROLES_MAX, RoleIn, Roles};
@@ -17,7 +16,7 @@ use crate::pg::catalog::{self, Catalog};
 use crate::pg::error::{self, PgLogLevel, PgSqlErrorCode, Report, quoted};
 use crate::pg::table::{Patience, ReadError, Reader, Row, damaged, read_committed};
 use crate::signed::book::Book;
-use crate::tables::{exemptions, leases, licenses, reservations};
+use crate::tables::{exemptions, interference, leases, licenses, reservations};
 use crate::{memory, settings};
 
 /// Why no rules could be put in force.

@@ -2,7 +2,6 @@
 //! change.
 //!
 //! * [`change`]: notices what changes the tables
-//! * [`interference`]: finds what others have hung on the tables
 //! * [`load`]: reads the tables, and puts what they say in force
 //! * [`room`]: warns who adds rows that there is no room for
 //! * [`pools`]: which databases are in which pools, over a restart
@@ -13,7 +12,6 @@
 //! [`crate::worker`]).
 
 pub mod change;
-pub mod interference;
 mod load;
 pub mod pools;
 mod room;
