@@ -468,7 +468,7 @@ fn the_reference_has_every_setting_with_its_default() {
            FROM pg_settings WHERE starts_with(name, 'pg_seats.') ORDER BY name",
     );
     let documented = table(SETTINGS, "Settings").into_iter().map(|row| {
-        let [name, value, unit, range, context, _] = row.try_into().unwrap();
+        let [name, value, unit, range, context, _]: [String; 6] = row.try_into().unwrap();
         let value = if value == "empty" { "" } else { code(&value) };
         let (range, context) = (range.replace('`', ""), code(&context));
         format!("{}|{value}|{unit}|{range}|{context}|t", code(&name))
