@@ -87,13 +87,16 @@ fn lines(page: &str) -> Vec<&str> {
 fn words_and_code(page: &str) -> (String, Vec<String>) {
     let prose = lines(page).join("\n");
     let (mut words, mut code) = (String::new(), Vec::new());
-    for (number, part) in prose.split('`').enumerate() {
-        if number % 2 == 0 {
-            words.push_str(part);
-        } else {
+    let mut is_code = false;
+    for part in prose.split('`') {
+        if is_code {
             code.push(part.to_owned());
+        } else {
+            words.push_str(part);
         }
+        is_code = !is_code;
     }
+    assert!(is_code, "a backquote without another");
     (words, code)
 }
 
@@ -347,7 +350,7 @@ fn definitions(page: &str) -> Vec<(String, Vec<String>)> {
     let defining = tables(page).into_iter().filter(defines);
     let columns = |table: Table| {
         let column = |row: &Vec<String>| format!("{} {}", code(&row[0]), code(&row[1]));
-        let columns = table.rows.iter().skip(1).map(column).collect();
+        let columns: Vec<String> = table.rows.iter().skip(1).map(column).collect();
         (table.heading, columns)
     };
     defining.map(columns).collect()
@@ -585,8 +588,8 @@ fn the_reference_has_every_sqlstate_and_every_reason() {
         }
     }
     // Sessions that are ended are told by PostgreSQL's own reports.
-    let is_digit = |letter: char| letter.is_ascii_alphanumeric();
-    raised.extend(after(&source, "sqlstate(*b\"", is_digit));
+    let is_state = |letter: char| letter.is_ascii_alphanumeric();
+    raised.extend(after(&source, "sqlstate(*b\"", is_state));
     let documented = names(ERRORS, "SQLSTATEs");
     let documented: BTreeSet<&str> = documented.iter().map(String::as_str).collect();
     assert_eq!(documented, raised);
