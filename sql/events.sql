@@ -28,7 +28,7 @@ COMMENT ON TABLE @extschema@.license_events IS
     'The audit trail: who took and left seats, who was denied, and what administrators did. Written within a second, kept for pg_seats.event_retention.';
 COMMENT ON COLUMN @extschema@.license_events.at IS 'When it happened';
 COMMENT ON COLUMN @extschema@.license_events.event IS
-    'login, checkout, lease (a seat was taken), release, denial, exempt login, overdraft, lease expiry, termination, idle log-off, reclaim, warning, raise, reduction, license added, changed, removed or truncated, the same of exemption, reservation, bar, signed license and allotment, tampering, interference (what others hang on our tables), license in doubt, renewal (of a signed license), clock jump (the clock was set, or nothing ran for a while), events lost';
+    'One of: login, checkout, lease, release, denial, overdraft, exempt login, lease expiry, termination, idle log-off, reclaim, warning, raise, reduction, license added, license changed, license removed, license truncated, exemption added, exemption changed, exemption removed, exemption truncated, reservation added, reservation changed, reservation removed, reservation truncated, bar added, bar changed, bar removed, bar truncated, signed license added, signed license changed, signed license removed, signed license truncated, allotment added, allotment changed, allotment removed, allotment truncated, tampering, interference, license in doubt, renewal, clock jump, events lost';
 COMMENT ON COLUMN @extschema@.license_events.product IS 'The product';
 COMMENT ON COLUMN @extschema@.license_events.usename IS 'The authenticated role';
 COMMENT ON COLUMN @extschema@.license_events.client_user IS 'The application''s own user';

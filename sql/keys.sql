@@ -126,3 +126,25 @@ COMMENT ON FUNCTION @extschema@.license_renew(text) IS
 COMMENT ON FUNCTION @extschema@.license_keys_status() IS 'Under the view license_keys_status';
 COMMENT ON VIEW @extschema@.license_keys_status IS
     'The signed licenses of the database: what they say, how long they last, whether they can be verified, and when they are renewed';
+COMMENT ON COLUMN @extschema@.license_keys_status.license_id IS 'The license''s id: the claim jti';
+COMMENT ON COLUMN @extschema@.license_keys_status.issuer IS 'The vendor: the claim iss; null: the token can''t be read';
+COMMENT ON COLUMN @extschema@.license_keys_status.customer IS 'The customer: the claim sub';
+COMMENT ON COLUMN @extschema@.license_keys_status.products IS
+    'What the license rules in this database: a list of products with their rules';
+COMMENT ON COLUMN @extschema@.license_keys_status.valid_from IS
+    'From when on it is valid: the claim nbf; null: from ever';
+COMMENT ON COLUMN @extschema@.license_keys_status.valid_until IS 'When it ends: the claim exp; null: never';
+COMMENT ON COLUMN @extschema@.license_keys_status.days_left IS
+    'Whole days of 24 hours until valid_until, and 0 from then on; null: it has no end';
+COMMENT ON COLUMN @extschema@.license_keys_status.state IS
+    'valid, expired, not yet valid, tampered, unverified, other installation, given back, superseded or invalid';
+COMMENT ON COLUMN @extschema@.license_keys_status.detail IS 'Why, where the state does not say it all';
+COMMENT ON COLUMN @extschema@.license_keys_status.believed_until IS
+    'Until when a license that can''t be verified now stays in force; null: it is verified';
+COMMENT ON COLUMN @extschema@.license_keys_status.installation IS
+    'The id of the installation that it is made for; null: any';
+COMMENT ON COLUMN @extschema@.license_keys_status.token IS 'The token that the vendor has signed';
+COMMENT ON COLUMN @extschema@.license_keys_status.next_renewal_at IS
+    'When the server renews it by itself; null: it does not';
+COMMENT ON COLUMN @extschema@.license_keys_status.renewal_failure IS
+    'Why the last renewal failed; shown to members of pg_monitor and roles that may execute license_renew';

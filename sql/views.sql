@@ -38,6 +38,28 @@ SELECT seat_id,
 
 COMMENT ON VIEW @extschema@.license_active_seats IS
     'One row for each seat in use, those of the database''s pools included. Where the sessions of a seat differ, the column is null. Members of pg_monitor and roles that may execute license_terminate see all, others their own.';
+COMMENT ON COLUMN @extschema@.license_active_seats.seat_id IS 'The seat''s id, which license_terminate() takes';
+COMMENT ON COLUMN @extschema@.license_active_seats.product IS 'The product';
+COMMENT ON COLUMN @extschema@.license_active_seats.datname IS 'The database of its holders; null: they are in several, or the seat lingers';
+COMMENT ON COLUMN @extschema@.license_active_seats.usename IS
+    'The role that authenticated; null: its holders'' roles differ';
+COMMENT ON COLUMN @extschema@.license_active_seats.client_user IS
+    'The application''s own user, where one was given at checkout or lease';
+COMMENT ON COLUMN @extschema@.license_active_seats.client_host IS
+    'The client''s host: local, an address, or the name that a lease was taken with';
+COMMENT ON COLUMN @extschema@.license_active_seats.workstation IS
+    'The workstation that the client sent at connection start';
+COMMENT ON COLUMN @extschema@.license_active_seats.application_name IS
+    'The application''s name; null: its holders'' names differ';
+COMMENT ON COLUMN @extschema@.license_active_seats.kind IS
+    'The strongest of its holders: login, checkout, then lease; null: the seat lingers';
+COMMENT ON COLUMN @extschema@.license_active_seats.sessions IS 'How many sessions hold it';
+COMMENT ON COLUMN @extschema@.license_active_seats.pids IS 'Their process ids, as in pg_stat_activity';
+COMMENT ON COLUMN @extschema@.license_active_seats.opened_at IS 'When the seat was taken';
+COMMENT ON COLUMN @extschema@.license_active_seats.last_active_at IS 'When any of its holders was last active';
+COMMENT ON COLUMN @extschema@.license_active_seats.idle IS 'How long none of its holders has been active';
+COMMENT ON COLUMN @extschema@.license_active_seats.expires_at IS
+    'When its lease ends, or it lingers no longer; null: it has no such end';
 
 CREATE VIEW @extschema@.license_usage AS
 SELECT product, seats, purchased, in_use, available, waiting, exempt, high_water, high_water_at,
@@ -46,6 +68,26 @@ SELECT product, seats, purchased, in_use, available, waiting, exempt, high_water
 
 COMMENT ON VIEW @extschema@.license_usage IS
     'How much of each license is in use, since when that is counted, how many logins were denied, its status, and the id of the signed license that rules it (null: nobody has signed it)';
+COMMENT ON COLUMN @extschema@.license_usage.product IS 'The product';
+COMMENT ON COLUMN @extschema@.license_usage.seats IS 'Seats that may be in use at once; null: unlimited';
+COMMENT ON COLUMN @extschema@.license_usage.purchased IS 'Seats owned, which seats can''t exceed; null: no cap';
+COMMENT ON COLUMN @extschema@.license_usage.in_use IS 'Seats in use, in all databases of the pool';
+COMMENT ON COLUMN @extschema@.license_usage.available IS
+    'Seats that are free, those kept for reserved roles included; null: unlimited';
+COMMENT ON COLUMN @extschema@.license_usage.waiting IS 'How many wait in the queue for a seat';
+COMMENT ON COLUMN @extschema@.license_usage.exempt IS 'Exempt sessions that would have claimed a seat of it';
+COMMENT ON COLUMN @extschema@.license_usage.high_water IS 'The most seats that were in use at once since counted_since';
+COMMENT ON COLUMN @extschema@.license_usage.high_water_at IS 'When that many were first in use; null: none ever was';
+COMMENT ON COLUMN @extschema@.license_usage.denied IS
+    'How many were denied since counted_since, or would have been under warn';
+COMMENT ON COLUMN @extschema@.license_usage.counted_since IS 'Since when high_water and denied are counted';
+COMMENT ON COLUMN @extschema@.license_usage.valid_until IS 'When the license ends; null: never';
+COMMENT ON COLUMN @extschema@.license_usage.days_left IS
+    'Whole days of 24 hours until valid_until, and 0 from then on; null: it has no end';
+COMMENT ON COLUMN @extschema@.license_usage.status IS
+    'The first that holds of tampered, interfered with, not enforced, expired, not yet valid, over, overdraft, full, grace, warning, unlimited, ok';
+COMMENT ON COLUMN @extschema@.license_usage.license_id IS
+    'The id of the signed license that rules the product; null: nobody has signed it';
 
 CREATE VIEW @extschema@.license_exempt_sessions AS
 SELECT pid, datname::name, usename::name, client_host, application_name, reason
@@ -53,6 +95,14 @@ SELECT pid, datname::name, usename::name, client_host, application_name, reason
 
 COMMENT ON VIEW @extschema@.license_exempt_sessions IS
     'Sessions of the database that take no seat, and why. Members of pg_monitor and roles that may execute license_terminate see all, others their own.';
+COMMENT ON COLUMN @extschema@.license_exempt_sessions.pid IS 'The process id, as in pg_stat_activity';
+COMMENT ON COLUMN @extschema@.license_exempt_sessions.datname IS
+    'The database; null: a replication connection without one';
+COMMENT ON COLUMN @extschema@.license_exempt_sessions.usename IS 'The role that authenticated';
+COMMENT ON COLUMN @extschema@.license_exempt_sessions.client_host IS 'The client''s host; null: a background worker';
+COMMENT ON COLUMN @extschema@.license_exempt_sessions.application_name IS 'The application''s name';
+COMMENT ON COLUMN @extschema@.license_exempt_sessions.reason IS
+    'superuser, replication, exempt role, exempt host, no license claimed or background worker';
 
 CREATE FUNCTION @extschema@.license_own_leases()
 RETURNS TABLE (lease_id uuid, product text, client_user text, client_host text,

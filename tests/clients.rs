@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::readme::{README, blocks};
+use crate::docs::{APPLICATIONS, VENDORS, blocks};
 use crate::util::*;
 
 const FULL: &str = r#"maximum user license count reached for "TOM""#;
@@ -218,9 +218,9 @@ fn the_libraries_keep_the_fields_of_any_error_also_through_pgbouncer() {
     }
 }
 
-/// The README's recipes are taken from the programs that run here.
+/// The recipes of the documentation are taken from the programs that run here.
 #[test]
-fn the_recipes_of_the_readme_are_those_that_are_tested() {
+fn the_recipes_of_the_documentation_are_those_that_are_tested() {
     let trimmed = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
     let programs = [
         ("python", include_str!("clients/psycopg3.py")),
@@ -229,7 +229,11 @@ fn the_recipes_of_the_readme_are_those_that_are_tested() {
         ("java", include_str!("clients/Jdbc.java")),
     ];
     let mut recipes = Vec::new();
-    for (language, text) in blocks(README) {
+    for block in [blocks(APPLICATIONS), blocks(VENDORS)]
+        .into_iter()
+        .flatten()
+    {
+        let (language, text) = (block.language, block.text);
         let of = |(of, program): &(&str, &str)| {
             *of == language && trimmed(program).contains(trimmed(&text).trim_end())
         };

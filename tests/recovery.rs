@@ -1,4 +1,4 @@
-//! The README's recovery chapter: what it says is tried here, a test for each of its parts.
+//! The page docs/recovery.md: what it says is tried here, a test for each of its parts.
 
 use crate::changes::{admits, admits_to, new_host};
 use crate::util::*;

@@ -1,11 +1,11 @@
-//! The README's guide for vendors, word by word: from a key pair to an application that looks at its license.
+//! The guide for vendors, word by word: from a key pair to an application that looks at its license.
 
 use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::readme::{README, blocks};
+use crate::docs::{VENDORS, blocks};
 use crate::util::*;
 
 const PRODUCT: &str = "Total Office Manager";
@@ -20,18 +20,16 @@ struct Guide {
 }
 
 fn guide() -> Guide {
-    let (_, guide) = README.split_once("\n### For vendors\n").unwrap();
-    let (guide, _) = guide.split_once("\n## ").unwrap();
     let of = |language: &str| {
-        let blocks = blocks(guide).into_iter();
+        let blocks = blocks(VENDORS).into_iter();
         let texts = blocks
-            .filter(|(of, _)| of == language)
-            .map(|(_, text)| text);
+            .filter(|block| block.language == language)
+            .map(|block| block.text);
         texts.collect::<Vec<_>>()
     };
     let [keys, sign, install] = of("sh").try_into().unwrap();
-    let [conf] = of("").try_into().unwrap();
-    let (_, encode) = guide.split_once("`jwt.encode(").unwrap();
+    let [conf] = of("conf").try_into().unwrap();
+    let (_, encode) = VENDORS.split_once("`jwt.encode(").unwrap();
     let (encode, _) = encode.split_once(")`").unwrap();
     Guide {
         sign: format!("{keys}\n{sign}"),
@@ -129,7 +127,7 @@ impl Sold {
 }
 
 #[test]
-fn a_license_that_is_signed_as_the_readme_says_is_installed_and_found_by_the_application() {
+fn a_license_that_is_signed_as_the_guide_says_is_installed_and_found_by_the_application() {
     let sold = Sold::new();
     let status = "SELECT license_id, issuer, customer, days_left IN (364, 365), state FROM license_keys_status";
     assert_eq!(
