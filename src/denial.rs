@@ -1,12 +1,11 @@
 //! What a denied user, and the server log, are told: at login and when an application asks.
 
-use crate::core::ledger::denial::{Cause, Denial, Remark};
+use crate::core::ledger::denial::{Cause, Denial, LoadError, Remark};
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::OutOfDates;
 use crate::holders::{Holders, in_time};
 use crate::pg::error::{self, PgSqlErrorCode, Report, quoted};
-use crate::pg::{catalog, status};
-use crate::rules::LoadError;
+use crate::pg::{backend, catalog, status};
 use crate::{memory, settings};
 
 /// How many of those who hold seats a denied user is told.
@@ -324,4 +323,18 @@ pub struct BadWorkstation {
     pub cause: String,
     /// What can be shown of it.
     pub shown: Name,
+}
+
+/// The error for a product that is not licensed in this database.
+pub fn unlicensed_report(product: &str) -> Report {
+    unknown_product(&format!("product {} is not licensed", quoted(product)))
+}
+
+/// Reports, in these words, that a product is not known in this database.
+pub fn unknown_product(message: &str) -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+        format!("{message} in database {}", quoted(catalog::database_name(backend::database()))),
+    )
+    .hint("The view license_usage has the products; an administrator adds them to the table licenses.")
 }

@@ -5,29 +5,22 @@ use pgrx::JsonB;
 use pgrx::prelude::*;
 use serde_json::Value;
 
-use super::allotments::change;
 use super::arguments::{self, refuse};
 use super::renewal;
 use super::require_preloaded;
-use super::usage::{days_left, timestamp};
+use super::times::{days_left, timestamp};
 use crate::core::ledger::time::Timestamp;
-use crate::core::tokens::claims::{Claims, LEEWAY, Unfit};
-use crate::core::tokens::key_pair::KeyPair;
-use crate::core::tokens::{Refused, believe, is_allotment, moment, unix, verify};
+use crate::core::tokens::claims::LEEWAY;
+use crate::core::tokens::moment;
 use crate::pg::backend;
-use crate::pg::encoding::{self};
-use crate::pg::error::{PgSqlErrorCode, Report, quoted};
-use crate::pg::table::{
-    Argument, ReadError, Reader, damaged, read_committed, schema, write_as_part,
-};
+use crate::pg::error::{PgSqlErrorCode, Report};
+use crate::pg::table::{Argument, read_committed, schema, write_as_part};
 use crate::pg::text::{ServerText, TextArgument};
-use crate::settings;
+use crate::signed::acts::install::{install, verified};
 use crate::signed::book::{self, Book};
 use crate::signed::evaluation::{Doubt, Standing};
-use crate::signed::installation::files;
-use crate::signed::installation::key;
-use crate::signed::installation::oblivion::MAX as RECORD_MAX;
-use crate::signed::products::write_products;
+use crate::signed::own::own_key;
+use crate::signed::refusal::{answer, failed, unverifiable};
 
 /// Installs a signed license in this database; effective at commit. Returns its id. Raises 28000 for a token that
 /// can't be verified, is made for another installation, has ended, or is older than the one that is
@@ -62,236 +55,6 @@ fn license_install(token: Option<TextArgument>) -> ServerText {
         installed => answer(installed),
     }
     id.into()
-}
-
-/// What a token says that may be installed here.
-fn verified(token: &str) -> Claims {
-    let claims = match verify(token, &book::vendor_keys()) {
-        Ok(claims) => claims,
-        Err(refused @ Refused::NoKey { .. }) => unverifiable(
-            refused.to_string(),
-            "Put the vendor's public key where pg_seats.vendor_keys says; the server log has what could not be read.",
-        ),
-        Err(refused) => unverifiable(
-            refused.to_string(),
-            "Ask the vendor for a token that is whole.",
-        ),
-    };
-    let own = claims.cnf.as_ref().map(|_| own_key().public().id());
-    if let Err(unfit) = claims.fit(unix(latest()), own.as_deref()) {
-        let hint = match unfit {
-            Unfit::IssuedAhead => {
-                "Look at the server's clock, or ask the vendor for a token that was issued today."
-            }
-            Unfit::Ended => "Ask the vendor for a new one.",
-            Unfit::NotYetValid => {
-                "Install it when it is; until then the former one stays in force."
-            }
-            Unfit::Elsewhere { .. } => {
-                "Ask for one that is made for what license_installation() returns here."
-            }
-        };
-        unverifiable(unfit.to_string(), hint);
-    }
-    require_letters(&claims);
-    claims
-}
-
-/// The latest moment that this server has known: what has ended stays so when the clock is set back.
-fn latest() -> Timestamp {
-    let record = files::record(&settings::installation_key());
-    let now = backend::now();
-    record.map_or(now, |record| now.max(record.latest))
-}
-
-/// Refuses a license that can't be written into this database.
-pub(super) fn require_letters(claims: &Claims) {
-    if let Some(text) = claims.texts().find(|text| !encoding::has_letters_of(text)) {
-        unverifiable(
-            format!(
-                "Encoding {} of this database has not all letters of {}.",
-                encoding::name(),
-                quoted(text)
-            ),
-            "Install it in a database whose encoding has them, as UTF8 has.",
-        );
-    }
-}
-
-/// Refuses a token.
-pub(super) fn unverifiable(detail: impl Into<String>, hint: &str) -> ! {
-    refusal(detail, hint).raise()
-}
-
-pub(super) fn refusal(detail: impl Into<String>, hint: &str) -> Report {
-    Report::new(
-        PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
-        "could not verify the license",
-    )
-    .detail(detail)
-    .hint(hint)
-    .reason(c"license_not_verified")
-}
-
-/// What a statement's result is, or why it was refused.
-pub(super) type Refusable<R> = Result<Result<R, Report>, ReadError>;
-
-/// What was refused is raised outside the tables' reading.
-pub(super) fn answer<R>(result: Refusable<R>) -> R {
-    match result {
-        Ok(Ok(result)) => result,
-        Ok(Err(refused)) => refused.raise(),
-        Err(error) => failed(error),
-    }
-}
-
-pub(super) fn failed(error: ReadError) -> ! {
-    Report::new(error.code, error.message)
-        .hint("Try again; if it persists, look at the tables licenses and license_keys.")
-        .raise()
-}
-
-pub(super) fn own_key() -> KeyPair {
-    let path = settings::installation_key();
-    key::read(&path).unwrap_or_else(|error| {
-        // Where it is, is not for everybody to know.
-        crate::pg::error::log(format!(
-            "could not read installation key {}: {error}",
-            path.display()
-        ));
-        Report::new(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "could not read this installation's key",
-        )
-        .hint("The server log says why. Restore the file from a backup; where there is none, the server makes one when it starts.")
-        .raise()
-    })
-}
-
-/// Writes a verified license into the tables.
-pub(super) fn install(writer: &Reader, token: &str, claims: &Claims) -> Refusable<()> {
-    let schema = book::lock(writer)?;
-    let tokens = writer.query_with(
-        &format!("SELECT token FROM ONLY {schema}.license_keys WHERE license_id = $1"),
-        &[Argument::Text(Some(&claims.jti))],
-        |row| row.text(1),
-    )?;
-    // Also when it was uninstalled: what is remembered of it goes by this row.
-    let known = tokens.iter().flatten().map(|token| believe(token));
-    if known.flatten().any(|known| known.iss != claims.iss) {
-        return Ok(Err(taken(claims)));
-    }
-    let former = Book::read(writer, &schema)?;
-    if let Some(refused) = conflict(&former, token, claims) {
-        return Ok(Err(refused));
-    }
-    // Before anybody can uninstall it again: no visitor need have seen it.
-    let is_installed = former.standings.iter().any(|known| known.token == token);
-    if !change(|record| record.verified(claims))? && !is_installed {
-        return Ok(Err(outdated()));
-    }
-    let statement = format!(
-        "INSERT INTO {schema}.license_keys (license_id, token) VALUES ($1, $2)
-             ON CONFLICT (license_id) DO UPDATE
-                SET token = excluded.token, installed_at = excluded.installed_at,
-                    installed_by = excluded.installed_by, uninstalled_at = NULL
-              WHERE license_keys.token <> excluded.token OR license_keys.uninstalled_at IS NOT NULL"
-    );
-    let arguments = [
-        Argument::Text(Some(&claims.jti)),
-        Argument::Text(Some(token)),
-    ];
-    writer.execute(&statement, &arguments)?;
-    // As it is now, with this token among them.
-    let book = Book::read(writer, &schema)?;
-    let standing = book
-        .standings
-        .iter()
-        .find(|standing| standing.token == token);
-    let standing = standing.ok_or_else(|| damaged("the license could not be stored"))?;
-    // Of what was given back a row without seats is left.
-    let was_given_back = |product: &str| {
-        let license = former.license_of(product);
-        license.is_some_and(|license| license.doubt == Some(Doubt::GivenBack))
-    };
-    write_products(writer, &schema, &book, standing, was_given_back)?;
-    Ok(Ok(()))
-}
-
-/// Why a verified token must not be installed.
-fn conflict(book: &Book, token: &str, claims: &Claims) -> Option<Report> {
-    let same = |standing: &&Standing| standing.claims.jti == claims.jti;
-    let known = book.record.license(&claims.iss, &claims.jti);
-    let newest = book
-        .standings
-        .iter()
-        .filter(same)
-        .filter(|standing| !matches!(standing.doubt, Some(Doubt::Unverified(_))))
-        .map(|standing| (standing.claims.iat, standing.token.as_str()))
-        .chain(known.map(|known| (known.iat, known.token.as_str())))
-        .max();
-    if let Some((iat, newest)) = newest
-        && newest != token
-        && iat >= claims.iat
-    {
-        return Some(outdated());
-    }
-    if claims.ends.is_none() && is_allotment(token) && book.record.is_full_of_returns() {
-        return Some(refusal(
-            format!(
-                "This installation has given back {RECORD_MAX} allotments without an end, and can't remember more."
-            ),
-            "Have seats passed on with valid_until.",
-        ));
-    }
-    if book.record.given_back.contains_key(&claims.jti) {
-        return Some(refusal(
-            "This installation has given these seats back.",
-            "Have them allotted anew.",
-        ));
-    }
-    let bad = |message: String, hint: &str| {
-        Some(Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message).hint(hint))
-    };
-    for standing in &book.standings {
-        if standing.doubt == Some(Doubt::GivenBack) {
-            continue;
-        }
-        if same(&standing) {
-            if standing.claims.iss != claims.iss {
-                return Some(taken(claims));
-            }
-            continue;
-        }
-        let is_taken = |name: &&String| claims.products.iter().any(|own| own.product == **name);
-        if let Some(product) = standing.products.iter().find(is_taken) {
-            return bad(
-                format!(
-                    "product {} is licensed by license {} of {}",
-                    quoted(product),
-                    quoted(&standing.claims.jti),
-                    quoted(&standing.claims.iss)
-                ),
-                "Uninstall that one first with license_uninstall(), or ask the vendor for a renewal, which has the same id.",
-            );
-        }
-    }
-    None
-}
-
-fn outdated() -> Report {
-    refusal(
-        "A newer token of the same license is installed already, or was.",
-        "Ask the vendor for the newest one.",
-    )
-}
-
-fn taken(claims: &Claims) -> Report {
-    Report::new(
-        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-        format!("license {} is another vendor's", quoted(&claims.jti)),
-    )
-    .hint("Ask the vendor for a license with another id.")
 }
 
 /// Removes a signed license from this database, with the rows of its products; effective at commit. False if there

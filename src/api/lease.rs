@@ -7,10 +7,11 @@ use pgrx::{Uuid, pg_sys};
 
 use super::arguments::{self, refuse};
 use super::seat_row::SeatRow;
-use super::usage::timestamp;
+use super::times::timestamp;
 use super::{require_preloaded, require_primary, require_serial, require_writable};
 use crate::checkout::{self, Request};
 use crate::core::ledger::acts::checkout::NewLease;
+use crate::core::ledger::denial::LoadError;
 use crate::core::ledger::hold::Hold;
 use crate::core::ledger::identity::{Host, LeaseId};
 use crate::denial::Denied;
@@ -18,9 +19,8 @@ use crate::lease::transaction;
 use crate::pg::error::{PgSqlErrorCode, Report};
 use crate::pg::text::TextArgument;
 use crate::pg::{backend, catalog};
-use crate::rules::{self, LoadError};
 use crate::tables::leases::{self, NewRow};
-use crate::{memory, settings};
+use crate::{memory, rules, settings};
 
 /// What else there is on a standby.
 const ON_STANDBY: &str =

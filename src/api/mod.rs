@@ -13,6 +13,7 @@ mod own_leases;
 mod renewal;
 mod seat_row;
 mod sessions;
+mod times;
 mod usage;
 
 use crate::memory;

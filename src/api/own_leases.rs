@@ -4,7 +4,7 @@ use pgrx::Uuid;
 use pgrx::prelude::*;
 
 use super::require_preloaded;
-use super::usage::timestamp;
+use super::times::timestamp;
 use crate::core::ledger::Ledger;
 use crate::core::ledger::hold::Hold;
 use crate::core::ledger::identity::Text;

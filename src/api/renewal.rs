@@ -3,7 +3,6 @@
 use pgrx::prelude::*;
 
 use super::arguments;
-use super::keys::{answer, failed, install, refusal, require_letters};
 use super::{require_preloaded, require_writable};
 use crate::core::command::Failure;
 use crate::core::tokens::claims::Claims;
@@ -13,10 +12,12 @@ use crate::pg::table::{read_committed, schema, write_as_part};
 use crate::pg::text::TextArgument;
 use crate::pg::{backend, catalog};
 use crate::settings;
+use crate::signed::acts::install::{install, require_letters};
 use crate::signed::book::Book;
 use crate::signed::evaluation::{Doubt, Standing};
 use crate::signed::installation::record::{Known, Record};
 use crate::signed::installation::renewal_lock::RenewalLock;
+use crate::signed::refusal::{answer, failed, refusal};
 use crate::signed::renewal::{attempt, schedule};
 
 /// Renews a license of this database now, or each that a vendor has issued, by `pg_seats.renewal_command`, and
@@ -177,7 +178,7 @@ pub fn shown(
     });
     let is_tried = settings::renewal_command().is_some() && !backend::in_recovery();
     let next = schedule::next_try_at(&known, settings::renew_before());
-    let next = next.filter(|_| is_tried).and_then(super::usage::timestamp);
+    let next = next.filter(|_| is_tried).and_then(super::times::timestamp);
     let failure = known.renewal.failure;
     (next, failure.filter(|_| catalog::sees_renewals()))
 }

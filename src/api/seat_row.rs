@@ -9,7 +9,7 @@ use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::{IntoDatum, Uuid, pg_sys};
 
-use super::usage::timestamp;
+use super::times::timestamp;
 use crate::checkout::Taken;
 use crate::pg::rows::values_and_nulls;
 use crate::pg::text::{given_text, text_datum};

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use pgrx::{IntoDatum, Uuid, pg_sys};
 
 use super::require_preloaded;
-use super::usage::timestamp;
+use super::times::timestamp;
 use crate::core::ledger::bar::Bar;
 use crate::core::ledger::rules::Rules;
 use crate::core::ledger::seat::Kind;

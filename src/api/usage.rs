@@ -4,22 +4,20 @@ use std::collections::HashMap;
 
 use pgrx::prelude::*;
 
-use super::keys::failed;
 use super::require_preloaded;
+use super::times::{days_left, timestamp};
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::License;
 use crate::core::ledger::rules::Rules;
 use crate::core::ledger::table::Table;
 use crate::core::ledger::tally::Tally;
-use crate::core::ledger::time::Timestamp;
 use crate::pg::backend;
 use crate::pg::table::{read_committed, schema};
 use crate::pg::text::ServerText;
 use crate::signed::book::Book;
 use crate::signed::evaluation::Standing;
+use crate::signed::refusal::failed;
 use crate::{memory, rules, settings};
-
-const DAY: Timestamp = 86_400_000_000;
 
 /// What the ledger has of each license of the current database; under the view `license_usage`.
 /// Raises 55000 where pg_seats is not preloaded.
@@ -127,21 +125,4 @@ fn ids(counts: &[Count]) -> HashMap<Name, String> {
     let standings = book.unwrap_or_else(|error| failed(error)).standings;
     let id = |standing: Standing| (standing.pool(), standing.claims.jti);
     standings.into_iter().map(id).collect()
-}
-
-/// Whole days until an end; `None` for none.
-pub(super) fn days_left(until: Option<Timestamp>, now: Timestamp) -> Option<i32> {
-    until.filter(|&until| is_finite(until)).map(|until| {
-        i32::try_from(until.saturating_sub(now).div_euclid(DAY).max(0)).unwrap_or(i32::MAX)
-    })
-}
-
-/// PostgreSQL's `infinity` and `-infinity`.
-fn is_finite(at: Timestamp) -> bool {
-    at != Timestamp::MAX && at != Timestamp::MIN
-}
-
-/// A moment as a value of SQL.
-pub(super) fn timestamp(at: Timestamp) -> Option<TimestampWithTimeZone> {
-    TimestampWithTimeZone::try_from(at).ok()
 }

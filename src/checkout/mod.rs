@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use crate::core::ledger::acts::admission::Judged;
 use crate::core::ledger::acts::checkout::{Claimed, NewLease, Receipt, Want};
-use crate::core::ledger::denial::{Cause, Denial};
+use crate::core::ledger::denial::{Cause, Denial, LoadError};
 use crate::core::ledger::identity::{Label, Name, Text};
 use crate::core::ledger::license::{Excess, License};
 use crate::core::ledger::rules::Rules;
@@ -41,8 +41,7 @@ use crate::ending::reclaim;
 use crate::lease::expiry;
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
 use crate::pg::{backend, catalog};
-use crate::rules::{self, LoadError};
-use crate::{memory, settings};
+use crate::{memory, rules, settings};
 
 /// A request for a seat.
 pub struct Request {
@@ -268,7 +267,7 @@ fn found(rules: &Rules, session: Option<&Session>, product: Option<&str>) -> (u3
         return found;
     }
     match rules.licenses.as_slice() {
-        [] => unknown("no product is licensed").raise(),
+        [] => denial::unknown_product("no product is licensed").raise(),
         [only] => (0, *only),
         _ => Report::new(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
@@ -286,18 +285,5 @@ fn not_loaded(error: LoadError) -> ! {
 
 /// Raises the error for a product that is not licensed in this database.
 pub fn unlicensed(product: &str) -> ! {
-    unlicensed_report(product).raise()
-}
-
-/// The error for a product that is not licensed in this database.
-pub fn unlicensed_report(product: &str) -> Report {
-    unknown(&format!("product {} is not licensed", quoted(product)))
-}
-
-fn unknown(message: &str) -> Report {
-    Report::new(
-        PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-        format!("{message} in database {}", quoted(catalog::database_name(backend::database()))),
-    )
-    .hint("The view license_usage has the products; an administrator adds them to the table licenses.")
+    denial::unlicensed_report(product).raise()
 }

@@ -11,10 +11,10 @@ use serde_json::{Map, Value};
 
 use super::key::Key;
 use crate::ending::bars;
+use crate::memory;
 use crate::pg::error::{self, quoted};
 use crate::pg::table::{Argument, ReadError, Reader, Row, write_as_part};
 use crate::pg::{backend, catalog};
-use crate::memory;
 
 /// How long a change waits for a lock on the audit trail: it is not refused for want of it.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -9,9 +9,7 @@ use super::left;
 use crate::core::ledger::rules::{Counts, Rules};
 use crate::core::ledger::table::Table;
 use crate::memory;
-use crate::pg::table::{
-    damaged, log_failure, read_committed, write_alone,
-};
+use crate::pg::table::{damaged, log_failure, read_committed, write_alone};
 use crate::pg::{backend, catalog};
 use crate::tables::counts as rows;
 

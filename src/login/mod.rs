@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 
 use crate::core::ledger::Ledger;
 use crate::core::ledger::acts::admission::{Answer, Judged};
-use crate::core::ledger::denial::Remark;
+use crate::core::ledger::denial::{LoadError, Remark};
 use crate::core::ledger::identity::Host;
 use crate::core::ledger::license::License;
 use crate::core::ledger::rules::Rules;
@@ -54,8 +54,7 @@ use crate::pg::backend;
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::error::{self, quoted};
 use crate::pg::table::Patience;
-use crate::rules::{self, LoadError};
-use crate::settings;
+use crate::{rules, settings};
 
 /// How long a superuser who counts waits for the rules.
 const SUPERUSER_PATIENCE: Duration = Duration::from_millis(200);

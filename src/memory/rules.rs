@@ -3,8 +3,7 @@
 use super::access::read;
 use super::shared::Shared;
 use crate::core::ledger::Ledger;
-use crate::core::ledger::database::Database;
-use crate::core::ledger::database::Viewpoint;
+use crate::core::ledger::database::{Database, Viewpoint};
 use crate::core::ledger::rules::Rules;
 use crate::core::ledger::table::Table;
 use crate::pg::backend;

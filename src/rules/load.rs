@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::core::ledger::acts::publish::{Judgement, Published};
+use crate::core::ledger::denial::LoadError;
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::roles::{ROLES_MAX, RoleIn, Roles};
 use crate::core::ledger::rules::{Rules, StoredLease};
@@ -18,33 +19,6 @@ use crate::pg::table::{Patience, ReadError, Reader, Row, damaged, read_committed
 use crate::signed::book::Book;
 use crate::tables::{exemptions, interference, leases, licenses, reservations};
 use crate::{memory, settings};
-
-/// Why no rules could be put in force.
-#[derive(Clone, Debug)]
-pub enum LoadError {
-    /// The tables can't be read now: somebody holds a lock on them, or they are damaged.
-    Unreadable(String),
-    /// They change faster than they are read.
-    Changing,
-    /// The ledger has no room for their leases.
-    NoRoom,
-    /// The ledger has no room for their licenses beside the rules of other databases.
-    TooManyRules,
-}
-
-impl LoadError {
-    /// The cause, in words.
-    pub fn cause(&self) -> String {
-        match self {
-            LoadError::Unreadable(cause) => cause.clone(),
-            LoadError::Changing => "they change too fast".to_owned(),
-            LoadError::NoRoom => "the leases of all databases exceed pg_seats.max_seats".to_owned(),
-            LoadError::TooManyRules => {
-                "the rows of all databases exceed pg_seats.max_rules".to_owned()
-            }
-        }
-    }
-}
 
 /// So often the tables are read at least, where they change meanwhile: a machine may be so busy that one reading takes
 /// longer than locks may.

@@ -18,16 +18,16 @@ mod room;
 
 use std::time::{Duration, Instant};
 
+use crate::core::ledger::denial::LoadError;
 use crate::core::ledger::license::License;
 use crate::core::ledger::rules::Rules;
 use crate::core::ledger::words::Enforcement;
-use crate::memory::{self};
 use crate::pg::error::{self, quoted};
 use crate::pg::table::Patience;
 use crate::pg::{backend, catalog};
-use crate::settings;
+use crate::{memory, settings};
 
-pub use load::{LoadError, has_no_leases, load};
+pub use load::{has_no_leases, load};
 
 /// How long a login waits for a lock on the tables that another one has just waited for in vain.
 const GLANCE: Duration = Duration::from_millis(100);

@@ -7,8 +7,7 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 use crate::lease::transaction as lease;
-use crate::login;
-use crate::login::exit;
+use crate::login::{self, exit};
 use crate::rules::change;
 
 /// Registers the callbacks, in the postmaster.

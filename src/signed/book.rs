@@ -2,9 +2,7 @@
 //! what the installation remembers, and holds the rows of `licenses` to what was signed.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use pgrx::bgworkers::BackgroundWorker;
 use serde_json::{Value, json};
 
 use crate::core::ledger::identity::Name;
@@ -14,11 +12,8 @@ use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::allotment::Allotted;
 use crate::core::tokens::keys::Keys;
 use crate::core::tokens::{moment, unix};
-use crate::ending::stop;
-use crate::events::warning::{self, Warning};
-use crate::pg::error::{self, quoted};
-use crate::pg::table::{Argument, ReadError, Reader, Row, read_committed, schema, write_alone};
-use crate::pg::{backend, catalog};
+use crate::pg::table::{Argument, ReadError, Reader, Row, read_committed, schema};
+use crate::pg::{backend, error};
 use crate::signed::evaluation::{self, Doubt, Invalid, Judge, SIGNED_POOL, Standing};
 use crate::signed::installation::files::{self, Read};
 use crate::signed::installation::key;
@@ -61,12 +56,6 @@ const READ_BY_POSTGRES: [&str; 6] = [
 
 /// How soon signatures are verified again, in microseconds.
 const VERIFIED_AGAIN_AFTER: Timestamp = 3_600_000_000;
-
-/// What those are told who use a lent seat at its end.
-const LENT_IS_OVER: &str = "The time is over for which the seats of this server were lent.";
-
-/// How long is waited for them.
-const LENT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How soon those are told again who have not ended, in microseconds.
 const TOLD_AGAIN_AFTER: Timestamp = 60_000_000;
@@ -316,7 +305,7 @@ impl Book {
 
     /// The tallies of seats that another installation has lent to this one, and that are in use though their time is
     /// over.
-    fn lent_too_long(&self) -> impl Iterator<Item = u64> {
+    pub fn lent_too_long(&self) -> impl Iterator<Item = u64> {
         let now = backend::now().max(self.record.latest);
         let is_over = move |standing: &&Standing| {
             let ends = standing.claims.ends.map(moment);
@@ -382,7 +371,7 @@ impl Book {
     }
 
     /// Leaves licenses alone whose newest token is another one by now: a renewal came meanwhile.
-    fn forget_what_changed(&mut self, record: &Record) {
+    pub fn forget_what_changed(&mut self, record: &Record) {
         let former = &self.record;
         self.standings.retain(|standing| {
             let (iss, jti) = (&standing.claims.iss, &standing.claims.jti);
@@ -507,19 +496,6 @@ pub fn lock(writer: &Reader) -> Result<String, ReadError> {
     Ok(schema)
 }
 
-/// Has the tables follow what was recorded of seats that were passed on.
-fn settle(patience: Duration) -> Result<(), ReadError> {
-    let Ok(pair) = key::read(&settings::installation_key()) else {
-        // The log says so already.
-        return Ok(());
-    };
-    write_alone(patience, |writer| {
-        // What was noted and not written yet may still be withdrawn.
-        let schema = lock(writer)?;
-        Book::read(writer, &schema)?.settle(writer, &schema, &pair)
-    })
-}
-
 /// The vendors' keys; the server log says which can't be read.
 pub fn vendor_keys() -> Keys {
     let (keys, wrong) = read_vendor_keys();
@@ -541,117 +517,7 @@ fn read_vendor_keys() -> (Keys, Vec<String>) {
 }
 
 /// A line for the server log about the record beside an installation's key.
-fn complaint_of_record(key: &Path, complaint: &str) -> String {
+pub fn complaint_of_record(key: &Path, complaint: &str) -> String {
     let key = key.display();
     format!("could not read what was recorded beside {key}: {complaint}")
-}
-
-/// Has the installation remember what a visitor sees of its database's signed licenses, and warns of those that
-/// are newly in doubt. False where there are none, and never were. In a worker, outside a transaction.
-///
-/// # Errors
-///
-/// Where the tables can't be read or written now.
-pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
-    let (book, databases) = BackgroundWorker::transaction(|| {
-        let book = catalog::schema()
-            .map(|schema| read_committed(patience, |reader| Book::read(reader, &schema)));
-        (book, catalog::databases())
-    });
-    let Some(mut book) = book.transpose()?.filter(Book::is_signed) else {
-        return Ok(false);
-    };
-    let mut lines = book.unreadable.clone();
-    for Invalid {
-        license_id,
-        refused,
-    } in &book.invalid
-    {
-        lines.push(format!(
-            "license_keys has no license in its row {}: {refused}",
-            quoted(license_id)
-        ));
-    }
-    let has_passed_on = book.has_passed_on();
-    let now = backend::now();
-    let key = settings::installation_key();
-    let observed = files::change(&key, |record| {
-        record.keep_databases(|database| databases.contains(&database));
-        record.uninstall(database, &book.uninstalled);
-        book.adopt(record);
-        book.forget_what_changed(record);
-        let doubtful = record.observe(database, &book.standings, now);
-        record.forget();
-        doubtful
-    });
-    let doubtful = match observed {
-        // It may have been damaged since it was read, and is whole from here on.
-        Ok((doubtful, damaged)) => {
-            let line = damaged.map(|damaged| complaint_of_record(&key, &damaged));
-            lines.extend(line.filter(|line| !book.unreadable.contains(line)));
-            doubtful
-        }
-        Err(error) => {
-            lines.push(format!(
-                "could not record what is known of signed licenses: {error}"
-            ));
-            Vec::new()
-        }
-    };
-    let is_news = |standing: &Standing| doubtful.contains(&standing.claims.jti);
-    let (news, known): (Vec<_>, Vec<_>) = book
-        .standings
-        .iter()
-        .filter_map(|standing| Some((is_news(standing), doubt(standing)?)))
-        .partition(|(is_news, _)| *is_news);
-    // Of another installation's license is told once.
-    let known = known.into_iter().filter(|(_, doubt)| doubt.is_repeated);
-    lines.extend(known.map(|(_, doubt)| doubt.warning.into_line()));
-    BackgroundWorker::transaction(|| lines.into_iter().for_each(error::log));
-    if has_passed_on && !backend::in_recovery() {
-        settle(patience)?;
-    }
-    end_lent(&book);
-    let news: Vec<_> = news.into_iter().map(|(_, doubt)| doubt.warning).collect();
-    warning::note_and_give(&news, patience);
-    Ok(true)
-}
-
-/// Ends the use of seats that another installation has lent to this one, once their time is up: there they are
-/// somebody else's soon. In a worker, outside a transaction.
-fn end_lent(book: &Book) {
-    for tally in book.lent_too_long() {
-        BackgroundWorker::transaction(|| stop::stop_all(tally, LENT_IS_OVER, LENT_PATIENCE));
-    }
-}
-
-/// A doubt that is told of.
-struct Told {
-    warning: Warning,
-    /// At each look, and not once.
-    is_repeated: bool,
-}
-
-/// Warns of a license that is believed for a time only.
-fn doubt(standing: &Standing) -> Option<Told> {
-    let until = catalog::timestamp_iso(standing.believed_until?);
-    let id = &standing.claims.jti;
-    let (what, word) = match standing.doubt {
-        Some(Doubt::Elsewhere) => ("is made for another installation", "other installation"),
-        _ => ("can't be verified", "unverified"),
-    };
-    let line = format!(
-        "license {} {what}: it is believed until {until}",
-        quoted(id)
-    );
-    let payload = json!({
-        "event": "license in doubt",
-        "state": word,
-        "license_id": id,
-        "believed_until": until,
-    });
-    Some(Told {
-        warning: Warning::of_license(line, payload),
-        is_repeated: standing.doubt != Some(Doubt::Elsewhere),
-    })
 }

@@ -7,7 +7,10 @@
 //! * `book`: what is known of a database's signed licenses
 //! * `products`: writes what was signed into rows
 //! * `allotments`: seats that other installations have
-//! * `renewed`: puts renewed tokens in the place of older ones
+//! * `own`: the installation's key and record, as a session uses them
+//! * `in_force`: what is in force of a license here
+//! * `refusal`: why something is refused
+//! * `acts`: what is done with licenses
 //!
 //! The first four need no PostgreSQL, save what renewal tells a database.
 
@@ -19,10 +22,16 @@ pub mod renewal;
 mod tests;
 
 #[cfg(feature = "pgrx")]
+pub mod acts;
+#[cfg(feature = "pgrx")]
 pub mod allotments;
 #[cfg(feature = "pgrx")]
 pub mod book;
 #[cfg(feature = "pgrx")]
+pub mod in_force;
+#[cfg(feature = "pgrx")]
+pub mod own;
+#[cfg(feature = "pgrx")]
 pub mod products;
 #[cfg(feature = "pgrx")]
-pub mod renewed;
+pub mod refusal;

@@ -15,6 +15,7 @@ use pgrx::{PgTryBuilder, pg_sys};
 use super::process::attach_signal_handlers;
 use super::settled;
 use crate::core::ledger::database::Database;
+use crate::core::ledger::denial::LoadError;
 use crate::core::ledger::visit::{Stage, Unread};
 use crate::ending::bars;
 use crate::lease::expiry;
@@ -22,10 +23,9 @@ use crate::memory::rules::known;
 use crate::pg::error::{self, quoted};
 use crate::pg::table::{ReadError, log_failure, transaction};
 use crate::pg::{backend, catalog};
-use crate::rules::{self, LoadError};
+use crate::signed::acts::{observe as looking, renewed};
 use crate::signed::renewal::trail;
-use crate::signed::{book, renewed};
-use crate::{events, memory};
+use crate::{events, memory, rules};
 
 /// How long a visitor waits for a lock on the database or its tables, well below the five seconds that DROP
 /// DATABASE waits for it.
@@ -201,7 +201,7 @@ fn observe(database: u32, known: Option<Database>) -> Result<bool, ReadError> {
         return Ok(false);
     }
     renewed::install(PATIENCE)?;
-    let is_signed = book::observe(database, PATIENCE)?;
+    let is_signed = looking::observe(database, PATIENCE)?;
     memory::write(|ledger| ledger.observed(database, known.generation));
     Ok(is_signed)
 }

@@ -97,3 +97,30 @@ pub enum Cause {
         most: u32,
     },
 }
+
+/// Why no rules could be put in force.
+#[derive(Clone, Debug)]
+pub enum LoadError {
+    /// The tables can't be read now: somebody holds a lock on them, or they are damaged.
+    Unreadable(String),
+    /// They change faster than they are read.
+    Changing,
+    /// The ledger has no room for their leases.
+    NoRoom,
+    /// The ledger has no room for their licenses beside the rules of other databases.
+    TooManyRules,
+}
+
+impl LoadError {
+    /// The cause, in words.
+    pub fn cause(&self) -> String {
+        match self {
+            LoadError::Unreadable(cause) => cause.clone(),
+            LoadError::Changing => "they change too fast".to_owned(),
+            LoadError::NoRoom => "the leases of all databases exceed pg_seats.max_seats".to_owned(),
+            LoadError::TooManyRules => {
+                "the rows of all databases exceed pg_seats.max_rules".to_owned()
+            }
+        }
+    }
+}

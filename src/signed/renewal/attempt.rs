@@ -22,9 +22,8 @@ use crate::core::tokens::claims::Claims;
 use crate::pg::error::{self, escaped, quoted};
 use crate::pg::{backend, catalog, unguarded};
 use crate::signed::book::vendor_keys;
-use crate::signed::installation::files;
-use crate::signed::installation::key;
 use crate::signed::installation::renewal_lock::RenewalLock;
+use crate::signed::installation::{files, key};
 use crate::{memory, settings};
 
 /// How long a look at the command is put off at most.

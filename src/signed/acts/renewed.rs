@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use pgrx::bgworkers::BackgroundWorker;
 
-use super::book::{self, Book};
-use super::products::write_products;
 use crate::pg::error::PgSqlErrorCode;
 use crate::pg::table::{
     Argument, ReadError, Reader, damaged, log_failure, read_committed, write_alone,
 };
 use crate::pg::{backend, catalog, encoding};
+use crate::signed::book::{self, Book};
 use crate::signed::evaluation::Standing;
+use crate::signed::products::write_products;
 
 /// Installs those that this visitor's database lacks. What its tables refuse is in force all the same, and the
 /// server log says so. Outside a transaction.

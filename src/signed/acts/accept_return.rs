@@ -1,0 +1,55 @@
+//! Takes back seats that another installation has given back.
+
+use crate::core::tokens::allotment::Returned;
+use crate::core::tokens::key_pair::KeyPair;
+use crate::pg::backend;
+use crate::pg::error::{PgSqlErrorCode, Report};
+use crate::pg::table::Reader;
+use crate::signed::allotments;
+use crate::signed::book::{self, Book};
+use crate::signed::in_force::outdate;
+use crate::signed::own::change;
+use crate::signed::refusal::Refusable;
+
+pub fn accept(writer: &Reader, returned: &Returned, pair: &KeyPair) -> Refusable<i32> {
+    let schema = book::lock(writer)?;
+    let book = Book::read(writer, &schema)?;
+    let taken_back = change(|record| {
+        book.adopt(record);
+        let Some(allotment) = record.allotment(&returned.jti) else {
+            return Err("No such seats were passed on from this installation.");
+        };
+        let is_it = allotment.installation == returned.iss
+            && allotment.product == returned.product
+            && allotment.seats == returned.seats;
+        let is_here = allotments::is_of_this_database(allotment)
+            || book.away.iter().any(|away| away.id == returned.jti);
+        if !is_it {
+            return Err("It is not of the installation that has these seats.");
+        }
+        if !is_here {
+            return Err("These seats were passed on from another database of this server.");
+        }
+        if !record.take_back(&returned.jti, backend::now()) {
+            return Err("These seats have come back already.");
+        }
+        Ok(())
+    })?;
+    if let Err(detail) = taken_back {
+        return Ok(Err(unacceptable(detail)));
+    }
+    let book = Book::read(writer, &schema)?;
+    book.settle(writer, &schema, pair)?;
+    outdate();
+    Ok(Ok(returned.seats))
+}
+
+pub fn unacceptable(detail: impl Into<String>) -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+        "could not verify the receipt",
+    )
+    .detail(detail)
+    .hint("Give what license_give_back() has returned on the installation that had the seats; license_allotments has them.")
+    .reason(c"license_not_verified")
+}

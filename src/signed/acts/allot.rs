@@ -1,0 +1,251 @@
+//! Passes seats of a license on to another installation.
+
+use crate::core::ledger::denial::{Cause, Denial};
+use crate::core::ledger::time::Timestamp;
+use crate::core::tokens::key_pair::KeyPair;
+use crate::core::tokens::{moment, unix};
+use crate::denial::Denied;
+use crate::memory;
+use crate::pg::backend;
+use crate::pg::error::{PgSqlErrorCode, Report, quoted};
+use crate::pg::table::{Argument, ReadError, Reader, damaged};
+use crate::signed::allotments;
+use crate::signed::book::{self, Book};
+use crate::signed::evaluation::Standing;
+use crate::signed::in_force::{in_force, outdate, withdraw};
+use crate::signed::installation::oblivion::MAX as RECORD_MAX;
+use crate::signed::installation::record::Allotment;
+use crate::signed::own::change;
+use crate::signed::refusal::{Refusable, refusal, unsigned};
+
+/// What is asked for, and by whose key.
+pub struct Request {
+    /// The product.
+    pub product: String,
+    /// How many.
+    pub seats: i32,
+    /// The id of the installation that gets them.
+    pub installation: String,
+    /// When they come back by themselves; `None`: never.
+    pub valid_until: Option<Timestamp>,
+    /// By what they are signed.
+    pub pair: KeyPair,
+}
+
+pub fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
+    let schema = book::lock(writer)?;
+    let book = Book::read(writer, &schema)?;
+    let Some(license) = book.license_of(&request.product) else {
+        return Ok(Err(unsigned(&request.product)));
+    };
+    if let Some(refused) = not_to_be_passed_on(license, request) {
+        return Ok(Err(refused));
+    }
+    if book.record.is_full_of_allotments() {
+        return Ok(Err(Report::new(
+            PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            format!("no more than {RECORD_MAX} allotments can be away"),
+        )
+        .hint("Accept the return of seats that were passed on before.")));
+    }
+    let assigned = writer.query_with(
+        &format!("SELECT seats FROM {schema}.licenses WHERE product = $1 FOR UPDATE"),
+        &[Argument::Text(Some(&request.product))],
+        |row| Ok(row.number(1)),
+    )?;
+    let bought = license.seats(&request.product);
+    let left_of_all = bought.map(|bought| i64::from(bought) - book.away(license, &request.product));
+    let assigned = assigned.into_iter().next().unwrap_or(Some(0));
+    let left = left_of_all.map(|left| assigned.map_or(left, |assigned| assigned.min(left)));
+    if let Some(left) = left.filter(|&left| i64::from(request.seats) > left) {
+        return Ok(Err(too_many(request, left)));
+    }
+    let Some(id) = backend::random_uuid() else {
+        return Err(damaged("no random numbers are to be had"));
+    };
+    let allotment = Allotment {
+        id: uuid(id),
+        iss: license.claims.iss.clone(),
+        jti: license.claims.jti.clone(),
+        product: request.product.clone(),
+        seats: request.seats,
+        installation: request.installation.clone(),
+        database: backend::database(),
+        // In whole seconds, as its token has it.
+        allotted_at: backend::now().div_euclid(1_000_000) * 1_000_000,
+        valid_until: request
+            .valid_until
+            .map(|until| until.div_euclid(1_000_000) * 1_000_000),
+        returned_at: None,
+    };
+    let token = match allotments::token(&allotment, license, &request.pair) {
+        Ok(token) => token,
+        Err(refused) => {
+            return Ok(Err(Report::new(
+                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                format!("license {} can't be passed on", quoted(&license.claims.jti)),
+            )
+            .detail(refused.to_string())
+            .hint(
+                "Ask the vendor for a license with fewer products in one token.",
+            )));
+        }
+    };
+    let after = left_of_all.map(|left| left - i64::from(request.seats));
+    if let Some(denied) = not_free(request, after) {
+        return Ok(Err(denied));
+    }
+    let noted = change(|record| {
+        book.adopt(record);
+        // In another database as many may be passed on at this moment.
+        let away = record.away(
+            &allotment.iss,
+            &allotment.jti,
+            &allotment.product,
+            backend::now(),
+        );
+        let left_of_all = bought.map(|bought| i64::from(bought) - away);
+        let left = left_of_all.into_iter().chain(left).min();
+        if let Some(left) = left.filter(|&left| i64::from(request.seats) > left) {
+            return Err(left);
+        }
+        record.adopt(allotment.clone());
+        Ok(left_of_all.map(|left| left - i64::from(request.seats)))
+    })?;
+    let after = match noted {
+        Ok(after) => after,
+        Err(left) => return Ok(Err(too_many(request, left))),
+    };
+    if let Some(after) = after {
+        withdraw(&request.product, after);
+    }
+    if let Some(denied) = not_free(request, after) {
+        // From here on nobody could take one of these seats, but somebody has a moment ago.
+        undo(&allotment)?;
+        return Ok(Err(denied));
+    }
+    let assigned = assigned.filter(|_| bought.is_some());
+    let left = assigned.map(|assigned| assigned - i64::from(request.seats));
+    if let Err(error) = enter(writer, &schema, request, left) {
+        // Nobody has the token.
+        undo(&allotment)?;
+        return Err(error);
+    }
+    Ok(Ok(token))
+}
+
+/// Has the tables show what was passed on, and how many seats are left.
+fn enter(
+    writer: &Reader,
+    schema: &str,
+    request: &Request,
+    left: Option<i64>,
+) -> Result<(), ReadError> {
+    Book::read(writer, schema)?.settle(writer, schema, &request.pair)?;
+    if let Some(left) = left {
+        writer.execute(
+            &format!("UPDATE {schema}.licenses SET seats = $2::int WHERE product = $1"),
+            &[
+                Argument::Text(Some(&request.product)),
+                Argument::Text(Some(&left.to_string())),
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+/// Takes an allotment out of the record whose token nobody has got.
+fn undo(allotment: &Allotment) -> Result<(), ReadError> {
+    change(|record| {
+        let is_another = |other: &Allotment| other.id != allotment.id;
+        record.allotments.retain(is_another);
+    })?;
+    outdate();
+    Ok(())
+}
+
+fn uuid(id: u128) -> String {
+    pgrx::Uuid::from_bytes(id.to_be_bytes()).to_string()
+}
+
+fn not_to_be_passed_on(license: &Standing, request: &Request) -> Option<Report> {
+    let product = quoted(&request.product);
+    let id = quoted(&license.claims.jti);
+    let cannot = |detail: String, hint: &str| {
+        Some(
+            Report::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("seats of {product} can't be passed on"),
+            )
+            .detail(detail)
+            .hint(hint),
+        )
+    };
+    if license.allotted().is_some() {
+        return cannot(
+            "They were passed on to this installation by another one.".to_owned(),
+            "Have that one pass them on, after license_give_back() here.",
+        );
+    }
+    if license.doubt.is_some() {
+        return Some(refusal(
+            format!("License {id} can't be verified now."),
+            "Look at license_keys_status.",
+        ));
+    }
+    if license.claims.cnf.is_none() {
+        return cannot(
+            format!("License {id} is made for any installation."),
+            "Ask the vendor for one that is made for what license_installation() returns here.",
+        );
+    }
+    let now = unix(backend::now());
+    if license.claims.exp.is_some_and(|exp| exp <= now) {
+        return cannot(
+            format!("License {id} has ended."),
+            "Ask the vendor for a new token, or call license_renew().",
+        );
+    }
+    let begins = license.claims.nbf.map(moment);
+    if let Some((begins, until)) = begins.zip(request.valid_until)
+        && until <= begins
+    {
+        return cannot(
+            format!("License {id} begins no sooner than they would come back."),
+            "Give a later valid_until.",
+        );
+    }
+    None
+}
+
+fn too_many(request: &Request, left: i64) -> Report {
+    let Request { product, seats, .. } = request;
+    Report::new(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!(
+            "cannot pass on {seats} seats of {}: {} are left",
+            quoted(product),
+            left.max(0)
+        ),
+    )
+    .hint("Give a smaller number, or accept the return of seats that were passed on before.")
+}
+
+/// Where people hold the seats that are to be passed on, they would be used twice: no more than are left may be
+/// in use, in all databases together.
+fn not_free(request: &Request, left: Option<i64>) -> Option<Report> {
+    let license = in_force(&request.product)?;
+    let left = left?;
+    let in_use = memory::read(|ledger| ledger.in_use(license.tally))?;
+    (in_use > left).then(|| {
+        Denied::Call.report(&Denial {
+            product: license.product,
+            tally: license.tally,
+            cause: Cause::Full {
+                in_use,
+                limit: left + i64::from(request.seats),
+                kept: 0,
+            },
+        })
+    })
+}

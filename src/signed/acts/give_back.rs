@@ -1,0 +1,97 @@
+//! Gives back seats that another installation has passed on to this one.
+
+use crate::core::ledger::seat::NO_TALLY;
+use crate::core::tokens::allotment::Returned;
+use crate::core::tokens::key_pair::KeyPair;
+use crate::core::tokens::{moment, unix};
+use crate::ending::stop;
+use crate::memory;
+use crate::pg::backend;
+use crate::pg::error::{PgSqlErrorCode, Report, quoted};
+use crate::pg::table::{self, Argument, Reader, damaged};
+use crate::signed::book::{self, Book};
+use crate::signed::in_force::{in_force, withdraw};
+use crate::signed::installation::record::GivenBack;
+use crate::signed::own::change;
+use crate::signed::refusal::{Refusable, unsigned};
+
+pub fn give_back(writer: &Reader, product: &str, pair: &KeyPair) -> Refusable<String> {
+    let schema = book::lock(writer)?;
+    let book = Book::read(writer, &schema)?;
+    let Some(license) = book.license_of(product) else {
+        return Ok(Err(unsigned(product)));
+    };
+    let Some(allotted) = license.allotted() else {
+        return Ok(Err(Report::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!(
+                "the seats of {} were not passed on to this installation",
+                quoted(product)
+            ),
+        )
+        .hint(
+            "They are the vendor's license, which license_uninstall() removes.",
+        )));
+    };
+    let tally = in_force(product).map_or(NO_TALLY, |license| license.tally);
+    if memory::read(|ledger| ledger.holds_any(backend::place(), tally)) == Some(true) {
+        return Ok(Err(Report::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            "cannot give back the seat that you use yourself",
+        )
+        .hint(
+            "Log in as a user who is exempt, or without claiming the product.",
+        )));
+    }
+    let now = backend::now();
+    let returned = Returned {
+        iss: pair.public().id(),
+        jti: allotted.jti.clone(),
+        iat: unix(now),
+        product: allotted.product.clone(),
+        seats: allotted.seats,
+    };
+    let receipt = returned
+        .sign(pair)
+        .map_err(|refused| damaged(&refused.to_string()))?;
+    let receipt = change(|record| {
+        // Also where nobody has seen yet that the license is here.
+        record.observe(backend::database(), &book.standings, now);
+        let given_back = record.given_back.entry(allotted.jti.clone());
+        let given_back = given_back.or_insert(GivenBack {
+            at: now,
+            product: product.to_owned(),
+            receipt,
+            ends: allotted.exp.map(moment),
+        });
+        given_back.receipt.clone()
+    })?;
+    // Nobody comes in any more, whatever was in force before.
+    withdraw(product, 0);
+    stop::stop_all(
+        tally,
+        "The seats of this server are given back.",
+        stop::PATIENCE,
+    );
+    if memory::read(|ledger| ledger.in_use(tally)) != Some(0) {
+        return Ok(Err(Report::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+            format!("not all sessions of {} have ended", quoted(product)),
+        )
+        .detail("Nobody else gets a seat of it any more.")
+        .hint(
+            "Call license_give_back() again once they have; look at license_active_seats.",
+        )));
+    }
+    // The schema may have been renamed meanwhile, and another be called like it.
+    let schema = table::schema()?;
+    writer.execute(
+        &format!(
+            "UPDATE {schema}.licenses SET seats = 0, purchased = 0, overdraft = 0, enforcement = 'on'
+              WHERE product = $1
+                AND (seats, purchased, overdraft, enforcement) IS DISTINCT FROM (0, 0, 0, 'on')"
+        ),
+        &[Argument::Text(Some(product))],
+    )?;
+    Ok(Ok(receipt))
+}

@@ -1,0 +1,186 @@
+//! Installs a license in this database.
+
+use crate::core::tokens::claims::{Claims, Unfit};
+use crate::core::tokens::{Refused, believe, is_allotment, unix, verify};
+use crate::pg::encoding;
+use crate::pg::error::{PgSqlErrorCode, Report, quoted};
+use crate::pg::table::{Argument, Reader, damaged};
+use crate::signed::book::{self, Book};
+use crate::signed::evaluation::{Doubt, Standing};
+use crate::signed::installation::oblivion::MAX as RECORD_MAX;
+use crate::signed::own::{change, latest, own_key};
+use crate::signed::products::write_products;
+use crate::signed::refusal::{Refusable, refusal, unverifiable};
+
+/// What a token says that may be installed here.
+pub fn verified(token: &str) -> Claims {
+    let claims = match verify(token, &book::vendor_keys()) {
+        Ok(claims) => claims,
+        Err(refused @ Refused::NoKey { .. }) => unverifiable(
+            refused.to_string(),
+            "Put the vendor's public key where pg_seats.vendor_keys says; the server log has what could not be read.",
+        ),
+        Err(refused) => unverifiable(
+            refused.to_string(),
+            "Ask the vendor for a token that is whole.",
+        ),
+    };
+    let own = claims.cnf.as_ref().map(|_| own_key().public().id());
+    if let Err(unfit) = claims.fit(unix(latest()), own.as_deref()) {
+        let hint = match unfit {
+            Unfit::IssuedAhead => {
+                "Look at the server's clock, or ask the vendor for a token that was issued today."
+            }
+            Unfit::Ended => "Ask the vendor for a new one.",
+            Unfit::NotYetValid => {
+                "Install it when it is; until then the former one stays in force."
+            }
+            Unfit::Elsewhere { .. } => {
+                "Ask for one that is made for what license_installation() returns here."
+            }
+        };
+        unverifiable(unfit.to_string(), hint);
+    }
+    require_letters(&claims);
+    claims
+}
+
+/// Refuses a license that can't be written into this database.
+pub fn require_letters(claims: &Claims) {
+    if let Some(text) = claims.texts().find(|text| !encoding::has_letters_of(text)) {
+        unverifiable(
+            format!(
+                "Encoding {} of this database has not all letters of {}.",
+                encoding::name(),
+                quoted(text)
+            ),
+            "Install it in a database whose encoding has them, as UTF8 has.",
+        );
+    }
+}
+
+/// Writes a verified license into the tables.
+pub fn install(writer: &Reader, token: &str, claims: &Claims) -> Refusable<()> {
+    let schema = book::lock(writer)?;
+    let tokens = writer.query_with(
+        &format!("SELECT token FROM ONLY {schema}.license_keys WHERE license_id = $1"),
+        &[Argument::Text(Some(&claims.jti))],
+        |row| row.text(1),
+    )?;
+    // Also when it was uninstalled: what is remembered of it goes by this row.
+    let known = tokens.iter().flatten().map(|token| believe(token));
+    if known.flatten().any(|known| known.iss != claims.iss) {
+        return Ok(Err(taken(claims)));
+    }
+    let former = Book::read(writer, &schema)?;
+    if let Some(refused) = conflict(&former, token, claims) {
+        return Ok(Err(refused));
+    }
+    // Before anybody can uninstall it again: no visitor need have seen it.
+    let is_installed = former.standings.iter().any(|known| known.token == token);
+    if !change(|record| record.verified(claims))? && !is_installed {
+        return Ok(Err(outdated()));
+    }
+    let statement = format!(
+        "INSERT INTO {schema}.license_keys (license_id, token) VALUES ($1, $2)
+             ON CONFLICT (license_id) DO UPDATE
+                SET token = excluded.token, installed_at = excluded.installed_at,
+                    installed_by = excluded.installed_by, uninstalled_at = NULL
+              WHERE license_keys.token <> excluded.token OR license_keys.uninstalled_at IS NOT NULL"
+    );
+    let arguments = [
+        Argument::Text(Some(&claims.jti)),
+        Argument::Text(Some(token)),
+    ];
+    writer.execute(&statement, &arguments)?;
+    // As it is now, with this token among them.
+    let book = Book::read(writer, &schema)?;
+    let standing = book
+        .standings
+        .iter()
+        .find(|standing| standing.token == token);
+    let standing = standing.ok_or_else(|| damaged("the license could not be stored"))?;
+    // Of what was given back a row without seats is left.
+    let was_given_back = |product: &str| {
+        let license = former.license_of(product);
+        license.is_some_and(|license| license.doubt == Some(Doubt::GivenBack))
+    };
+    write_products(writer, &schema, &book, standing, was_given_back)?;
+    Ok(Ok(()))
+}
+
+/// Why a verified token must not be installed.
+fn conflict(book: &Book, token: &str, claims: &Claims) -> Option<Report> {
+    let same = |standing: &&Standing| standing.claims.jti == claims.jti;
+    let known = book.record.license(&claims.iss, &claims.jti);
+    let newest = book
+        .standings
+        .iter()
+        .filter(same)
+        .filter(|standing| !matches!(standing.doubt, Some(Doubt::Unverified(_))))
+        .map(|standing| (standing.claims.iat, standing.token.as_str()))
+        .chain(known.map(|known| (known.iat, known.token.as_str())))
+        .max();
+    if let Some((iat, newest)) = newest
+        && newest != token
+        && iat >= claims.iat
+    {
+        return Some(outdated());
+    }
+    if claims.ends.is_none() && is_allotment(token) && book.record.is_full_of_returns() {
+        return Some(refusal(
+            format!(
+                "This installation has given back {RECORD_MAX} allotments without an end, and can't remember more."
+            ),
+            "Have seats passed on with valid_until.",
+        ));
+    }
+    if book.record.given_back.contains_key(&claims.jti) {
+        return Some(refusal(
+            "This installation has given these seats back.",
+            "Have them allotted anew.",
+        ));
+    }
+    let bad = |message: String, hint: &str| {
+        Some(Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message).hint(hint))
+    };
+    for standing in &book.standings {
+        if standing.doubt == Some(Doubt::GivenBack) {
+            continue;
+        }
+        if same(&standing) {
+            if standing.claims.iss != claims.iss {
+                return Some(taken(claims));
+            }
+            continue;
+        }
+        let is_taken = |name: &&String| claims.products.iter().any(|own| own.product == **name);
+        if let Some(product) = standing.products.iter().find(is_taken) {
+            return bad(
+                format!(
+                    "product {} is licensed by license {} of {}",
+                    quoted(product),
+                    quoted(&standing.claims.jti),
+                    quoted(&standing.claims.iss)
+                ),
+                "Uninstall that one first with license_uninstall(), or ask the vendor for a renewal, which has the same id.",
+            );
+        }
+    }
+    None
+}
+
+fn outdated() -> Report {
+    refusal(
+        "A newer token of the same license is installed already, or was.",
+        "Ask the vendor for the newest one.",
+    )
+}
+
+fn taken(claims: &Claims) -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!("license {} is another vendor's", quoted(&claims.jti)),
+    )
+    .hint("Ask the vendor for a license with another id.")
+}

@@ -1,0 +1,143 @@
+//! Has the installation remember what is seen of a database's signed licenses.
+
+use crate::ending::stop;
+use crate::events::warning::{self, Warning};
+use crate::pg::error::{self, quoted};
+use crate::pg::table::{ReadError, read_committed, write_alone};
+use crate::pg::{backend, catalog};
+use crate::settings;
+use crate::signed::book::{self, Book, complaint_of_record};
+use crate::signed::evaluation::{Doubt, Invalid, Standing};
+use crate::signed::installation::{files, key};
+use pgrx::bgworkers::BackgroundWorker;
+use serde_json::json;
+use std::time::Duration;
+
+/// Has the tables follow what was recorded of seats that were passed on.
+fn settle(patience: Duration) -> Result<(), ReadError> {
+    let Ok(pair) = key::read(&settings::installation_key()) else {
+        // The log says so already.
+        return Ok(());
+    };
+    write_alone(patience, |writer| {
+        // What was noted and not written yet may still be withdrawn.
+        let schema = book::lock(writer)?;
+        Book::read(writer, &schema)?.settle(writer, &schema, &pair)
+    })
+}
+
+/// Has the installation remember what a visitor sees of its database's signed licenses, and warns of those that
+/// are newly in doubt. False where there are none, and never were. In a worker, outside a transaction.
+///
+/// # Errors
+///
+/// Where the tables can't be read or written now.
+pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
+    let (book, databases) = BackgroundWorker::transaction(|| {
+        let book = catalog::schema()
+            .map(|schema| read_committed(patience, |reader| Book::read(reader, &schema)));
+        (book, catalog::databases())
+    });
+    let Some(mut book) = book.transpose()?.filter(Book::is_signed) else {
+        return Ok(false);
+    };
+    let mut lines = book.unreadable.clone();
+    for Invalid {
+        license_id,
+        refused,
+    } in &book.invalid
+    {
+        lines.push(format!(
+            "license_keys has no license in its row {}: {refused}",
+            quoted(license_id)
+        ));
+    }
+    let has_passed_on = book.has_passed_on();
+    let now = backend::now();
+    let key = settings::installation_key();
+    let observed = files::change(&key, |record| {
+        record.keep_databases(|database| databases.contains(&database));
+        record.uninstall(database, &book.uninstalled);
+        book.adopt(record);
+        book.forget_what_changed(record);
+        let doubtful = record.observe(database, &book.standings, now);
+        record.forget();
+        doubtful
+    });
+    let doubtful = match observed {
+        // It may have been damaged since it was read, and is whole from here on.
+        Ok((doubtful, damaged)) => {
+            let line = damaged.map(|damaged| complaint_of_record(&key, &damaged));
+            lines.extend(line.filter(|line| !book.unreadable.contains(line)));
+            doubtful
+        }
+        Err(error) => {
+            lines.push(format!(
+                "could not record what is known of signed licenses: {error}"
+            ));
+            Vec::new()
+        }
+    };
+    let is_news = |standing: &Standing| doubtful.contains(&standing.claims.jti);
+    let (news, known): (Vec<_>, Vec<_>) = book
+        .standings
+        .iter()
+        .filter_map(|standing| Some((is_news(standing), doubt(standing)?)))
+        .partition(|(is_news, _)| *is_news);
+    // Of another installation's license is told once.
+    let known = known.into_iter().filter(|(_, doubt)| doubt.is_repeated);
+    lines.extend(known.map(|(_, doubt)| doubt.warning.into_line()));
+    BackgroundWorker::transaction(|| lines.into_iter().for_each(error::log));
+    if has_passed_on && !backend::in_recovery() {
+        settle(patience)?;
+    }
+    end_lent(&book);
+    let news: Vec<_> = news.into_iter().map(|(_, doubt)| doubt.warning).collect();
+    warning::note_and_give(&news, patience);
+    Ok(true)
+}
+
+/// Ends the use of seats that another installation has lent to this one, once their time is up: there they are
+/// somebody else's soon. In a worker, outside a transaction.
+fn end_lent(book: &Book) {
+    for tally in book.lent_too_long() {
+        BackgroundWorker::transaction(|| stop::stop_all(tally, LENT_IS_OVER, LENT_PATIENCE));
+    }
+}
+
+/// A doubt that is told of.
+struct Told {
+    warning: Warning,
+    /// At each look, and not once.
+    is_repeated: bool,
+}
+
+/// Warns of a license that is believed for a time only.
+fn doubt(standing: &Standing) -> Option<Told> {
+    let until = catalog::timestamp_iso(standing.believed_until?);
+    let id = &standing.claims.jti;
+    let (what, word) = match standing.doubt {
+        Some(Doubt::Elsewhere) => ("is made for another installation", "other installation"),
+        _ => ("can't be verified", "unverified"),
+    };
+    let line = format!(
+        "license {} {what}: it is believed until {until}",
+        quoted(id)
+    );
+    let payload = json!({
+        "event": "license in doubt",
+        "state": word,
+        "license_id": id,
+        "believed_until": until,
+    });
+    Some(Told {
+        warning: Warning::of_license(line, payload),
+        is_repeated: standing.doubt != Some(Doubt::Elsewhere),
+    })
+}
+
+/// What those are told who use a lent seat at its end.
+const LENT_IS_OVER: &str = "The time is over for which the seats of this server were lent.";
+
+/// How long is waited for them.
+const LENT_PATIENCE: Duration = Duration::from_secs(1);
