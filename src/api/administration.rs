@@ -16,10 +16,11 @@ use crate::core::ledger::identity::{Name, Text};
 use crate::ending::bars;
 use crate::ending::stop::{self, Outcome, Refusal};
 use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report, escaped, quoted};
-use crate::pg::table::{Argument, ReadError, Reader, schema, write_as_part};
+use crate::pg::table::{ReadError, Reader, schema, write_as_part};
 use crate::pg::text::TextArgument;
 use crate::pg::{backend, catalog};
 use crate::signed::book::Book;
+use crate::tables::licenses;
 use crate::{memory, rules};
 
 /// Raises the seats of a product, at most to what is purchased; effective at commit. Raises 42704 for an
@@ -117,40 +118,24 @@ fn change_seats(product: &str, seats: i32, check: impl FnOnce(&Seats)) {
     };
     check(&former);
     let changed = write_as_part(patience, |writer| {
-        writer.execute(
-            &format!(
-                "UPDATE {}.licenses SET seats = $2::int WHERE product = $1",
-                schema()?
-            ),
-            &[
-                Argument::Text(Some(product)),
-                Argument::Text(Some(&seats.to_string())),
-            ],
-        )
+        licenses::set_seats(writer, &schema()?, product, i64::from(seats))
     });
     changed.unwrap_or_else(|error| failed(error));
 }
 
 fn lock_seats(writer: &Reader, product: &str) -> Result<Option<Seats>, ReadError> {
     let schema = schema()?;
-    let rows = writer.query_with(
-        &format!("SELECT seats, purchased FROM {schema}.licenses WHERE product = $1 FOR UPDATE"),
-        &[Argument::Text(Some(product))],
-        |row| {
-            Ok(Seats {
-                seats: row.number(1).map(|seats| seats as i32),
-                purchased: row.number(2).map(|purchased| purchased as i32),
-                away: 0,
-            })
-        },
-    )?;
-    let Some(seats) = rows.into_iter().next() else {
+    let Some(found) = licenses::lock_seats(writer, &schema, product)? else {
         return Ok(None);
     };
     let book = Book::read(writer, &schema)?;
     let license = book.license_of(product);
     let away = license.map_or(0, |license| book.away(license, product));
-    Ok(Some(Seats { away, ..seats }))
+    Ok(Some(Seats {
+        seats: found.seats.map(|seats| seats as i32),
+        purchased: found.purchased.map(|purchased| purchased as i32),
+        away,
+    }))
 }
 
 fn failed(error: ReadError) -> ! {

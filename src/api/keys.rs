@@ -14,13 +14,14 @@ use crate::core::tokens::claims::LEEWAY;
 use crate::core::tokens::moment;
 use crate::pg::backend;
 use crate::pg::error::{PgSqlErrorCode, Report};
-use crate::pg::table::{Argument, read_committed, schema, write_as_part};
+use crate::pg::table::{read_committed, schema, write_as_part};
 use crate::pg::text::{ServerText, TextArgument};
 use crate::signed::acts::install::{install, verified};
 use crate::signed::book::{self, Book};
 use crate::signed::evaluation::{Doubt, Standing};
 use crate::signed::own::own_key;
 use crate::signed::refusal::{answer, failed, unverifiable};
+use crate::tables::{keys, licenses};
 
 /// Installs a signed license in this database; effective at commit. Returns its id. Raises 28000 for a token that
 /// can't be verified, is made for another installation, has ended, or is older than the one that is
@@ -69,23 +70,11 @@ fn license_uninstall(license_id: Option<TextArgument>) -> bool {
         let mut standings = book.standings.iter();
         let standing = standings.find(|standing| standing.claims.jti == license_id);
         for product in standing.iter().flat_map(|standing| &standing.products) {
-            writer.execute(
-                &format!("DELETE FROM {schema}.licenses WHERE product = $1"),
-                &[Argument::Text(Some(product))],
-            )?;
+            licenses::delete(writer, &schema, product)?;
         }
         // Where somebody has deleted the row, there is one again, which says so.
         let token = standing.map(|standing| standing.token.as_str());
-        let statement = format!(
-            "INSERT INTO {schema}.license_keys AS k (license_id, token, uninstalled_at)
-             SELECT $1, coalesce($2, token), now()
-               FROM (SELECT) o LEFT JOIN {schema}.license_keys r ON r.license_id = $1
-              WHERE $2 IS NOT NULL OR r.license_id IS NOT NULL
-                 ON CONFLICT (license_id) DO UPDATE SET uninstalled_at = excluded.uninstalled_at
-              WHERE k.uninstalled_at IS NULL"
-        );
-        let arguments = [Argument::Text(Some(&license_id)), Argument::Text(token)];
-        Ok(writer.execute(&statement, &arguments)? > 0)
+        keys::uninstall(writer, &schema, &license_id, token)
     });
     removed.unwrap_or_else(|error| failed(error))
 }

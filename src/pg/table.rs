@@ -404,6 +404,11 @@ impl Row {
         columns
     }
 
+    /// A column as text; empty where it is null, or can't be read as text.
+    pub fn text_or_none(&self, column: i32) -> String {
+        self.text(column).ok().flatten().unwrap_or_default()
+    }
+
     /// The column's value as text.
     pub fn text(&self, column: c_int) -> Result<Option<String>, ReadError> {
         // SAFETY: the tuple and its description belong together; a column out of range is null.

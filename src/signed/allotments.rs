@@ -5,10 +5,12 @@ use crate::core::tokens::allotment::Allotted;
 use crate::core::tokens::claims::Confirmation;
 use crate::core::tokens::key_pair::KeyPair;
 use crate::core::tokens::{Refused, unix};
-use crate::pg::table::{Argument, ReadError, Reader};
+use crate::pg::table::{ReadError, Reader};
 use crate::pg::{backend, catalog};
 use crate::signed::evaluation::Standing;
 use crate::signed::installation::record::{Allotment, GONE, Record};
+use crate::tables::allotments::{self, NewRow, Row};
+use crate::tables::licenses;
 
 use super::book::Book;
 
@@ -33,13 +35,6 @@ pub fn token(allotment: &Allotment, license: &Standing, pair: &KeyPair) -> Resul
         license: license.token.clone(),
     };
     allotted.sign(pair)
-}
-
-/// A row of `license_allotments`.
-struct Row {
-    id: String,
-    is_returned: bool,
-    token: String,
 }
 
 impl Book {
@@ -75,19 +70,7 @@ impl Book {
 
     /// Has `license_allotments`, and the seats of `licenses`, follow what is recorded.
     pub fn settle(&self, writer: &Reader, schema: &str, pair: &KeyPair) -> Result<(), ReadError> {
-        let rows = writer.query(
-            &format!(
-                "SELECT allotment_id, returned_at IS NOT NULL, token
-                   FROM ONLY {schema}.license_allotments"
-            ),
-            |row| {
-                Ok(Row {
-                    id: row.text(1)?.unwrap_or_default(),
-                    is_returned: row.number(2) == Some(1),
-                    token: row.text(3)?.unwrap_or_default(),
-                })
-            },
-        )?;
+        let rows = allotments::read(writer, schema)?;
         for allotment in &self.record.allotments {
             let row = rows.iter().find(|row| row.id == allotment.id);
             let mut standings = self.standings.iter();
@@ -133,22 +116,25 @@ impl Book {
         let signed = signed.and_then(|(license, pair)| token(allotment, license, pair).ok());
         match (row, signed) {
             (None, Some(signed)) if is_away && is_of_this_database(allotment) => {
-                insert(writer, schema, allotment, &signed)?;
+                let allotted_at = catalog::timestamp_iso(allotment.allotted_at);
+                let valid_until = allotment.valid_until.map(catalog::timestamp_iso);
+                let row = NewRow {
+                    allotment_id: &allotment.id,
+                    license_id: &allotment.jti,
+                    product: &allotment.product,
+                    seats: allotment.seats,
+                    installation: &allotment.installation,
+                    allotted_at: &allotted_at,
+                    valid_until: valid_until.as_deref(),
+                    token: &signed,
+                };
+                allotments::insert(writer, schema, &row)?;
                 self.limit(writer, schema, allotment, license)
             }
             (Some(row), signed) if is_away => {
                 let token = signed.unwrap_or_else(|| row.token.clone());
                 if row.is_returned || row.token != token {
-                    writer.execute(
-                        &format!(
-                            "UPDATE {schema}.license_allotments SET returned_at = NULL, token = $2
-                              WHERE allotment_id = $1"
-                        ),
-                        &[
-                            Argument::Text(Some(&allotment.id)),
-                            Argument::Text(Some(&token)),
-                        ],
-                    )?;
+                    allotments::set_away(writer, schema, &allotment.id, &token)?;
                 }
                 if row.is_returned {
                     // The clock was set back.
@@ -159,16 +145,7 @@ impl Book {
             (Some(row), _) if !row.is_returned => {
                 let at = allotment.returned_at.or(allotment.valid_until);
                 let at = at.map(catalog::timestamp_iso);
-                writer.execute(
-                    &format!(
-                        "UPDATE {schema}.license_allotments SET returned_at = $2::timestamptz
-                          WHERE allotment_id = $1"
-                    ),
-                    &[
-                        Argument::Text(Some(&allotment.id)),
-                        Argument::Text(at.as_deref()),
-                    ],
-                )?;
+                allotments::set_returned(writer, schema, &allotment.id, at.as_deref())?;
                 self.restore(writer, schema, allotment, license)
             }
             _ => Ok(()),
@@ -185,16 +162,7 @@ impl Book {
     ) -> Result<(), ReadError> {
         let product = &allotment.product;
         if let Some(left) = license.and_then(|license| self.left(license, product)) {
-            writer.execute(
-                &format!(
-                    "UPDATE {schema}.licenses SET seats = $2::int
-                      WHERE product = $1 AND seats > $2::int"
-                ),
-                &[
-                    Argument::Text(Some(product)),
-                    Argument::Text(Some(&left.to_string())),
-                ],
-            )?;
+            licenses::limit_seats(writer, schema, product, left)?;
         }
         Ok(())
     }
@@ -218,51 +186,11 @@ impl Book {
         let Some(left) = license.and_then(|license| self.left(license, product)) else {
             return Ok(());
         };
-        writer.execute(
-            &format!(
-                "UPDATE {schema}.licenses
-                    SET seats = least(seats::bigint + $2::int, $3::bigint, purchased)
-                  WHERE product = $1 AND seats < $3::bigint"
-            ),
-            &[
-                Argument::Text(Some(product)),
-                Argument::Text(Some(&allotment.seats.to_string())),
-                Argument::Text(Some(&left.to_string())),
-            ],
-        )?;
-        Ok(())
+        licenses::add_seats(writer, schema, product, i64::from(allotment.seats), left)
     }
 }
 
 /// Tells whether seats were this database's before they were passed on.
 pub fn is_of_this_database(allotment: &Allotment) -> bool {
     allotment.database == backend::database() || allotment.database == GONE
-}
-
-fn insert(
-    writer: &Reader,
-    schema: &str,
-    allotment: &Allotment,
-    token: &str,
-) -> Result<(), ReadError> {
-    let allotted_at = catalog::timestamp_iso(allotment.allotted_at);
-    let valid_until = allotment.valid_until.map(catalog::timestamp_iso);
-    writer.execute(
-        &format!(
-            "INSERT INTO {schema}.license_allotments
-                    (allotment_id, license_id, product, seats, installation, allotted_at, valid_until, token)
-             VALUES ($1, $2, $3, $4::int, $5, $6::timestamptz, $7::timestamptz, $8)"
-        ),
-        &[
-            Argument::Text(Some(&allotment.id)),
-            Argument::Text(Some(&allotment.jti)),
-            Argument::Text(Some(&allotment.product)),
-            Argument::Text(Some(&allotment.seats.to_string())),
-            Argument::Text(Some(&allotment.installation)),
-            Argument::Text(Some(&allotted_at)),
-            Argument::Text(valid_until.as_deref()),
-            Argument::Text(Some(token)),
-        ],
-    )?;
-    Ok(())
 }

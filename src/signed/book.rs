@@ -12,37 +12,15 @@ use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::allotment::Allotted;
 use crate::core::tokens::keys::Keys;
 use crate::core::tokens::{moment, unix};
-use crate::pg::table::{Argument, ReadError, Reader, Row, read_committed, schema};
+use crate::pg::table::{ReadError, Reader, read_committed, schema};
 use crate::pg::{backend, error};
 use crate::signed::evaluation::{self, Doubt, Invalid, Judge, SIGNED_POOL, Standing};
 use crate::signed::installation::files::{self, Read};
 use crate::signed::installation::key;
-use crate::signed::installation::record::{Allotment, Known, Record, comes_back_at};
-use crate::tables::licenses;
+use crate::signed::installation::record::{Allotment, Known, Record};
+use crate::tables::allotments::{self, Away};
+use crate::tables::{keys, licenses};
 use crate::{memory, settings};
-
-/// Rows made of a license's products: `$1` is [`products`], and the columns are those of `licenses`.
-pub const PRODUCTS: &str = "
-    SELECT product, bought - least(away, bought) AS seats, bought AS purchased,
-           coalesce(counted_by, 'user_host') AS counted_by,
-           coalesce(claimed_at, 'login') AS claimed_at,
-           application_name, pool, coalesce(enforcement, 'on') AS enforcement,
-           coalesce(overdraft, 0) AS overdraft,
-           coalesce(linger, '0') AS linger, idle_timeout, reclaim_idle_after, max_per_user,
-           coalesce(warn_at_percent, 90) AS warn_at_percent,
-           greatest(valid_from, to_timestamp(nbf)) AS valid_from,
-           until AS valid_until,
-           CASE WHEN until + late <= to_timestamp(ends) OR ends IS NULL THEN late
-                ELSE greatest(to_timestamp(ends) - until, '0') END AS grace
-      FROM jsonb_to_recordset($1::jsonb)
-        AS s (product text, bought int, away int, counted_by text, claimed_at text,
-              application_name text, pool text, enforcement text, overdraft int, linger interval,
-              idle_timeout interval, reclaim_idle_after interval, max_per_user int,
-              warn_at_percent int,
-              valid_from timestamptz, valid_until timestamptz, grace interval,
-              nbf float8, exp float8, ends float8),
-           LATERAL (SELECT least(valid_until, to_timestamp(exp)) AS until,
-                           coalesce(grace, '0') AS late) u";
 
 /// Members of a product that are texts for PostgreSQL to read.
 const READ_BY_POSTGRES: [&str; 6] = [
@@ -78,85 +56,34 @@ pub struct Book {
     lost: Option<Vec<License>>,
 }
 
-/// A row of `license_allotments` whose seats have not come back.
-pub struct Away {
-    /// The allotment's id.
-    pub id: String,
-    /// The license that they are of.
-    pub license_id: String,
-    /// The product.
-    pub product: String,
-    /// How many.
-    pub seats: i32,
-    /// The installation that has them.
-    pub installation: String,
-    /// When they were passed on.
-    pub allotted_at: Timestamp,
-    /// When they come back by themselves; `None`: never.
-    pub valid_until: Option<Timestamp>,
-    token: String,
-}
-
-impl Away {
-    /// When the seats come back by themselves.
-    pub fn comes_back_at(&self) -> Option<Timestamp> {
-        comes_back_at(self.valid_until)
-    }
-
-    /// Whether the installation of this license has signed that they are: who writes such a row has not passed
-    /// anything on.
-    fn is_signed(&self, license: &Standing) -> bool {
-        let by = license.claims.cnf.as_ref().map(|cnf| &cnf.jkt);
-        Allotted::verify(&self.token).is_ok_and(|allotted| {
-            by == Some(&allotted.iss)
-                && allotted.jti == self.id
-                && allotted.product == self.product
-                && allotted.seats == self.seats
-                && allotted.cnf.jkt == self.installation
-                && allotted.nbf == unix(self.allotted_at)
-                && allotted.exp == self.valid_until.map(unix)
-        })
-    }
+/// Whether the installation of this license has signed that they are: who writes such a row has not passed
+/// anything on.
+fn is_signed(away: &Away, license: &Standing) -> bool {
+    let by = license.claims.cnf.as_ref().map(|cnf| &cnf.jkt);
+    Allotted::verify(&away.token).is_ok_and(|allotted| {
+        by == Some(&allotted.iss)
+            && allotted.jti == away.id
+            && allotted.product == away.product
+            && allotted.seats == away.seats
+            && allotted.cnf.jkt == away.installation
+            && allotted.nbf == unix(away.allotted_at)
+            && allotted.exp == away.valid_until.map(unix)
+    })
 }
 
 impl Book {
     /// Reads what there is to know.
     pub fn read(reader: &Reader, schema: &str) -> Result<Book, ReadError> {
-        // What can't be read as text is no license, and nobody else's undoing.
-        let text = |row: &Row, column| row.text(column).ok().flatten().unwrap_or_default();
-        let rows = reader.query(
-            &format!(
-                "SELECT license_id, token, uninstalled_at IS NULL FROM ONLY {schema}.license_keys
-                  ORDER BY installed_at, license_id"
-            ),
-            |row| {
-                Ok(evaluation::Row {
-                    license_id: text(row, 1),
-                    token: text(row, 2),
-                    is_installed: row.number(3) == Some(1),
-                })
-            },
-        )?;
-        let away = reader.query(
-            &format!(
-                "SELECT allotment_id, license_id, product, seats, installation, allotted_at, valid_until,
-                        token
-                   FROM ONLY {schema}.license_allotments
-                  WHERE returned_at IS NULL OR returned_at >= valid_until"
-            ),
-            |row| {
-                Ok(Away {
-                    id: text(row, 1),
-                    license_id: text(row, 2),
-                    product: text(row, 3),
-                    seats: row.number(4).map_or(0, |seats| (seats as i32).max(0)),
-                    installation: text(row, 5),
-                    allotted_at: row.number(6).unwrap_or(0),
-                    valid_until: row.number(7),
-                    token: text(row, 8),
-                })
-            },
-        )?;
+        let rows = keys::read(reader, schema)?;
+        let rows: Vec<_> = rows
+            .into_iter()
+            .map(|row| evaluation::Row {
+                license_id: row.license_id,
+                token: row.token,
+                is_installed: row.is_installed,
+            })
+            .collect();
+        let away = allotments::read_away(reader, schema)?;
         Ok(Book::of(&rows, away))
     }
 
@@ -223,7 +150,7 @@ impl Book {
             let mut licenses = standings.iter();
             let license = licenses.find(|license| license.claims.jti == away.license_id);
             record.allotment(&away.id).is_some()
-                || license.is_some_and(|license| away.is_signed(license))
+                || license.is_some_and(|license| is_signed(away, license))
         });
         book
     }
@@ -423,8 +350,7 @@ impl Book {
 /// The licenses that PostgreSQL makes of products: a bad value must not end the reading of all others.
 fn made_of(products: &str) -> Result<Vec<License>, ReadError> {
     read_committed(backend::lock_timeout(), |reader| {
-        let products = [Argument::Text(Some(products))];
-        licenses::read_from(reader, &format!("({PRODUCTS}) p"), &products)
+        licenses::read_products(reader, products)
     })
 }
 

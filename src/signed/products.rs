@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::book::{Book, PRODUCTS};
+use super::book::Book;
 use crate::core::ledger::license::{Excess, License};
 use crate::core::ledger::narrow::narrow;
-use crate::pg::table::{Argument, ReadError, Reader};
+use crate::pg::table::{ReadError, Reader};
 use crate::signed::evaluation::Standing;
 use crate::tables::licenses;
 
@@ -22,18 +22,8 @@ pub fn write_products(
     has_no_seats: impl Fn(&str) -> bool,
 ) -> Result<(), ReadError> {
     let products = book.products(standing);
-    let of_products = [Argument::Text(Some(products.as_str()))];
-    writer.execute(
-        &format!(
-            "INSERT INTO {schema}.licenses
-                    (product, seats, purchased, counted_by, claimed_at, application_name, pool, enforcement,
-                     overdraft, linger, idle_timeout, reclaim_idle_after, max_per_user, warn_at_percent,
-                     valid_from, valid_until, grace)
-             {PRODUCTS} ON CONFLICT (product) DO NOTHING"
-        ),
-        &of_products,
-    )?;
-    let signed = licenses::read_from(writer, &format!("({PRODUCTS}) p"), &of_products)?;
+    licenses::insert_products(writer, schema, &products)?;
+    let signed = licenses::read_products(writer, &products)?;
     let rows = licenses::read(writer, schema)?;
     for signed in &signed {
         let Some(row) = rows.iter().find(|row| row.product == signed.product) else {
@@ -41,20 +31,13 @@ pub fn write_products(
         };
         let has_no_seats = has_no_seats(signed.product.as_str());
         let columns = columns_to_write(row, signed, standing, has_no_seats);
-        let settings: Vec<_> = columns
-            .iter()
-            .map(|column| format!("{column} = p.{column}"))
-            .collect();
-        let statement = format!(
-            "UPDATE {schema}.licenses l SET {} FROM ({PRODUCTS}) p
-              WHERE l.product = $2 AND p.product = $2",
-            settings.join(", ")
-        );
-        let arguments = [
-            Argument::Text(Some(products.as_str())),
-            Argument::Text(Some(signed.product.as_str())),
-        ];
-        writer.execute(&statement, &arguments)?;
+        licenses::update_from_products(
+            writer,
+            schema,
+            &products,
+            signed.product.as_str(),
+            &columns,
+        )?;
     }
     Ok(())
 }

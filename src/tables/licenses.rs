@@ -16,12 +16,7 @@ pub fn read(reader: &Reader, schema: &str) -> Result<Vec<License>, ReadError> {
     read_from(reader, &format!("ONLY {schema}.licenses"), &[])
 }
 
-/// Reads rows with the same columns from elsewhere.
-///
-/// # Errors
-///
-/// As [`read`].
-pub fn read_from(
+fn read_from(
     reader: &Reader,
     rows: &str,
     arguments: &[Argument],
@@ -41,6 +36,127 @@ pub fn read_from(
            FROM {rows}"
     );
     reader.query_with(&query, arguments, license)
+}
+
+/// How many seats a row has.
+#[derive(Clone, Copy, Debug)]
+pub struct Seats {
+    /// The limit; `None`: there is none.
+    pub seats: Option<i64>,
+    /// What was bought; `None`: it is not known.
+    pub purchased: Option<i64>,
+}
+
+/// Reads the seats of a product with its row locked; `None`: there is no such row.
+///
+/// # Errors
+///
+/// Where the table can't be written now.
+pub fn lock_seats(
+    writer: &Reader,
+    schema: &str,
+    product: &str,
+) -> Result<Option<Seats>, ReadError> {
+    let rows = writer.query_with(
+        &format!("SELECT seats, purchased FROM {schema}.licenses WHERE product = $1 FOR UPDATE"),
+        &[Argument::Text(Some(product))],
+        |row| {
+            Ok(Seats {
+                seats: row.number(1),
+                purchased: row.number(2),
+            })
+        },
+    )?;
+    Ok(rows.into_iter().next())
+}
+
+/// Sets the seats of a product.
+///
+/// # Errors
+///
+/// Where the table can't be written now.
+pub fn set_seats(
+    writer: &Reader,
+    schema: &str,
+    product: &str,
+    seats: i64,
+) -> Result<(), ReadError> {
+    let statement = format!("UPDATE {schema}.licenses SET seats = $2::int WHERE product = $1");
+    execute(writer, &statement, product, &[seats])
+}
+
+/// Has a product no more seats than these.
+///
+/// # Errors
+///
+/// Where the table can't be written now.
+pub fn limit_seats(
+    writer: &Reader,
+    schema: &str,
+    product: &str,
+    most: i64,
+) -> Result<(), ReadError> {
+    let statement = format!(
+        "UPDATE {schema}.licenses SET seats = $2::int WHERE product = $1 AND seats > $2::int"
+    );
+    execute(writer, &statement, product, &[most])
+}
+
+/// Gives a product so many seats more, but no more than these in all.
+///
+/// # Errors
+///
+/// Where the table can't be written now.
+pub fn add_seats(
+    writer: &Reader,
+    schema: &str,
+    product: &str,
+    seats: i64,
+    most: i64,
+) -> Result<(), ReadError> {
+    let statement = format!(
+        "UPDATE {schema}.licenses
+            SET seats = least(seats::bigint + $2::int, $3::bigint, purchased)
+          WHERE product = $1 AND seats < $3::bigint"
+    );
+    execute(writer, &statement, product, &[seats, most])
+}
+
+/// Leaves a product no seats, whatever the row said before.
+///
+/// # Errors
+///
+/// Where the table can't be written now.
+pub fn empty(writer: &Reader, schema: &str, product: &str) -> Result<(), ReadError> {
+    let statement = format!(
+        "UPDATE {schema}.licenses SET seats = 0, purchased = 0, overdraft = 0, enforcement = 'on'
+          WHERE product = $1
+            AND (seats, purchased, overdraft, enforcement) IS DISTINCT FROM (0, 0, 0, 'on')"
+    );
+    execute(writer, &statement, product, &[])
+}
+
+/// Deletes the row of a product.
+///
+/// # Errors
+///
+/// Where the table can't be written now.
+pub fn delete(writer: &Reader, schema: &str, product: &str) -> Result<(), ReadError> {
+    let statement = format!("DELETE FROM {schema}.licenses WHERE product = $1");
+    execute(writer, &statement, product, &[])
+}
+
+fn execute(
+    writer: &Reader,
+    statement: &str,
+    product: &str,
+    numbers: &[i64],
+) -> Result<(), ReadError> {
+    let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
+    let mut arguments = vec![Argument::Text(Some(product))];
+    arguments.extend(numbers.iter().map(|number| Argument::Text(Some(number))));
+    writer.execute(statement, &arguments)?;
+    Ok(())
 }
 
 fn license(row: &Row) -> Result<License, ReadError> {
@@ -93,4 +209,90 @@ fn license(row: &Row) -> Result<License, ReadError> {
         interfered: false,
         signed: None,
     })
+}
+
+/// Rows made of a license's products: `$1` has them as JSON, and the columns are those of `licenses`.
+const PRODUCTS: &str = "
+    SELECT product, bought - least(away, bought) AS seats, bought AS purchased,
+           coalesce(counted_by, 'user_host') AS counted_by,
+           coalesce(claimed_at, 'login') AS claimed_at,
+           application_name, pool, coalesce(enforcement, 'on') AS enforcement,
+           coalesce(overdraft, 0) AS overdraft,
+           coalesce(linger, '0') AS linger, idle_timeout, reclaim_idle_after, max_per_user,
+           coalesce(warn_at_percent, 90) AS warn_at_percent,
+           greatest(valid_from, to_timestamp(nbf)) AS valid_from,
+           until AS valid_until,
+           CASE WHEN until + late <= to_timestamp(ends) OR ends IS NULL THEN late
+                ELSE greatest(to_timestamp(ends) - until, '0') END AS grace
+      FROM jsonb_to_recordset($1::jsonb)
+        AS s (product text, bought int, away int, counted_by text, claimed_at text,
+              application_name text, pool text, enforcement text, overdraft int, linger interval,
+              idle_timeout interval, reclaim_idle_after interval, max_per_user int,
+              warn_at_percent int,
+              valid_from timestamptz, valid_until timestamptz, grace interval,
+              nbf float8, exp float8, ends float8),
+           LATERAL (SELECT least(valid_until, to_timestamp(exp)) AS until,
+                           coalesce(grace, '0') AS late) u";
+
+/// Reads the licenses that PostgreSQL makes of products, given as JSON.
+///
+/// # Errors
+///
+/// Where a value can't be read as its column's type.
+pub fn read_products(reader: &Reader, products: &str) -> Result<Vec<License>, ReadError> {
+    read_from(
+        reader,
+        &format!("({PRODUCTS}) p"),
+        &[Argument::Text(Some(products))],
+    )
+}
+
+/// Inserts the rows of products that have none.
+///
+/// # Errors
+///
+/// Where the table can't be written now.
+pub fn insert_products(writer: &Reader, schema: &str, products: &str) -> Result<(), ReadError> {
+    writer.execute(
+        &format!(
+            "INSERT INTO {schema}.licenses
+                    (product, seats, purchased, counted_by, claimed_at, application_name, pool, enforcement,
+                     overdraft, linger, idle_timeout, reclaim_idle_after, max_per_user, warn_at_percent,
+                     valid_from, valid_until, grace)
+             {PRODUCTS} ON CONFLICT (product) DO NOTHING"
+        ),
+        &[Argument::Text(Some(products))],
+    )?;
+    Ok(())
+}
+
+/// Sets these columns of a product's row to what the products say.
+///
+/// # Errors
+///
+/// Where the table can't be written now.
+pub fn update_from_products(
+    writer: &Reader,
+    schema: &str,
+    products: &str,
+    product: &str,
+    columns: &[String],
+) -> Result<(), ReadError> {
+    let settings = columns
+        .iter()
+        .map(|column| format!("{column} = p.{column}"));
+    let settings: Vec<_> = settings.collect();
+    let statement = format!(
+        "UPDATE {schema}.licenses l SET {} FROM ({PRODUCTS}) p
+          WHERE l.product = $2 AND p.product = $2",
+        settings.join(", ")
+    );
+    writer.execute(
+        &statement,
+        &[
+            Argument::Text(Some(products)),
+            Argument::Text(Some(product)),
+        ],
+    )?;
+    Ok(())
 }

@@ -8,7 +8,7 @@ use crate::denial::Denied;
 use crate::memory;
 use crate::pg::backend;
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
-use crate::pg::table::{Argument, ReadError, Reader, damaged};
+use crate::pg::table::{ReadError, Reader, damaged};
 use crate::signed::allotments;
 use crate::signed::book::{self, Book};
 use crate::signed::evaluation::Standing;
@@ -17,6 +17,7 @@ use crate::signed::installation::oblivion::MAX as RECORD_MAX;
 use crate::signed::installation::record::Allotment;
 use crate::signed::own::change;
 use crate::signed::refusal::{Refusable, refusal, unsigned};
+use crate::tables::licenses;
 
 /// What is asked for, and by whose key.
 pub struct Request {
@@ -48,14 +49,10 @@ pub fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
         )
         .hint("Accept the return of seats that were passed on before.")));
     }
-    let assigned = writer.query_with(
-        &format!("SELECT seats FROM {schema}.licenses WHERE product = $1 FOR UPDATE"),
-        &[Argument::Text(Some(&request.product))],
-        |row| Ok(row.number(1)),
-    )?;
+    let assigned = licenses::lock_seats(writer, &schema, &request.product)?;
     let bought = license.seats(&request.product);
     let left_of_all = bought.map(|bought| i64::from(bought) - book.away(license, &request.product));
-    let assigned = assigned.into_iter().next().unwrap_or(Some(0));
+    let assigned = assigned.map_or(Some(0), |row| row.seats);
     let left = left_of_all.map(|left| assigned.map_or(left, |assigned| assigned.min(left)));
     if let Some(left) = left.filter(|&left| i64::from(request.seats) > left) {
         return Ok(Err(too_many(request, left)));
@@ -143,13 +140,7 @@ fn enter(
 ) -> Result<(), ReadError> {
     Book::read(writer, schema)?.settle(writer, schema, &request.pair)?;
     if let Some(left) = left {
-        writer.execute(
-            &format!("UPDATE {schema}.licenses SET seats = $2::int WHERE product = $1"),
-            &[
-                Argument::Text(Some(&request.product)),
-                Argument::Text(Some(&left.to_string())),
-            ],
-        )?;
+        licenses::set_seats(writer, schema, &request.product, left)?;
     }
     Ok(())
 }

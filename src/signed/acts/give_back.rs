@@ -8,12 +8,13 @@ use crate::ending::stop;
 use crate::memory;
 use crate::pg::backend;
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
-use crate::pg::table::{self, Argument, Reader, damaged};
+use crate::pg::table::{self, Reader, damaged};
 use crate::signed::book::{self, Book};
 use crate::signed::in_force::{in_force, withdraw};
 use crate::signed::installation::record::GivenBack;
 use crate::signed::own::change;
 use crate::signed::refusal::{Refusable, unsigned};
+use crate::tables::licenses;
 
 pub fn give_back(writer: &Reader, product: &str, pair: &KeyPair) -> Refusable<String> {
     let schema = book::lock(writer)?;
@@ -85,13 +86,6 @@ pub fn give_back(writer: &Reader, product: &str, pair: &KeyPair) -> Refusable<St
     }
     // The schema may have been renamed meanwhile, and another be called like it.
     let schema = table::schema()?;
-    writer.execute(
-        &format!(
-            "UPDATE {schema}.licenses SET seats = 0, purchased = 0, overdraft = 0, enforcement = 'on'
-              WHERE product = $1
-                AND (seats, purchased, overdraft, enforcement) IS DISTINCT FROM (0, 0, 0, 'on')"
-        ),
-        &[Argument::Text(Some(product))],
-    )?;
+    licenses::empty(writer, &schema, product)?;
     Ok(Ok(receipt))
 }

@@ -4,13 +4,14 @@ use crate::core::tokens::claims::{Claims, Unfit};
 use crate::core::tokens::{Refused, believe, is_allotment, unix, verify};
 use crate::pg::encoding;
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
-use crate::pg::table::{Argument, Reader, damaged};
+use crate::pg::table::{Reader, damaged};
 use crate::signed::book::{self, Book};
 use crate::signed::evaluation::{Doubt, Standing};
 use crate::signed::installation::oblivion::MAX as RECORD_MAX;
 use crate::signed::own::{change, latest, own_key};
 use crate::signed::products::write_products;
 use crate::signed::refusal::{Refusable, refusal, unverifiable};
+use crate::tables::keys;
 
 /// What a token says that may be installed here.
 pub fn verified(token: &str) -> Claims {
@@ -62,14 +63,10 @@ pub fn require_letters(claims: &Claims) {
 /// Writes a verified license into the tables.
 pub fn install(writer: &Reader, token: &str, claims: &Claims) -> Refusable<()> {
     let schema = book::lock(writer)?;
-    let tokens = writer.query_with(
-        &format!("SELECT token FROM ONLY {schema}.license_keys WHERE license_id = $1"),
-        &[Argument::Text(Some(&claims.jti))],
-        |row| row.text(1),
-    )?;
+    let token_before = keys::token_of(writer, &schema, &claims.jti)?;
     // Also when it was uninstalled: what is remembered of it goes by this row.
-    let known = tokens.iter().flatten().map(|token| believe(token));
-    if known.flatten().any(|known| known.iss != claims.iss) {
+    let known = token_before.and_then(|token| believe(&token).ok());
+    if known.is_some_and(|known| known.iss != claims.iss) {
         return Ok(Err(taken(claims)));
     }
     let former = Book::read(writer, &schema)?;
@@ -81,18 +78,7 @@ pub fn install(writer: &Reader, token: &str, claims: &Claims) -> Refusable<()> {
     if !change(|record| record.verified(claims))? && !is_installed {
         return Ok(Err(outdated()));
     }
-    let statement = format!(
-        "INSERT INTO {schema}.license_keys (license_id, token) VALUES ($1, $2)
-             ON CONFLICT (license_id) DO UPDATE
-                SET token = excluded.token, installed_at = excluded.installed_at,
-                    installed_by = excluded.installed_by, uninstalled_at = NULL
-              WHERE license_keys.token <> excluded.token OR license_keys.uninstalled_at IS NOT NULL"
-    );
-    let arguments = [
-        Argument::Text(Some(&claims.jti)),
-        Argument::Text(Some(token)),
-    ];
-    writer.execute(&statement, &arguments)?;
+    keys::install(writer, &schema, &claims.jti, token)?;
     // As it is now, with this token among them.
     let book = Book::read(writer, &schema)?;
     let standing = book

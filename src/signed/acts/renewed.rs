@@ -5,13 +5,12 @@ use std::time::Duration;
 use pgrx::bgworkers::BackgroundWorker;
 
 use crate::pg::error::PgSqlErrorCode;
-use crate::pg::table::{
-    Argument, ReadError, Reader, damaged, log_failure, read_committed, write_alone,
-};
+use crate::pg::table::{ReadError, Reader, damaged, log_failure, read_committed, write_alone};
 use crate::pg::{backend, catalog, encoding};
 use crate::signed::book::{self, Book};
 use crate::signed::evaluation::Standing;
 use crate::signed::products::write_products;
+use crate::tables::keys;
 
 /// Installs those that this visitor's database lacks. What its tables refuse is in force all the same, and the
 /// server log says so. Outside a transaction.
@@ -58,17 +57,7 @@ fn replace(writer: &Reader, standing: &Standing) -> Result<(), ReadError> {
     if !still_lacks(&Book::read(writer, &schema)?) {
         return Ok(());
     }
-    writer.execute(
-        &format!(
-            "UPDATE {schema}.license_keys
-                SET token = $2, installed_at = now(), installed_by = session_user
-              WHERE license_id = $1"
-        ),
-        &[
-            Argument::Text(Some(&standing.claims.jti)),
-            Argument::Text(Some(&standing.token)),
-        ],
-    )?;
+    keys::replace(writer, &schema, &standing.claims.jti, &standing.token)?;
     let book = Book::read(writer, &schema)?;
     let mut standings = book.standings.iter();
     match standings.find(|other| other.token == standing.token) {

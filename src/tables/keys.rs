@@ -1,0 +1,130 @@
+//! `license_keys`: the tokens of signed licenses that are, or were, installed.
+
+use crate::pg::table::{Argument, ReadError, Reader};
+
+/// A row.
+pub struct Row {
+    /// The license's id.
+    pub license_id: String,
+    /// Its token.
+    pub token: String,
+    /// It was not uninstalled since.
+    pub is_installed: bool,
+}
+
+/// Reads its rows, the oldest first. What can't be read as text is no license, and nobody else's undoing.
+///
+/// # Errors
+///
+/// Where it can't be read.
+pub fn read(reader: &Reader, schema: &str) -> Result<Vec<Row>, ReadError> {
+    reader.query(
+        &format!(
+            "SELECT license_id, token, uninstalled_at IS NULL FROM ONLY {schema}.license_keys
+              ORDER BY installed_at, license_id"
+        ),
+        |row| {
+            Ok(Row {
+                license_id: row.text_or_none(1),
+                token: row.text_or_none(2),
+                is_installed: row.number(3) == Some(1),
+            })
+        },
+    )
+}
+
+/// Reads the token of a license, also of one that was uninstalled.
+///
+/// # Errors
+///
+/// Where it can't be read.
+pub fn token_of(
+    reader: &Reader,
+    schema: &str,
+    license_id: &str,
+) -> Result<Option<String>, ReadError> {
+    let tokens = reader.query_with(
+        &format!("SELECT token FROM ONLY {schema}.license_keys WHERE license_id = $1"),
+        &[Argument::Text(Some(license_id))],
+        |row| row.text(1),
+    )?;
+    Ok(tokens.into_iter().flatten().next())
+}
+
+/// Installs a token in the place of an older one, if there is one.
+///
+/// # Errors
+///
+/// Where the table can't be written now.
+pub fn install(
+    writer: &Reader,
+    schema: &str,
+    license_id: &str,
+    token: &str,
+) -> Result<(), ReadError> {
+    let statement = format!(
+        "INSERT INTO {schema}.license_keys (license_id, token) VALUES ($1, $2)
+             ON CONFLICT (license_id) DO UPDATE
+                SET token = excluded.token, installed_at = excluded.installed_at,
+                    installed_by = excluded.installed_by, uninstalled_at = NULL
+              WHERE license_keys.token <> excluded.token OR license_keys.uninstalled_at IS NOT NULL"
+    );
+    writer.execute(
+        &statement,
+        &[
+            Argument::Text(Some(license_id)),
+            Argument::Text(Some(token)),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Puts a renewed token in the place of the older one.
+///
+/// # Errors
+///
+/// Where the table can't be written now.
+pub fn replace(
+    writer: &Reader,
+    schema: &str,
+    license_id: &str,
+    token: &str,
+) -> Result<(), ReadError> {
+    let statement = format!(
+        "UPDATE {schema}.license_keys
+            SET token = $2, installed_at = now(), installed_by = session_user
+          WHERE license_id = $1"
+    );
+    writer.execute(
+        &statement,
+        &[
+            Argument::Text(Some(license_id)),
+            Argument::Text(Some(token)),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Notes that a license was uninstalled: also one whose row is gone, where its token is known. Returns false where it
+/// is none, or was uninstalled before.
+///
+/// # Errors
+///
+/// Where the table can't be written now.
+pub fn uninstall(
+    writer: &Reader,
+    schema: &str,
+    license_id: &str,
+    token: Option<&str>,
+) -> Result<bool, ReadError> {
+    let statement = format!(
+        "INSERT INTO {schema}.license_keys AS k (license_id, token, uninstalled_at)
+         SELECT $1, coalesce($2, token), now()
+           FROM (SELECT) o LEFT JOIN {schema}.license_keys r ON r.license_id = $1
+          WHERE $2 IS NOT NULL OR r.license_id IS NOT NULL
+             ON CONFLICT (license_id) DO UPDATE SET uninstalled_at = excluded.uninstalled_at
+          WHERE k.uninstalled_at IS NULL"
+    );
+    let arguments = [Argument::Text(Some(license_id)), Argument::Text(token)];
+    Ok(writer.execute(&statement, &arguments)? > 0)
+}
