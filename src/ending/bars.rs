@@ -1,4 +1,4 @@
-//! Who can't come back for a time: the table `license_bars`, so that it outlasts a crash. Rows are
+//! Who can't come back for a time. What is in force has a row, so that it outlasts a crash. Rows are
 //! written, and deleted again, by a visitor, since neither stopping a session nor lifting a bar is
 //! undone by ROLLBACK; whoever deletes a row lifts the bar, too.
 
@@ -7,49 +7,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::core::ledger::bar::{Bar, BarBy, Barred, StoredBar};
-use crate::core::ledger::identity::{Name, Text};
+use crate::core::ledger::bar::Bar;
 use crate::core::ledger::table::Table;
 use crate::memory;
-use crate::pg::table::{
-    self, Argument, ReadError, Reader, damaged, log_failure, write_alone, write_as_part,
-};
+use crate::pg::table::{self, ReadError, Reader, log_failure, write_alone, write_as_part};
 use crate::pg::{backend, catalog};
+use crate::tables::bars as rows;
 
 thread_local! {
     static IS_STORING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// The bars of this database that are in force, the oldest first. Those of a database that was its
-/// template, or that replication brought, are that one's.
-pub fn read(reader: &Reader, schema: &str) -> Result<Vec<StoredBar>, ReadError> {
-    let origin = table::origin()?;
-    reader.query(
-        &format!(
-            "SELECT bar_id::bigint, product, bar_by, usesysid::oid::bigint, client_user, client_host,
-                    barred_until::timestamptz, barred_at::timestamptz, barred_by, reason
-               FROM ONLY {schema}.license_bars
-              WHERE (origin, datid) = ('{origin}'::uuid, {}::oid) AND barred_until > now()
-              ORDER BY bar_id",
-            backend::database()
-        ),
-        |row| {
-            let text = |column| Ok(row.text(column)?.unwrap_or_default());
-            let too_long = || damaged("a name of license_bars is too long");
-            let by = BarBy::from_word(&text(3)?);
-            let by = by.ok_or_else(|| damaged("a word of license_bars is not known"))?;
-            let role = row.number(4).unwrap_or(0) as u32;
-            Ok(StoredBar {
-                id: row.number(1).unwrap_or(0),
-                product: Name::new(text(2)?).ok_or_else(too_long)?,
-                whom: Barred::of_columns(by, role, &text(5)?, &text(6)?).ok_or_else(too_long)?,
-                until: row.number(7).unwrap_or(0),
-                since: row.number(8).unwrap_or(0),
-                barred_by: Name::new(text(9)?).ok_or_else(too_long)?,
-                reason: Text::new(text(10)?).ok_or_else(too_long)?,
-            })
-        },
-    )
 }
 
 /// True where some are to be written for a database.
@@ -106,7 +72,6 @@ fn write(writer: &Reader, bars: &[Bar]) -> Result<(), ReadError> {
     let Some(schema) = catalog::schema() else {
         return Ok(());
     };
-    let origin = table::origin()?;
     let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let rows: Vec<Value> = bars
         .iter()
@@ -131,55 +96,16 @@ fn write(writer: &Reader, bars: &[Bar]) -> Result<(), ReadError> {
         })
         .collect();
     let rows = Value::Array(rows).to_string();
-    let own = format!(
-        "(origin, datid) = ('{origin}'::uuid, {}::oid)",
-        backend::database()
-    );
-    writer.execute(
-        &format!(
-            "INSERT INTO {schema}.license_bars (origin, datid, bar_id, product, bar_by, usesysid,
-                    client_user, client_host, barred_until, barred_at, barred_by, reason)
-             SELECT '{origin}'::uuid, {}::oid, bar_id, product, bar_by, usesysid, client_user,
-                    client_host, barred_until, barred_at, barred_by, reason
-               FROM jsonb_to_recordset($1::jsonb)
-                    AS (bar_id bigint, product text, bar_by text, usesysid oid, client_user text,
-                        client_host text, barred_until timestamptz, barred_at timestamptz,
-                        barred_by name, reason text)",
-            backend::database()
-        ),
-        &[Argument::Text(Some(&rows))],
-    )?;
-    let lifted: Vec<String> = bars
-        .iter()
-        .filter(|bar| bar.lifted)
-        .map(|bar| bar.id.to_string())
-        .collect();
-    writer.execute(
-        &format!(
-            "DELETE FROM {schema}.license_bars
-              WHERE {own} AND (barred_until <= now() OR bar_id = ANY (CAST($1 AS bigint[])))"
-        ),
-        &[Argument::Text(Some(&format!("{{{}}}", lifted.join(","))))],
-    )?;
-    Ok(())
+    let lifted = bars.iter().filter(|bar| bar.lifted).map(|bar| bar.id);
+    rows::write(writer, &schema, &rows, &lifted.collect::<Vec<_>>())
 }
 
 /// Deletes the row of a bar that binds nobody for want of room, in the caller's transaction; false where
 /// there is none.
 pub fn delete(id: i64) -> Result<bool, ReadError> {
-    let deleted = write_as_part(backend::lock_timeout(), |writer| {
-        let (schema, origin) = (table::schema()?, table::origin()?);
-        writer.execute(
-            &format!(
-                "DELETE FROM {schema}.license_bars
-                  WHERE (origin, datid, bar_id) = ('{origin}'::uuid, {}::oid, {id})
-                    AND barred_until > now()",
-                backend::database()
-            ),
-            &[],
-        )
-    });
-    deleted.map(|rows| rows > 0)
+    write_as_part(backend::lock_timeout(), |writer| {
+        rows::delete(writer, &table::schema()?, id)
+    })
 }
 
 /// Waits until the row of a bar that was lifted is deleted; false at the deadline.

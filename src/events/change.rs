@@ -13,8 +13,9 @@ use super::key::Key;
 use crate::ending::bars;
 use crate::memory;
 use crate::pg::error::{self, quoted};
-use crate::pg::table::{Argument, ReadError, Reader, Row, write_as_part};
+use crate::pg::table::{ReadError, Reader, Row, write_as_part};
 use crate::pg::{backend, catalog};
+use crate::tables::events::{Change, note_change};
 
 /// How long a change waits for a lock on the audit trail: it is not refused for want of it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -74,25 +75,15 @@ fn write(writer: &Reader, trigger: &PgTrigger) -> Result<(), ReadError> {
     let usename = catalog::role_name(backend::role());
     let detail = Value::Object(told.detail).to_string();
     let key = Key::next();
-    writer.execute(
-        &format!(
-            "INSERT INTO {schema}.license_events
-                    (at, event, product, usename, client_host, workstation, datname, detail, run, number)
-             SELECT clock_timestamp(), $1, $2, $3, $4, $5, current_database(), $6::jsonb,
-                    coalesce($7::uuid, gen_random_uuid()), coalesce($8::bigint, 0)"
-        ),
-        &[
-            Argument::Text(Some(&told.event)),
-            Argument::Text(told.product.as_deref()),
-            Argument::Text(Some(&usename)),
-            Argument::Text(host.as_deref()),
-            Argument::Text(workstation.as_deref()),
-            Argument::Text(Some(&detail)),
-            key.run(),
-            key.number(),
-        ],
-    )?;
-    Ok(())
+    let change = Change {
+        event: &told.event,
+        product: told.product.as_deref(),
+        usename: &usename,
+        client_host: host.as_deref(),
+        workstation: workstation.as_deref(),
+        detail: &detail,
+    };
+    note_change(writer, &schema, &change, key.arguments())
 }
 
 /// The row before and after. They are made into text by PostgreSQL's own functions alone: by a cast to json of

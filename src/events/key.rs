@@ -20,14 +20,9 @@ impl Key {
         }
     }
 
-    /// The run, as a statement's argument.
-    pub fn run(&self) -> Argument<'_> {
-        Argument::Text(self.run.as_deref())
-    }
-
-    /// The number, as a statement's argument.
-    pub fn number(&self) -> Argument<'_> {
-        Argument::Text(self.number.as_deref())
+    /// Returns it as a statement's arguments.
+    pub fn arguments(&self) -> [Argument<'_>; 2] {
+        [&self.run, &self.number].map(|text| Argument::Text(text.as_deref()))
     }
 }
 

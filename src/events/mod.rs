@@ -27,14 +27,14 @@ pub mod warning;
 use std::time::{Duration, Instant};
 
 use pgrx::bgworkers::BackgroundWorker;
-use serde_json::Value;
 
 use crate::core::ledger::Ledger;
 use crate::core::ledger::database::Viewpoint;
 use crate::core::ledger::table::Table;
 use crate::pg::error::{self, quoted, shown};
-use crate::pg::table::{Argument, ReadError, Reader, log_failure, write_alone};
+use crate::pg::table::{ReadError, Reader, log_failure, write_alone};
 use crate::pg::{backend, catalog};
+use crate::tables::events as rows;
 use crate::{memory, settings};
 use left::Trail;
 use untold::Untold;
@@ -167,7 +167,7 @@ fn tell(writer: &Reader, untold: &Untold) -> Result<Vec<String>, ReadError> {
             quoted(catalog::database_name(backend::database()))
         ));
     }
-    insert(writer, &schema, rows)?;
+    rows::insert(writer, &schema, rows)?;
     Ok(lines)
 }
 
@@ -180,7 +180,10 @@ fn tidy(database: u32, written: u64, until: Instant, patience: Duration) {
     let mut deleted = 0;
     loop {
         let batch = write_alone(patience, |writer| match catalog::schema() {
-            Some(schema) => delete_old(writer, &schema),
+            Some(schema) => match settings::event_retention() {
+                Some(minutes) => rows::delete_old(writer, &schema, minutes, OLD_ROWS),
+                None => Ok(0),
+            },
             None => Ok(0),
         });
         let is_news = memory::write(|ledger| ledger.set_untidy(database, batch.is_err()));
@@ -204,45 +207,6 @@ fn tidy(database: u32, written: u64, until: Instant, patience: Duration) {
         }
     }
     memory::write(|ledger| ledger.write_soon(database, backend::now()));
-}
-
-fn insert(writer: &Reader, schema: &str, rows: Vec<Value>) -> Result<(), ReadError> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let statement = format!(
-        "INSERT INTO {schema}.license_events
-                (at, event, product, usename, client_user, client_host, workstation, datname, detail,
-                 run, number)
-         SELECT at, event, product, usename, client_user, client_host, workstation,
-                current_database(), detail, coalesce(run, gen_random_uuid()), coalesce(number, 0)
-           FROM jsonb_to_recordset($1::jsonb)
-                AS (at timestamptz, event text, product text, usename name, client_user text,
-                    client_host text, workstation text, detail jsonb, run uuid,
-                    number bigint)
-             ON CONFLICT (run, number) DO NOTHING"
-    );
-    let rows = Value::Array(rows).to_string();
-    writer.execute(&statement, &[Argument::Text(Some(&rows))])?;
-    Ok(())
-}
-
-/// Who is deleting or changing such a row himself is not waited for. What was said of a license's end
-/// stays as long as it would be said again.
-fn delete_old(writer: &Reader, schema: &str) -> Result<u64, ReadError> {
-    let Some(minutes) = settings::event_retention() else {
-        return Ok(0);
-    };
-    let statement = format!(
-        "DELETE FROM {schema}.license_events WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM {schema}.license_events
-             WHERE at < now() - $1::int * interval '1 minute'
-               AND (event = 'warning' AND detail ->> 'level' = 'ending'
-                    AND at > now() - interval '31 days') IS NOT TRUE
-             ORDER BY at LIMIT {OLD_ROWS} FOR UPDATE SKIP LOCKED))"
-    );
-    let minutes = minutes.to_string();
-    writer.execute(&statement, &[Argument::Text(Some(&minutes))])
 }
 
 /// Writes what is to be told of all databases to the server log, as a standby does.

@@ -12,9 +12,9 @@ use crate::core::ledger::license::Ending;
 use crate::core::ledger::table::Table;
 use crate::memory;
 use crate::pg::error::{self, quoted};
-use crate::pg::table::{Argument, ReadError, Reader, log_failure, write_alone};
+use crate::pg::table::{ReadError, Reader, log_failure, write_alone};
 use crate::pg::{backend, catalog};
-use crate::tables::interference;
+use crate::tables::{events as trail, interference};
 
 /// What somebody should know.
 pub struct Warning {
@@ -81,25 +81,14 @@ impl Warning {
             let product = license.product.as_str();
             let valid_until = catalog::timestamp_iso(ending.until);
             let detail = json!({ "level": "ending", "days": days, "valid_until": valid_until });
-            let statement = format!(
-                "INSERT INTO {schema}.license_events
-                        (at, event, product, datname, detail, run, number)
-                 SELECT now(), 'warning', $1, current_database(), $2::jsonb,
-                        coalesce($3::uuid, gen_random_uuid()), coalesce($4::bigint, 0)
-                  WHERE NOT EXISTS (
-                        SELECT FROM ONLY {schema}.license_events
-                         WHERE event = 'warning' AND detail ->> 'level' = 'ending'
-                           AND product = $1 AND detail = $2::jsonb)"
-            );
-            let text = detail.to_string();
             let key = Key::next();
-            let arguments = [
-                Argument::Text(Some(product)),
-                Argument::Text(Some(&text)),
-                key.run(),
-                key.number(),
-            ];
-            if writer.execute(&statement, &arguments)? == 0 {
+            if !trail::note_end(
+                writer,
+                schema,
+                product,
+                &detail.to_string(),
+                key.arguments(),
+            )? {
                 continue;
             }
             warnings.push(Warning {
@@ -124,19 +113,10 @@ pub fn of_interference(writer: &Reader, schema: &str) -> Result<Vec<Warning>, Re
     if !rules.licenses.iter().any(|license| license.interfered) {
         return Ok(warnings);
     }
-    let statement = format!(
-        "INSERT INTO {schema}.license_events (at, event, datname, detail, run, number)
-         SELECT now(), 'interference', current_database(), $1::jsonb,
-                coalesce($2::uuid, gen_random_uuid()), coalesce($3::bigint, 0)
-          WHERE NOT EXISTS (SELECT FROM ONLY {schema}.license_events
-                             WHERE event = 'interference' AND detail = $1::jsonb)"
-    );
     for thing in interference::find(writer)? {
         let detail = thing.detail();
-        let text = detail.to_string();
         let key = Key::next();
-        let arguments = [Argument::Text(Some(&text)), key.run(), key.number()];
-        if writer.execute(&statement, &arguments)? == 0 {
+        if !trail::note_interference(writer, schema, &detail.to_string(), key.arguments())? {
             continue;
         }
         warnings.push(Warning {
@@ -200,14 +180,7 @@ pub fn note_and_give(warnings: &[Warning], patience: Duration) {
             for warning in warnings {
                 let payload = warning.payload.to_string();
                 let key = Key::next();
-                writer.execute(
-                    &format!(
-                        "INSERT INTO {schema}.license_events (at, event, datname, detail, run, number)
-                         SELECT now(), $1::jsonb ->> 'event', current_database(), $1::jsonb - 'event',
-                                coalesce($2::uuid, gen_random_uuid()), coalesce($3::bigint, 0)"
-                    ),
-                    &[Argument::Text(Some(&payload)), key.run(), key.number()],
-                )?;
+                trail::note(writer, &schema, &payload, key.arguments())?;
             }
             Ok(())
         });
@@ -229,11 +202,7 @@ pub fn give(warnings: &[Warning], patience: Duration) {
     BackgroundWorker::transaction(|| lines.for_each(error::log));
     let notified = write_alone(patience, |writer| {
         for warning in warnings {
-            let payload = warning.payload.to_string();
-            writer.execute(
-                "SELECT pg_notify('pg_seats', $1)",
-                &[Argument::Text(Some(&payload))],
-            )?;
+            trail::notify(writer, &warning.payload.to_string())?;
         }
         Ok(())
     });

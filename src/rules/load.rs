@@ -10,14 +10,13 @@ use crate::core::ledger::rules::{Rules, StoredLease};
 use crate::core::ledger::seat::Standing;
 use crate::core::ledger::session::Session;
 use crate::core::ledger::table::Table;
-use crate::ending::bars;
 use crate::events::counts;
 use crate::pg::backend;
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::error::{self, PgLogLevel, PgSqlErrorCode, Report, quoted};
-use crate::pg::table::{Patience, ReadError, Reader, Row, damaged, read_committed};
+use crate::pg::table::{Patience, ReadError, Reader, read_committed};
 use crate::signed::book::Book;
-use crate::tables::{exemptions, interference, leases, licenses, reservations};
+use crate::tables::{bars, exemptions, interference, leases, licenses, reservations};
 use crate::{memory, settings};
 
 /// So often the tables are read at least, where they change meanwhile: a machine may be so busy that one reading takes
@@ -247,10 +246,6 @@ fn log_leases_left(database: u32) {
     }
 }
 
-/// The triggers that notice every change: two for each of six tables in sql/. They are of no use where their function was
-/// replaced.
-const TRIGGERS: i64 = 12;
-
 fn read(reader: &Reader) -> Result<Rules, ReadError> {
     let mut rules = Rules {
         in_recovery: backend::in_recovery(),
@@ -264,21 +259,7 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
     let Some(schema) = catalog::schema() else {
         return Ok(rules);
     };
-    let count = |triggers: &Row| Ok(triggers.number(1).unwrap_or(0));
-    let watching = reader.query(
-        &format!(
-            "SELECT count(*) FROM pg_trigger WHERE tgenabled = 'A' AND tgqual IS NULL
-                AND (tgname, tgtype) IN (('license_change', 29), ('license_truncate', 32))
-                AND EXISTS (SELECT FROM pg_proc p WHERE p.oid = tgfoid AND {1})
-                AND tgrelid IN ('{0}.licenses'::regclass, '{0}.license_exemptions'::regclass,
-                                '{0}.license_reservations'::regclass, '{0}.license_bars'::regclass,
-                                '{0}.license_keys'::regclass, '{0}.license_allotments'::regclass)",
-            schema.replace('\'', "''"),
-            interference::TAKES_NOTE
-        ),
-        count,
-    )?;
-    rules.watched = watching == [TRIGGERS];
+    rules.watched = interference::is_watched(reader, &schema)?;
     rules.licenses = licenses::read(reader, &schema)?;
     let book = Book::read(reader, &schema)?;
     book.hold(&mut rules.licenses)?;
@@ -293,7 +274,7 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
     if !rules.in_recovery {
         // Another server's counts and leases are no business of a standby.
         rules.counts = counts::read(&schema);
-        rules.leases_of = leases_table(reader, &schema)?;
+        rules.leases_of = leases::oid(reader, &schema)?;
         let known = memory::read(|ledger| ledger.leases_of(backend::database()));
         if known != Some(rules.leases_of) {
             rules.leases = leases::read(reader, &schema)?;
@@ -310,17 +291,4 @@ pub fn has_no_leases(patience: Duration) -> bool {
         None => Ok(Vec::new()),
     });
     leases.is_ok_and(|leases| leases.is_empty())
-}
-
-fn leases_table(reader: &Reader, schema: &str) -> Result<u32, ReadError> {
-    let oid = reader.query(
-        &format!(
-            "SELECT '{}.license_leases'::regclass::oid::bigint",
-            schema.replace('\'', "''")
-        ),
-        |row| Ok(row.number(1).unwrap_or(0) as u32),
-    )?;
-    oid.first()
-        .copied()
-        .ok_or_else(|| damaged("license_leases is missing"))
 }

@@ -8,9 +8,9 @@ use crate::core::ledger::reservation::Reservation;
 use crate::core::ledger::roles::ROLES_MAX;
 use crate::core::ledger::rules::RuleCounts;
 use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report, quoted};
-use crate::pg::table::{self, ReadError, Reader, read_committed};
+use crate::pg::table::{ReadError, Reader, read_committed};
 use crate::pg::{backend, catalog};
-use crate::tables::reservations;
+use crate::tables::{self, reservations};
 use crate::{memory, settings};
 
 /// How long a commit waits for a lock on the tables to warn: it is not held up for that.
@@ -105,22 +105,8 @@ fn read(reader: &Reader) -> Result<(RuleCounts, Vec<Reservation>), ReadError> {
     let Some(schema) = catalog::schema() else {
         return Ok(Default::default());
     };
-    let origin = table::origin()?;
-    let rows = reader.query(
-        &format!(
-            "SELECT (SELECT count(*) FROM ONLY {schema}.licenses),
-                    (SELECT count(*) FROM ONLY {schema}.license_bars
-                      WHERE (origin, datid) = ('{origin}'::uuid, {}::oid) AND barred_until > now()),
-                    (SELECT count(*) FROM ONLY {schema}.license_exemptions)",
-            backend::database()
-        ),
-        |row| {
-            let count = |column| usize::try_from(row.number(column).unwrap_or(0)).unwrap_or(0);
-            Ok((count(1), count(2), count(3)))
-        },
-    )?;
+    let (licenses, bars, exemptions) = tables::count(reader, &schema)?;
     let reservations = reservations::read(reader, &schema)?;
-    let (licenses, bars, exemptions) = rows.first().copied().unwrap_or_default();
     let counts = RuleCounts {
         licenses,
         reservations: reservations.len(),

@@ -12,7 +12,7 @@ const DEFINITIONS: &str = include_str!("../../sql/definitions.txt");
 
 /// Whether a row `p` of pg_proc is the function that takes note of changes: only a superuser makes functions in C. What
 /// becomes of one that the extension has lost is not noticed.
-pub const TAKES_NOTE: &str =
+const TAKES_NOTE: &str =
     "p.prolang = 13 AND p.prosrc = 'license_tables_changed_wrapper' AND EXISTS (
     SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
      WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
@@ -158,4 +158,30 @@ fn find_them() -> String {
            FROM found f LEFT JOIN ours o ON o.oid = f.of_table
           ORDER BY 1, 2, 3"
     )
+}
+
+/// The triggers that notice every change: two for each of six tables in sql/. They are of no use where their function was
+/// replaced.
+const TRIGGERS: i64 = 12;
+
+/// Tells whether the tables' triggers notice every change.
+///
+/// # Errors
+///
+/// Where the catalog can't be read.
+pub fn is_watched(reader: &Reader, schema: &str) -> Result<bool, ReadError> {
+    let watching = reader.query(
+        &format!(
+            "SELECT count(*) FROM pg_trigger WHERE tgenabled = 'A' AND tgqual IS NULL
+                AND (tgname, tgtype) IN (('license_change', 29), ('license_truncate', 32))
+                AND EXISTS (SELECT FROM pg_proc p WHERE p.oid = tgfoid AND {1})
+                AND tgrelid IN ('{0}.licenses'::regclass, '{0}.license_exemptions'::regclass,
+                                '{0}.license_reservations'::regclass, '{0}.license_bars'::regclass,
+                                '{0}.license_keys'::regclass, '{0}.license_allotments'::regclass)",
+            schema.replace('\'', "''"),
+            TAKES_NOTE
+        ),
+        |triggers| Ok(triggers.number(1).unwrap_or(0)),
+    )?;
+    Ok(watching == [TRIGGERS])
 }

@@ -135,3 +135,21 @@ fn stored(row: &Row) -> Result<StoredLease, ReadError> {
         taken_by: row.number(7).unwrap_or(0) as u32,
     })
 }
+
+/// Reads the table's OID.
+///
+/// # Errors
+///
+/// Where there is none.
+pub fn oid(reader: &Reader, schema: &str) -> Result<u32, ReadError> {
+    let oid = reader.query(
+        &format!(
+            "SELECT '{}.license_leases'::regclass::oid::bigint",
+            schema.replace('\'', "''")
+        ),
+        |row| Ok(row.number(1).unwrap_or(0) as u32),
+    )?;
+    oid.first()
+        .copied()
+        .ok_or_else(|| damaged("license_leases is missing"))
+}

@@ -7,11 +7,12 @@ use pgrx::bgworkers::BackgroundWorker;
 use serde_json::json;
 
 use crate::events::key::Key;
-use crate::pg::table::{Argument, ReadError, Reader, write_alone};
+use crate::pg::table::{ReadError, Reader, write_alone};
 use crate::pg::{backend, catalog, error};
 use crate::settings;
 use crate::signed::installation::files;
 use crate::signed::installation::record::Try;
+use crate::tables::events::note_renewal;
 
 /// The tries that a database is yet to be told of, each with its license's id; on a standby none.
 pub fn untold(database: u32) -> Vec<(String, Try)> {
@@ -57,25 +58,14 @@ fn write(writer: &Reader, schema: &str, license_id: &str, attempt: &Try) -> Resu
         "valid_until": attempt.valid_until.map(catalog::timestamp_iso),
         "next_try_at": attempt.next_try_at.map(catalog::timestamp_iso),
     });
-    let statement = format!(
-        "INSERT INTO {schema}.license_events (at, event, usename, datname, detail, run, number)
-         SELECT $1::timestamptz, 'renewal', $2, current_database(), jsonb_strip_nulls($3::jsonb),
-                coalesce($4::uuid, gen_random_uuid()), coalesce($5::bigint, 0)
-          WHERE NOT EXISTS (
-                SELECT FROM {schema}.license_events
-                 WHERE at = $1::timestamptz AND event = 'renewal'
-                   AND detail ->> 'license_id' = $3::jsonb ->> 'license_id')"
-    );
+    let at = catalog::timestamp_iso(attempt.at);
+    let by = attempt.by.as_deref();
     let key = Key::next();
-    writer.execute(
-        &statement,
-        &[
-            Argument::Text(Some(&catalog::timestamp_iso(attempt.at))),
-            Argument::Text(attempt.by.as_deref()),
-            Argument::Text(Some(&detail.to_string())),
-            key.run(),
-            key.number(),
-        ],
-    )?;
-    Ok(())
+    note_renewal(
+        writer,
+        schema,
+        (&at, by),
+        &detail.to_string(),
+        key.arguments(),
+    )
 }
