@@ -43,7 +43,7 @@ pub fn insert(writer: &Reader, schema: &str, rows: Vec<Value>) -> Result<(), Rea
 pub fn delete_old(
     writer: &Reader,
     schema: &str,
-    minutes: i64,
+    minutes: i32,
     most: u64,
 ) -> Result<u64, ReadError> {
     let statement = format!(
