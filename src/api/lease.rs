@@ -1,5 +1,4 @@
 //! `license_lease`, `license_heartbeat`, `license_release`: seats for users who share connections.
-#![allow(unsafe_code, reason = "reads the call's own function")]
 
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
@@ -91,7 +90,7 @@ fn license_lease(
         client_host: &client_host,
         ttl,
     };
-    leases::insert(schema_of(fcinfo), id, &row);
+    leases::insert(catalog::schema_of_function(fcinfo), id, &row);
     let usename = taken
         .session
         .map_or(String::new(), |session| session.usename.to_string());
@@ -138,7 +137,7 @@ fn license_release(lease_id: Option<Uuid>, fcinfo: pg_sys::FunctionCallInfo) -> 
     require_primary("license_release()", ON_STANDBY);
     require_writable("license_release()");
     load_leases();
-    if !is_ours(id) || !lasts(id) || !leases::delete(schema_of(fcinfo), id) {
+    if !is_ours(id) || !lasts(id) || !leases::delete(catalog::schema_of_function(fcinfo), id) {
         return Some(false);
     }
     transaction::note_released(id);
@@ -193,10 +192,4 @@ fn is_ours(id: LeaseId) -> bool {
         .raise();
     }
     true
-}
-
-/// The schema that a function is in.
-fn schema_of(fcinfo: pg_sys::FunctionCallInfo) -> u32 {
-    // SAFETY: the function's own call.
-    unsafe { pg_sys::get_func_namespace((*(*fcinfo).flinfo).fn_oid) }.to_u32()
 }

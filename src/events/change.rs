@@ -1,11 +1,9 @@
 //! Changes of the license tables, told in the audit trail by the transaction that makes them: rolled
 //! back with it, and durable with it.
-#![allow(unsafe_code, reason = "reads what PostgreSQL tells a trigger")]
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use pgrx::pg_sys;
 use pgrx::prelude::*;
 use serde_json::{Map, Value};
 
@@ -13,7 +11,8 @@ use super::key::Key;
 use crate::ending::bars;
 use crate::memory;
 use crate::pg::error::{self, quoted};
-use crate::pg::table::{ReadError, Reader, Row, write_as_part};
+use crate::pg::table::{ReadError, Reader, write_as_part};
+use crate::pg::trigger::rows_of;
 use crate::pg::{backend, catalog};
 use crate::tables::events::{Change, note_change};
 
@@ -64,7 +63,7 @@ fn write(writer: &Reader, trigger: &PgTrigger) -> Result<(), ReadError> {
         "license_allotments" => "allotment",
         _ => "bar",
     };
-    let (old, new) = rows(trigger);
+    let (old, new) = rows_of(trigger);
     let Some(told) = Told::of(word, old.as_ref(), new.as_ref()) else {
         return Ok(());
     };
@@ -84,28 +83,6 @@ fn write(writer: &Reader, trigger: &PgTrigger) -> Result<(), ReadError> {
         detail: &detail,
     };
     note_change(writer, &schema, &change, key.arguments())
-}
-
-/// The row before and after. They are made into text by PostgreSQL's own functions alone: by a cast to json of
-/// somebody else's it would be his code that runs, whose rights soever.
-fn rows(trigger: &PgTrigger) -> (Option<Columns>, Option<Columns>) {
-    // SAFETY: what PostgreSQL passed to the trigger that is running: each row is of the table.
-    let columns_of = |row: pg_sys::HeapTuple| unsafe {
-        let columns = (*trigger.trigger_data().tg_relation).rd_att;
-        let mut columns = (!row.is_null()).then(|| Row::of(row, columns).to_json())?;
-        // The row's own moment, which the trail has anyway.
-        columns.remove("added_at");
-        Some(columns)
-    };
-    let data = trigger.trigger_data();
-    match trigger.op() {
-        Ok(PgTriggerOperation::Insert) => (None, columns_of(data.tg_trigtuple)),
-        Ok(PgTriggerOperation::Update) => {
-            (columns_of(data.tg_trigtuple), columns_of(data.tg_newtuple))
-        }
-        Ok(PgTriggerOperation::Delete) => (columns_of(data.tg_trigtuple), None),
-        _ => (None, None),
-    }
 }
 
 /// A row's columns.

@@ -1,11 +1,6 @@
 //! What happens in the last moment before the server stops, as all sessions end: visitors write it no
 //! more, so it goes from the ledger into a file, from which the next start has it. After a crash or an
 //! immediate shutdown there is no such file.
-#![allow(unsafe_code, reason = "the postmaster's callbacks are C")]
-
-use std::ffi::c_int;
-
-use pgrx::pg_sys;
 
 use super::left::{self, Left, Trail, left};
 use super::told;
@@ -14,26 +9,20 @@ use crate::core::ledger::Ledger;
 use crate::core::ledger::rules::Counts;
 use crate::core::ledger::table::Table;
 use crate::memory::{self, Shared};
+use crate::pg::exit;
 
 /// Takes what the last stop has left, and sees to the next one. Called by the postmaster alone, at the
 /// start and after a crash.
 pub fn watch() {
     left::take();
-    // SAFETY: as every module does that keeps something at a stop; the processes that are forked from
-    // this one do not inherit it.
-    unsafe {
-        if !pg_sys::IsUnderPostmaster {
-            pg_sys::on_shmem_exit(Some(keep), pg_sys::Datum::from(0));
-        }
-    }
+    exit::at_stop(keep);
 }
 
 /// Every other process has ended. Nothing here may fail.
-unsafe extern "C-unwind" fn keep(code: c_int, _argument: pg_sys::Datum) {
-    if code != 0 {
-        return;
+fn keep(in_order: bool) {
+    if in_order {
+        left::leave(&memory::read_last(all).unwrap_or(Left::NOTHING));
     }
-    left::leave(&memory::read_last(all).unwrap_or(Left::NOTHING));
 }
 
 /// Returns what there is to be kept at the end.

@@ -7,17 +7,12 @@
 //!
 //! What is given back twice is given back once: the second time the place is free. From then on this process
 //! belongs to no session, though it may yet drop tables in transactions of its own.
-#![allow(unsafe_code, reason = "callbacks are PostgreSQL's C interface")]
 
-use std::ffi::{c_int, c_void};
-use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-
-use pgrx::{pg_guard, pg_sys};
 
 use crate::ending::session;
 use crate::memory;
-use crate::pg::{backend, unguarded};
+use crate::pg::{backend, exit};
 
 /// So many checkouts of a session that ends are given back under one hold of the ledger's lock.
 const BATCH: usize = 64;
@@ -35,48 +30,28 @@ pub fn prepare() {
 }
 
 fn register() {
-    // SAFETY: a callback that may be called more than once.
-    unsafe { unguarded::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0)) };
+    exit::before(on_exit);
 }
 
 /// Called when any transaction is about to commit: if it is the one after which temporary tables are dropped at
 /// the end, we register once more as soon as that is settled. Nobody else is called so late in a commit as those who
 /// wait for the transaction's memory to be freed.
 pub fn at_pre_commit() {
-    if COMES_FIRST.load(Relaxed) || !REGISTERED.load(Relaxed) || !has_temporary_tables() {
+    if COMES_FIRST.load(Relaxed) || !REGISTERED.load(Relaxed) || !backend::has_temporary_tables() {
         return;
     }
-    // SAFETY: in a transaction, whose memory has room for what is called when it is freed.
-    unsafe {
-        let size = size_of::<pg_sys::MemoryContextCallback>();
-        let callback = pg_sys::MemoryContextAlloc(pg_sys::TopTransactionContext, size)
-            .cast::<pg_sys::MemoryContextCallback>();
-        callback.write(pg_sys::MemoryContextCallback {
-            func: Some(on_transaction_freed),
-            arg: ptr::null_mut(),
-            next: ptr::null_mut(),
-        });
-        pg_sys::MemoryContextRegisterResetCallback(pg_sys::TopTransactionContext, callback);
-    }
+    exit::when_transaction_is_freed(on_transaction_freed);
 }
 
-unsafe extern "C-unwind" fn on_transaction_freed(_argument: *mut c_void) {
+fn on_transaction_freed() {
     // Where the commit has failed, no table is left, and its end is settled by another one.
-    if has_temporary_tables() && !COMES_FIRST.swap(true, Relaxed) {
+    if backend::has_temporary_tables() && !COMES_FIRST.swap(true, Relaxed) {
         register();
     }
 }
 
-/// True where this session has made temporary tables, or is about to have.
-fn has_temporary_tables() -> bool {
-    // SAFETY: this process's own entry, as long as it has one.
-    let own = unsafe { pg_sys::MyProc.as_ref() };
-    own.is_some_and(|own| own.tempNamespaceId != pg_sys::InvalidOid)
-}
-
 /// Gives back what this backend holds, whatever its end is.
-#[pg_guard]
-unsafe extern "C-unwind" fn on_exit(_code: c_int, _argument: pg_sys::Datum) {
+fn on_exit() {
     let (place, leaving) = (backend::place(), session::leaving());
     let some =
         || memory::write(|ledger| ledger.release_some(place, BATCH, leaving, backend::now()));

@@ -356,3 +356,26 @@ pub fn force_sync_commit() {
     // SAFETY: sets a flag of the transaction.
     unsafe { pg_sys::ForceSyncCommit() };
 }
+
+/// Tells whether this session has made temporary tables, or is about to have.
+pub fn has_temporary_tables() -> bool {
+    // SAFETY: this process's own entry, as long as it has one.
+    let own = unsafe { pg_sys::MyProc.as_ref() };
+    own.is_some_and(|own| own.tempNamespaceId != pg_sys::InvalidOid)
+}
+
+/// Returns the number by which PostgreSQL tells this server's data from any other's.
+pub fn system_identifier() -> u64 {
+    // SAFETY: reads the control file's copy, which every process of the server has.
+    unsafe { pg_sys::GetSystemIdentifier() }
+}
+
+/// Returns the mode of the data directory's files.
+pub fn file_mode() -> u32 {
+    unsafe extern "C" {
+        #[link_name = "pg_file_create_mode"]
+        static MODE: c_int;
+    }
+    // SAFETY: a plain global of this process, set before there is any other.
+    u32::try_from(unsafe { MODE }).unwrap_or(0o600)
+}

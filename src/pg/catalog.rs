@@ -523,3 +523,9 @@ fn text(cstring: *const std::ffi::c_char) -> String {
     // SAFETY: PostgreSQL's strings end in a zero byte.
     decode_lossy(unsafe { CStr::from_ptr(cstring) }.to_bytes()).into_owned()
 }
+
+/// Returns the schema of the function that is being called.
+pub fn schema_of_function(fcinfo: pg_sys::FunctionCallInfo) -> u32 {
+    // SAFETY: the function's own call.
+    unsafe { pg_sys::get_func_namespace((*(*fcinfo).flinfo).fn_oid) }.to_u32()
+}

@@ -8,9 +8,7 @@
 //! writes it anew once the change has been read. A server without the library removes it as soon as one of our triggers or
 //! functions is called. What is begun from a backup, or follows another server, begins
 //! without it, for there it may be older than the tables; a copy or an older state of the file is not believed.
-#![allow(unsafe_code, reason = "reads PostgreSQL's globals")]
 
-use std::ffi::c_int;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -18,13 +16,11 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pgrx::pg_sys;
-
 use crate::core::ledger::acts::visits::{PoolOf, RememberedPools};
 use crate::core::ledger::pools::{Mark, Pools, Remembered};
 use crate::core::ledger::table::Table;
 use crate::memory;
-use crate::pg::error;
+use crate::pg::{backend, error};
 
 /// In the data directory, which every process of the server works in.
 const FILE: &str = "pg_seats.pools";
@@ -193,7 +189,7 @@ fn lock() -> io::Result<File> {
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(mode())
+        .mode(backend::file_mode())
         .open(LOCK)?;
     file.lock()?;
     Ok(file)
@@ -218,12 +214,12 @@ fn write(edition: u64, pools: &Pools) -> io::Result<bool> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(mode())
+        .mode(backend::file_mode())
         .open(NEW)?;
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
     let written_at = since_1970.unwrap_or_default().as_micros() as u64;
     let mark = Mark {
-        system: system(),
+        system: backend::system_identifier(),
         inode: file.metadata()?.ino(),
         written_at,
     };
@@ -249,24 +245,9 @@ fn read() -> io::Result<Option<Pools>> {
     let file = fs::metadata(FILE)?;
     let written = file.modified()?.duration_since(UNIX_EPOCH);
     let mark = Mark {
-        system: system(),
+        system: backend::system_identifier(),
         inode: file.ino(),
         written_at: written.unwrap_or_default().as_micros() as u64,
     };
     Ok(Remembered::parse(&text, mark))
-}
-
-fn system() -> u64 {
-    // SAFETY: reads the control file's copy, which every process of the server has.
-    unsafe { pg_sys::GetSystemIdentifier() }
-}
-
-/// That of the data directory's files.
-fn mode() -> u32 {
-    unsafe extern "C" {
-        #[link_name = "pg_file_create_mode"]
-        static MODE: c_int;
-    }
-    // SAFETY: a plain global of this process, set before there is any other.
-    u32::try_from(unsafe { MODE }).unwrap_or(0o600)
 }

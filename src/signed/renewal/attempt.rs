@@ -1,17 +1,11 @@
 //! A try to renew a license: what it comes to is in the record and the server log, and on its way to every
 //! database that has the license, before anybody else learns of it.
-#![allow(
-    unsafe_code,
-    reason = "what ends this process must end the command, too"
-)]
 
-use std::ffi::c_int;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use pgrx::prelude::*;
-use pgrx::{PgTryBuilder, pg_sys};
+use pgrx::PgTryBuilder;
 
 use super::answer::Judge;
 use super::process::{self, Process, TIME_LIMIT};
@@ -20,7 +14,7 @@ use crate::core::command::{Command, Failure};
 use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::claims::Claims;
 use crate::pg::error::{self, escaped, quoted};
-use crate::pg::{backend, catalog, unguarded};
+use crate::pg::{backend, catalog, exit};
 use crate::signed::book::vendor_keys;
 use crate::signed::installation::renewal_lock::RenewalLock;
 use crate::signed::installation::{files, key};
@@ -81,14 +75,8 @@ fn run(command: &Command) -> Result<Vec<u8>, Failure> {
 fn end_command_at_exit() {
     static ENDS_IT: AtomicBool = AtomicBool::new(false);
     if !ENDS_IT.swap(true, Relaxed) {
-        // SAFETY: once in this process.
-        unsafe { unguarded::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0)) };
+        exit::before(process::kill_running);
     }
-}
-
-#[pg_guard]
-unsafe extern "C-unwind" fn on_exit(_code: c_int, _argument: pg_sys::Datum) {
-    process::kill_running();
 }
 
 /// Has everybody know of a try.
