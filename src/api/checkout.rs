@@ -6,10 +6,11 @@ use pgrx::datum::Interval;
 use pgrx::prelude::*;
 
 use super::arguments;
-use super::seat_row::{SeatRow, SeatRows};
+use super::seat_row::SeatRow;
 use super::{require_preloaded, require_serial};
 use crate::checkout::{self, Request};
 use crate::core::ledger::denial::Denial;
+use crate::pg::row::{OneRow, Rows};
 use crate::pg::text::TextArgument;
 use crate::pg::{backend, catalog};
 
@@ -23,29 +24,27 @@ fn license_checkout(
     product: Option<TextArgument>,
     wait: Option<Interval>,
     client_user: Option<TextArgument>,
-) -> SeatRow {
+) -> OneRow {
     require_preloaded();
     require_serial("license_checkout()");
     let wait = arguments::wait(wait);
     let client_user = client_user.map(|user| arguments::checked("client_user", user));
     check_out(product, wait, client_user.clone())
         .unwrap_or_else(|denial| refuse(client_user.as_deref(), &denial))
+        .into_row()
 }
 
 /// The same without waiting: no row when no seat is free.
 #[pg_extern(sql = false)]
-fn license_try_checkout(
-    product: Option<TextArgument>,
-    client_user: Option<TextArgument>,
-) -> SeatRows {
+fn license_try_checkout(product: Option<TextArgument>, client_user: Option<TextArgument>) -> Rows {
     require_preloaded();
     require_serial("license_try_checkout()");
     let client_user = client_user.map(|user| arguments::checked("client_user", user));
     match check_out(product, Duration::ZERO, client_user.clone()) {
-        Ok(row) => SeatRows(Some(row)),
+        Ok(row) => row.into_rows(),
         Err(denial) if denial.is_full() => {
             checkout::log_denial(client_user.as_deref().unwrap_or_default(), &denial);
-            SeatRows(None)
+            Rows(None)
         }
         Err(denial) => refuse(client_user.as_deref(), &denial),
     }

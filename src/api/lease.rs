@@ -16,6 +16,7 @@ use crate::core::ledger::identity::{Host, LeaseId};
 use crate::denial::Denied;
 use crate::lease::transaction;
 use crate::pg::error::{PgSqlErrorCode, Report};
+use crate::pg::row::OneRow;
 use crate::pg::text::TextArgument;
 use crate::pg::{backend, catalog};
 use crate::tables::leases::{self, NewRow};
@@ -36,7 +37,7 @@ fn license_lease(
     ttl: Option<Interval>,
     wait: Option<Interval>,
     fcinfo: pg_sys::FunctionCallInfo,
-) -> SeatRow {
+) -> OneRow {
     require_preloaded();
     require_serial("license_lease()");
     let client_user = arguments::required("client_user", client_user);
@@ -106,6 +107,7 @@ fn license_lease(
         },
         workstation: String::new(),
     }
+    .into_row()
 }
 
 /// Extends a lease by its time to live and lends it to the current transaction, as the first eight

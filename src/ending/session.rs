@@ -8,21 +8,17 @@
 //!
 //! What the client reads is put in while PostgreSQL makes its last report: as well as can be, since no
 //! other way is open to an extension. SQLSTATEs are PostgreSQL's own.
-#![allow(
-    unsafe_code,
-    reason = "a signal handler and a hook of PostgreSQL's reports"
-)]
 
-use std::ffi::{CString, c_int};
+use std::ffi::CString;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use pgrx::pg_sys;
-use pgrx::prelude::*;
 
 use crate::core::ledger::event::Leaving;
 use crate::memory::termination::{self, Answer, TerminationRequest, Why};
+use crate::pg::backend;
 use crate::pg::encoding::{is_the_same_for_client, is_the_same_in_utf8};
-use crate::pg::{backend, unguarded};
+use crate::pg::ends::{self, LastReport};
 
 /// The number of this session; 0: the ledger does not know it yet, or any more.
 static OWN_NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -32,8 +28,7 @@ static ENDS: AtomicU8 = AtomicU8::new(0);
 
 /// From now on this backend listens to who wants it to end.
 pub fn listen() {
-    // SAFETY: client backends ignore this signal; the handler does what handlers may.
-    unsafe { unguarded::set_signal_handler(pg_sys::SIGUSR2 as c_int, on_signal) };
+    ends::on_user_signal(on_signal);
 }
 
 /// Begins to hear what is said to the session with this number, which has just got a place. Only under the
@@ -62,15 +57,11 @@ pub fn leaving() -> Leaving {
 /// The same where none of us has ended it, as PostgreSQL's statistics have it.
 fn by_itself() -> Leaving {
     use pg_sys::SessionEndType::{DISCONNECT_CLIENT_EOF, DISCONNECT_FATAL, DISCONNECT_KILLED};
-    // SAFETY: plain globals of this process.
-    unsafe {
-        match pg_sys::pgStatSessionEndCause {
-            _ if pg_sys::ClientConnectionLost != 0 => Leaving::Abandoned,
-            DISCONNECT_CLIENT_EOF => Leaving::Abandoned,
-            DISCONNECT_FATAL => Leaving::Fatal,
-            DISCONNECT_KILLED => Leaving::Killed,
-            _ => Leaving::Logout,
-        }
+    match ends::end_cause() {
+        DISCONNECT_CLIENT_EOF => Leaving::Abandoned,
+        DISCONNECT_FATAL => Leaving::Fatal,
+        DISCONNECT_KILLED => Leaving::Killed,
+        _ => Leaving::Logout,
     }
 }
 
@@ -80,23 +71,17 @@ fn own_request() -> Option<(&'static TerminationRequest, Why)> {
     Some((request, why))
 }
 
-unsafe extern "C-unwind" {
-    /// PostgreSQL's handler that ends a process at its next safe moment.
-    fn die(signal: c_int);
-}
-
 /// Runs at any moment: only atomics, this process's own status, and what PostgreSQL's own handlers do.
-unsafe extern "C-unwind" fn on_signal(_signal: c_int) {
+fn on_signal() {
     let Some((request, why)) = own_request() else {
         return;
     };
     if why == Why::Stopped {
         ENDS.store(why as u8, Relaxed);
-        // SAFETY: as the handler of SIGTERM.
-        unsafe { die(pg_sys::SIGTERM as c_int) };
+        ends::as_by_sigterm();
         return;
     }
-    if !is_inactive_since(request.inactive_since(), why == Why::Idle) {
+    if !ends::is_inactive_since(request.inactive_since(), why == Why::Idle) {
         request.answer(Answer::Stays);
         return;
     }
@@ -105,49 +90,12 @@ unsafe extern "C-unwind" fn on_signal(_signal: c_int) {
         return;
     }
     ENDS.store(why as u8, Relaxed);
-    // SAFETY: as PostgreSQL's handler of its own idle timeout, which is in force from now on.
-    unsafe {
-        pg_sys::IdleSessionTimeout = pg_sys::IdleSessionTimeout.max(1);
-        pg_sys::IdleSessionTimeoutPending = 1;
-        pg_sys::InterruptPending = 1;
-        unguarded::SetLatch(pg_sys::MyLatch);
-    }
-}
-
-/// Whether this session has been inactive ever since, as its own status says.
-fn is_inactive_since(since: i64, also_in_transaction: bool) -> bool {
-    use pg_sys::BackendState::{
-        STATE_IDLE, STATE_IDLEINTRANSACTION, STATE_IDLEINTRANSACTION_ABORTED,
-    };
-    // SAFETY: this process's own status, which it may be just changing: then the count is odd.
-    unsafe {
-        let Some(status) = pg_sys::MyBEEntry.as_ref() else {
-            return false;
-        };
-        let state = status.st_state;
-        status.st_changecount % 2 == 0
-            && status.st_state_start_timestamp == since
-            && (state == STATE_IDLE
-                || also_in_transaction
-                    && (state == STATE_IDLEINTRANSACTION
-                        || state == STATE_IDLEINTRANSACTION_ABORTED))
-    }
-}
-
-/// An SQLSTATE as PostgreSQL packs it.
-fn sqlstate(code: [u8; 5]) -> c_int {
-    let packed =
-        |sum: c_int, letter: &u8| (sum << 6) + c_int::from(letter.wrapping_sub(b'0') & 0x3f);
-    code.iter().rev().fold(0, packed)
+    ends::as_by_idle_timeout();
 }
 
 /// Tells a session that one of us ends why it ends. All else is left as it is.
-///
-/// # Safety
-///
-/// The report is the one that is being made.
-pub unsafe fn put_in_why(report: &mut pg_sys::ErrorData) {
-    if report.elevel != PgLogLevel::FATAL as c_int {
+pub fn put_in_why(report: &mut LastReport) {
+    if !report.is_fatal() {
         return;
     }
     // Only where it ends for that, and not for what it was asked once and refused.
@@ -156,10 +104,10 @@ pub unsafe fn put_in_why(report: &mut pg_sys::ErrorData) {
         return;
     };
     let code = match why {
-        Why::Stopped => sqlstate(*b"57P01"),
-        Why::Idle | Why::Reclaimed => sqlstate(*b"57P05"),
+        Why::Stopped => *b"57P01",
+        Why::Idle | Why::Reclaimed => *b"57P05",
     };
-    if report.sqlerrcode != code {
+    if !report.has_sqlstate(code) {
         return;
     }
     let (message, hint, reason) = match why {
@@ -186,16 +134,5 @@ pub unsafe fn put_in_why(report: &mut pg_sys::ErrorData) {
         detail = detail.replace(|letter: char| !letter.is_ascii(), "?");
     }
     let detail = CString::new(detail).unwrap_or_default();
-    // SAFETY: copies in the report's own memory, which lasts as long as it.
-    unsafe {
-        let copy = |text: &std::ffi::CStr| {
-            pg_sys::MemoryContextStrdup(report.assoc_context, text.as_ptr())
-        };
-        report.message = copy(message);
-        if !detail.is_empty() {
-            report.detail = copy(&detail);
-        }
-        report.hint = copy(hint);
-        report.constraint_name = copy(reason);
-    }
+    report.replace(message, &detail, hint, reason);
 }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "reads and makes SQL values")]
 
 use std::borrow::Cow;
+use std::ptr;
 
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
@@ -30,6 +31,18 @@ pub fn given_text(text: &str) -> Option<pg_sys::Datum> {
         return None;
     }
     text_datum(text)
+}
+
+/// A value of SQL's type name.
+pub fn name_datum(text: &str) -> Option<pg_sys::Datum> {
+    let text = encode(text);
+    // SAFETY: room for a name, zero beyond the text, which ends before the room does.
+    unsafe {
+        let room = pg_sys::NAMEDATALEN as usize;
+        let name = pg_sys::palloc0(room).cast::<u8>();
+        ptr::copy_nonoverlapping(text.as_ptr(), name, text.len().min(room - 1));
+        Some(pg_sys::Datum::from(name))
+    }
 }
 
 impl IntoDatum for ServerText {

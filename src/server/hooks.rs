@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 use crate::checkout::discard;
 use crate::ending::session;
 use crate::pg::client::Port;
+use crate::pg::ends::LastReport;
 use crate::rules::change;
 use crate::{login, memory};
 
@@ -152,7 +153,7 @@ extern "C-unwind" fn end_of_discard() {
 /// Called for every report that goes to the server log.
 unsafe extern "C-unwind" fn on_report(report: *mut pg_sys::ErrorData) {
     // SAFETY: the report that is being made.
-    unsafe { session::put_in_why(&mut *report) };
+    session::put_in_why(&mut unsafe { LastReport::of(report) });
     if let Some(previous) = PREVIOUS_REPORT.get() {
         // SAFETY: the hook that was there before, with the argument that we were given.
         unsafe { previous(report) };
