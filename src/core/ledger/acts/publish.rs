@@ -4,12 +4,13 @@ use std::cmp::Ordering;
 
 use crate::core::ledger::Ledger;
 use crate::core::ledger::acts::seats::{Counter, Linger, drop_user};
+use crate::core::ledger::database::Database;
 use crate::core::ledger::event::{Event, Happened};
 use crate::core::ledger::hold::{Hold, HoldKey, drop_long_name};
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::{Excess, Level, License, RowKey};
 use crate::core::ledger::reservation::Reservation;
-use crate::core::ledger::roles::{RoleCounts, RoleIn, Roles};
+use crate::core::ledger::roles::{ReservedRoles, RoleCounts, RoleIn, Roles};
 use crate::core::ledger::rules::{Exemption, Rules, find};
 use crate::core::ledger::seat::{Kind, NO_TALLY, Standing};
 use crate::core::ledger::session::Session;
@@ -154,26 +155,9 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(known) = self.databases.get(&database).copied() else {
             return Published::Outdated;
         };
-        // What was read on a standby would take out the leases that were read since its promotion.
-        let is_older = rules.in_recovery && known.leases_of != 0;
-        if rules.generation < known.not_before || is_older {
-            return Published::Outdated;
+        if let Some(refused) = outdated(&known, rules) {
+            return refused;
         }
-        if rules.generation < known.loaded {
-            return if known.watched {
-                Published::Superseded
-            } else {
-                Published::Outdated
-            };
-        }
-        let Judgement { standings, .. } = judgement;
-        let unjudged = |(at, session): &(usize, &Session)| {
-            session.number != 0
-                && session.database == database
-                && standings
-                    .get(*at)
-                    .is_none_or(|(number, _)| *number != session.number)
-        };
         // Judged was by what there was room for.
         let Some(room) = self.room_for(database, rules.wanted()) else {
             return Published::TooManyRules;
@@ -182,10 +166,8 @@ impl<T: Tables> Ledger<'_, T> {
             return Published::Outdated;
         }
         let reserved_roles = self.plan_roles(database, &rules.reservations);
-        if !reserved_roles
-            .each()
-            .eq(rules.reserved_roles.iter().copied())
-        {
+        let planned = rules.reserved_roles.iter().copied();
+        if !reserved_roles.each().eq(planned) {
             return Published::Unjudged;
         }
         // Where none is reserved, nobody counts for any.
@@ -198,34 +180,10 @@ impl<T: Tables> Ledger<'_, T> {
         }
         // What was held of products that are licensed no longer may have been given back since.
         self.drop_unused_tallies();
-        let differs = |(session, (number, standing)): (&Session, &(u64, Standing))| {
-            session.number != 0
-                && session.number == *number
-                && session.database == database
-                && (session.exempt != standing.exempt
-                    && (session.exempt.is_some() || !self.may_count(database, *standing))
-                    || session.tally != self.claimed_tally(database, *standing))
-        };
-        let newcomers = || self.sessions.iter().enumerate().filter(unjudged);
-        if known.has(rules)
-            && self.is_signed_alike(database, rules)
-            && !moved
-            && newcomers().all(|(_, session)| session.judged)
-            && !self.sessions.iter().zip(standings).any(differs)
-        {
-            // Somebody else was quicker, as when many in line hear of one change. Who has come since was
-            // judged by what is in force.
-            for (place, license) in (0..).zip(&mut rules.licenses) {
-                if let Some(in_force) = self.licenses.get(&RowKey { database, place }) {
-                    *license = *in_force;
-                }
-            }
-            rules.roles_edition = self.head.roles_edition;
-            self.note_change_at(database, rules);
-            let disagreement = self.disagreement(database);
-            return Published::InForce { disagreement };
+        if !moved && self.are_in_force(database, &known, rules, judgement) {
+            return self.take_over(database, rules);
         }
-        if unasked || newcomers().next().is_some() {
+        if unasked || self.unjudged(database, judgement).next().is_some() {
             return Published::Unjudged;
         }
         self.find_tallies(database, rules);
@@ -239,7 +197,122 @@ impl<T: Tables> Ledger<'_, T> {
         let rows_before = self.rules_in_force();
         self.make_room_for_rules(database, room.all());
         self.find_tallies(database, rules);
+        self.take_counts_over(database, &known, rules, now);
+        let reservations = self.put_rows(database, rules, &reserved_roles);
+        if moved {
+            self.set_roles(database, reserved_roles);
+            self.put_roles(|taker| judgement.roles_of(taker).unwrap_or_default());
+        }
+        rules.roles_edition = self.head.roles_edition;
+        self.note_loaded(database, rules, reservations);
+        self.note_change_at(database, rules);
+        self.recount_tallies();
+        let disagreement = self.disagreement(database);
+        self.judge_sessions(database, judgement);
+        self.limit_exempt(database, Kind::Login, &judgement.by_login);
+        self.note_exempt_logins(database);
+        let tally_of = |product: &Name| rules.license(product).map(|license| license.tally);
+        self.put_bars(database, &rules.bars, tally_of);
+        if self.rules_in_force() < rows_before {
+            self.offer_room(database);
+        }
+        self.put_leases(database, rules, judgement, now);
+        self.judge_holds(database, rules, now);
+        self.limit_exempt(database, Kind::Checkout, &judgement.by_login);
+        self.reseat_all();
+        self.recount_takers();
+        self.end_lingering(now);
+        self.serve_all(now);
+        self.head.ring |= !self.waits.is_empty();
+        self.tallies.each_mut(|tally| tally.note_high_water(now));
+        self.write_soon(database, now);
+        self.head.published += 1;
+        self.drop_unused_tallies();
+        Published::InForce { disagreement }
+    }
 
+    /// Makes the sessions of a database what they were judged to be.
+    fn judge_sessions(&mut self, database: u32, judgement: &Judgement) {
+        for at in 0..self.sessions.len() {
+            let Some((_, standing)) = judgement.standings.get(at) else {
+                continue;
+            };
+            let tally = self.claimed_tally(database, *standing);
+            let Some(session) = self.sessions.get_mut(at) else {
+                continue;
+            };
+            if session.number == 0 || session.database != database {
+                continue;
+            }
+            session.exempt = standing.exempt;
+            session.tally = tally;
+        }
+    }
+
+    /// Returns the sessions of a database that came after the judgement.
+    fn unjudged<'s>(
+        &'s self,
+        database: u32,
+        judgement: &'s Judgement,
+    ) -> impl Iterator<Item = &'s Session> {
+        let sessions = self.sessions.iter().enumerate();
+        let newcomers = sessions.filter(move |(at, session)| {
+            session.number != 0
+                && session.database == database
+                && judgement
+                    .standings
+                    .get(*at)
+                    .is_none_or(|(number, _)| *number != session.number)
+        });
+        newcomers.map(|(_, session)| session)
+    }
+
+    /// Tells whether somebody else was quicker, as when many in line hear of one change: these rules are in force, and
+    /// the judgement changes nothing. Who has come since was judged by what is in force.
+    fn are_in_force(
+        &self,
+        database: u32,
+        known: &Database,
+        rules: &Rules,
+        judgement: &Judgement,
+    ) -> bool {
+        let differs = |(session, (number, standing)): (&Session, &(u64, Standing))| {
+            session.number != 0
+                && session.number == *number
+                && session.database == database
+                && (session.exempt != standing.exempt
+                    && (session.exempt.is_some() || !self.may_count(database, *standing))
+                    || session.tally != self.claimed_tally(database, *standing))
+        };
+        known.has(rules)
+            && self.is_signed_alike(database, rules)
+            && self
+                .unjudged(database, judgement)
+                .all(|session| session.judged)
+            && !self.sessions.iter().zip(&judgement.standings).any(differs)
+    }
+
+    /// Has rules that are in force already be as they are there.
+    fn take_over(&mut self, database: u32, rules: &mut Rules) -> Published {
+        for (place, license) in (0..).zip(&mut rules.licenses) {
+            if let Some(in_force) = self.licenses.get(&RowKey { database, place }) {
+                *license = *in_force;
+            }
+        }
+        rules.roles_edition = self.head.roles_edition;
+        self.note_change_at(database, rules);
+        let disagreement = self.disagreement(database);
+        Published::InForce { disagreement }
+    }
+
+    /// Gives each license its tally, and what was counted of its product before.
+    fn take_counts_over(
+        &mut self,
+        database: u32,
+        known: &Database,
+        rules: &mut Rules,
+        now: Timestamp,
+    ) {
         for license in &mut rules.licenses {
             let former = self.in_force(database, &license.product).copied();
             let excess = |license: &License| license.signed.unwrap_or_default().excess;
@@ -276,6 +349,10 @@ impl<T: Tables> Ledger<'_, T> {
                 }
             }
         }
+    }
+
+    /// Puts a database's rows in the place of its former ones, and returns how many reservations have numbers.
+    fn put_rows(&mut self, database: u32, rules: &Rules, reserved_roles: &ReservedRoles) -> u32 {
         self.remove_rows(database);
         for (place, license) in (0..).zip(&rules.licenses) {
             let key = RowKey { database, place };
@@ -300,11 +377,11 @@ impl<T: Tables> Ledger<'_, T> {
             });
             reservations += 1;
         }
-        if moved {
-            self.set_roles(database, reserved_roles);
-            self.put_roles(|taker| judgement.roles_of(taker).unwrap_or_default());
-        }
-        rules.roles_edition = self.head.roles_edition;
+        reservations
+    }
+
+    /// Notes that a database's rules are in force.
+    fn note_loaded(&mut self, database: u32, rules: &Rules, reservations: u32) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.loaded = rules.generation;
             known.watched = rules.watched;
@@ -325,43 +402,6 @@ impl<T: Tables> Ledger<'_, T> {
             known.left_out = rules.left_out.all() as u32;
             known.unnumbered = unnumbered;
         });
-        self.note_change_at(database, rules);
-        self.recount_tallies();
-        let disagreement = self.disagreement(database);
-        for at in 0..self.sessions.len() {
-            let Some((_, standing)) = standings.get(at) else {
-                continue;
-            };
-            let tally = self.claimed_tally(database, *standing);
-            let Some(session) = self.sessions.get_mut(at) else {
-                continue;
-            };
-            if session.number == 0 || session.database != database {
-                continue;
-            }
-            session.exempt = standing.exempt;
-            session.tally = tally;
-        }
-        self.limit_exempt(database, Kind::Login, &judgement.by_login);
-        self.note_exempt_logins(database);
-        let tally_of = |product: &Name| rules.license(product).map(|license| license.tally);
-        self.put_bars(database, &rules.bars, tally_of);
-        if self.rules_in_force() < rows_before {
-            self.offer_room(database);
-        }
-        self.put_leases(database, rules, judgement, now);
-        self.judge_holds(database, rules, now);
-        self.limit_exempt(database, Kind::Checkout, &judgement.by_login);
-        self.reseat_all();
-        self.recount_takers();
-        self.end_lingering(now);
-        self.serve_all(now);
-        self.head.ring |= !self.waits.is_empty();
-        self.tallies.each_mut(|tally| tally.note_high_water(now));
-        self.write_soon(database, now);
-        self.head.published += 1;
-        self.drop_unused_tallies();
-        Published::InForce { disagreement }
     }
 
     /// What was signed says the same of these rules as of those in force.
@@ -689,6 +729,23 @@ impl<T: Tables> Ledger<'_, T> {
         self.tallies
             .retain(|tally| tally.licenses > 0 || tally.users > 0);
     }
+}
+
+/// Tells why rules that were read can't be put in force, where newer ones are.
+fn outdated(known: &Database, rules: &Rules) -> Option<Published> {
+    // What was read on a standby would take out the leases that were read since its promotion.
+    let is_older = rules.in_recovery && known.leases_of != 0;
+    if rules.generation < known.not_before || is_older {
+        return Some(Published::Outdated);
+    }
+    if rules.generation < known.loaded {
+        return Some(if known.watched {
+            Published::Superseded
+        } else {
+            Published::Outdated
+        });
+    }
+    None
 }
 
 /// The database of a license's tally; 0 for a pool.
