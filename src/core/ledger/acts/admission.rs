@@ -51,6 +51,30 @@ pub struct Judged {
     pub asked: bool,
 }
 
+/// Somebody who asks for a seat.
+pub(crate) struct Asking<'a> {
+    /// The place of the session that asks.
+    pub(crate) at: usize,
+    /// The license.
+    pub(crate) license: &'a License,
+    /// For whom.
+    pub(crate) claimant: &'a Claimant,
+    /// Nothing is denied: it is a superuser's.
+    pub(crate) spared: bool,
+    /// By what it was judged.
+    pub(crate) judged: &'a Judged,
+}
+
+/// A way to a seat for somebody who would be denied.
+pub(crate) enum Way {
+    /// Seats whose time is up are to be freed first.
+    TimesUp,
+    /// Idle seats may give way.
+    MayReclaim(Reclaim),
+    /// There is none.
+    None(Denial),
+}
+
 impl<T: Tables> Ledger<'_, T> {
     /// Answers a login that was judged by the rules of this generation, and registers the session
     /// at its place unless it is denied.
@@ -82,21 +106,21 @@ impl<T: Tables> Ledger<'_, T> {
         let mut remark = Remark::None;
         if session.exempt.is_none() {
             let claimant = session.claimant();
-            remark = match self.refusal(&license, &claimant, at, judged.now) {
+            let asking = Asking {
+                at,
+                license: &license,
+                claimant: &claimant,
+                spared: session.superuser,
+                judged: &judged,
+            };
+            let refused = self.refusal(&license, &claimant, at, judged.now);
+            remark = match refused.map_err(|denial| self.look_for_a_way(&asking, denial)) {
                 Ok(remark) => remark,
-                Err(denial) if self.times_are_up(&denial, judged.now) => {
-                    return Answer::TimesUp;
-                }
-                Err(denial)
-                    if let Some(reclaim) = self.may_reclaim(&license, &denial, &judged)
-                        && !session.superuser =>
-                {
-                    self.promise(at, &license, &session.claimant());
-                    return Answer::MayReclaim(reclaim);
-                }
-                Err(denial) => {
+                Err(Way::TimesUp) => return Answer::TimesUp,
+                Err(Way::MayReclaim(reclaim)) => return Answer::MayReclaim(reclaim),
+                Err(Way::None(denial)) => {
                     let event = event(Happened::Denied(denial.cause));
-                    match self.soften(&license, denial, session.superuser, &judged, event) {
+                    match self.soften(&asking, denial, event) {
                         Ok(remark) => remark,
                         Err(denial) => return Answer::Denied(denial),
                     }
@@ -114,19 +138,28 @@ impl<T: Tables> Ledger<'_, T> {
         Answer::Admitted(remark)
     }
 
+    /// Looks for a way to a seat for somebody who would be denied. What may give way is kept for whoever asks.
+    pub(crate) fn look_for_a_way(&mut self, asking: &Asking, denial: Denial) -> Way {
+        if self.times_are_up(&denial, asking.judged.now) {
+            return Way::TimesUp;
+        }
+        match self.may_reclaim(asking.license, &denial, asking.judged) {
+            Some(reclaim) if !asking.spared => {
+                self.promise(asking.at, asking.license, asking.claimant);
+                Way::MayReclaim(reclaim)
+            }
+            _ => Way::None(denial),
+        }
+    }
+
     /// True when a denial may be untrue: seats are taken by leases whose time is up, or have lingered
     /// as long as they may.
-    pub(crate) fn times_are_up(&self, denial: &Denial, now: Timestamp) -> bool {
+    fn times_are_up(&self, denial: &Denial, now: Timestamp) -> bool {
         (denial.is_full() || denial.cause == Cause::TableFull) && self.head.next_due <= now
     }
 
     /// What may give way to somebody who would be denied.
-    pub(crate) fn may_reclaim(
-        &self,
-        license: &License,
-        denial: &Denial,
-        judged: &Judged,
-    ) -> Option<Reclaim> {
+    fn may_reclaim(&self, license: &License, denial: &Denial, judged: &Judged) -> Option<Reclaim> {
         // Whoever has as many seats as one may have gets no more by those of others.
         let is_of_user = matches!(denial.cause, Cause::UserFull { .. });
         let may = !judged.asked
@@ -152,15 +185,16 @@ impl<T: Tables> Ledger<'_, T> {
     /// What becomes of a denial: superusers never suffer it, and enforcement may soften it.
     pub(crate) fn soften(
         &mut self,
-        license: &License,
+        asking: &Asking,
         denial: Denial,
-        superuser: bool,
-        judged: &Judged,
         mut event: Event,
     ) -> Result<Remark, Denial> {
-        if superuser {
+        if asking.spared {
             return Ok(Remark::None);
         }
+        let Asking {
+            license, judged, ..
+        } = asking;
         let enforcement = match denial.cause {
             // However softly seats are counted, an administrator has said no.
             Cause::Barred { .. } => Enforcement::On,

@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::core::ledger::Ledger;
-use crate::core::ledger::acts::admission::Judged;
+use crate::core::ledger::acts::admission::{Asking, Judged, Way};
 use crate::core::ledger::acts::seats::Linger;
 use crate::core::ledger::denial::{Cause, Denial, Reclaim, Remark};
 use crate::core::ledger::event::{Event, Happened, Leaving};
@@ -106,14 +106,10 @@ impl<T: Tables> Ledger<'_, T> {
             None => self.find_checkout(&session, &license.product, &want.client_user),
             Some(_) => None,
         };
-        if let Some(most) = want.users_max
-            && former.is_none()
-            && want.lease.is_none()
-            && session.users >= most
-            && !self.has_checkout_for(&session, &want.client_user)
+        if former.is_none()
+            && let Some(cause) = self.too_many_users(&session, want)
         {
-            // However softly seats are counted: the room for checkouts is everybody's.
-            return Claimed::Denied(Denial::of(&license, Cause::TooManyUsers { most }));
+            return Claimed::Denied(Denial::of(&license, cause));
         }
         if let Some(reason) = session.exempt.filter(|_| want.lease.is_none()) {
             hold.exempt = match former.and_then(|key| self.holds.get(&key)) {
@@ -126,30 +122,27 @@ impl<T: Tables> Ledger<'_, T> {
         let event = |happened| Event::of_hold(happened, &asked, usename, license.product);
         // Leases are for an application's users, whoever asks.
         let spared = session.superuser && want.lease.is_none();
-        let remark = match self.may_hold(&license, &hold, at, former.is_some(), judged.now) {
+        let claimant = hold.claimant();
+        let asking = Asking {
+            at,
+            license: &license,
+            claimant: &claimant,
+            spared,
+            judged,
+        };
+        let refused = self.may_hold(&license, &hold, at, former.is_some(), judged.now);
+        let remark = match refused.map_err(|denial| self.look_for_a_way(&asking, denial)) {
             Ok(remark) => remark,
-            Err(denial) if self.times_are_up(&denial, judged.now) => return Claimed::TimesUp,
-            Err(denial)
-                if let Some(reclaim) = self.may_reclaim(&license, &denial, judged)
-                    && !spared =>
-            {
-                self.promise(at, &license, &hold.claimant());
-                return Claimed::MayReclaim(reclaim);
-            }
-            Err(denial)
-                if patient
-                    && denial.is_full()
-                    && !spared
-                    && license.enforcement.max(judged.enforcement) == Enforcement::On
-                    && self.has_room() =>
-            {
+            Err(Way::TimesUp) => return Claimed::TimesUp,
+            Err(Way::MayReclaim(reclaim)) => return Claimed::MayReclaim(reclaim),
+            Err(Way::None(denial)) if patient && self.may_wait(&asking, &denial) => {
                 return Claimed::Waits(self.line_up(at, hold, want));
             }
-            Err(denial) => {
+            Err(Way::None(denial)) => {
                 let event = event(Happened::Denied(denial.cause));
                 // Nobody who has a seat may have the name.
                 self.keep_text(&want.client_user, want.long_name);
-                let softened = self.soften(&license, denial, spared, judged, event);
+                let softened = self.soften(&asking, denial, event);
                 drop_long_name::<T>(&mut self.texts, &want.client_user);
                 match softened {
                     Ok(remark) => remark,
@@ -179,6 +172,24 @@ impl<T: Tables> Ledger<'_, T> {
             self.serve(tally, judged.now);
         }
         Claimed::Held(self.receipt(&hold, remark))
+    }
+
+    /// Tells why a session may not check out for one more user, however softly seats are counted: the room for
+    /// checkouts is everybody's.
+    fn too_many_users(&self, session: &Session, want: &Want) -> Option<Cause> {
+        let most = want.users_max?;
+        let is_too_many = want.lease.is_none()
+            && session.users >= most
+            && !self.has_checkout_for(session, &want.client_user);
+        is_too_many.then_some(Cause::TooManyUsers { most })
+    }
+
+    /// Tells whether somebody who would be denied may wait in line.
+    fn may_wait(&self, asking: &Asking, denial: &Denial) -> bool {
+        denial.is_full()
+            && !asking.spared
+            && asking.license.enforcement.max(asking.judged.enforcement) == Enforcement::On
+            && self.has_room()
     }
 
     /// Gives back one of a session's checkouts of a product. False when there is none.
