@@ -65,47 +65,55 @@ pub struct Taken {
     pub session: Option<Session>,
 }
 
+/// Until when somebody who asks for a seat waits for what.
+struct Times {
+    /// For a seat, in line.
+    line: Instant,
+    /// For the answer of sessions that are asked to give way.
+    answer: Instant,
+    /// For the rules.
+    load: Instant,
+}
+
+impl Times {
+    fn of(wait: Duration) -> Times {
+        let line = Instant::now() + wait;
+        Times {
+            line,
+            answer: line.max(reclaim::latest_answer()),
+            load: Instant::now() + settings::load_timeout(),
+        }
+    }
+
+    fn left_to_load(&self) -> Duration {
+        self.load.saturating_duration_since(Instant::now())
+    }
+
+    fn load_anew(&mut self) {
+        self.load = Instant::now() + settings::load_timeout();
+    }
+}
+
 /// Takes a seat for an application, or says why there is none.
 pub fn take(request: &Request) -> Result<Taken, Denial> {
-    let deadline = Instant::now() + request.wait;
-    let mut latest_answer = deadline.max(reclaim::latest_answer());
-    let mut loaded_by = Instant::now() + settings::load_timeout();
+    let mut times = Times::of(request.wait);
     let mut server = Enforcement::On;
     let mut asked = false;
-    let mut had = None;
+    let mut outdated = None;
     let promise = Promise::default();
     let client_user = request.client_user.as_deref().unwrap_or_default();
-    let label = Label::of(client_user);
-    let mut want = Want {
-        client_user: label,
-        long_name: label.is_digest().then(|| Text::new(client_user)).flatten(),
-        lease: request.lease,
-        users_max: Some(settings::max_users_per_session()),
-    };
+    let mut want = wanted(request);
     loop {
-        let left_to_load = || loaded_by.saturating_duration_since(Instant::now());
-        let newer = had.take();
-        let newer = newer.and_then(|had| memory::rules::at_least(backend::database(), had));
-        let rules = newer.unwrap_or_else(|| {
-            rules::in_force(left_to_load()).unwrap_or_else(|error| not_loaded(error))
-        });
+        let rules = rules_after(outdated.take(), &times);
         let session = memory::this_session();
         let (place, license) = licensed(&rules, session.as_ref(), request.product.as_deref());
         let Some(session) = session else {
-            // A background worker is not counted, and has no place among the sessions. One of a parallel query, whose
-            // session is counted, does not come here.
-            return Ok(Taken {
-                receipt: Receipt {
-                    seats: license.seats,
-                    ..Receipt::default()
-                },
-                product: license.product,
-                session: None,
-            });
+            return Ok(uncounted(&license));
         };
         let may_count = license.may_count(session.exempt) || request.lease.is_some();
         if may_count && !license.pool.is_empty() {
-            rules::await_pool(&license, left_to_load()).unwrap_or_else(|error| not_loaded(error));
+            rules::await_pool(&license, times.left_to_load())
+                .unwrap_or_else(|error| not_loaded(error));
         }
         let judged = Judged {
             generation: rules.generation,
@@ -121,16 +129,16 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
             now: backend::now(),
             asked,
         };
-        let patient = Instant::now() < deadline;
+        let patient = Instant::now() < times.line;
         let at = backend::place();
         let claimed = memory::write(|ledger| {
             let now = backend::now();
             ledger.claim(at, &Judged { now, ..judged }, &want, patient)
         });
         let receipt = match claimed {
+            // Newer rules than it had are as good as what it would read now.
             None | Some(Claimed::Outdated) => {
-                // Newer ones than it had are as good as what it would read now.
-                had = Some(rules.generation);
+                outdated = Some(rules.generation);
                 continue;
             }
             Some(Claimed::TimesUp) => {
@@ -139,31 +147,30 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
             }
             Some(Claimed::MayReclaim(may)) => {
                 promise.may_be_kept();
-                asked = reclaim::ask(may, latest_answer);
-                loaded_by = Instant::now() + settings::load_timeout();
+                asked = reclaim::ask(may, times.answer);
+                times.load_anew();
                 continue;
             }
-            Some(Claimed::Denied(denial)) => match denial.cause {
-                // Who may take leases for any number of users may as well do so.
-                Cause::TooManyUsers { .. } if catalog::may_lease() => {
-                    want.users_max = None;
-                    continue;
-                }
-                _ => return Err(denial),
-            },
+            // Who may take leases for any number of users may as well do so.
+            Some(Claimed::Denied(denial))
+                if matches!(denial.cause, Cause::TooManyUsers { .. }) && catalog::may_lease() =>
+            {
+                want.users_max = None;
+                continue;
+            }
+            Some(Claimed::Denied(denial)) => return Err(denial),
             Some(Claimed::Held(receipt)) => receipt,
             Some(Claimed::Waits(ticket)) => {
                 promise.may_be_kept();
-                match queue::wait(ticket, deadline) {
+                match queue::wait(ticket, times.line) {
                     Ok(receipt) => receipt,
-                    // It waited in vain: what it is told is what is true now.
+                    // It waited in vain: what it is told is what is true now. At the end of its time it asks idle seats
+                    // once more: those in line do so now and then, and the first alone.
                     Err(softer) => {
                         server = softer;
-                        // At the end of its time it asks idle seats once more: those in line do so now
-                        // and then, and the first alone.
                         asked = false;
-                        latest_answer = reclaim::latest_answer();
-                        loaded_by = Instant::now() + settings::load_timeout();
+                        times.answer = reclaim::latest_answer();
+                        times.load_anew();
                         continue;
                     }
                 }
@@ -175,6 +182,39 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
             product: license.product,
             session: Some(session),
         });
+    }
+}
+
+/// Returns what the ledger is asked for.
+fn wanted(request: &Request) -> Want {
+    let client_user = request.client_user.as_deref().unwrap_or_default();
+    let label = Label::of(client_user);
+    Want {
+        client_user: label,
+        long_name: label.is_digest().then(|| Text::new(client_user)).flatten(),
+        lease: request.lease,
+        users_max: Some(settings::max_users_per_session()),
+    }
+}
+
+/// Returns the rules in force, or those that somebody has read since these were outdated.
+fn rules_after(outdated: Option<u64>, times: &Times) -> Rules {
+    let newer = outdated.and_then(|had| memory::rules::at_least(backend::database(), had));
+    newer.unwrap_or_else(|| {
+        rules::in_force(times.left_to_load()).unwrap_or_else(|error| not_loaded(error))
+    })
+}
+
+/// Returns what a background worker gets, which is not counted, and has no place among the sessions. One of a parallel
+/// query, whose session is counted, does not come here.
+fn uncounted(license: &License) -> Taken {
+    Taken {
+        receipt: Receipt {
+            seats: license.seats,
+            ..Receipt::default()
+        },
+        product: license.product,
+        session: None,
     }
 }
 
