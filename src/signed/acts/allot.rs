@@ -3,7 +3,7 @@
 use crate::core::ledger::denial::{Cause, Denial};
 use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::key_pair::KeyPair;
-use crate::core::tokens::{moment, unix};
+use crate::core::tokens::{Refused, moment, unix};
 use crate::denial::Denied;
 use crate::memory;
 use crate::pg::backend;
@@ -43,11 +43,7 @@ pub fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
         return Ok(Err(refused));
     }
     if book.record.is_full_of_allotments() {
-        return Ok(Err(Report::new(
-            PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-            format!("no more than {RECORD_MAX} allotments can be away"),
-        )
-        .hint("Accept the return of seats that were passed on before.")));
+        return Ok(Err(too_many_away()));
     }
     let assigned = licenses::lock_seats(writer, &schema, &request.product)?;
     let bought = license.seats(&request.product);
@@ -57,58 +53,16 @@ pub fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
     if let Some(left) = left.filter(|&left| i64::from(request.seats) > left) {
         return Ok(Err(too_many(request, left)));
     }
-    let Some(id) = backend::random_uuid() else {
-        return Err(damaged("no random numbers are to be had"));
-    };
-    let allotment = Allotment {
-        id: uuid(id),
-        iss: license.claims.iss.clone(),
-        jti: license.claims.jti.clone(),
-        product: request.product.clone(),
-        seats: request.seats,
-        installation: request.installation.clone(),
-        database: backend::database(),
-        // In whole seconds, as its token has it.
-        allotted_at: backend::now().div_euclid(1_000_000) * 1_000_000,
-        valid_until: request
-            .valid_until
-            .map(|until| until.div_euclid(1_000_000) * 1_000_000),
-        returned_at: None,
-    };
+    let allotment = new_allotment(license, request)?;
     let token = match allotments::token(&allotment, license, &request.pair) {
         Ok(token) => token,
-        Err(refused) => {
-            return Ok(Err(Report::new(
-                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-                format!("license {} can't be passed on", quoted(&license.claims.jti)),
-            )
-            .detail(refused.to_string())
-            .hint(
-                "Ask the vendor for a license with fewer products in one token.",
-            )));
-        }
+        Err(refused) => return Ok(Err(too_long(license, &refused))),
     };
     let after = left_of_all.map(|left| left - i64::from(request.seats));
     if let Some(denied) = not_free(request, after) {
         return Ok(Err(denied));
     }
-    let noted = change(|record| {
-        book.adopt(record);
-        // In another database as many may be passed on at this moment.
-        let away = record.away(
-            &allotment.iss,
-            &allotment.jti,
-            &allotment.product,
-            backend::now(),
-        );
-        let left_of_all = bought.map(|bought| i64::from(bought) - away);
-        let left = left_of_all.into_iter().chain(left).min();
-        if let Some(left) = left.filter(|&left| i64::from(request.seats) > left) {
-            return Err(left);
-        }
-        record.adopt(allotment.clone());
-        Ok(left_of_all.map(|left| left - i64::from(request.seats)))
-    })?;
+    let noted = note(&book, bought, left, &allotment)?;
     let after = match noted {
         Ok(after) => after,
         Err(left) => return Ok(Err(too_many(request, left))),
@@ -129,6 +83,69 @@ pub fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
         return Err(error);
     }
     Ok(Ok(token))
+}
+
+/// Returns the allotment that is asked for: in whole seconds, as its token has it.
+fn new_allotment(license: &Standing, request: &Request) -> Result<Allotment, ReadError> {
+    let whole = |at: Timestamp| at.div_euclid(1_000_000) * 1_000_000;
+    let Some(id) = backend::random_uuid() else {
+        return Err(damaged("no random numbers are to be had"));
+    };
+    Ok(Allotment {
+        id: uuid(id),
+        iss: license.claims.iss.clone(),
+        jti: license.claims.jti.clone(),
+        product: request.product.clone(),
+        seats: request.seats,
+        installation: request.installation.clone(),
+        database: backend::database(),
+        allotted_at: whole(backend::now()),
+        valid_until: request.valid_until.map(whole),
+        returned_at: None,
+    })
+}
+
+/// Notes an allotment in the installation's record, and returns how many seats are left of those that were bought. How
+/// many there are instead comes back where there are too few: in another database as many may be passed on at this
+/// moment.
+fn note(
+    book: &Book,
+    bought: Option<i32>,
+    left: Option<i64>,
+    allotment: &Allotment,
+) -> Result<Result<Option<i64>, i64>, ReadError> {
+    let seats = i64::from(allotment.seats);
+    change(|record| {
+        book.adopt(record);
+        let Allotment {
+            iss, jti, product, ..
+        } = allotment;
+        let away = record.away(iss, jti, product, backend::now());
+        let left_of_all = bought.map(|bought| i64::from(bought) - away);
+        let left = left_of_all.into_iter().chain(left).min();
+        if let Some(left) = left.filter(|&left| seats > left) {
+            return Err(left);
+        }
+        record.adopt(allotment.clone());
+        Ok(left_of_all.map(|left| left - seats))
+    })
+}
+
+fn too_many_away() -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        format!("no more than {RECORD_MAX} allotments can be away"),
+    )
+    .hint("Accept the return of seats that were passed on before.")
+}
+
+fn too_long(license: &Standing, refused: &Refused) -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        format!("license {} can't be passed on", quoted(&license.claims.jti)),
+    )
+    .detail(refused.to_string())
+    .hint("Ask the vendor for a license with fewer products in one token.")
 }
 
 /// Has the tables show what was passed on, and how many seats are left.
