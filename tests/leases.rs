@@ -65,7 +65,7 @@ async fn a_lease_returns_its_row() {
     let app = app(&cluster, "anna").await;
     let row =
         "SELECT lease_id IS NOT NULL, product, usename, client_user, client_host, workstation,
-        seats_in_use, seats, expires_at - clock_timestamp() BETWEEN '9 minutes' AND '10 minutes',
+        seats_in_use, seats, expires_at - clock_timestamp() BETWEEN '9 minutes' AND '10.01 minutes',
         seat_id = (SELECT seat_id FROM license_active_seats WHERE client_user = 'zoe')
         FROM license_lease('zoe', '10.0.0.1', 'TOM', '10 minutes')";
     assert_eq!(app.text(row).await, "t|TOM|anna|zoe|10.0.0.1||1|3|t|t");
