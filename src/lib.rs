@@ -6,22 +6,21 @@
 //!
 //! # Layout
 //!
-//! * [`ledger`]: who holds which seat, and who may have one: every decision, without PostgreSQL
-//! * [`silence`]: how soon a client that is cut off is given up, without PostgreSQL
-//! * [`installation`]: this server's key pair, and what it must not forget, without PostgreSQL
-//! * [`renewal`]: the next token of a signed license, by a command; PostgreSQL at the rim
-//! * [`tokens`]: signed licenses: what a token says, and whether it may be believed, without PostgreSQL
-//! * `checkout`: seats that applications take themselves, and the line for them
-//! * `denial`: what a denied user is told
-//! * `ending`: ending those who hold a seat: stopped, idle, or to give way
-//! * `events`: the audit trail, and what lasts of the counts
-//! * `holders`: who holds which seat
-//! * `lease`: holds that outlive a session
-//! * `login`: the hook, and admission at the end of the startup transaction
-//! * `licenses`: the tables: noticing changes, reading them, putting them in force
+//! In the order in which a login meets the rooms; none knows what is above it:
+//!
+//! * `server`: where PostgreSQL enters: the start, every hook, every transaction callback
+//! * `login`: admission at the end of the startup transaction
+//! * `rules`: the tables' changes are noticed, read and put in force
 //! * `memory`: the ledger in shared memory, behind one lock
-//! * `worker`: the launcher, and the visitor that reads a database's tables for its pool
-//! * `api`: the functions under the views
+//! * [`core`]: every decision, without PostgreSQL: the ledger, who holds which seat and who may have one; tokens
+//! * `denial`, `holders`: what a denied user is told, and who holds which seat
+//! * `checkout`, `lease`: seats that applications take, the queue for them, and holds that outlive a session
+//! * `ending`: seats are taken away: stopped, idle, or to give way; bars
+//! * [`signed`]: the wing of signed licenses
+//! * `events`: the audit trail, and what lasts of the counts
+//! * `worker`: the launcher, and the workers that it sends into databases
+//! * `api`: the SQL functions
+//! * `tables`: the rows of each table, read and written
 //! * `pg`: what we need of PostgreSQL, as safe calls
 //! * `settings`: `pg_seats.*`
 //!
