@@ -1,0 +1,17 @@
+//! The rules of counting.
+
+mod claims;
+mod connection_facts;
+mod counting;
+mod counts_last;
+mod databases;
+mod encodings;
+mod exempt_limit;
+mod exemptions;
+mod linger;
+mod max_rules;
+mod membership;
+mod per_user;
+mod pools;
+mod races;
+mod reservations;

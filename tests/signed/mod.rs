@@ -1,0 +1,9 @@
+//! Signed licenses: installed, passed on, renewed, and what vendors do.
+
+mod passed_on;
+mod renewal;
+mod signed;
+mod signed_doubt;
+mod sold;
+mod tokens;
+mod vendors;
