@@ -291,8 +291,8 @@ impl Rules {
         })
     }
 
-    /// Returns the license that a login claims: the one with the longest matching pattern, else the one without a
-    /// pattern. Of patterns of one length, the first product in the order of bytes wins.
+    /// Returns the license that a login claims (counting rule 7): the one with the longest matching pattern, else the
+    /// one without a pattern. Of patterns of one length, the first product in the order of bytes wins.
     fn claimed(&self, session: &Session, facts: &mut impl Facts) -> Option<u32> {
         let mut best: Option<&License> = None;
         for license in &self.licenses {

@@ -183,7 +183,7 @@ impl<T: Tables> Ledger<'_, T> {
         })
     }
 
-    /// Softens a denial as enforcement says, counts it and notes it. A superuser is never denied.
+    /// Softens a denial as enforcement says, counts it and notes it. Somebody who is spared is never denied.
     pub(crate) fn soften(
         &mut self,
         asking: &Asking,

@@ -61,7 +61,7 @@ pub enum Claimed {
     MayReclaim(Reclaim),
 }
 
-/// What an application is told of its seat.
+/// What an application is told about its seat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Receipt {
     /// The seat's id; `None` if it takes no seat, as in an exempt session.

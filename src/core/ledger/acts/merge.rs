@@ -1,10 +1,10 @@
-//! What happens so often that it is reported together: takes and leaves of one session in a loop, levels of use that
-//! are crossed again and again, and denials of one user who keeps trying.
+//! What happens so often that it is reported together: a session that takes and leaves seats in a loop, levels of use
+//! that are crossed again and again, and denials of one user who keeps trying.
 //!
-//! Of takes and leaves of one product by one session, the first ten within a second have an event row each, and those
-//! after them share one. Denials of one user of a product form a spell as long as less than five minutes lie between
-//! them: the first one has a row at once, and the others share one a minute, which never goes beyond a full hour. Such
-//! a row stays in the room for events, where no writer sees it, until its minute is over.
+//! When one session takes and leaves seats of one product, the first ten times within a second have an event row each,
+//! and those after them share one. Denials of one user of a product form a spell as long as less than five minutes lie
+//! between them: the first one has a row at once, and the others share one a minute, which never goes beyond a full
+//! hour. Such a row stays in the room for events, where no writer sees it, until its minute is over.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -17,8 +17,8 @@ use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::time::Timestamp;
 
 impl<T: Tables> Ledger<'_, T> {
-    /// Notes a take or leave of a tally's seat, by the session in slot `at` if one did it. Returns `false` if it has no
-    /// row of its own.
+    /// Notes that a tally's seat was taken or left, by the session in slot `at` if one did it. Returns `false` if the
+    /// event has no row of its own.
     pub(crate) fn note_move(
         &mut self,
         at: Option<usize>,

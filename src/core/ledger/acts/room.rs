@@ -4,10 +4,10 @@
 //! label. What is in keeps its place until it is written: nothing that comes later takes it away, except from databases
 //! that can't be written.
 //!
-//! Takes and leaves, which anybody can make in any number, use at most three quarters of the room, denials and levels
-//! of use at most seven eighths, and what administrators and time do may use all of it. Of what is left of such a part,
-//! a database may have, for each rank, up to twice as much as it leaves free: two thirds if it is alone, two fifths
-//! each if there are two, and whoever comes next always finds some.
+//! Seats taken and left, of which anybody can cause any number of events, use at most three quarters of the room,
+//! denials and levels of use at most seven eighths, and what administrators and time do may use all of it. Of what is
+//! left of such a part, a database may have, for each rank, up to twice as much as it leaves free: two thirds if it is
+//! alone, two fifths each if there are two, and whoever comes next always finds some.
 
 use crate::core::ledger::Ledger;
 use crate::core::ledger::database::Database;
@@ -100,7 +100,8 @@ impl<T: Tables> Ledger<'_, T> {
         self.events.capacity() / SHARE_OF_UNWRITABLE / self.head.room.unwritable.max(1)
     }
 
-    /// Takes from databases that can't be written what they have beyond their share, takes and leaves first.
+    /// Takes from databases that can't be written the events that they have beyond their share, beginning with seats
+    /// taken and left.
     fn make_room(&mut self) {
         let share = self.share_of_unwritable();
         let mut after = 0;

@@ -259,8 +259,8 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Looks once at all tallies whose use may have reached another level, and returns the licenses that have, as far
-    /// as there is room for them. The result is `false` if there are none.
+    /// Looks once at all tallies whose use may have reached another level, and puts the licenses that have into
+    /// `changed`, as far as there is room. Returns `false` if there are none.
     fn find_levels(&mut self, changed: &mut [Option<(RowKey, Level, i64)>]) -> bool {
         let Ledger {
             tallies, licenses, ..

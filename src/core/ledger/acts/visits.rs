@@ -44,7 +44,7 @@ impl Database {
         self.lost_visitors >= VISITORS_LOST
     }
 
-    /// Tells whether those who wait for it need not, as long as nobody is in. It must not have been read since the
+    /// Tells whether nobody need wait for it as long as nobody is in. It must be one that has not been read since the
     /// start.
     fn may_be_passed_over(&self, had_leases: impl Fn() -> bool) -> bool {
         let adds_no_leases = match self.unread {
@@ -125,7 +125,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Returns the outcome of a visit whose process is gone. `due` is what it was sent for.
+    /// Notes that the process of a visit is gone, and returns the visit's outcome. `due` is what it was sent for.
     pub fn visit_ended(&mut self, due: Due, number: u32, view: Viewpoint) -> Outcome {
         let Some(known) = self.databases.get_mut(&due.database) else {
             return Outcome::Made;
