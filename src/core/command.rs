@@ -1,22 +1,23 @@
-//! What the shell is told: `pg_seats.renewal_command`, with the license's id and the customer in it.
+//! The command that the shell runs: `pg_seats.renewal_command`, with the license's id and the customer in it.
 
 use std::fmt;
 
 use crate::core::tokens::claims::Claims;
 
-/// Why a license was not renewed: a sentence or two.
+/// Why a license was not renewed, in a sentence or two.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Failure {
-    /// Of the command.
+    /// The command failed.
     Command(String),
-    /// Of the command, with the last line of its standard error: that may hold what is not for everybody.
+    /// The command failed, and wrote to its standard error. The last line of that may hold what is not meant for
+    /// everybody.
     Complained {
         /// What has happened.
         reason: String,
-        /// That line.
+        /// The last line of its standard error.
         complaint: String,
     },
-    /// Of what it wrote.
+    /// What the command wrote was not accepted.
     Answer(String),
 }
 
@@ -32,7 +33,7 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// The reason without what the command has complained: for those who may read the audit trail.
+    /// Returns the reason without what the command wrote to its standard error, for those who may read the audit trail.
     pub fn for_everybody(&self) -> &str {
         match self {
             Failure::Command(reason)
@@ -42,26 +43,27 @@ impl Failure {
     }
 }
 
-/// A command line, and what it is told as `$1` and `$2`.
+/// A command line, and what it gets as `$1` and `$2`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Command {
-    /// For `sh -c`.
+    /// The line for `sh -c`.
     pub line: Vec<u8>,
     /// The license's id, and the customer.
     pub arguments: [String; 2],
 }
 
 impl Command {
-    /// This command for this license: `%i` is its id, `%c` the customer, `%%` a percent sign.
+    /// Makes the command for this license: `%i` stands for the license's id, `%c` for the customer, `%%` for a percent
+    /// sign.
     ///
-    /// The shell gets them as parameters, in double quotes: each is one word whatever it holds, and nothing of
-    /// it is ever read as shell, not even where the administrator has put quotes around it. What the command itself
-    /// could take for an option, another folder or a pattern is not passed on at all.
+    /// The shell gets both as parameters in double quotes. So each is one word whatever it holds, and nothing of it is
+    /// ever read as shell code, not even if the administrator has put quotes around it. What the command itself could
+    /// take for an option, another folder or a pattern is not passed on at all.
     ///
     /// # Errors
     ///
-    /// Where something else follows a percent sign, as PostgreSQL has it for its own commands, and where the license
-    /// has what is not passed on.
+    /// Fails if something else follows a percent sign, as in PostgreSQL's own commands, or if the license has what is
+    /// not passed on.
     pub fn new(command: &[u8], claims: &Claims) -> Result<Command, Failure> {
         let mut line = Vec::with_capacity(command.len());
         let mut bytes = command.iter();
@@ -99,7 +101,7 @@ fn is_of_id(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || "._:@-".contains(letter)
 }
 
-/// People and firms have names with other letters, too.
+/// Tells whether a customer's name may have this letter. Names of people and firms have letters that ids have not.
 fn is_of_customer(letter: char) -> bool {
     letter.is_alphanumeric() || is_of_id(letter) || " ,+&'()".contains(letter)
 }
@@ -181,7 +183,7 @@ mod tests {
                 refused.to_string().starts_with("The license's id is"),
                 "{refused}"
             );
-            // What is not asked for does no harm.
+            // What the command does not ask for does no harm.
             assert!(Command::new(b"printf %%", &license).is_ok());
         }
         for sub in [
@@ -193,7 +195,7 @@ mod tests {
         ] {
             assert_eq!(said("printf %%s %c", sub), *sub);
             assert_eq!(said("printf %%s of=%c.", sub), format!("of={sub}."));
-            // By mistake in quotes.
+            // Quoted by mistake.
             said("echo \"%c\" '%c'", sub);
             said("echo \"$(echo %c)\" `echo \"%c\"`", sub);
         }

@@ -1,28 +1,28 @@
-//! How soon the kernel gives a silent client up, so that the server hears of a pulled cable.
+//! How soon the kernel gives up a silent client, so that the server notices a pulled cable.
 //!
-//! What the server has sent and nobody acknowledges is given up after the *user timeout*. While
-//! nothing is under way, *keepalive* probes ask whether the client is there. Where there is a user
-//! timeout, Linux does not count unanswered probes: it gives up when one is due and the client has
-//! been silent for the user timeout. So the probes and the user timeout have to say the same.
+//! What the server has sent and nobody acknowledges is given up after the *user timeout*. While nothing is under way,
+//! *keepalive* probes ask whether the client is still there. If there is a user timeout, Linux does not count
+//! unanswered probes: it gives up when one is due and the client has been silent for the user timeout. So the probes
+//! and the user timeout must agree.
 
-/// How long it may take until a query looks after its connection, in milliseconds.
+/// The longest time until a running query checks its connection, in milliseconds.
 pub const CHECK_INTERVAL: i32 = 500;
 
-/// Probes of an idle connection.
+/// The probes of an idle connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Keepalives {
-    /// After so many seconds of silence comes the first probe.
+    /// The seconds of silence before the first probe.
     pub idle: i32,
-    /// So many seconds after each probe comes the next.
+    /// The seconds between one probe and the next.
     pub interval: i32,
-    /// So many are sent.
+    /// The number of probes.
     pub count: i32,
 }
 
 impl Keepalives {
-    /// Three probes, evenly spread, by which the server knows within so many milliseconds, also in
-    /// the middle of a query. The kernel counts in seconds and its timers may be late by an eighth of
-    /// their time: it takes up to 3 seconds, however short the timeout is.
+    /// Returns up to three probes, evenly spread, by which the server knows within this many milliseconds, even in the
+    /// middle of a query. The kernel counts in seconds, and its timers may be late by an eighth of their time, so it
+    /// takes up to 3 seconds however short the timeout is.
     pub fn within(timeout: i32) -> Keepalives {
         let on_time = (timeout - CHECK_INTERVAL) / 9 * 8;
         let seconds = (on_time / 1000).max(2);
@@ -35,8 +35,8 @@ impl Keepalives {
         }
     }
 
-    /// The user timeout, in milliseconds, that goes with these probes. Those in force may be the
-    /// client's or the administrator's own: where they give up sooner, so does it.
+    /// Returns the user timeout, in milliseconds, that goes with these probes. The probes in force may be the client's
+    /// or the administrator's own. If they give up sooner, so does the user timeout.
     pub fn user_timeout(self, in_force: Keepalives) -> i32 {
         let Keepalives {
             idle,
@@ -46,12 +46,12 @@ impl Keepalives {
         if idle > 0 && interval > 0 && count > 0 {
             self.patience().min(in_force.patience())
         } else {
-            // The kernel did not tell.
+            // The kernel did not say.
             self.patience()
         }
     }
 
-    /// The milliseconds after which a silent client is given up.
+    /// Returns the milliseconds after which a silent client is given up.
     fn patience(self) -> i32 {
         let probes = self.count.saturating_mul(self.interval);
         self.idle.saturating_add(probes).saturating_mul(1000)
@@ -95,7 +95,7 @@ mod tests {
                 interval,
                 count,
             } = Keepalives::within(timeout);
-            // Linux knows no more than 32,767 seconds and 127 probes.
+            // Linux allows no more than 32,767 seconds and 127 probes.
             assert!((1..=32_767).contains(&idle), "{timeout}: {idle}");
             assert!((1..=idle).contains(&interval), "{timeout}: {interval}");
             assert!((1..=3).contains(&count), "{timeout}: {count}");

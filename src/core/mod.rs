@@ -3,7 +3,7 @@
 //! * [`ledger`]: who holds which seat, and who may have one
 //! * [`tokens`]: signed licenses: formats, keys and signatures
 //! * [`keepalive`]: how soon a client that is cut off is given up
-//! * [`command`]: the command that renews it, as the shell is given it
+//! * [`command`]: the command that renews a license, as the shell runs it
 
 pub mod command;
 pub mod keepalive;

@@ -1,24 +1,24 @@
-//! A bar: somebody who can't come back for a time, and whom it binds.
+//! A bar, which keeps somebody out for a time, and whom it binds.
 
 use crate::core::ledger::identity::{Host, Label, Name, Text, Who};
 use crate::core::ledger::seat::Kind;
 use crate::core::ledger::table::entry;
 use crate::core::ledger::time::Timestamp;
 
-/// By what somebody is barred.
+/// What identifies those who are barred.
 #[repr(u32)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum BarBy {
-    /// The user, at that host.
+    /// The user at one host.
     UserHost,
-    /// The user, wherever it works.
+    /// The user at any host.
     User,
     /// The host, whoever works there.
     Host,
 }
 
 impl BarBy {
-    /// What this word stands for.
+    /// Returns the value that this word stands for.
     pub fn from_word(word: &str) -> Option<BarBy> {
         match word {
             "user_host" => Some(BarBy::UserHost),
@@ -28,7 +28,7 @@ impl BarBy {
         }
     }
 
-    /// The word for it.
+    /// Returns the word for it.
     pub fn word(self) -> &'static str {
         match self {
             BarBy::UserHost => "user_host",
@@ -38,20 +38,20 @@ impl BarBy {
     }
 }
 
-/// Whom a bar binds: compared byte by byte.
+/// Whom a bar binds, as its key: compared byte by byte.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Bound {
-    /// The tally of the product.
+    /// The product's tally.
     pub(super) tally: u64,
-    /// The role; 0 where it is the application's own user, or whoever is at the host.
+    /// The role; 0 if an application's user is barred, or everybody at the host.
     role: u32,
     by: BarBy,
-    /// The host; none where the user is barred wherever it works.
+    /// The host; none if the user is barred at any host.
     host: Host,
-    /// Which of several bars that bind the same.
+    /// The number that tells apart bars which bind the same user or host.
     pub(super) nth: u32,
-    /// The application's own user, where it is one.
+    /// The application's user, or empty.
     client_user: Label,
 }
 
@@ -76,23 +76,23 @@ impl Bound {
     }
 }
 
-/// Who is barred, with every name whole.
+/// Who is barred, with all names in full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Barred {
-    /// By what.
+    /// What identifies them.
     pub by: BarBy,
-    /// The role's OID; 0 where it is the application's own user, or whoever is at the host.
+    /// The role's OID; 0 if an application's user is barred, or everybody at the host.
     pub role: u32,
-    /// The host; none where the user is barred wherever it works.
+    /// The host; none if the user is barred at any host.
     pub host: Host,
-    /// The host's name where it is no address, or empty.
+    /// The host's name if it is not an address; else empty.
     pub host_name: Name,
-    /// The application's own user, or empty.
+    /// The application's user, or empty.
     pub client_user: Text<512>,
 }
 
 impl Barred {
-    /// Whom a bar is to bind that is wished of a holder. `None` where not all of its name is known.
+    /// Returns whom a bar against this holder must bind. `None` if not all of their names are known in full.
     pub(super) fn of(
         by: BarBy,
         kind: Kind,
@@ -124,7 +124,7 @@ impl Barred {
         })
     }
 
-    /// What a row of the table says. `None` where a name is too long.
+    /// Returns what the columns of a row say. `None` if a name is too long.
     pub fn of_columns(
         by: BarBy,
         role: u32,
@@ -160,7 +160,7 @@ impl Barred {
         }
     }
 
-    /// The host, as tables have it; none where the user is barred wherever it works.
+    /// Returns the host as the tables show it. `None` if the user is barred at any host.
     pub fn client_host(&self) -> Option<String> {
         match self.by {
             BarBy::User => None,
@@ -170,43 +170,43 @@ impl Barred {
     }
 }
 
-/// Somebody who can't have a seat for a time.
+/// A bar: somebody who can't have a seat of a product for a time.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Bar {
     /// Whom it binds.
     pub(super) key: Bound,
-    /// Its id; of two databases, bars may have the same.
+    /// The bar's id. Bars of different databases may have the same one.
     pub id: i64,
-    /// The OID of the database that keeps it.
+    /// The OID of the database that stores it.
     pub database: u32,
     /// Who is barred.
     pub whom: Barred,
-    /// Since when.
+    /// When it began.
     pub since: Timestamp,
-    /// Until when.
+    /// When it ends.
     pub until: Timestamp,
     /// The administrator's role.
     pub barred_by: Name,
     /// Why, or empty.
     pub reason: Text<256>,
-    /// It is a row of the database's table, and lasts.
+    /// Whether it is a row of the database's table, and so survives a restart.
     pub stored: bool,
-    /// It binds nobody any more; its row is yet to be deleted.
+    /// Whether it was lifted: it binds nobody any more, and its row is yet to be deleted.
     pub lifted: bool,
-    /// It could not be made a row, or its row deleted, which was told.
+    /// Whether it has been reported that its row could not be written or deleted.
     pub(super) complained_of: bool,
 }
 
 entry!(Bar, key: Bound);
 
 impl Bar {
-    /// The tally of the product.
+    /// Returns the product's tally.
     pub fn tally(&self) -> u64 {
         self.key.tally
     }
 
-    /// Its row is as it is.
+    /// Tells whether its row is up to date, so that there is nothing to write or delete.
     pub fn is_settled(&self) -> bool {
         self.stored && !self.lifted
     }
@@ -215,15 +215,15 @@ impl Bar {
 /// A row of `license_bars`.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredBar {
-    /// Its id.
+    /// The bar's id.
     pub id: i64,
     /// The product.
     pub product: Name,
-    /// Who.
+    /// Who is barred.
     pub whom: Barred,
-    /// Since when.
+    /// When it began.
     pub since: Timestamp,
-    /// Until when.
+    /// When it ends.
     pub until: Timestamp,
     /// The administrator's role.
     pub barred_by: Name,

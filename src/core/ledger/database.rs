@@ -1,4 +1,4 @@
-//! What is known of a database's tables.
+//! What is known about a database's tables.
 
 use crate::core::ledger::recents::Recents;
 use crate::core::ledger::room::Ring;
@@ -7,40 +7,40 @@ use crate::core::ledger::table::entry;
 use crate::core::ledger::time::Timestamp;
 use crate::core::ledger::visit::{Leased, Unread, Unsettled, Visit};
 
-/// What is known of a database's tables.
+/// What is known about a database's tables.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Database {
     /// The database's OID.
     pub oid: u32,
-    /// Transactions that are just committing a change.
+    /// The number of transactions that are committing a change at this moment.
     pub(super) changing: u32,
     /// The number of the last change.
     pub generation: u64,
-    /// What was read before this generation is not put in force any more; what was read since may be, also
-    /// where a change has come meanwhile.
+    /// The oldest generation whose rules may still be put in force. Rules that were read at it or later may be, even if
+    /// a change has come meanwhile.
     pub(super) not_before: u64,
-    /// The generation of the rules in force; 0: none were ever read.
+    /// The generation of the rules in force; 0 if there are none.
     pub loaded: u64,
-    /// The generation at which a visitor could not read them.
+    /// The generation at which a database worker could not read the tables.
     pub(super) unreadable: u64,
-    /// The visit that is under way, or the last.
+    /// The visit that is under way, or the last one.
     pub visit: Visit,
-    /// Visitors in a row that could not even connect.
+    /// The number of database workers in a row that could not even connect.
     pub(super) lost_visitors: u32,
-    /// Somebody waits for a visitor.
+    /// Whether somebody waits for a database worker.
     pub(super) wanted: bool,
-    /// What others may not know yet of what it adds to pools.
+    /// What others may not know yet about what it adds to pools.
     pub unsettled: Unsettled,
-    /// What is known of it as long as it has not been read.
+    /// What is known about it as long as it has not been read.
     pub(super) unread: Unread,
     /// Whether it has had leases.
     pub(super) leased: Leased,
-    /// A digest of what the log was told last of what does not work here, and how often that was so.
+    /// A digest of the problem here that was last reported to the log, and how many times in a row it has occurred.
     pub(super) complaint: u64,
     pub(super) complaints: u32,
     pub(super) watched: bool,
-    /// The rules in force were read on a standby.
+    /// Whether the rules in force were read on a standby.
     pub in_recovery: bool,
     pub(super) exempt_superusers: bool,
     /// When the rules in force were read.
@@ -48,62 +48,63 @@ pub struct Database {
     pub(super) licenses: u32,
     pub(super) exemptions: u32,
     pub(super) reservations: u32,
-    /// The OID of the table whose leases the ledger has; 0: they were not read yet.
+    /// The OID of the table whose leases the ledger has; 0 if they have not been read yet.
     pub(super) leases_of: u32,
-    /// Leases that have ended and whose rows are yet to be deleted.
+    /// The number of leases that have ended and whose rows are yet to be deleted.
     pub ended: u32,
-    /// Bars, those that are no rows yet among them.
+    /// The number of bars, including those that are not rows yet.
     pub(super) bars: u32,
-    /// Bars that are no rows yet.
+    /// The number of bars that are not rows yet.
     pub(super) unstored_bars: u32,
-    /// Rows that are not in force for want of room.
+    /// The number of rows that are not in force for want of room.
     pub left_out: u32,
-    /// Reservations that are not, since there are too many different roles.
+    /// The number of reservations that are not in force because there are too many different roles.
     pub(super) unnumbered: u32,
-    /// Somebody has been told of those.
+    /// Whether the log has been told the present numbers of both.
     pub(super) left_out_told: bool,
-    /// When its tables could last not be read; 0: they could since.
+    /// When its tables could last not be read; 0 if they have been read since.
     pub(super) failed_at: Timestamp,
-    /// The generation that could not be.
+    /// The generation that could not be read then.
     pub(super) failed: u64,
-    /// Until when somebody tries again.
+    /// Until when somebody is trying again.
     pub(super) tried_until: Timestamp,
-    /// Leases that were read when there was no room for them.
+    /// The number of leases that were read when there was no room for them.
     pub leases_left: u32,
-    /// What was counted before the server's start has been added.
+    /// Whether what was counted before the server's start has been added.
     pub counted: bool,
-    /// What is counted could not be written.
+    /// Whether its counts could not be written.
     pub(super) uncountable: bool,
-    /// A digest of what was counted, and of the rules, when it was written last; 0: it is to be written.
+    /// A digest of the counts, and of the rules, as they were last written; 0 if they are to be written.
     pub counts_written: u64,
-    /// Events that its audit trail is yet to be told.
+    /// The number of events that are yet to be written to its audit trail.
     pub events: u32,
-    /// Those for which there was no room.
+    /// The number of events for which there was no room.
     pub events_lost: u64,
-    /// What the last stop of the server has kept of its audit trail is told.
+    /// Whether the events that the last stop of the server kept for its audit trail have been written.
     pub kept_told: bool,
-    /// The number of the last event that has been warned of, where it must be.
+    /// The number of the last event up to which all necessary warnings were given.
     pub warned: u64,
-    /// Its audit trail could not be written.
+    /// Whether its audit trail could not be written.
     pub unwritable: bool,
-    /// What it has in the room of events.
+    /// Its part of the room for events.
     pub(super) ring: Ring,
-    /// How often its licenses have reached levels of use of late.
+    /// How many times its licenses have reached levels of use lately.
     pub(super) crossings: Recents<2>,
-    /// Old rows of its audit trail could not be deleted.
+    /// Whether old rows of its audit trail could not be deleted.
     pub(super) untidy: bool,
-    /// When it is to be written next.
+    /// When its audit trail is to be written next.
     pub write_at: Timestamp,
-    /// When its rules may be others though no table is changed, and a visitor should look.
+    /// When its rules may change although no table does, so that a database worker should look.
     pub changes_at: Timestamp,
-    /// The generation at which a visitor has looked at its signed licenses last.
+    /// The generation at which a database worker last looked at its signed licenses.
     pub observed: u64,
-    /// The state of the installation's record in which it says nothing of this database; 0: it may.
+    /// The state of the installation's record in which the record says nothing about this database; 0 if it may say
+    /// something.
     pub unsigned_in: u64,
 }
 
 impl Database {
-    /// It was read, and has no rules, nor anything else that is to be kept in mind.
+    /// Tells whether it was read, and has neither rules nor anything else that must be remembered.
     pub(super) fn is_forgettable(&self) -> bool {
         self.is_loaded()
             && self.loaded != 0
@@ -112,43 +113,44 @@ impl Database {
             && self.leases_of == 0
             && self.ended == 0
             && !self.wanted
-            // Nothing is to be told, now or later.
+            // Nothing is to be written, now or later.
             && !self.has_untold(Timestamp::MAX - 1)
             && !self.has_left_out()
     }
 
-    /// Not all of its rows are in force, or were when somebody was last told.
+    /// Tells whether some of its rows are not in force, or the log is yet to be told about their number.
     pub(super) fn has_left_out(&self) -> bool {
         self.left_out > 0 || self.unnumbered > 0 || !self.left_out_told
     }
 
-    /// Its tables could be read.
+    /// Notes that its tables could be read.
     pub(super) fn note_read(&mut self) {
         self.failed_at = 0;
     }
 
-    /// How many rows it has in force.
+    /// Returns the number of its rows in force, including bars that are not rows yet.
     pub(super) fn rules(&self) -> usize {
         (self.licenses + self.exemptions + self.reservations + self.bars) as usize
     }
 
-    /// How many of them give way to others, down to so many.
+    /// Returns the number of rows that it gives up for others, down to a total of `level`. Licenses, and bars that are
+    /// not rows yet, are never given up.
     pub(super) fn gives(&self, level: usize) -> usize {
         let rows = self.exemptions + self.bars - self.unstored_bars + self.reservations;
         self.rules().saturating_sub(level).min(rows as usize)
     }
 
-    /// There is something to be told of it now.
+    /// Tells whether something is to be written to its audit trail now.
     pub fn has_untold(&self, now: Timestamp) -> bool {
         self.events > 0 || self.events_lost > 0 || self.ring.due <= now
     }
 
-    /// The rules in force are those of the last change.
+    /// Tells whether the rules in force are those of the last change.
     pub fn is_loaded(&self) -> bool {
         self.loaded == self.generation
     }
 
-    /// These rules are in force already, and no change comes unnoticed.
+    /// Tells whether these rules are in force already, and no change can go unnoticed.
     pub(super) fn has(&self, rules: &Rules) -> bool {
         self.loaded == rules.generation
             && self.changing == 0
@@ -166,7 +168,7 @@ impl Database {
         self.is_loaded() && (in_recovery || !self.in_recovery)
     }
 
-    /// What it adds to pools is not known, or may be more by now.
+    /// Tells whether it is unknown what the database adds to pools, or that may have become more.
     pub(super) fn is_unknown(&self, in_recovery: bool) -> bool {
         self.loaded == 0
             || !self.is_loaded() && self.unsettled != Unsettled::Nothing
@@ -176,12 +178,12 @@ impl Database {
 
 entry!(Database, oid: u32);
 
-/// From where the rules in force are looked at.
+/// The circumstances in which the rules in force are looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct Viewpoint {
     /// The present moment.
     pub now: Timestamp,
-    /// The server is a standby.
+    /// Whether the server is a standby.
     pub in_recovery: bool,
     /// The present setting of `pg_seats.exempt_superusers`.
     pub exempt_superusers: bool,

@@ -1,34 +1,34 @@
-//! Why a seat is denied, and what an admitted user is warned of.
+//! Why a seat is denied, and what an admitted user is warned about.
 
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::{License, OutOfDates};
 use crate::core::ledger::time::Timestamp;
 
-/// What may give way to somebody who would be denied.
+/// Seats that may give way to somebody who would be denied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reclaim {
-    /// The tally of the seats.
+    /// The tally of these seats.
     pub tally: u64,
     /// How long they must have been inactive, in microseconds.
     pub idle_after: Timestamp,
 }
 
-/// What the server log should say of somebody who got a seat.
+/// What the server log should say about somebody who got a seat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Remark {
     /// Nothing.
     #[default]
     None,
-    /// It took a seat beyond `seats`.
+    /// The seat is one beyond `seats`.
     Overdraft(Denial),
-    /// Under 'warn' it would have been denied.
+    /// The seat would have been denied, but enforcement is 'warn'.
     WouldBeDenied(Denial),
 }
 
-/// Why a login gets no seat.
+/// Why somebody gets no seat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Denial {
-    /// The product of the license that it claimed.
+    /// The product of the license that was claimed.
     pub product: Name,
     /// The tally of that license.
     pub tally: u64,
@@ -45,7 +45,7 @@ impl Denial {
         }
     }
 
-    /// It lasts until somebody gives a seat back.
+    /// Tells whether it lasts only until somebody gives a seat back.
     pub fn is_full(&self) -> bool {
         matches!(
             self.cause,
@@ -54,16 +54,16 @@ impl Denial {
     }
 }
 
-/// The reasons of denials.
+/// The cause of a denial.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {
     /// Every seat is taken, or kept for members of other roles.
     Full {
-        /// Seats taken.
+        /// Seats taken, or promised to others.
         in_use: i64,
         /// Seats that may be taken.
         limit: i64,
-        /// How many of the others are kept.
+        /// How many of the free seats are kept for others.
         kept: i64,
     },
     /// The members of a role use as many seats as they may.
@@ -75,25 +75,25 @@ pub enum Cause {
         /// Seats that they may use.
         limit: i64,
     },
-    /// The user has as many seats as one may have.
+    /// The user has as many seats as one user may have.
     UserFull {
         /// Seats that count for the user.
         in_use: i64,
-        /// Seats that may.
+        /// The most seats that may count for the user.
         limit: i64,
     },
-    /// An administrator has barred it.
+    /// An administrator has barred the claimant.
     Barred {
-        /// Until when; `None`: until its former sessions have ended.
+        /// When the bar ends; `None` if it lasts until the sessions that were stopped have ended.
         until: Option<Timestamp>,
     },
     /// The license's dates admit nobody.
     OutOfDates(OutOfDates),
     /// The ledger itself has no room for one more checkout or lease.
     TableFull,
-    /// The session holds checkouts for as many client_users as it may.
+    /// The session holds checkouts for as many client_users as it may have.
     TooManyUsers {
-        /// How many that are.
+        /// The most client_users that it may have.
         most: u32,
     },
 }
@@ -103,7 +103,7 @@ pub enum Cause {
 pub enum LoadError {
     /// The tables can't be read now: somebody holds a lock on them, or they are damaged.
     Unreadable(String),
-    /// They change faster than they are read.
+    /// They change faster than they can be read.
     Changing,
     /// The ledger has no room for their leases.
     NoRoom,
@@ -112,7 +112,7 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// The cause, in words.
+    /// Returns the cause in words.
     pub fn cause(&self) -> String {
         match self {
             LoadError::Unreadable(cause) => cause.clone(),

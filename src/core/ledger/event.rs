@@ -1,4 +1,4 @@
-//! An event: what the audit trail is told.
+//! An event: something that the audit trail reports.
 
 use crate::core::ledger::denial::Cause;
 use crate::core::ledger::hold::Hold;
@@ -9,43 +9,43 @@ use crate::core::ledger::session::Session;
 use crate::core::ledger::table::entry;
 use crate::core::ledger::time::Timestamp;
 
-/// What happened.
+/// What has happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Happened {
-    /// A seat was taken that nobody held.
+    /// A seat that nobody held was taken.
     Taken,
     /// A seat was left by its last holder.
     Left(Leaving),
-    /// No seat was to be had.
+    /// A seat was denied.
     Denied(Cause),
-    /// No seat was to be had, and 'warn' admitted.
+    /// A seat would have been denied, but enforcement is 'warn'.
     WouldBeDenied(Cause),
     /// A seat beyond `seats` was taken.
     Overdraft(Cause),
-    /// A session logged in that is exempt.
+    /// An exempt session logged in.
     ExemptLogin(Exempt),
-    /// The time of a lease was up.
+    /// A lease's time was up.
     LeaseExpired,
-    /// An administrator stopped who held the seat.
+    /// An administrator stopped the holders of the seat.
     Terminated,
-    /// Whoever held the seat was logged off for inactivity.
+    /// The holder of the seat was logged off for inactivity.
     LoggedOff,
-    /// The seat was idle, and gave way to somebody else.
+    /// The seat was idle and gave way to somebody else.
     Reclaimed,
-    /// So many seats are in use that somebody should know.
+    /// So many seats are in use that somebody should know about it.
     Reached {
-        /// How many.
+        /// The level of use.
         level: Level,
         /// The seats that the license has.
         seats: i32,
     },
     /// The tables claim more than was signed.
     Tampered(Excess),
-    /// The clock was set, or nothing ran for a while: times began anew.
+    /// The clock was set, or nothing ran for a while, so that times began anew.
     ClockJump {
-        /// By how much the wall clock was set, in microseconds; 0: it was not.
+        /// How far the wall clock was set, in microseconds; 0 if it was not.
         moved: i64,
-        /// For how long nothing ran at least, in microseconds.
+        /// The least time for which nothing ran, in microseconds.
         late: i64,
     },
 }
@@ -55,11 +55,11 @@ pub enum Happened {
 pub enum Leaving {
     /// The session ended.
     Logout,
-    /// The client was gone without a word.
+    /// The connection to the client was lost.
     Abandoned,
-    /// An error, or a timeout of the server's, ended the session.
+    /// An error, or a timeout of the server, ended the session.
     Fatal,
-    /// An operator, or the server's stop, ended the session.
+    /// An operator, or the stop of the server, ended the session.
     Killed,
     /// The application gave it back.
     GivenBack,
@@ -74,7 +74,7 @@ pub enum Leaving {
 }
 
 impl Leaving {
-    /// The word for it in the audit trail; of how sessions end, that of `pg_stat_database`.
+    /// Returns the word for it in the audit trail. Ways in which sessions end have the words of `pg_stat_database`.
     pub fn word(self) -> &'static str {
         match self {
             Leaving::Logout => "logout",
@@ -90,45 +90,45 @@ impl Leaving {
     }
 }
 
-/// An event, until it is written.
+/// An event that is yet to be written.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Event {
-    /// Its own number: events are in the order of their numbers.
+    /// The event's number. Events are in the order of their numbers.
     pub number: u64,
     /// When it happened.
     pub at: Timestamp,
-    /// The OID of the database in whose trail it belongs.
+    /// The OID of the database whose audit trail it belongs to.
     pub database: u32,
     /// What happened.
     pub happened: Happened,
     /// The product.
     pub product: Name,
-    /// What held the seat, or asked for it; none where nobody did.
+    /// What held the seat, or asked for it; `None` if nothing did.
     pub kind: Option<Kind>,
-    /// Who; the name of a lease's host that is no address stands in the place of a workstation.
+    /// Whom it happened to. If a lease's host is not an address, its name is in the field of the workstation.
     pub who: Who,
-    /// The role's name at its login; empty where only the OID is known.
+    /// The role's name at login; empty if only the OID is known.
     pub usename: Name,
-    /// The number of the seat; 0 for none.
+    /// The number of the seat; 0 if there is none.
     pub seat: u64,
-    /// Seats in use then.
+    /// Seats in use at that time.
     pub in_use: i64,
-    /// Until when the seat lingers; 0: it does not.
+    /// When the seat stops lingering, or the bar against its holders ends; 0 for neither.
     pub until: Timestamp,
-    /// The OID of the role that did it, where that is another one; 0: none.
+    /// The OID of the role that did it, if that is another one; else 0.
     pub by: u32,
-    /// Why that role did it, or empty.
+    /// The reason that this role gave, or empty.
     pub reason: Label,
-    /// How often it happened, where it is told together, `at` the last time; else 0.
+    /// How many times it happened, if several occurrences share the event, of which `at` is the last; else 0.
     pub count: u32,
     /// When it happened first.
     pub since: Timestamp,
-    /// How long the seats were held that were left, in microseconds.
+    /// How long the seats were held before they were left, in microseconds.
     pub held: Timestamp,
-    /// How many seats beyond `seats` were among those that were taken.
+    /// How many of the seats that were taken were beyond `seats`.
     pub overdrafts: u32,
-    /// The number of the next event of its database; 0: none yet.
+    /// The number of the next event of its database; 0 if there is none yet.
     pub(super) next: u64,
 }
 
@@ -143,7 +143,7 @@ pub(super) const NOBODY: Who = Who {
 };
 
 impl Event {
-    /// What happened to a product.
+    /// Returns an event that concerns a product.
     pub(super) fn of_product(happened: Happened, database: u32, product: Name) -> Event {
         Event {
             number: 0,
@@ -167,7 +167,7 @@ impl Event {
         }
     }
 
-    /// What happened to a session's login.
+    /// Returns an event that concerns a session's login.
     pub(super) fn of_login(happened: Happened, session: &Session, product: Name) -> Event {
         Event {
             kind: Some(Kind::Login),
@@ -177,7 +177,7 @@ impl Event {
         }
     }
 
-    /// What happened to a hold, which the session at this name took.
+    /// Returns an event that concerns a hold. `usename` is the name of the role that took it, or empty.
     pub(super) fn of_hold(happened: Happened, hold: &Hold, usename: Name, product: Name) -> Event {
         Event {
             kind: Some(hold.kind()),

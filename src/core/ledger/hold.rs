@@ -1,4 +1,4 @@
-//! What applications hold: a session's checkout, or a lease that outlives any session.
+//! What applications hold: a session's checkouts, and leases, which outlive any session.
 
 use crate::core::ledger::identity::{Label, LeaseId, Name, Text, Who};
 use crate::core::ledger::roles::Roles;
@@ -7,82 +7,81 @@ use crate::core::ledger::table::{Table, Tables, entry};
 use crate::core::ledger::time::Timestamp;
 use crate::core::ledger::words::CountedBy;
 
-/// What finds a hold: a lease's id, or the session's number and the checkout's place among the
-/// session's.
+/// The key of a hold: a lease's id, or the session's number and the checkout's index within the session.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct HoldKey([u8; 16]);
 
 impl HoldKey {
-    /// The key of a session's checkout. No lease has it: the bits that mark a random UUID are not
-    /// set in a place that is small.
+    /// Returns the key of a session's checkout. No lease can have the same one: a random UUID has its variant bits set
+    /// where a small index has none.
     pub fn checkout(session: u64, place: u32) -> HoldKey {
         HoldKey((u128::from(session) << 64 | u128::from(place)).to_be_bytes())
     }
 
-    /// The key of a lease.
+    /// Returns the key of a lease.
     pub fn lease(id: LeaseId) -> HoldKey {
         HoldKey(id)
     }
 
-    /// The lease's id, if it is a lease's.
+    /// Returns the lease's id. It means nothing if this is the key of a checkout.
     pub fn lease_id(self) -> LeaseId {
         self.0
     }
 
-    /// The checkout's place among its session's.
+    /// Returns the checkout's index within its session.
     pub(super) fn place(self) -> u32 {
         u128::from_be_bytes(self.0) as u32
     }
 }
 
-/// A hold on a seat that an application has taken.
+/// A hold that an application has on a seat.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Hold {
-    /// What finds it.
+    /// The hold's key.
     pub key: HoldKey,
     /// The number of the session whose checkout it is, or the lease's own.
     pub number: u64,
-    /// The database that it was taken in.
+    /// The database in which it was taken.
     pub database: u32,
-    /// How often it was checked out.
+    /// How many times it was checked out.
     pub times: u32,
-    /// The tally of its product; kept while it lasts, also where the license is gone.
+    /// The tally of its product. It stays while the hold lasts, even if the license is gone.
     pub tally: u64,
-    /// For whom it was taken. The name of a lease's host that is no address stands in the place of
-    /// a workstation, which a lease has not.
+    /// The user that it is for. A lease has no workstation; if its host is not an address, that field has the host's
+    /// name.
     pub who: Who,
-    /// It is a lease whose transaction has not ended.
+    /// Whether it is a lease whose transaction has not ended.
     pub pending: bool,
-    /// It was given to somebody in line who has not seen it yet: until then its time does not run.
+    /// Whether it was given to a session in the queue that has not collected it yet. Until then its time does not run.
     pub(super) unseen: bool,
-    /// Its product is licensed.
+    /// Whether its product is licensed.
     pub(super) licensed: bool,
-    /// It is the checkout of an exempt session, and takes no seat.
+    /// Whether it is the checkout of an exempt session, and takes no seat.
     pub(super) exempt: bool,
-    /// The lease's time is up; its row, if its transaction commits one, is yet to be deleted.
+    /// Whether the lease has ended. Its row, if its transaction commits one, is yet to be deleted.
     pub ended: bool,
-    /// The reserved roles that who took it is a member of.
+    /// The reserved roles that the role in `who` is a member of.
     pub(super) roles: Roles,
-    /// It is the first of its session's checkouts for its client_user.
+    /// Whether it is the first of its session's checkouts for its client_user.
     pub(super) first_of_user: bool,
-    /// The rule by which it has its seat, if it has one.
+    /// The counting rule by which it has its seat; `None` if it has no seat.
     pub(super) seated: Option<CountedBy>,
-    /// The role that took the lease: whose members may see it.
+    /// The role that took the lease. Members of this role may see it.
     pub taken_by: u32,
-    /// The number of that seat: who looks at all holders need not search for as many seats.
+    /// The number of that seat, so that going through all holders takes no lookup of their seats.
     pub(super) seat: u64,
-    /// How long the lease lasts after each heartbeat, in microseconds; 0: it is a checkout.
+    /// How long the lease lasts after each heartbeat, in microseconds; 0 for a checkout.
     pub ttl: Timestamp,
-    /// When the lease ends; of a checkout, when it was taken.
+    /// When the lease ends; for a checkout, when it was taken.
     pub expires_at: Timestamp,
 }
 
 entry!(Hold, key: HoldKey);
 
 impl Hold {
-    /// What it is.
+    /// Returns which kind of hold it is.
     pub fn kind(&self) -> Kind {
         if self.ttl == 0 {
             Kind::Checkout
@@ -91,7 +90,7 @@ impl Hold {
         }
     }
 
-    /// Whose seat it asks for, and of what.
+    /// Returns the claim that it makes on a seat. One that takes no seat claims it of [`NO_TALLY`].
     pub fn claimant(&self) -> Claimant {
         Claimant {
             tally: if self.licensed && !self.exempt && !self.ended {
@@ -107,12 +106,12 @@ impl Hold {
         }
     }
 
-    /// It would take a seat of this tally were its session not exempt.
+    /// Tells whether it would take a seat of this tally if its session were not exempt.
     pub(super) fn saves(&self, tally: u64) -> bool {
         self.licensed && self.exempt && self.tally == tally
     }
 
-    /// Whose seat it asks for.
+    /// Returns the user whose seat it claims: without the name of a lease's host, which is no workstation.
     pub(super) fn whose(&self) -> Who {
         match self.kind() {
             Kind::Lease => Who {
@@ -123,7 +122,7 @@ impl Hold {
         }
     }
 
-    /// The name of a lease's host that is no address, or empty.
+    /// Returns the name of a lease's host if it is not an address; else an empty text.
     pub fn host_name(&self) -> &str {
         match self.kind() {
             Kind::Lease => self.who.workstation.as_str(),
@@ -131,56 +130,56 @@ impl Hold {
         }
     }
 
-    /// When it was taken, or last extended.
+    /// Returns when it was taken or, for a lease, last extended.
     pub fn since(&self) -> Timestamp {
         self.expires_at.saturating_sub(self.ttl)
     }
 
-    /// The number of the seat that it has.
+    /// Returns the number of its seat, if it has one.
     pub fn seat(&self) -> Option<u64> {
         self.seated.map(|_| self.seat)
     }
 
-    /// A lease that has not ended: its time runs from the answer on, whatever becomes of the transaction.
+    /// Tells whether it is a lease whose time runs: it does from the answer on, whatever becomes of the transaction.
     pub fn will_end(&self) -> bool {
         self.kind() == Kind::Lease && !self.ended && !self.unseen
     }
 
-    /// The same, whose time is up at this moment.
+    /// Tells whether it is a lease whose time is up at this moment.
     pub fn is_due(&self, now: Timestamp) -> bool {
         self.will_end() && self.expires_at <= now
     }
 }
 
-/// Where a session's checkout of a product for a user is among the session's: so nobody who has many walks all of
-/// them.
+/// Where to find a session's checkout of a product for a user, so that nobody has to walk through all checkouts of a
+/// session that has many.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Spot {
-    /// A digest of the session, the product and the user, which nobody can foresee.
+    /// A digest of the session, the product and the user, made with a secret so that nobody can predict it.
     pub(super) key: u64,
-    /// Its place.
+    /// The checkout's index within its session.
     pub(super) place: u32,
 }
 
 entry!(Spot, key: u64);
 
-/// The name of an application's user that is too long for a label, kept while somebody holds or
-/// awaits a seat under it.
+/// A text that is too long for a label: the name of an application's user, kept while somebody holds or awaits a seat
+/// under it, or a text of an event.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct LongName {
     /// The label that stands for it.
     pub label: Label,
-    /// The name, whole.
+    /// The whole text.
     pub text: Text<512>,
-    /// How many need it.
+    /// The number of entries that need it.
     pub users: u32,
 }
 
 entry!(LongName, label: Label);
 
-/// One less needs the name that this label stands for.
+/// Notes that one entry fewer needs the text of this label, and forgets it with the last.
 pub(super) fn drop_long_name<T: Tables>(names: &mut T::Of<LongName>, label: &Label) {
     if label.is_digest()
         && let Some(name) = names.get_mut(label)

@@ -1,8 +1,7 @@
-//! What makes two connections the same user: names, hosts, and the identity that each rule of
-//! counting makes of them.
+//! What makes two connections the same user: names, hosts, and the identity that each counting rule makes of them.
 //!
-//! Everything here lives in shared memory and serves as a hash key compared byte by byte, so every
-//! type is plain data without padding, and unused bytes are zero.
+//! Everything here lives in shared memory and serves as a hash key that is compared byte by byte. So every type is
+//! plain data without padding, and unused bytes are zero.
 
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
@@ -12,28 +11,28 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::core::ledger::words::CountedBy;
 
-/// A lease's id: a random UUID, so that nobody finds another's.
+/// A lease's id: a random UUID, so that nobody can guess another one.
 pub type LeaseId = [u8; 16];
 
-/// The bytes that a name can have at most: PostgreSQL's own limit for names (`NAMEDATALEN - 1`).
+/// The most bytes that a name can have: PostgreSQL's own limit (`NAMEDATALEN - 1`).
 pub const NAME_MAX: usize = 63;
 
-/// The bytes that the name of an application's user can have at most.
+/// The most bytes that the name of an application's user can have.
 pub const CLIENT_USER_MAX: usize = 511;
 
-/// A text of at most `N - 1` bytes in UTF-8, zero-padded. Never cut: what does not fit is refused.
+/// A text of at most `N - 1` bytes in UTF-8, padded with zeros. It is never cut: what does not fit is refused.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Text<const N: usize>([u8; N]);
 
-/// A name as PostgreSQL has them: role, product, pool, workstation.
+/// A name of PostgreSQL's length: of a role, a product, a pool or a workstation.
 pub type Name = Text<64>;
 
 impl<const N: usize> Text<N> {
-    /// No name given.
+    /// The empty text.
     pub const EMPTY: Self = Self([0; N]);
 
-    /// The text, or `None` when it is too long or holds a zero byte, which would make two texts one.
+    /// Returns the text. `None` if it is too long, or has a zero byte, which would make two texts one.
     pub fn new(text: impl AsRef<str>) -> Option<Self> {
         let text = text.as_ref().as_bytes();
         if text.len() >= N || text.contains(&0) {
@@ -44,18 +43,18 @@ impl<const N: usize> Text<N> {
         Some(Self(bytes))
     }
 
-    /// The bytes without the padding.
+    /// Returns the bytes without the padding.
     pub fn as_bytes(&self) -> &[u8] {
         let len = self.0.iter().position(|&b| b == 0).unwrap_or(N);
         self.0.get(..len).unwrap_or_default()
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
-    /// True when no name is given.
+    /// Tells whether the text is empty.
     pub fn is_empty(&self) -> bool {
         self.0.first().is_none_or(|&b| b == 0)
     }
@@ -73,27 +72,27 @@ impl<const N: usize> fmt::Debug for Text<N> {
     }
 }
 
-/// A text of any length as a key: itself where there is room for it, else its SHA-256, so that two
+/// A text of any length as a key: the text itself if there is room for it, else a digest and its beginning, so that two
 /// texts never make one key.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Label([u8; LABEL_MAX + 1]);
 
-/// The bytes of a text that is its own label at most: enough for a UUID and nearly every address. More would
-/// cost every seat.
+/// The most bytes of a text that is its own label: enough for a UUID and nearly every address. More would make every
+/// seat larger.
 pub const LABEL_MAX: usize = 39;
 
-/// Begins a label that is a digest: no text in UTF-8 has this byte.
+/// The first byte of a label that is a digest. No text in UTF-8 has this byte.
 const DIGEST: u8 = 0xff;
 
-/// So many bytes of it: as many as of a UUID. How the text begins follows.
+/// The number of bytes that are kept of a SHA-256 digest: as many as a UUID has. The beginning of the text follows.
 const DIGEST_LEN: usize = 16;
 
 impl Label {
-    /// No text.
+    /// The label of the empty text.
     pub const EMPTY: Label = Label([0; LABEL_MAX + 1]);
 
-    /// The label of a text without zero bytes.
+    /// Returns the label of a text without zero bytes.
     pub fn of(text: &str) -> Label {
         let mut label = Label::EMPTY;
         if text.len() <= LABEL_MAX {
@@ -113,24 +112,25 @@ impl Label {
         label
     }
 
-    /// The text, unless it was too long to be kept here.
+    /// Returns the text, unless it was too long to be kept here.
     pub fn text(&self) -> Option<&str> {
         str::from_utf8(up_to_zero(&self.0))
             .ok()
             .filter(|_| !self.is_digest())
     }
 
-    /// True for no text.
+    /// Tells whether it is the label of the empty text.
     pub fn is_empty(&self) -> bool {
         *self == Label::EMPTY
     }
 
-    /// True where it stands for a text that it has no room for.
+    /// Tells whether it stands for a text that is too long to be kept here.
     pub fn is_digest(&self) -> bool {
         self.0.first() == Some(&DIGEST)
     }
 
-    /// The text as people see it: `whole`, where it is too long to be kept here, else how it begins.
+    /// Returns the text as people see it: `whole` if it is given, else the text that is kept here, else the beginning
+    /// of the text.
     pub fn shown<'a>(&'a self, whole: Option<&'a Text<512>>) -> Cow<'a, str> {
         match whole.map(Text::as_str).or(self.text()) {
             Some(text) => text.into(),
@@ -138,7 +138,7 @@ impl Label {
         }
     }
 
-    /// How a text begins that is too long to be kept here.
+    /// Returns the beginning of a text that is too long to be kept here.
     fn beginning(&self) -> &[u8] {
         up_to_zero(self.0.get(1 + DIGEST_LEN..).unwrap_or_default())
     }
@@ -158,13 +158,13 @@ impl fmt::Debug for Label {
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Host {
-    /// The family, in the first byte. The others are the interface of a link-local IPv6 address: the
-    /// same address on two links is two hosts.
+    /// The family in the highest byte, and below it the interface of a link-local IPv6 address: the same address on two
+    /// links is two hosts.
     family_and_zone: u32,
     address: [u8; 16],
 }
 
-/// Linux counts interfaces from 1 on.
+/// The bits for an interface's number. Linux counts interfaces from 1 on.
 const ZONE_BITS: u32 = 24;
 
 const fn in_zone(family: u32, zone: u32) -> u32 {
@@ -180,7 +180,7 @@ const FAMILY_IPV4: u32 = 4;
 const FAMILY_IPV6: u32 = 6;
 
 impl Host {
-    /// No host: the part of an identity that a rule of counting leaves out.
+    /// No host: the part of an identity that a counting rule leaves out.
     pub const NONE: Host = Host {
         family_and_zone: 0,
         address: [0; 16],
@@ -192,8 +192,8 @@ impl Host {
         address: [0; 16],
     };
 
-    /// The host of a peer (counting rule 3): `own` is the server side's address of the same
-    /// connection. A Unix socket has no peer address.
+    /// Returns the host of a peer (counting rule 3). `own` is the address of the server's side of the same connection.
+    /// A Unix socket has no peer address.
     pub fn of_peer(peer: Option<(IpAddr, u32)>, own: Option<IpAddr>) -> Host {
         let Some((address, zone)) = peer else {
             return Host::LOCAL;
@@ -207,7 +207,7 @@ impl Host {
         Host::of_address(address, zone)
     }
 
-    /// The host at an address, without asking whether it is the server's own.
+    /// Returns the host at an address, without asking whether it is the server's own.
     pub fn of_address(address: IpAddr, zone: u32) -> Host {
         let mut bytes = [0; 16];
         match address.to_canonical() {
@@ -227,7 +227,7 @@ impl Host {
         }
     }
 
-    /// A host that an application knows by a name that is no address: a digest of it.
+    /// Returns the host that an application knows by a name that is not an address: a digest of the name.
     pub fn named(name: &str) -> Host {
         let digest = Sha256::digest(name);
         let mut address = [0; 16];
@@ -240,8 +240,8 @@ impl Host {
         }
     }
 
-    /// The host that an application or a table names: an address as [`Host`] shows it, `local`, none, or
-    /// a name of the application's own, which is also returned. `None` for a name that is too long.
+    /// Returns the host that an application or a table names: an address as [`Host`] displays it, `local`, none, or a
+    /// name of the application's own, which is returned, too. `None` if that name is too long.
     pub fn of_text(text: &str) -> Option<(Host, Name)> {
         let name = Name::EMPTY;
         if text.is_empty() {
@@ -256,7 +256,7 @@ impl Host {
         Some((Host::named(text), Name::new(text)?))
     }
 
-    /// A host that is known by a name that is no address.
+    /// Tells whether the host is known by a name that is not an address.
     pub(super) fn is_named(&self) -> bool {
         self.family_and_zone >> ZONE_BITS == FAMILY_NAMED
     }
@@ -265,7 +265,7 @@ impl Host {
         self.family_and_zone & ((1 << ZONE_BITS) - 1)
     }
 
-    /// The address, unless it is `local`, a name's or none.
+    /// Returns the address, unless the host is `local`, known by a name, or none.
     pub fn address(&self) -> Option<IpAddr> {
         match self.family_and_zone >> ZONE_BITS {
             FAMILY_IPV4 => {
@@ -278,7 +278,7 @@ impl Host {
     }
 }
 
-/// An address, and the zone that may follow that of a link.
+/// Parses an address, and the zone that may follow an IPv6 address.
 fn address_and_zone(text: &str) -> Option<(IpAddr, u32)> {
     let Some((address, zone)) = text.split_once('%') else {
         return Some((text.parse().ok()?, 0));
@@ -288,7 +288,7 @@ fn address_and_zone(text: &str) -> Option<(IpAddr, u32)> {
     Some((address.into(), zone))
 }
 
-/// The canonical text, as `client_host` shows it. Empty for no host, and for a name's.
+/// Displays the canonical text, as in `client_host`. It is empty for no host, and for a host known by a name.
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address() {
@@ -308,34 +308,34 @@ impl fmt::Debug for Host {
     }
 }
 
-/// All that is known of who uses a connection. Roles are told apart by their OID, which a rename
-/// keeps and a dropped role's successor does not inherit.
+/// Everything that is known about who uses a connection. Roles are told apart by their OIDs: a rename keeps the OID,
+/// and the successor of a dropped role does not inherit it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Who {
     /// The authenticated role's OID.
     pub role: u32,
-    /// Where the client runs.
+    /// The computer on which the client runs.
     pub host: Host,
-    /// The name that the client sent at startup, or empty.
+    /// The name of the workstation that the client sent at startup, or empty.
     pub workstation: Name,
-    /// The application's own user, or empty.
+    /// The application's user, or empty.
     pub client_user: Label,
 }
 
-/// Who somebody is, with every name whole, as tables have it.
+/// Who somebody is, with all names in full, as tables have them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FullName {
-    /// As it is compared.
+    /// The form in which names are compared.
     pub who: Who,
-    /// The name of a host that is no address, or empty.
+    /// The host's name if it is not an address; else empty.
     host_name: Name,
-    /// The application's own user, or empty.
+    /// The application's user, or empty.
     client_user: Text<{ CLIENT_USER_MAX + 1 }>,
 }
 
 impl FullName {
-    /// `long_name` is that of a user where the label has no room for it. `None` where not every name is
-    /// known.
+    /// Returns the full name. `long_name` is the name of a user whose label has no room for it. `None` if not every
+    /// name is known.
     pub fn of(who: Who, host_name: Name, long_name: Option<Text<512>>) -> Option<FullName> {
         let client_user = match who.client_user.text() {
             Some(text) => Text::new(text)?,
@@ -349,17 +349,17 @@ impl FullName {
         })
     }
 
-    /// The name of a host that is no address, or empty.
+    /// Returns the host's name if it is not an address; else an empty name.
     pub fn host_name(&self) -> Name {
         self.host_name
     }
 
-    /// The name of the application's user, where it is too long for a label.
+    /// Returns the name of the application's user if it is too long for a label.
     pub fn long_name(&self) -> Option<Text<512>> {
         self.who.client_user.is_digest().then_some(self.client_user)
     }
 
-    /// As a table's columns have it: host, workstation and the application's user.
+    /// Returns the columns of a table: host, workstation and the application's user.
     pub fn columns(&self) -> [String; 3] {
         let host = if self.who.host.is_named() {
             self.host_name.to_string()
@@ -373,7 +373,7 @@ impl FullName {
         ]
     }
 
-    /// What a role's OID and these columns say. `None` where one is too long.
+    /// Returns what a role's OID and these columns say. `None` if one of them is too long.
     pub fn of_columns(role: u32, columns: [&str; 3]) -> Option<FullName> {
         let [host, workstation, client_user] = columns;
         let (host, host_name) = Host::of_text(host)?;
@@ -390,14 +390,14 @@ impl FullName {
     }
 }
 
-/// An identity under one rule of counting: who holds the same identity shares one seat. 128 bits stand for all
-/// its parts, made with a number of this server, so that nobody can choose names that make two users one.
+/// An identity under one counting rule: whoever has the same identity shares one seat. It is a hash of all its parts,
+/// in 128 bits, made with a secret of this server, so that nobody can choose names that make two users one.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Identity([u8; 16]);
 
 impl Identity {
-    /// What `counted_by` makes of a connection (counting rules 2 and 4); `session` is the
+    /// Returns the identity that `counted_by` makes of a connection (counting rules 2 and 4). `session` is the
     /// connection's own number.
     pub fn of(salt: u128, counted_by: CountedBy, who: &Who, session: u64) -> Identity {
         let session = if counted_by == CountedBy::Session {
@@ -409,7 +409,7 @@ impl Identity {
             counted_by.role_and_host(who.role, who.host, !who.workstation.is_empty());
         let half = |which: u8| {
             let mut hasher = DefaultHasher::new();
-            // The workstation and the application's user only split seats (counting rule 4), save under
+            // The workstation and the application's user only split seats (counting rule 4), except under
             // `user_workstation`, where the workstation stands in for the host.
             let names = (who.workstation, who.client_user);
             (salt, which, session, role, host, names).hash(&mut hasher);
@@ -420,7 +420,7 @@ impl Identity {
 }
 
 impl CountedBy {
-    /// What a rule leaves of a role's OID and a host: 0 and none where it does not count them.
+    /// Returns what a rule leaves of a role's OID and a host: 0 and none for what it does not count.
     pub(super) fn role_and_host(self, role: u32, host: Host, has_workstation: bool) -> (u32, Host) {
         match self {
             CountedBy::Session | CountedBy::UserHost => (role, host),
@@ -489,7 +489,7 @@ mod tests {
         assert_eq!(Host::of_address(link, 2).to_string(), "fe80::1%2");
     }
 
-    /// What is written of somebody is read as the same.
+    /// Checks that what is written about somebody is read back the same.
     #[test]
     fn names_come_back_from_a_tables_columns() {
         let link: IpAddr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into();

@@ -1,32 +1,32 @@
-//! A license: how many seats of a product a database may use at once, and the rules. One row of the
-//! table `licenses` as the ledger keeps it.
+//! A license: how many seats of a product a database may use at once, and by which rules. It is one row of the table
+//! `licenses` as the ledger keeps it.
 
 use crate::core::ledger::identity::{Name, Text};
 use crate::core::ledger::table::entry;
 use crate::core::ledger::time::{LEEWAY, Timestamp};
 use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 
-/// Of so many licenses at a time it is noted that another level is reached.
+/// The number of licenses whose new levels of use are noted at a time.
 pub(super) const LEVELS: usize = 256;
 
 /// How much of a license is in use, from the least to the most.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Level {
-    /// Less than would worry anybody.
+    /// Too little to worry anybody.
     #[default]
     Normal,
     /// `warn_at_percent` or more.
     Warning,
-    /// Every seat.
+    /// All of `seats`.
     Full,
-    /// More than that, as `overdraft` allows.
+    /// More than `seats`, as `overdraft` allows.
     Overdraft,
-    /// More than is allowed, after a reduction.
+    /// More than is allowed, as after a reduction.
     Over,
 }
 
 impl Level {
-    /// The word for it in the audit trail.
+    /// Returns the word for it in the audit trail.
     pub fn word(self) -> &'static str {
         match self {
             Level::Normal => "ok",
@@ -38,12 +38,12 @@ impl Level {
     }
 }
 
-/// What claims more than was signed: columns of `licenses`, or all of a row.
+/// What claims more than was signed: tampered columns of `licenses`, or missing rows.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Excess(u32);
 
-/// Each by its place in the bits of [`Excess`].
+/// The name of each bit of [`Excess`], from the lowest bit on.
 pub(super) const CLAIMS: [&str; 14] = [
     "seats",
     "purchased",
@@ -62,36 +62,36 @@ pub(super) const CLAIMS: [&str; 14] = [
 ];
 
 impl Excess {
-    /// More seats.
+    /// The row claims more seats.
     pub const SEATS: Excess = Excess(1 << 0);
-    /// More that are purchased.
+    /// The row claims more purchased seats.
     pub const PURCHASED: Excess = Excess(1 << 1);
     /// The row of `licenses` is gone.
     pub const ROW: Excess = Excess(1 << 11);
     /// The row of `license_keys` is gone, or has another token.
     pub const TOKEN: Excess = Excess(1 << 12);
 
-    /// Nothing does.
+    /// Tells whether nothing claims more than was signed.
     pub fn is_empty(self) -> bool {
         self == Excess::default()
     }
 
-    /// Whether all of this is part of it.
+    /// Tells whether it has all claims of the other one.
     pub fn contains(self, other: Excess) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Both.
+    /// Returns the claims of both.
     pub fn and(self, other: Excess) -> Excess {
         Excess(self.0 | other.0)
     }
 
-    /// Without this.
+    /// Returns its claims without those of the other one.
     pub fn without(self, other: Excess) -> Excess {
         Excess(self.0 & !other.0)
     }
 
-    /// The names of the columns, or rows.
+    /// Returns the names of the columns or rows.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         let claims = CLAIMS.into_iter().enumerate();
         claims.filter_map(move |(at, name)| (self.0 & 1 << at != 0).then_some(name))
@@ -107,107 +107,107 @@ impl Excess {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct License {
-    /// The database, and the license's place among that database's.
+    /// The database, and the license's index among that database's licenses.
     pub key: RowKey,
-    /// Seats taken of it are counted in this tally.
+    /// The tally in which its seats are counted.
     pub tally: u64,
     /// The product's name.
     pub product: Name,
-    /// Databases with the same pool and product count together; empty: this database alone.
+    /// The pool: databases with the same pool and product count together. Empty for this database alone.
     pub pool: Name,
-    /// LIKE pattern of the application names that claim it; empty: any.
+    /// The LIKE pattern of the application names that claim it; empty for any name.
     pub application_name: Text<128>,
-    /// Seats that may be taken at once; `None` is unlimited.
+    /// The number of seats that may be taken at once; `None` for any number.
     pub seats: Option<i32>,
-    /// Seats owned; `None` is no cap.
+    /// The number of seats owned; `None` for no cap.
     pub purchased: Option<i32>,
-    /// Seats admitted beyond `seats`.
+    /// The number of seats admitted beyond `seats`.
     pub overdraft: i32,
-    /// Percent of `seats` in use from which the status is 'warning'.
+    /// The percentage of `seats` in use from which the status is 'warning'.
     pub warn_at_percent: i32,
     /// What makes two connections the same user.
     pub counted_by: CountedBy,
     /// Who claims it.
     pub claimed_at: ClaimedAt,
-    /// What happens without a free seat.
+    /// What happens when no seat is free.
     pub enforcement: Enforcement,
     /// The first moment of its validity.
     pub valid_from: Option<Timestamp>,
     /// The end of its validity.
     pub valid_until: Option<Timestamp>,
-    /// `valid_until` and the grace after it: from here on it is expired.
+    /// The end of the grace that follows `valid_until`: from then on the license is expired.
     pub admits_until: Option<Timestamp>,
     /// How long a seat stays taken after its last holder left, in microseconds.
     pub linger: Timestamp,
-    /// Inactivity after which a seat is logged off, in microseconds; `None`: never.
+    /// The inactivity after which a seat is logged off, in microseconds; `None` for never.
     pub idle_timeout: Option<Timestamp>,
-    /// Inactivity after which a seat gives way to somebody who would be denied; `None`: never.
+    /// The inactivity after which a seat gives way to somebody who would be denied, in microseconds; `None` for never.
     pub reclaim_idle_after: Option<Timestamp>,
-    /// Seats that one user may have at once; `None` is no limit.
+    /// The most seats that one user may have at once; `None` for no limit.
     pub max_per_user: Option<i32>,
-    /// Logins that were denied, or would have been under 'warn'.
+    /// The number of requests that were denied, or would have been but for 'warn'.
     pub denied: u64,
-    /// Since when that is counted.
+    /// When that count began.
     pub counted_since: Timestamp,
-    /// How much of it was in use when that was last noted.
+    /// The level of use that was last noted.
     pub level: Level,
-    /// Its end, where a standby has told of it.
+    /// The coming end that a standby has last reported.
     pub told_ending: Option<Ending>,
-    /// Somebody has hung something on the tables of its database.
+    /// Whether somebody has attached something to the tables of its database.
     pub interfered: bool,
-    /// What its vendor's signature makes of it; `None`: nobody has signed it.
+    /// What its vendor's signature makes of it; `None` if nobody has signed it.
     pub signed: Option<Signed>,
 }
 
-/// What holds of a signed license alone.
+/// What applies to signed licenses only.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Signed {
     /// What the tables claim beyond what was signed.
     pub excess: Excess,
-    /// The signature can't be verified now: until then what was verified last is believed.
+    /// Until when the terms that were verified last are believed, if the signature can't be verified now.
     pub believed_until: Option<Timestamp>,
-    /// How many identities may be exempt at once, superusers aside; `None`: any number.
+    /// The number of identities that may be exempt at once, superusers aside; `None` for any number.
     pub exempt: Option<u32>,
-    /// The latest moment that this server has known: who sets its clock back gains no time.
+    /// The latest moment that this server has known, so that setting its clock back gains no time.
     pub not_before: Timestamp,
 }
 
-/// That a license comes to its end.
+/// The coming end of a license.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ending {
     /// The end of its validity.
     pub until: Timestamp,
-    /// It comes within so many days.
+    /// The number of days within which it comes.
     pub days: i64,
 }
 
-/// The days before its end at which a license is warned of.
+/// The numbers of days before a license's end at which users are warned.
 pub(super) const DAYS: [i64; 4] = [1, 7, 14, 30];
 
 pub(super) const DAY: Timestamp = 86_400_000_000;
 
-/// A row of a database: the database's OID, and the row's place.
+/// The key of a row of a database.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RowKey {
     /// The database's OID.
     pub database: u32,
-    /// The row's place among the database's rows of the same table, from 0.
+    /// The row's index among the database's rows of the same table, from 0.
     pub place: u32,
 }
 
 entry!(License, key: RowKey);
 
 impl License {
-    /// Why its dates admit nobody now, if they don't.
+    /// Returns why its dates admit nobody now; `None` if they do.
     pub fn out_of_dates(&self, now: Timestamp) -> Option<OutOfDates> {
         let now = self.time(now);
         let believed_until = self.signed.and_then(|signed| signed.believed_until);
         if let Some(until) = believed_until.filter(|&until| now >= until) {
             return Some(OutOfDates::NotVerified(until));
         }
-        // Whoever has signed it may have another clock.
+        // The vendor's clock may differ from this server's.
         let ahead = self.signed.map_or(0, |_| LEEWAY);
         if let Some(from) = self.valid_from
             && now.saturating_add(ahead) < from
@@ -219,12 +219,12 @@ impl License {
             .map(|until| OutOfDates::Expired(self.valid_until.unwrap_or(until)))
     }
 
-    /// The moment by which its dates are judged.
+    /// Returns the moment by which its dates are judged.
     fn time(&self, now: Timestamp) -> Timestamp {
         self.signed.map_or(now, |signed| now.max(signed.not_before))
     }
 
-    /// The end that it should be warned of, if that is near.
+    /// Returns the coming end that should be warned about, if it is near.
     pub fn ending(&self, now: Timestamp) -> Option<Ending> {
         let now = self.time(now);
         let until = self.valid_until.filter(|&until| until > now)?;
@@ -233,13 +233,13 @@ impl License {
         (self.enforcement != Enforcement::Off).then_some(Ending { until, days })
     }
 
-    /// Seats that may be taken in all, overdraft included; `None` is unlimited.
+    /// Returns the number of seats that may be taken in all, overdraft included; `None` for any number.
     pub fn limit(&self) -> Option<i64> {
         self.seats
             .map(|seats| i64::from(seats) + i64::from(self.overdraft))
     }
 
-    /// How much of it is in use. Where nobody is in, and where it is not enforced, that worries nobody.
+    /// Returns how much of it is in use. That is always normal while nobody is in, or the license is not enforced.
     pub(super) fn level_of(&self, in_use: i64) -> Level {
         let Some(seats) = self.seats.map(i64::from) else {
             return Level::Normal;
@@ -259,7 +259,7 @@ impl License {
         }
     }
 
-    /// The numbers of seats in use from which on it may have another level than below.
+    /// Returns the numbers of seats in use at which another level may begin.
     pub(super) fn levels_begin(&self) -> impl Iterator<Item = i64> {
         let seats = self.seats.map(i64::from);
         let limit = self.limit();
@@ -270,7 +270,7 @@ impl License {
         begin.into_iter().flatten()
     }
 
-    /// The word for its state in `license_usage`: the first that holds.
+    /// Returns the word for its state in `license_usage`: the first that applies.
     pub fn status(&self, in_use: i64, server: Enforcement, now: Timestamp) -> &'static str {
         let seats = self.seats.map(i64::from);
         let over = |limit: Option<i64>| limit.is_some_and(|limit| in_use > limit);
@@ -311,10 +311,10 @@ impl License {
 /// Why a license's dates admit nobody.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OutOfDates {
-    /// Its validity ended then, and its grace is over.
+    /// Its validity ended at this moment, and its grace is over.
     Expired(Timestamp),
-    /// Its validity begins then.
+    /// Its validity begins at this moment.
     NotYetValid(Timestamp),
-    /// It was believed until then, but its signature could not be verified.
+    /// It was believed until this moment, and its signature still could not be verified.
     NotVerified(Timestamp),
 }

@@ -1,5 +1,4 @@
-//! The ledger's tables as plain maps in one process's memory: what the ledger is tested and measured
-//! over without a server.
+//! The ledger's tables as plain maps in the memory of one process, to test and measure the ledger without a server.
 
 use std::collections::HashMap;
 use std::collections::hash_map;
@@ -21,7 +20,7 @@ use crate::core::ledger::tally::Tally;
 use crate::core::ledger::wait::Wait;
 use crate::core::ledger::{Head, Ledger};
 
-/// A table of at most so many entries.
+/// A table with room for a limited number of entries.
 #[derive(Debug)]
 pub struct MapTable<E: Entry> {
     entries: HashMap<E::Key, E>,
@@ -29,7 +28,7 @@ pub struct MapTable<E: Entry> {
 }
 
 impl<E: Entry> MapTable<E> {
-    /// An empty table with room for this many entries.
+    /// Makes an empty table with room for this many entries.
     pub fn new(capacity: usize) -> Self {
         MapTable {
             entries: HashMap::with_capacity(capacity),
@@ -75,7 +74,7 @@ impl<E: Entry> Table<E> for MapTable<E> {
         self.entries.values().for_each(see);
     }
 
-    /// As long as nothing is put in, nor taken out.
+    /// Shows some of the entries. The position is valid only while nothing is put in or taken out.
     fn each_from(&self, from: usize, at_least: usize, see: impl FnMut(&E)) -> Option<usize> {
         let next = from.saturating_add(at_least);
         self.entries
@@ -103,12 +102,12 @@ impl Tables for Maps {
     type Of<E: Entry> = MapTable<E>;
 }
 
-/// How much a [`MapLedger`] has room for.
+/// The sizes of the tables of a [`MapLedger`].
 #[derive(Clone, Copy, Debug)]
 pub struct Capacity {
     /// Sessions that can be in at once.
     pub sessions: usize,
-    /// Checkouts and leases in all, those in line among them.
+    /// Checkouts and leases in all, including those that are awaited.
     pub max_seats: usize,
     /// Databases whose tables are known.
     pub databases: usize,
@@ -116,20 +115,21 @@ pub struct Capacity {
     pub licenses: usize,
     /// Exemptions of all databases.
     pub exemptions: usize,
-    /// Places for events that are yet to be written, and users of whose denials is known.
+    /// Places for events that are yet to be written. There is room for as many bars, and for the denials of as many
+    /// users.
     pub events: usize,
     /// Reservations of all databases.
     pub reservations: usize,
-    /// Rows of all tables and databases.
+    /// Rows of all tables and databases together.
     pub rules: usize,
 }
 
-/// All that a server keeps in shared memory, owned. [`MapLedger::with`] lends it as a [`Ledger`].
+/// Everything that a server keeps in shared memory, but owned. [`MapLedger::with`] lends it as a [`Ledger`].
 #[derive(Debug)]
 pub struct MapLedger {
-    /// What is kept beside the tables.
+    /// What is kept besides the tables.
     pub head: Head,
-    /// A place for each session.
+    /// A slot for each session.
     pub sessions: Vec<Session>,
     databases: MapTable<Database>,
     licenses: MapTable<License>,
@@ -149,7 +149,7 @@ pub struct MapLedger {
 }
 
 impl MapLedger {
-    /// An empty ledger, as after a start of the server.
+    /// Makes an empty ledger, as after a start of the server.
     pub fn new(room: Capacity) -> Self {
         MapLedger {
             head: Head {
@@ -161,7 +161,7 @@ impl MapLedger {
             licenses: MapTable::new(room.licenses),
             exemptions: MapTable::new(room.exemptions),
             reservations: MapTable::new(room.reservations),
-            // While rules are replaced, the tallies of the former ones are still there.
+            // While rules are replaced, the tallies of the former ones still exist.
             tallies: MapTable::new(room.licenses * 2),
             seats: MapTable::new(room.max_seats + 2 * room.sessions),
             takers: MapTable::new(room.max_seats + 2 * room.sessions),
@@ -176,8 +176,7 @@ impl MapLedger {
         }
     }
 
-    /// Lends the ledger, as the server does to whoever holds its lock. What a panic in `act` leaves
-    /// behind is an empty ledger.
+    /// Lends the ledger, as the server does to whoever holds its lock. If `act` panics, the tables are left empty.
     pub fn with<R>(&mut self, act: impl FnOnce(&mut Ledger<'_, Maps>) -> R) -> R {
         let mut ledger: Ledger<'_, Maps> = Ledger {
             head: &mut self.head,
@@ -217,7 +216,7 @@ impl MapLedger {
         result
     }
 
-    /// The first place where no session is.
+    /// Returns the first slot that has no session.
     pub fn free_place(&self) -> Option<usize> {
         self.sessions.iter().position(|s| s.number == 0)
     }

@@ -1,11 +1,10 @@
-//! What is left of a row of `licenses` under a token: it may ask for less than was signed, never for
-//! more.
+//! Clamps a row of `licenses` to the terms of its token: it may ask for less than was signed, never for more.
 
 use crate::core::ledger::license::{Excess, License};
 use crate::core::ledger::words::{ClaimedAt, CountedBy};
 
-/// The row as far as what was signed allows it, and the columns in which it claims more. Columns that
-/// widen nobody's use are the row's.
+/// Returns the row clamped to the signed terms, and the columns in which it claims more. Columns that cannot widen
+/// anybody's use stay as the row has them.
 pub fn narrow(row: &License, signed: &License) -> (License, Excess) {
     let mut license = *row;
     let mut claims = Excess::default();
@@ -43,7 +42,7 @@ pub fn narrow(row: &License, signed: &License) -> (License, Excess) {
         license.claimed_at = signed.claimed_at;
         claims.push("claimed_at");
     }
-    // Who claims it, and which databases count together, can't be compared.
+    // Who claims the license and which databases count together can't be compared, so they must be the same.
     if license.application_name != signed.application_name {
         license.application_name = signed.application_name;
         claims.push("application_name");
@@ -55,7 +54,8 @@ pub fn narrow(row: &License, signed: &License) -> (License, Excess) {
     (license, claims)
 }
 
-/// `None` is more than any number or moment.
+/// Clamps a value to its limit, and notes the column if the value was beyond it. `None` is more than any number or
+/// moment.
 pub(super) fn at_most<T: Ord + Copy>(
     column: &'static str,
     value: &mut Option<T>,
@@ -70,7 +70,7 @@ pub(super) fn at_most<T: Ord + Copy>(
     }
 }
 
-/// Whether whoever shares a seat by this rule shares it by the other one, too.
+/// Tells whether all who share a seat by this rule share one by the other rule, too.
 pub(super) fn is_within(rule: CountedBy, other: CountedBy) -> bool {
     use CountedBy::{Host, Session, User, UserHost, UserWorkstation};
     match rule {

@@ -1,11 +1,11 @@
-//! Databases that could not be visited are passed over for a while.
+//! Databases that could not be visited are skipped for a while.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::core::ledger::visit::{Due, Outcome};
 
-/// Databases that could not be visited are passed over for a while, the longer the more often that was so.
+/// The databases that are skipped because they could not be visited: the more often that was so, the longer.
 #[derive(Debug, Default)]
 pub struct Pauses(BTreeMap<u32, Pause>);
 
@@ -14,21 +14,22 @@ pub(super) struct Pause {
     generation: u64,
     failures: u32,
     since: Instant,
-    /// How long it has taken a place from others, or in vain.
+    /// How long the last visit kept others waiting, or ran without success.
     kept: Duration,
 }
 
-/// How soon a database is visited again in any case.
+/// How soon a database may be visited again in any case.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
-/// A pause is at most so many times as long: about a minute.
+/// The longest pause, as a multiple of [`RETRY`]: about a minute.
 pub(super) const LONGEST: u32 = 64;
 
-/// Who writes while others wait leaves within two seconds: a visit that keeps them waiting for longer is slow, and so is
-/// one of that length in which nothing could be written.
+/// From when on a visit is slow. A worker that writes while others wait leaves within two seconds, so a visit that
+/// keeps others waiting for longer than this is slow, and so is one of that length which could not write anything.
 pub(super) const SLOW: Duration = Duration::from_secs(4);
 
-/// After a slow visit there is none for so many times as long: a few per cent of the time are its.
+/// How long a database rests after a slow visit, as a multiple of the visit's length, so that its visits take a few per
+/// cent of the time.
 pub(super) const REST: u32 = 16;
 
 impl Pause {
@@ -46,8 +47,8 @@ impl Pause {
 }
 
 impl Pauses {
-    /// Takes note of what became of a visit. True where the log should say so: the first time, and ever more
-    /// seldom after that.
+    /// Notes the outcome of a visit. Returns whether the log should report it: the first time, and ever more rarely
+    /// after that.
     pub fn note(&mut self, due: Due, outcome: Outcome, now: Instant) -> bool {
         let former = self.0.get(&due.database).copied();
         let failures = match outcome {
@@ -56,7 +57,7 @@ impl Pauses {
                 self.0.remove(&due.database);
                 return false;
             }
-            // It says itself why.
+            // The worker itself reports why.
             Outcome::InVain => 0,
             Outcome::KeptOut | Outcome::Lost | Outcome::Died => {
                 former.map_or(0, |pause| pause.failures).saturating_add(1)
@@ -73,8 +74,8 @@ impl Pauses {
         failures.is_power_of_two() && (failures > 1 || outcome != Outcome::KeptOut)
     }
 
-    /// Takes note of how long a visit has kept others waiting, or was in vain. True where that was too long, whatever
-    /// became of it.
+    /// Notes how long a visit has kept others waiting, or ran without success. Returns whether that was too long,
+    /// whatever its outcome.
     pub fn note_kept(&mut self, due: Due, kept: Duration, now: Instant) -> bool {
         if kept < SLOW {
             return false;
@@ -89,14 +90,14 @@ impl Pauses {
         true
     }
 
-    /// Whether a database may be visited now.
+    /// Tells whether a database may be visited now.
     pub fn admit(&self, due: &Due, now: Instant) -> bool {
         self.0
             .get(&due.database)
             .is_none_or(|pause| pause.is_over(due, now))
     }
 
-    /// Forgets those that are due no more.
+    /// Forgets databases that are no longer due.
     pub fn retain(&mut self, are_known: impl Fn(u32) -> bool) {
         self.0.retain(|&database, _| are_known(database));
     }

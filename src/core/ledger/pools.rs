@@ -1,59 +1,60 @@
-//! Which databases are in which pools, and which have no leases, as it is remembered over a restart: so that nobody
-//! waits for databases that have nothing to do with a pool, nor for those that can't be read and add nothing to it.
+//! Which databases are in which pools, and which have no leases, as remembered across restarts. So nobody waits for
+//! databases that have nothing to do with a pool, or for those that can't be read and add nothing to it.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What is remembered. Of a database that is not named nothing is known: it may be in any pool.
+/// What is remembered. Nothing is known about a database that is not in `databases`: it may be in any pool.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Pools {
-    /// The pools of each database, by name and product.
+    /// The pools of each database, as names and products.
     databases: BTreeMap<u32, BTreeSet<(String, String)>>,
     /// Databases that have no leases.
     without_leases: BTreeSet<u32>,
 }
 
 impl Pools {
-    /// Of this database it is known that it is in no pool, besides those that are named.
+    /// Notes that the pools of this database are known: it is in those that are named, and in no other.
     pub fn know(&mut self, database: u32) {
         self.databases.entry(database).or_default();
     }
 
-    /// A database of which that is known is in this pool.
+    /// Names a pool of a database. It has no effect on a database whose pools are not known.
     pub fn name(&mut self, database: u32, pool: &str, product: &str) {
         if let Some(pools) = self.databases.get_mut(&database) {
             pools.insert((pool.to_owned(), product.to_owned()));
         }
     }
 
-    /// Of this database it is known that it has no leases.
+    /// Notes that this database is known to have no leases.
     pub fn know_without_leases(&mut self, database: u32) {
         self.without_leases.insert(database);
     }
 
-    /// Whether a database surely had no leases.
+    /// Tells whether it is certain that a database had no leases.
     pub fn is_without_leases(&self, database: u32) -> bool {
         self.without_leases.contains(&database)
     }
 
-    /// Takes over what another one knows of the pools of a database.
+    /// Takes over what another one knows about the pools of a database.
     pub fn take(&mut self, database: u32, former: &Pools) {
         if let Some(pools) = former.databases.get(&database) {
             self.databases.insert(database, pools.clone());
         }
     }
 
-    /// Whether a database was in this pool, or may have been. Allocates nothing.
+    /// Tells whether a database was in this pool, or may have been. It allocates nothing.
     pub fn may_have(&self, database: u32, pool: &str, product: &str) -> bool {
         let pools = self.databases.get(&database);
         pools.is_none_or(|pools| pools.iter().any(|(name, of)| name == pool && of == product))
     }
 }
 
-/// What is remembered, with what it is true of: it is no other server's, no copy and no older state of the file.
+/// What is remembered, with the mark of the file that it was written to. So nothing is believed of another server's
+/// file, of a copy, or of an older state of the file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Remembered {
-    /// What tells the file from every other.
+    /// The mark of the file.
     pub mark: Mark,
     /// What is remembered.
     pub pools: Pools,
@@ -64,14 +65,14 @@ pub struct Remembered {
 pub struct Mark {
     /// The server's system identifier.
     pub system: u64,
-    /// The number of the file in its file system: a backup's is another.
+    /// The number of the file in its file system. A backup has another one.
     pub inode: u64,
-    /// When it was written, in microseconds since 1970: what is put back later has another time.
+    /// When it was written, in microseconds since 1970. A file that is put back later has another time.
     pub written_at: u64,
 }
 
 impl Remembered {
-    /// Reads it from a file with this mark; `None` where that is not the one that it was written to.
+    /// Reads what a file with this mark remembers. `None` if it is damaged, or was written to another file.
     pub fn parse(text: &[u8], mark: Mark) -> Option<Pools> {
         let remembered: Remembered = serde_json::from_slice(text).ok()?;
         (remembered.mark == mark).then_some(remembered.pools)

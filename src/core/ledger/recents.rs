@@ -1,30 +1,30 @@
-//! What a session, or a database, has done a moment ago.
+//! What a session or a database has done in the last moment.
 
 use crate::core::ledger::time::Timestamp;
 
-/// Microseconds.
+/// The time within which occurrences are counted together, in microseconds.
 pub(super) const TOGETHER: Timestamp = 1_000_000;
 
-/// So many within [`TOGETHER`] have rows of their own.
+/// The number of occurrences within [`TOGETHER`] that have rows of their own.
 pub(super) const ALONE: u32 = 10;
 
-/// How often something has happened of late.
+/// How many times something has happened lately.
 #[derive(Clone, Copy, Debug)]
 pub struct Recent {
     /// The number of the tally that it happened to.
     of: u64,
     since: Timestamp,
     times: u32,
-    /// The number of the event in which those after the first are told.
+    /// The number of the event that gathers those after the first ones; 0 if there is none yet.
     row: u64,
 }
 
-/// The same for some tallies: those to which it happened last.
+/// The recent counts of the `N` tallies to which something happened last.
 #[derive(Clone, Copy, Debug)]
 pub struct Recents<const N: usize>([Recent; N]);
 
 impl<const N: usize> Recents<N> {
-    /// Nothing.
+    /// No occurrences.
     pub const NONE: Recents<N> = Recents(
         [Recent {
             of: 0,
@@ -34,8 +34,8 @@ impl<const N: usize> Recents<N> {
         }; N],
     );
 
-    /// It happens to this tally once more: the event to which it is added, 0 where that is yet to come;
-    /// `None` where it has a row of its own.
+    /// Counts one more occurrence for this tally, and returns the event to which it is to be added: 0 if that event
+    /// does not exist yet, `None` if the occurrence has a row of its own.
     pub(super) fn count(&mut self, of: u64, now: Timestamp) -> Option<u64> {
         let is_it = |recent: &&mut Recent| recent.of == of;
         let oldest = |recent: &&mut Recent| recent.since;
@@ -55,7 +55,7 @@ impl<const N: usize> Recents<N> {
         (recent.times > ALONE).then_some(recent.row)
     }
 
-    /// What happens to this tally is told in this event from now on.
+    /// Notes the event to which further occurrences for this tally are added.
     pub(super) fn tell_in(&mut self, of: u64, row: u64) {
         if let Some(recent) = self.0.iter_mut().find(|recent| recent.of == of) {
             recent.row = row;

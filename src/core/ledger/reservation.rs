@@ -8,21 +8,21 @@ use crate::core::ledger::table::entry;
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Reservation {
-    /// The database, and the row's place among that database's.
+    /// The database, and the row's index among that database's reservations.
     pub key: RowKey,
-    /// The tally of its product; 0: the product is not licensed.
+    /// The tally of its product; 0 if the product is not licensed.
     pub tally: u64,
     /// The product's name.
     pub product: Name,
     /// The role's name.
     pub role: Name,
-    /// Seats kept for the role's members.
+    /// The number of seats kept for the role's members.
     pub reserved: i32,
-    /// The most seats that they may use; `None` is no limit of their own.
+    /// The most seats that its members may use; `None` if they have no limit of their own.
     pub max_seats: Option<i32>,
     /// The role's number.
     pub number: u8,
-    /// Several people share the role.
+    /// Whether several people share the role.
     pub shared: bool,
 }
 

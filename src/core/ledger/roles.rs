@@ -1,13 +1,12 @@
-//! The roles that reservations name: their numbers hold for the whole server.
+//! The roles that reservations name. Their numbers apply to the whole server.
 
 use crate::core::ledger::identity::Name;
 
-/// A role, and the database in which it took or takes a seat: of which roles it is a member may depend on
-/// that.
+/// A role, and the database in which it takes or took a seat: which roles it is a member of may depend on the database.
 pub type RoleIn = (u32, u32);
 
-/// How many different roles the reservations of all databases can name. Who comes last has none of
-/// those that are too many.
+/// The most different roles that the reservations of all databases can name. Of those beyond, the latest have no
+/// effect.
 pub const ROLES_MAX: usize = 64;
 
 /// Some of the reserved roles.
@@ -22,18 +21,18 @@ impl Roles {
         self.0 |= 1 << number;
     }
 
-    /// True when the role of this number is one of them.
+    /// Tells whether the role of this number is one of them.
     pub fn contain(self, number: u8) -> bool {
         self.0 >> number & 1 == 1
     }
 
-    /// Their numbers.
+    /// Returns their numbers.
     fn numbers(self) -> impl Iterator<Item = u8> {
         (0..ROLES_MAX as u8).filter(move |&number| self.contain(number))
     }
 }
 
-/// The roles that reservations name; a role's place is its number.
+/// The roles that reservations name. A role's index is its number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReservedRoles {
     names: [Name; ROLES_MAX],
@@ -47,17 +46,17 @@ impl ReservedRoles {
         len: 0,
     };
 
-    /// How many there are.
+    /// Returns the number of roles.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// True when nothing is reserved.
+    /// Tells whether no role is named.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Each with its number.
+    /// Returns each role with its number.
     pub fn each(&self) -> impl Iterator<Item = (u8, Name)> {
         let names = if self.is_empty() {
             &[][..]
@@ -68,14 +67,14 @@ impl ReservedRoles {
         numbered.filter(|(_, name)| !name.is_empty())
     }
 
-    /// A role's number.
+    /// Returns a role's number.
     pub fn number(&self, role: &Name) -> Option<u8> {
         self.each()
             .find(|(_, name)| name == role)
             .map(|(number, _)| number)
     }
 
-    /// The role of a number.
+    /// Returns the role with this number.
     pub fn name(&self, number: u8) -> Option<Name> {
         self.each()
             .find(|(other, _)| *other == number)
@@ -101,7 +100,7 @@ impl ReservedRoles {
     }
 }
 
-/// How many seats of a tally count for each of the reserved roles.
+/// The number of seats of a tally that count for each of the reserved roles.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RoleCounts([u32; ROLES_MAX]);
 

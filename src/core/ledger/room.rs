@@ -3,20 +3,20 @@
 use crate::core::ledger::event::Happened;
 use crate::core::ledger::time::Timestamp;
 
-/// So many places does a text take that is too long for a label.
+/// The number of places that a text takes which is too long for a label.
 pub(super) const PLACES_OF_TEXT: usize = 2;
 
-/// How many such texts there can be at most in a room of so many places, and one that is just being noted.
+/// Returns the most such texts that a room of this many places can have, with one that is just being noted.
 pub const fn texts(places: usize) -> usize {
     places / (1 + PLACES_OF_TEXT) + 2
 }
 
-/// How events are ranked, from those that give way first.
+/// The ranks of events, from those that give way first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Rank {
-    /// Anybody makes as many as he likes.
+    /// Events that anybody can cause in any number.
     Move = 0,
-    /// Anybody can make some.
+    /// Events that anybody can cause in some number.
     Answer = 1,
     /// An administrator's act, or something that should be known.
     Act = 2,
@@ -43,7 +43,7 @@ impl Rank {
         }
     }
 
-    /// How many of the room's places are for events of this rank, and of lower ones.
+    /// Returns how many of the room's places are for events of this rank and of lower ones.
     pub(super) fn part_of(self, places: usize) -> usize {
         match self {
             Rank::Move => places - places / 4,
@@ -53,38 +53,38 @@ impl Rank {
     }
 }
 
-/// What is known of the whole room.
+/// The state of the whole room.
 #[derive(Debug, Default)]
 pub struct Room {
-    /// Places that are taken.
+    /// The number of places that are taken.
     pub(super) used: usize,
-    /// Databases that can't be written.
+    /// The number of databases that can't be written.
     pub(super) unwritable: usize,
-    /// The places that they have for what may give way.
+    /// The number of places that these have for events which may give way.
     pub(super) stuck: usize,
-    /// When they were last asked to give way.
+    /// When these were last asked to give way.
     pub(super) asked_at: Timestamp,
 }
 
 impl Room {
-    /// The clock was set by so much, and its moments with it.
+    /// Shifts its moments after the clock was set by so much.
     pub(super) fn shift(&mut self, by: i64) {
         self.asked_at = self.asked_at.saturating_add(by);
     }
 }
 
-/// What a database has in the room.
+/// A database's part of the room.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ring {
-    /// The numbers of the first and the last event that its writer sees, each of which has that of the next; 0:
-    /// none.
+    /// The numbers of the first and the last event that its writer sees; 0 if there is none. Each event has the number
+    /// of the next one.
     pub(super) first: u64,
     pub(super) last: u64,
-    /// The number of the last one that a writer has taken: nothing is added to it any more.
+    /// The number of the last event that a writer has taken. Nothing is added to it any more.
     pub(super) taken: u64,
-    /// When denials that are gathered are to be seen by the writer.
+    /// When the writer is to see denials that are being gathered.
     pub(super) due: Timestamp,
-    /// The places that it has, for each rank.
+    /// The number of places that it has, for each rank.
     pub(super) places: [usize; RANKS],
 }
 
@@ -97,7 +97,7 @@ impl Ring {
         places: [0; RANKS],
     };
 
-    /// The places of what gives way where it can't be written, and others need room.
+    /// Returns the number of places of events that give way if the database can't be written and others need room.
     pub(super) fn yielding(&self) -> usize {
         let [moves, answers, _] = self.places;
         moves + answers

@@ -13,7 +13,7 @@ use crate::core::ledger::table::entry;
 use crate::core::ledger::time::Timestamp;
 use crate::core::ledger::words::ClaimedAt;
 
-/// Rows of a database by what they are.
+/// The numbers of a database's rows, by table.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct RuleCounts {
     /// Rows of `licenses`.
@@ -27,7 +27,7 @@ pub struct RuleCounts {
 }
 
 impl RuleCounts {
-    /// All of them.
+    /// Returns the number of rows in all.
     pub fn all(&self) -> usize {
         self.licenses + self.reservations + self.bars + self.exemptions
     }
@@ -50,7 +50,7 @@ impl RuleCounts {
         }
     }
 
-    /// The most important of them, so many in all. `None` where not all licenses are among them.
+    /// Returns the most important rows that fit into `room`. `None` if not even all licenses do.
     pub(super) fn within(self, room: usize) -> Option<RuleCounts> {
         let mut left = room.checked_sub(self.licenses)?;
         let mut part = |rows: usize| {
@@ -70,40 +70,39 @@ impl RuleCounts {
 /// What was read from a database's tables.
 #[derive(Debug, Default)]
 pub struct Rules {
-    /// The database's generation before they were read: they are current as long as it is.
+    /// The database's generation before they were read. They are current as long as it stays the same.
     pub generation: u64,
-    /// A change may have come since they were read, or copied; whoever has them is judged by them all the same.
+    /// Whether a change may have come since they were read or copied; whoever has them is judged by them all the same.
     pub outdated: bool,
-    /// Every change to the tables is sure to be noticed, so they need not be read again before one.
+    /// Whether every change of the tables is certain to be noticed, so that they need not be read again before one.
     pub watched: bool,
-    /// They were read on a standby, where changes arrive unnoticed.
+    /// Whether they were read on a standby, where changes arrive unnoticed.
     pub in_recovery: bool,
-    /// Superusers are exempt.
+    /// Whether superusers are exempt.
     pub exempt_superusers: bool,
     /// When they were read.
     pub read_at: Timestamp,
-    /// When they are others though no table is changed; `None`: never.
+    /// When they will differ although no table changes; `None` for never.
     pub change_at: Option<Timestamp>,
     /// The database's licenses.
     pub licenses: Vec<License>,
     /// The database's exemptions.
     pub exemptions: Vec<Exemption>,
-    /// Who is barred.
+    /// The bars of the database.
     pub bars: Vec<StoredBar>,
-    /// What was counted of its licenses before the server's start; `None` where that is not known.
+    /// What was counted for its licenses before the server's start; `None` if that is not known.
     pub counts: Option<Vec<Counts>>,
-    /// Rows that were left out for want of room.
+    /// The rows that were left out for want of room.
     pub left_out: RuleCounts,
-    /// The database's reservations, as they were read: a copy of rules in force has none.
+    /// The database's reservations, as they were read. A copy of the rules in force has none.
     pub reservations: Vec<Reservation>,
-    /// The roles that reservations name in all databases, with their numbers.
+    /// The roles that the reservations of all databases name, with their numbers.
     pub reserved_roles: Vec<(u8, Name)>,
-    /// How often those have changed.
+    /// How many times those have changed.
     pub roles_edition: u64,
-    /// The OID of the table of the database's leases; 0 where none count.
+    /// The OID of the table of the database's leases; 0 if none count.
     pub leases_of: u32,
-    /// The leases that were read from it, those of one product together, unless the ledger has them
-    /// already.
+    /// The leases that were read from it, those of one product together, unless the ledger has them already.
     pub leases: Vec<StoredLease>,
 }
 
@@ -114,24 +113,24 @@ pub struct Counts {
     pub product: Name,
     /// The most seats that were ever taken.
     pub high_water: i64,
-    /// When they were.
+    /// When that was.
     pub high_water_at: Timestamp,
-    /// Logins that were denied, or would have been under 'warn'.
+    /// The number of requests that were denied, or would have been but for 'warn'.
     pub denied: u64,
-    /// Since when that is counted.
+    /// When that count began.
     pub counted_since: Timestamp,
 }
 
 /// A row of `license_leases`.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredLease {
-    /// Its id.
+    /// The lease's id.
     pub id: LeaseId,
-    /// Its product.
+    /// The lease's product.
     pub product: Name,
-    /// For whom it was taken; the host's name that is no address in the place of a workstation.
+    /// The user that it is for. If the host is not an address, its name is in the field of the workstation.
     pub who: Who,
-    /// The user's name, where the label has no room for it.
+    /// The user's name, if the label has no room for it.
     pub long_name: Option<Text<512>>,
     /// How long it lasts after each heartbeat, in microseconds.
     pub ttl: Timestamp,
@@ -143,11 +142,11 @@ pub struct StoredLease {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Exemption {
-    /// The database, and the row's place among that database's.
+    /// The database, and the row's index among that database's exemptions.
     pub key: RowKey,
-    /// The exempt role's name; empty for hosts.
+    /// The exempt role's name; empty if hosts are exempt.
     pub role: Name,
-    /// The exempt hosts; none for a role.
+    /// The exempt hosts; none if a role is exempt.
     pub hosts: Hosts,
 }
 
@@ -173,8 +172,8 @@ impl Hosts {
         bits: 0,
     };
 
-    /// The addresses that share their first `bits` with this one. The loopback addresses alone are
-    /// names of `local`.
+    /// Returns the addresses that share their first `bits` with this one. Only the loopback addresses are names of
+    /// `local`.
     pub fn new(address: IpAddr, bits: u8) -> Hosts {
         let canonical = address.to_canonical();
         let bits = match (address, canonical) {
@@ -189,7 +188,7 @@ impl Hosts {
         Hosts { base, bits }
     }
 
-    /// True when a session comes from one of these hosts.
+    /// Tells whether a session comes from one of these hosts.
     pub fn contain(&self, session: &Session) -> bool {
         if self.base == Host::LOCAL {
             return session.who.host == Host::LOCAL;
@@ -211,18 +210,19 @@ impl Hosts {
     }
 }
 
-/// What the ledger must ask of the server to judge a session: all of it depends on its catalogs.
+/// What the ledger must ask the server to judge a session: facts that depend on the system catalogs.
 pub trait Facts {
-    /// True when a role is the named one or a member of it, as it is seen in this database.
+    /// Tells whether a role is the named one or a member of it, as seen from this database.
     fn is_member(&mut self, role: u32, database: u32, group: &Name) -> bool;
-    /// True for a superuser.
+    /// Tells whether a role is a superuser.
     fn is_superuser(&mut self, role: u32) -> bool;
-    /// True when the session's application name is LIKE the pattern.
+    /// Tells whether the session's application name is LIKE the pattern.
     fn is_like(&mut self, session: &Session, pattern: &str) -> bool;
 }
 
 impl Rules {
-    /// Puts what was read in the order of products, by which it is found among many; before anybody is judged.
+    /// Sorts what was read by product, so that a product is found among many. It must be called before anybody is
+    /// judged.
     pub fn sort(&mut self) {
         self.licenses
             .sort_unstable_by_key(|license| license.product);
@@ -234,12 +234,12 @@ impl Rules {
         }
     }
 
-    /// The license of a product.
+    /// Returns the license of a product.
     pub(super) fn license(&self, product: &Name) -> Option<&License> {
         find(&self.licenses, product, |license| license.product)
     }
 
-    /// What these rules make of a session (counting rules 6 and 7).
+    /// Returns what these rules make of a session (counting rules 6 and 7).
     pub fn judge(&self, session: &Session, facts: &mut impl Facts) -> Standing {
         Standing {
             exempt: self.exempt(session, facts),
@@ -247,8 +247,8 @@ impl Rules {
         }
     }
 
-    /// The reserved roles that a role is a member of: of a superuser none, though it is a member of
-    /// all roles.
+    /// Returns the reserved roles that a role is a member of. A superuser counts as a member of none, although
+    /// PostgreSQL makes it one of all roles.
     pub fn roles_of(&self, (role, database): RoleIn, facts: &mut impl Facts) -> Roles {
         let mut roles = Roles::NONE;
         if !self.reserved_roles.is_empty() && !facts.is_superuser(role) {
@@ -261,7 +261,7 @@ impl Rules {
         roles
     }
 
-    /// The same for each of these roles, in their order.
+    /// Returns each of these roles with its reserved roles, sorted.
     pub fn members(&self, mut takers: Vec<RoleIn>, facts: &mut impl Facts) -> Vec<(RoleIn, Roles)> {
         takers.sort_unstable();
         takers.dedup();
@@ -277,7 +277,7 @@ impl Rules {
             return Some(Exempt::Replication);
         }
         if session.superuser {
-            // Where superusers count, no other exemption applies: they are members of all roles.
+            // Where superusers count, no other exemption applies to them, because they are members of all roles.
             return None;
         }
         self.exemptions.iter().find_map(|exemption| {
@@ -291,8 +291,8 @@ impl Rules {
         })
     }
 
-    /// Of the licenses claimed at login: the one with the longest pattern that matches, else the one
-    /// without a pattern. Patterns of one length: the first product by its bytes.
+    /// Returns the license that a login claims (counting rule 7): the one with the longest matching pattern, else the
+    /// one without a pattern. Of patterns of one length, the first product in the order of bytes wins.
     fn claimed(&self, session: &Session, facts: &mut impl Facts) -> Option<u32> {
         let mut best: Option<&License> = None;
         for license in &self.licenses {
@@ -314,7 +314,7 @@ impl Rules {
     }
 }
 
-/// The row of a product among rows in the order of their products.
+/// Returns a product's row from rows that are sorted by product.
 pub(super) fn find<'a, R>(rows: &'a [R], product: &Name, of: impl Fn(&R) -> Name) -> Option<&'a R> {
     let at = rows.binary_search_by_key(product, of).ok()?;
     rows.get(at)

@@ -1,4 +1,4 @@
-//! A seat: whose it is, who holds it, and what it is found by.
+//! A seat: what it counts in, who holds it, and its key.
 
 use crate::core::ledger::identity::{Host, Identity, Label, Who};
 use crate::core::ledger::roles::Roles;
@@ -6,23 +6,23 @@ use crate::core::ledger::table::entry;
 use crate::core::ledger::time::Timestamp;
 use crate::core::ledger::words::CountedBy;
 
-/// The number of no tally.
+/// The number that stands for no tally.
 pub const NO_TALLY: u64 = 0;
 
-/// Who asks for a seat, and of what.
+/// A request for a seat: what it counts in, and whom it is for.
 #[derive(Clone, Copy, Debug)]
 pub struct Claimant {
-    /// The tally of what is asked for; 0: it takes no seat.
+    /// The tally of the requested product; 0 if no seat is taken.
     pub tally: u64,
-    /// For whom.
+    /// The user that the seat is for.
     pub who: Who,
-    /// The session's own number, or the lease's.
+    /// The number of the session, or of the lease.
     pub number: u64,
-    /// The reserved roles that it is a member of.
+    /// The reserved roles that the claimant is a member of.
     pub roles: Roles,
-    /// The database in which it is asked for.
+    /// The database in which the seat is requested.
     pub database: u32,
-    /// It asks for a lease, which counts for the application's user.
+    /// Whether the request is for a lease, which counts for the application's user.
     pub by_lease: bool,
 }
 
@@ -31,7 +31,7 @@ pub struct Claimant {
 pub enum Exempt {
     /// Its role is a superuser.
     Superuser,
-    /// It replicates, or its role may.
+    /// It is a replication connection, or its role has REPLICATION.
     Replication,
     /// Its role is a member of an exempt role.
     Role,
@@ -40,7 +40,7 @@ pub enum Exempt {
 }
 
 impl Exempt {
-    /// The reason as `license_exempt_sessions` shows it.
+    /// Returns the reason as `license_exempt_sessions` shows it.
     pub fn reason(self) -> &'static str {
         match self {
             Exempt::Superuser => "superuser",
@@ -51,42 +51,42 @@ impl Exempt {
     }
 }
 
-/// What the rules of a session's database make of it.
+/// What a database's rules make of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Standing {
     /// Why it takes no seat, if it is exempt.
     pub exempt: Option<Exempt>,
-    /// The place of the license that it claims among its database's.
+    /// The license that it claims, as an index into the licenses of its database.
     pub license: Option<u32>,
 }
 
-/// A seat's key: what it is counted in, and whose it is.
+/// A seat's key: what it is counted in, and who holds it.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SeatKey {
     /// The tally's number.
     pub tally: u64,
-    /// Who holds it.
+    /// The holder's identity.
     pub identity: Identity,
 }
 
-/// Makes ids of the numbers of seats: UUIDs, counted from a random one, so that no two seats ever
-/// have the same.
+/// The source of seat ids: UUIDs counted up from a random one, so that no two seats ever share an id.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct SeatIds {
-    /// The id of the seat with number 0. Whoever knows a seat's id nearly knows it.
+    /// The id of seat number 0. Whoever knows one seat's id can nearly guess it.
     pub first: u128,
-    /// What makes identities, which nobody outside knows.
+    /// The secret from which identities are made.
     pub salt: u128,
 }
 
 impl SeatIds {
-    /// The number of the seat with this name, which may be gone, or never have been.
+    /// Returns the number of the seat with this id; that seat may be gone, or may never have existed. `None` if no seat
+    /// can have the id.
     pub fn number_of(self, id: [u8; 16]) -> Option<u64> {
         u64::try_from(u128::from_be_bytes(id).wrapping_sub(self.first)).ok()
     }
 
-    /// A seat's name to people and programs.
+    /// Returns the seat's id, which is what people and programs see.
     pub fn of(self, number: u64) -> [u8; 16] {
         self.first.wrapping_add(number.into()).to_be_bytes()
     }
@@ -96,41 +96,41 @@ impl SeatIds {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Seat {
-    /// What it is counted in, and whose it is.
+    /// What it is counted in, and who holds it.
     pub key: SeatKey,
-    /// Its own number, never used again.
+    /// The seat's number, never used again.
     pub number: u64,
     /// When it was taken.
     pub opened_at: Timestamp,
-    /// How many logins hold it.
+    /// The number of logins that hold it.
     pub logins: u32,
-    /// How many sessions' checkouts hold it.
+    /// The number of sessions' checkouts that hold it.
     pub checkouts: u32,
-    /// How many leases hold it.
+    /// The number of leases that hold it.
     pub leases: u32,
-    /// The role that took it; who joins it does not change for whom it counts.
+    /// The role that took it. Later holders do not change whom it counts for.
     pub(super) role: u32,
-    /// The database in which it was.
+    /// The database in which it was taken.
     pub(super) database: u32,
     /// The host from which it was taken.
     pub(super) host: Host,
-    /// The application's user for whom it was, or empty.
+    /// The application's user for whom it was taken, or empty.
     pub(super) client_user: Label,
-    /// The reserved roles that one is a member of.
+    /// The reserved roles that its taker is a member of.
     pub roles: Roles,
-    /// A lease took it.
+    /// Whether a lease took it.
     pub(super) by_lease: bool,
-    /// It was taken from a computer that said its name.
+    /// Whether its taker gave the name of a workstation.
     pub(super) of_workstation: bool,
-    /// The rule that made its identity.
+    /// The counting rule that made its identity.
     pub rule: CountedBy,
-    /// Its holders are being ended, and until then nobody joins them.
+    /// Whether its holders are being ended; until they are gone nobody may join them.
     pub(super) ending: bool,
-    /// Until when it stays taken once nobody holds it any more; where it is ending, until when it is.
+    /// Until when it stays taken after its last holder has left. While `ending` is set: until when nobody may join it.
     pub lingers_until: Timestamp,
 }
 
-/// What holds a seat, from the strongest to the weakest.
+/// What can hold a seat, from the strongest kind to the weakest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Kind {
     /// A login.
@@ -142,7 +142,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The word for it in `license_active_seats`.
+    /// Returns the word for it in `license_active_seats`.
     pub fn word(self) -> &'static str {
         match self {
             Kind::Login => "login",
@@ -182,23 +182,23 @@ impl Seat {
         }
     }
 
-    /// Its holders are being ended at this moment, and nobody joins them.
+    /// Tells whether its holders are being ended at this moment, so that nobody may join them.
     pub(super) fn is_ending(&self, now: Timestamp) -> bool {
         self.ending && self.lingers_until > now
     }
 
-    /// The role's OID and the host of those who may have it, as far as they matter: 0 and none where they don't.
+    /// Returns the role's OID and the host of those who may hold it: 0 and none where its counting rule ignores them.
     pub fn role_and_host(&self) -> (u32, Host) {
         let Seat { role, host, .. } = *self;
         self.rule.role_and_host(role, host, self.of_workstation)
     }
 
-    /// How many hold it.
+    /// Returns the number of its holders.
     pub fn count(&self) -> u64 {
         u64::from(self.logins) + u64::from(self.checkouts) + u64::from(self.leases)
     }
 
-    /// Somebody holds it; else it lingers.
+    /// Tells whether anybody holds it. A seat that nobody holds lingers.
     pub fn is_held(&self) -> bool {
         self.logins != 0 || self.checkouts != 0 || self.leases != 0
     }

@@ -7,78 +7,78 @@ use crate::core::ledger::seat::{Claimant, Exempt, NO_TALLY, SeatKey};
 use crate::core::ledger::taker::User;
 use crate::core::ledger::time::Timestamp;
 
-/// A client backend. Every one is registered, licensed or not, so that a new or changed license
-/// counts those already in.
+/// A client backend. Every one is registered, licensed or not, so that a new or changed license counts those that are
+/// already in.
 #[derive(Clone, Copy, Debug)]
 pub struct Session {
-    /// Its own number, never used again; 0 marks a free place.
+    /// The session's number, never used again; 0 marks a free slot.
     pub number: u64,
     /// The backend's process id.
     pub pid: i32,
     /// Its database's OID; 0 for a replication connection without one.
     pub database: u32,
-    /// Whose it is.
+    /// Who uses it.
     pub who: Who,
-    /// The peer's address also where the host is `local`; none for a Unix socket.
+    /// The peer's address, even if the host is `local`; none for a Unix socket.
     pub address: Host,
     /// The authenticated role's name at login.
     pub usename: Name,
-    /// The startup packet's application name, as far as PostgreSQL shows it.
+    /// The application name of the startup packet, as far as PostgreSQL shows it.
     pub application_name: Name,
     /// When it logged in.
     pub since: Timestamp,
-    /// The role is a superuser.
+    /// Whether its role is a superuser.
     pub superuser: bool,
-    /// A replication connection, or a role with REPLICATION.
+    /// Whether it is a replication connection, or its role has REPLICATION.
     pub replication: bool,
-    /// The rules of its database have judged it.
+    /// Whether the rules of its database have judged it.
     pub judged: bool,
     /// Why it takes no seat, if it is exempt.
     pub exempt: Option<Exempt>,
     /// The reserved roles that it is a member of.
     pub roles: Roles,
-    /// The tally of the license that it claims, or would claim were it not exempt; 0: none.
+    /// The tally of the license that it claims, or would claim if it were not exempt; 0 if none.
     pub tally: u64,
     /// The seat that its login holds.
     pub seat: Option<SeatKey>,
-    /// How many checkouts it has.
+    /// The number of its checkouts.
     pub checkouts: u32,
-    /// For how many client_users.
+    /// The number of client_users that they are for.
     pub users: u32,
-    /// Its ticket in the line for a seat; 0: it does not wait.
+    /// Its ticket in the queue for a seat; 0 if it does not wait.
     pub ticket: u64,
     /// The leases that are lent to its transaction.
     pub lent: [Option<LeaseId>; LENT_MAX],
-    /// How often it has taken and left seats of late.
+    /// How many times it has taken and left seats lately.
     pub recent: Recents<8>,
-    /// Idle seats may give way to it: set also before it is registered.
+    /// The promise that idle seats may give way to it. It may be set before the session is registered.
     pub promise: Option<Promise>,
 }
 
-/// That an idle seat gives way to somebody.
+/// A promise that an idle seat gives way to somebody.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Promise {
     /// The tally of the seat.
     pub tally: u64,
-    /// The database by whose license it is wanted.
+    /// The database whose license it is wanted by.
     pub(super) database: u32,
-    /// The reserved roles of whoever wants it.
+    /// The reserved roles of the one who wants it.
     pub roles: Roles,
-    /// For whom it would count.
+    /// The user that it would count for.
     pub(super) user: User,
-    /// When it was first wanted: who stands in line with a lower ticket came before.
+    /// When it was first wanted, as a number: whoever is in the queue with a lower ticket came earlier.
     pub(super) came: u64,
-    /// The number of the seat that is asked.
+    /// The number of the seat that is being asked to give way.
     pub asks: Option<u64>,
-    /// One has, and is kept.
+    /// Whether a seat has given way and is kept.
     pub kept: bool,
 }
 
-/// How many leases can be lent to one transaction: more are extended alone.
+/// The most leases that can be lent to one transaction. Further ones are only extended.
 pub const LENT_MAX: usize = 8;
 
 impl Session {
-    /// A place where no session is.
+    /// A slot that has no session.
     pub const FREE: Session = Session {
         number: 0,
         pid: 0,
@@ -108,7 +108,7 @@ impl Session {
         promise: None,
     };
 
-    /// Whose seat its login asks for, and of what.
+    /// Returns the claim of its login: whose seat it asks for, and of what.
     pub fn claimant(&self) -> Claimant {
         let counted = self.number != 0 && self.exempt.is_none();
         Claimant {

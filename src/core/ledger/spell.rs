@@ -1,4 +1,4 @@
-//! A spell: denials of one user, and what else is told together.
+//! A spell: denials of one user that follow each other closely and share events.
 
 use std::mem::Discriminant;
 
@@ -7,37 +7,37 @@ use crate::core::ledger::event::Happened;
 use crate::core::ledger::table::entry;
 use crate::core::ledger::time::Timestamp;
 
-/// Who is not denied for so long, in microseconds, and then again, begins another spell.
+/// How long a user must not be denied for the next denial to begin another spell, in microseconds.
 pub(super) const SPELL: Timestamp = 300_000_000;
 
-/// How long denials of a spell come together in one row, in microseconds.
+/// How long denials of a spell are gathered in one event, in microseconds.
 pub(super) const ROW: Timestamp = 60_000_000;
 
-/// No row of a spell goes beyond one, in microseconds.
+/// An hour, in microseconds. No event of a spell goes beyond a full hour.
 pub(super) const HOUR: Timestamp = 3_600_000_000;
 
-/// Of how many users spells are known: who has been silent longest is forgotten.
+/// The number of users whose spells are known. When there are more, the one that has been silent longest is forgotten.
 pub const SPELLS: usize = 4_096;
 
 /// The denials of one user.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Spell {
-    /// A digest of the user, the product and the database, which nobody can foresee; never 0.
+    /// A digest of the user, the product and the database, made with a secret so that nobody can predict it; never 0.
     pub(super) key: u64,
-    /// The spells that were silent less long, and longer, than this one; 0: none.
+    /// The keys of the spells with the next later and the next earlier last denial; 0 if there is none.
     pub(super) newer: u64,
     pub(super) older: u64,
     pub(super) database: u32,
     /// When the last denial was.
     pub(super) last: Timestamp,
-    /// When its last row was written, or could have been.
+    /// When its last event was written, or could have been.
     pub(super) told: Timestamp,
-    /// What the last denial was for.
+    /// The kind of the last denial.
     pub(super) kind: EventKind,
-    /// The event that gathers its next row; 0: none does.
+    /// The number of the event that gathers its denials; 0 if none does.
     pub(super) row: u64,
-    /// When that is to be written.
+    /// When that event is to be written.
     pub(super) due: Timestamp,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn kind_of(happened: &Happened) -> EventKind {
 }
 
 impl Spell {
-    /// The clock was set by so much, and its moments with it.
+    /// Shifts its moments after the clock was set by so much.
     pub(super) fn shift(&mut self, by: i64) {
         for moment in [&mut self.last, &mut self.told, &mut self.due] {
             if *moment != Timestamp::MAX {
@@ -64,14 +64,14 @@ impl Spell {
         }
     }
 
-    /// Nothing of its database is known any more.
+    /// Ends the spell without another event, because nothing is known about its database any more.
     pub(super) fn forget(&mut self) {
         self.row = 0;
         self.last = Timestamp::MIN;
     }
 }
 
-/// The ends of the list of spells, from the one that was silent least to the one that was most.
+/// The ends of the list of spells, which is in the order of their last denials.
 #[derive(Debug, Default)]
 pub struct Silence {
     pub(super) newest: u64,

@@ -1,4 +1,4 @@
-//! The ledger's state: its tables, and what it keeps beside them.
+//! The ledger's state: its tables, and what it keeps besides them.
 
 use crate::core::ledger::bar::Bar;
 use crate::core::ledger::database::Database;
@@ -18,65 +18,65 @@ use crate::core::ledger::tally::Tally;
 use crate::core::ledger::time::{Time, Timestamp};
 use crate::core::ledger::wait::Wait;
 
-/// What the ledger keeps beside its tables.
+/// What the ledger keeps besides its tables.
 #[derive(Debug)]
 pub struct Head {
-    /// The last generation given to a change, of whatever database.
+    /// The last generation given to a change, in any database.
     pub(crate) clock: u64,
-    /// The last number given to a session, seat or tally.
+    /// The last number given to a session, a seat, a tally, or anything else that is numbered.
     pub(crate) numbers: u64,
-    /// What makes ids of the numbers of seats.
+    /// The source of seat ids.
     pub seat_ids: SeatIds,
-    /// Tells the numbers of this ledger from those of any other.
+    /// The number that tells this ledger's numbers from those of any other ledger.
     pub run: u128,
-    /// Rows of licenses, exemptions, reservations and bars that all databases may have
+    /// The most rows of licenses, exemptions, reservations and bars that all databases may have together
     /// (`pg_seats.max_rules`).
     pub max_rules: usize,
-    /// Rows of some database may be out of force for want of room.
+    /// Whether rows of some database may be out of force for want of room.
     pub(crate) left_out: bool,
-    /// The last id given to a bar, or read.
+    /// The highest id that was given to a bar or read from a table.
     pub(crate) last_bar: i64,
-    /// How many bars more than one bind the same, at most.
+    /// The most bars beyond the first that bind the same user or host.
     pub(crate) same_bars: u32,
-    /// How many seats are asked to give way.
+    /// The number of seats that are being asked to give way.
     pub asking: u32,
-    /// How often rules were put in force.
+    /// How many times rules were put in force.
     pub published: u64,
-    /// Every database of the server is noted, so that it is visited.
+    /// Whether every database of the server is registered, so that it will be visited.
     pub(crate) visited: bool,
-    /// That, and what is settled, were found on a standby: whoever is promoted relies on neither.
+    /// Whether `visited` and `settled` were found on a standby. After a promotion neither is relied on.
     pub(crate) standby: bool,
-    /// At this clock what every database adds to pools was known.
+    /// The value of `clock` at which it was known what every database adds to pools.
     pub(crate) settled: u64,
-    /// How often a database's pools were about to become others.
+    /// How many times what is remembered about pools and leases was about to become untrue.
     pub pools_edition: u64,
     /// The number of the last visit.
     pub(crate) visits: u32,
-    /// Databases wait for a visitor because as many are under way as may be.
+    /// Whether databases wait for a database worker because no more may run at once.
     pub(crate) crowded: bool,
-    /// No time of a lease, or of a seat that lingers, is up before this.
+    /// A moment before which no lease or lingering seat is due.
     pub next_due: Timestamp,
-    /// No database's audit trail is to be written before this.
+    /// A moment before which no database's audit trail needs to be written.
     pub next_write: Timestamp,
-    /// How much room events have.
+    /// How the room for events is used.
     pub(crate) room: Room,
-    /// Whose denials are known.
+    /// The list of spells by how long they have been silent.
     pub(crate) silence: Silence,
-    /// Somebody in line should look.
+    /// Whether sessions in the queue should be woken.
     pub ring: bool,
-    /// What is known of the time.
+    /// What is known about the time.
     pub time: Time,
-    /// Seats that lingered gave way to somebody who needed their room: those in line of their products
-    /// are yet to be served.
+    /// Whether lingering seats gave way to somebody who needed their room, and the queues of their products are yet to
+    /// be served.
     pub(crate) made_room: bool,
     /// The roles that reservations name.
     pub reserved_roles: ReservedRoles,
-    /// How often those have changed.
+    /// How many times those have changed.
     pub(crate) roles_edition: u64,
 }
 
 impl Head {
-    /// How many changes there were, of whatever database.
+    /// Returns the number of changes so far, in any database.
     pub fn changes(&self) -> u64 {
         self.clock
     }
@@ -114,13 +114,13 @@ impl Default for Head {
     }
 }
 
-/// The ledger, while the caller holds its lock.
+/// The ledger. The caller must hold its lock.
 pub struct Ledger<'a, T: Tables> {
-    /// What it keeps beside the tables.
+    /// What it keeps besides its tables.
     pub head: &'a mut Head,
-    /// A place for each backend that the server can have.
+    /// A slot for each backend that the server can have.
     pub sessions: &'a mut [Session],
-    /// What is known of each database's tables.
+    /// What is known about each database's tables.
     pub databases: T::Of<Database>,
     /// The licenses of all databases.
     pub licenses: T::Of<License>,
@@ -132,21 +132,21 @@ pub struct Ledger<'a, T: Tables> {
     pub tallies: T::Of<Tally>,
     /// The seats that are taken.
     pub seats: T::Of<Seat>,
-    /// How many of them each user has taken, where that is limited.
+    /// The number of seats that each user has taken, where that is limited.
     pub takers: T::Of<Taker>,
     /// What applications hold.
     pub holds: T::Of<Hold>,
-    /// Where checkouts are among those of their sessions.
+    /// The index of each checkout within its session.
     pub spots: T::Of<Spot>,
-    /// Who waits for a seat.
+    /// The sessions that wait for a seat.
     pub waits: T::Of<Wait>,
     /// The names of applications' users that are too long for a label.
     pub long_names: T::Of<LongName>,
-    /// Who can't come back for a time.
+    /// Bars: who can't come back for a time.
     pub bars: T::Of<Bar>,
-    /// What the audit trails are yet to be told.
+    /// The events that are yet to be written to audit trails.
     pub events: T::Of<Event>,
-    /// Users who were denied, and the denials that are gathered.
+    /// Users who were denied, and their denials that are being gathered.
     pub spells: T::Of<Spell>,
     /// The texts of events that are too long for a label.
     pub texts: T::Of<LongName>,

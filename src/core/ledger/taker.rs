@@ -1,4 +1,4 @@
-//! A user's seats, where a license limits how many one may have.
+//! The number of seats that a user has taken, where a license limits it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -6,8 +6,9 @@ use crate::core::ledger::identity::Label;
 use crate::core::ledger::seat::{Claimant, Seat, SeatIds};
 use crate::core::ledger::table::{Table, Tables, entry};
 
-/// Whom a seat counts for, in 64 bits, which cost each seat little: made with a number of this server, so that
-/// nobody can choose a name that stands for somebody else. The last bit says that it is an application's user.
+/// The user whom a seat counts for, in only 64 bits, because there may be one for each seat. It is hashed with a secret
+/// of this server, so that nobody can choose a name that stands for somebody else. The lowest bit marks an
+/// application's user.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct User(u64);
 
@@ -23,13 +24,13 @@ impl User {
         User(hasher.finish() & !1 | u64::from(by_lease))
     }
 
-    /// Whom a seat of this claimant would count for.
+    /// Returns the user whom a seat of this claimant would count for.
     pub(super) fn of_claimant(ids: SeatIds, claimant: &Claimant) -> User {
         let who = &claimant.who;
         User::of(ids, claimant.by_lease, who.role, &who.client_user)
     }
 
-    /// Whom a seat counts for.
+    /// Returns the user whom a seat counts for.
     pub(super) fn of_seat(ids: SeatIds, seat: &Seat) -> User {
         User::of(ids, seat.by_lease, seat.role, &seat.client_user)
     }
@@ -39,7 +40,7 @@ impl User {
     }
 }
 
-/// A user in a tally.
+/// The key of a user in a tally.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TakerKey(u64);
@@ -51,26 +52,25 @@ impl TakerKey {
         TakerKey(hasher.finish())
     }
 
-    /// Whom a seat counts for, and where.
+    /// Returns the key of the user whom a seat counts for, in the seat's tally.
     pub(super) fn of(ids: SeatIds, seat: &Seat) -> TakerKey {
         TakerKey::new(ids, seat.key.tally, User::of_seat(ids, seat))
     }
 }
 
-/// A user who has taken seats of a tally in which that is limited.
+/// A user who has taken seats of a tally that limits seats for each user.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Taker {
-    /// Who, and in which tally.
+    /// The user and the tally.
     pub key: TakerKey,
-    /// How many.
+    /// The number of seats taken.
     pub seats: u32,
 }
 
 entry!(Taker, key: TakerKey);
 
-/// A seat is taken: one more for its user. Whoever has taken seats finds room: there is as much as
-/// for seats.
+/// Counts a seat that its user has taken. There is always room, because this table is as large as the table of seats.
 pub(super) fn taken_by<T: Tables>(ids: SeatIds, takers: &mut T::Of<Taker>, seat: &Seat) {
     let key = TakerKey::of(ids, seat);
     if let Some(taker) = takers.get_mut(&key) {
@@ -80,7 +80,7 @@ pub(super) fn taken_by<T: Tables>(ids: SeatIds, takers: &mut T::Of<Taker>, seat:
     }
 }
 
-/// A seat is free: one less for its user.
+/// Takes a freed seat off its user's count.
 pub(super) fn left_by<T: Tables>(ids: SeatIds, takers: &mut T::Of<Taker>, seat: &Seat) {
     let key = TakerKey::of(ids, seat);
     if let Some(taker) = takers.get_mut(&key) {

@@ -11,58 +11,58 @@ use crate::core::ledger::words::CountedBy;
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Tally {
-    /// Its own number, never used again.
+    /// The tally's number, never used again.
     pub number: u64,
     /// The database's OID; 0 for a pool.
     pub(super) database: u32,
     /// The pool's name; empty for one database.
     pub(super) pool: Name,
     pub(super) product: Name,
-    /// How many licenses count in it.
+    /// The number of licenses that count in it.
     pub(super) licenses: u32,
-    /// How many checkouts, leases and waiting sessions count in it, or would if its product were
-    /// still licensed.
+    /// The number of checkouts, leases and waiting sessions that count in it, or would if its product were still
+    /// licensed.
     pub(super) users: u32,
-    /// How many sessions wait for a seat of it.
+    /// The number of sessions that wait for one of its seats.
     pub waiting: u32,
-    /// The rule that makes identities of sessions.
+    /// The counting rule that makes identities of connections.
     pub(super) counted_by: CountedBy,
-    /// Its licenses don't agree on a rule.
+    /// Whether its licenses disagree on that rule.
     pub(super) disagreed: bool,
-    /// How long a seat of it lingers at most, in microseconds.
+    /// The longest time that one of its seats may linger, in microseconds.
     pub(super) linger: Timestamp,
-    /// Some license of it limits how many seats one user may have: those of each are counted.
+    /// Whether one of its licenses limits how many seats one user may have, so that the seats of each user are counted.
     pub(super) limits_users: bool,
-    /// Seats taken.
+    /// The number of seats that are taken.
     pub in_use: i64,
-    /// Those of them that linger.
+    /// The number of those that linger.
     pub lingering: i64,
-    /// Seats that are free, and kept for those to whom they gave way.
+    /// The number of free seats that are kept for those to whom they gave way.
     pub promised: i64,
-    /// Seats taken by members of each reserved role.
+    /// The numbers of seats taken by members of each reserved role.
     pub(super) used_by: RoleCounts,
     /// The most seats that were ever taken.
     pub high_water: i64,
-    /// When they were.
+    /// When that was.
     pub high_water_at: Timestamp,
-    /// While so many are taken, no license of it reaches another level of use.
+    /// The numbers of seats in use among which none of its licenses reaches another level of use.
     pub(super) steady: Steady,
-    /// How far it is looked at which level those have reached.
+    /// How far the noting of its licenses' levels of use has come.
     pub(super) noting: Noting,
 }
 
-/// How far the levels of use of a tally's licenses are noted.
+/// How far the noting of a tally's licenses' levels of use has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Noting {
-    /// They are, or nobody has begun.
+    /// They have been noted, or nobody has begun.
     No,
     /// They are being noted.
     Begun,
-    /// Some could not be noted yet.
+    /// Some could not be noted yet, for want of room.
     Left,
 }
 
-/// Numbers of seats in use among which no license reaches another level of use.
+/// A range of numbers of seats in use among which no license reaches another level of use.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Steady {
     from: i64,
@@ -70,16 +70,16 @@ pub(super) struct Steady {
 }
 
 impl Steady {
-    /// No such numbers are known.
+    /// The empty range: nothing is known.
     pub(super) const NEVER: Steady = Steady { from: 0, below: 0 };
 
-    /// All numbers are, as far as no license says otherwise.
+    /// The range of all numbers, as long as no license says otherwise.
     pub(super) const ALWAYS: Steady = Steady {
         from: i64::MIN,
         below: i64::MAX,
     };
 
-    /// Leaves of those around this number the ones among which this license, too, keeps its level.
+    /// Leaves the part of the range around this number in which this license, too, keeps its level.
     pub(super) fn narrow(&mut self, license: &License, in_use: i64) {
         for begin in license.levels_begin() {
             if begin <= in_use {
@@ -94,24 +94,24 @@ impl Steady {
 entry!(Tally, number: u64);
 
 impl Tally {
-    /// A seat of it is free that counted for these roles.
+    /// Notes that one of its seats is free, which counted for these roles.
     pub(super) fn left(&mut self, roles: Roles) {
         self.in_use -= 1;
         self.used_by.subtract(roles);
     }
 
-    /// No license of it can have reached another level of use.
+    /// Tells whether it is certain that none of its licenses has reached another level of use.
     pub(super) fn is_steady(&self) -> bool {
         (self.steady.from..self.steady.below).contains(&self.in_use)
     }
 
-    /// The product.
+    /// Returns the product.
     pub fn product(&self) -> Name {
         self.product
     }
 
-    /// Only once the seats are settled: while they move from one rule to another, `in_use` is
-    /// neither's.
+    /// Notes how many seats are taken if that is the most ever. It must not be called before the seats are settled:
+    /// while they move from one rule to another, `in_use` is right for neither.
     pub(super) fn note_high_water(&mut self, now: Timestamp) {
         if self.in_use > self.high_water {
             self.high_water = self.in_use;
@@ -119,8 +119,8 @@ impl Tally {
         }
     }
 
-    /// Takes one more license's rule into account (counting rule 5): where rules differ, the finest
-    /// rules. By role and host is within all but by session.
+    /// Takes one more license's rule into account. Where rules differ, `session` applies if one of them is that, else
+    /// `user_host`, which is finer than all the others (counting rule 5).
     pub(super) fn admit_rule(&mut self, rule: CountedBy) {
         if rule != self.counted_by {
             self.disagreed = true;

@@ -1,24 +1,24 @@
-//! Time: moments, clocks, and pauses in which nothing ran.
+//! Time: moments and clocks, and pauses during which nothing ran.
 
-/// So late may the launcher be, in microseconds.
+/// How late the launcher may be, in microseconds.
 pub const GRACE: Timestamp = 5_000_000;
 
-/// So far apart may the two clocks be moved, in microseconds.
+/// How far the wall clock may differ from the ledger's time before it counts as set, in microseconds.
 pub(super) const APART: Timestamp = 1_000_000;
 
 /// How soon the launcher looks again while there is anything whose time may be up, in microseconds.
 pub const LOOK: Timestamp = 5_000_000;
 
-/// So far may they be apart without being brought together, in microseconds.
+/// How far the two may differ without being brought together, in microseconds.
 pub(super) const DRIFT: Timestamp = 10_000;
 
-/// What is read of the wall clock may be so much ahead of the ledger's time, in microseconds.
+/// How far a time read from the wall clock may be ahead of the ledger's time, in microseconds.
 pub(super) const AHEAD: Timestamp = 2_000_000;
 
 /// Both clocks at one moment, in microseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Clocks {
-    /// The time since the machine's start, which nobody sets and which goes on while it is suspended.
+    /// The time since the machine's start. Nobody sets it, and it goes on while the machine is suspended.
     pub since_start: i64,
     /// The wall clock.
     pub wall: Timestamp,
@@ -30,16 +30,16 @@ pub enum Watch {
     /// It has nothing to look after.
     #[default]
     Asleep,
-    /// By this moment.
+    /// It will look by this moment.
     By(Timestamp),
-    /// It is late, which was noticed.
+    /// It is late, which has been noticed.
     Late,
 }
 
-/// What the ledger knows of the time.
+/// What the ledger knows about the time.
 #[derive(Clone, Copy, Debug)]
 pub struct Time {
-    /// How much the ledger's time is ahead of that since the machine's start.
+    /// How far the ledger's time is ahead of the time since the machine's start.
     pub ahead: i64,
     /// When the launcher means to look.
     pub watch: Watch,
@@ -47,36 +47,36 @@ pub struct Time {
     pub last: Option<Pause>,
 }
 
-/// A pause, as it was noticed.
+/// A pause that was noticed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pause {
-    /// When it was: since then times count anew.
+    /// When it was noticed. Times count anew from then on.
     pub at: Timestamp,
-    /// By how much the wall clock was set, in microseconds; 0: it was not.
+    /// How far the wall clock was set, in microseconds; 0 if it was not.
     pub moved: i64,
-    /// For how long nothing ran at least, in microseconds.
+    /// The least time for which nothing ran, in microseconds.
     pub late: i64,
 }
 
 impl Time {
-    /// Nothing has been looked at.
+    /// Nothing is known yet.
     pub const UNKNOWN: Time = Time {
         ahead: 0,
         watch: Watch::Asleep,
         last: None,
     };
 
-    /// The ledger's time.
+    /// Returns the ledger's time.
     pub fn now(&self, clocks: Clocks) -> Timestamp {
         clocks.since_start.saturating_add(self.ahead)
     }
 
-    /// How far the wall clock was set.
+    /// Returns how far the wall clock was set.
     pub(super) fn apart(&self, clocks: Clocks) -> i64 {
         clocks.wall.saturating_sub(self.now(clocks))
     }
 
-    /// How long the launcher has been late, 0 where it is not.
+    /// Returns how late the launcher is; 0 if it is not.
     pub(super) fn late(&self, clocks: Clocks) -> i64 {
         match self.watch {
             Watch::By(moment) => self.now(clocks).saturating_sub(moment).max(0),
@@ -84,13 +84,13 @@ impl Time {
         }
     }
 
-    /// Whether there was a pause that nobody has noticed.
+    /// Tells whether there was a pause that nobody has noticed.
     pub fn shows_pause(&self, clocks: Clocks) -> bool {
         self.apart(clocks).abs() > APART || self.late(clocks) > GRACE
     }
 
-    /// Since when somebody is inactive whose status has this time of the wall clock, as it was read `now` or
-    /// before. What was written before a pause counts from the pause.
+    /// Returns since when somebody is inactive whose status has this time of the wall clock, read at `now` or before.
+    /// What was written before a pause counts from the pause on.
     pub fn inactive_since(&self, status: Timestamp, now: Timestamp) -> Timestamp {
         match self.last {
             Some(pause) if status < pause.at || status > now.saturating_add(AHEAD) => pause.at,
@@ -102,6 +102,6 @@ impl Time {
 /// A moment in microseconds, as PostgreSQL's `timestamptz` counts them.
 pub type Timestamp = i64;
 
-/// How far the clocks of two servers may be apart. What begins may begin that much before its time, and what is passed
-/// on comes back that much after it; no end is put off, or a seat would be used twice.
+/// How far the clocks of two servers may be apart, in microseconds. What begins may begin that much early, and seats
+/// that were passed on come back that much late. No end is put off, because a seat would be used twice.
 pub const LEEWAY: Timestamp = 120_000_000;

@@ -1,10 +1,10 @@
 //! A visit: a database worker reads a database's tables, or writes its audit trail.
 
-/// A visit of a database: the one under way, or the last.
+/// A visit of a database: the one that is under way, or the last one.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Visit {
-    /// Its number among all of the server's, from 1.
+    /// The visit's number among all of the server's, from 1.
     pub number: u32,
     /// How far it has come.
     pub stage: Stage,
@@ -13,81 +13,81 @@ pub struct Visit {
 /// How far a visit has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
-    /// A process was asked for.
+    /// A worker process has been requested.
     Sent,
-    /// Its process runs.
+    /// The process runs.
     Begun,
-    /// It was kept out by a lock on the database, as while it is copied.
+    /// A lock on the database kept it out, as while the database is copied.
     KeptOut,
-    /// It is connected to the database.
+    /// The process is connected to the database.
     Arrived,
     /// It has done all that it could.
     Ended,
 }
 
-/// What became of a visit whose process is gone.
+/// The outcome of a visit whose process is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// There was no process: the server has no room for one, which says nothing of the database.
+    /// No process was started: the server had no room for one, which says nothing about the database.
     NotBegun,
-    /// A lock kept it out.
+    /// A lock kept the process out.
     KeptOut,
-    /// It could not connect.
+    /// The process could not connect.
     Lost,
-    /// It ended before its time, or was ended.
+    /// The process ended early, or was ended.
     Died,
-    /// It did what it could, and the same is to be done again.
+    /// The process did what it could, and the same must be done again.
     InVain,
-    /// It was made.
+    /// The visit was completed.
     Made,
 }
 
-/// What a visit is sent for.
+/// The reasons for a visit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Due {
     /// The database.
     pub database: u32,
     /// The number of its last change.
     pub generation: u64,
-    /// The number of the last visit.
+    /// The number of the last visit there.
     pub last: u32,
-    /// Somebody waits for what it reads.
+    /// Whether somebody waits for what the visit reads.
     pub wanted: bool,
-    /// Its audit trail is to be written.
+    /// Whether the audit trail is to be written.
     pub writes: bool,
 }
 
-/// What others may not know yet of what a database adds to pools.
+/// What others may not know yet about what a database adds to pools.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Unsettled {
     /// Nothing.
     Nothing,
-    /// How many it adds to those that it is in.
+    /// How many seats it adds to the pools that it is known to be in.
     Counts,
-    /// It may be in others by now.
+    /// Which pools it is in.
     Pools,
 }
 
-/// What is known of a database that has not been read yet beside who is in it: before it is read nobody can take a
-/// lease there.
+/// What is known about a database that has not been read yet, besides who is in it. Nobody can take a lease there
+/// before it is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unread {
-    /// There may be leases in its table.
+    /// Its table may have leases.
     MayHaveLeases,
-    /// There are none.
+    /// Its table has no leases.
     HasNoLeases,
-    /// It was created since the start, and nobody has changed anything there: it has no leases, and what its tables say
-    /// is what its template's said.
+    /// It was created since the start, and nobody has changed anything there: it has no leases, and its tables say what
+    /// those of its template said.
     IsNew,
 }
 
 /// Whether a database has had leases since the start.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Leased {
-    /// It has not.
+    /// It has had none.
     Never,
-    /// It has, or will once somebody has committed one.
+    /// It has had some, or will once somebody has committed one.
     Maybe,
-    /// What is remembered over restarts says nothing else any more.
+    /// What is remembered across restarts no longer says that it has none.
     Told,
 }

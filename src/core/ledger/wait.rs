@@ -1,27 +1,27 @@
-//! Somebody who waits for a seat.
+//! A session that waits for a seat.
 
 use crate::core::ledger::denial::Remark;
 use crate::core::ledger::hold::Hold;
 use crate::core::ledger::table::entry;
 use crate::core::ledger::words::Enforcement;
 
-/// A session that waits for a seat.
+/// A session that waits in the queue for a seat.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Wait {
-    /// Its ticket: who has a lower one came first.
+    /// The session's ticket. Whoever has a lower one came earlier.
     pub ticket: u64,
-    /// The session's place.
+    /// The session's slot.
     pub at: usize,
-    /// What it will hold.
+    /// What the session will hold.
     pub(super) hold: Hold,
-    /// By its database's rules it would not wait any more: it should ask anew.
+    /// Whether it would not wait any more by the rules of its database, so that it should ask again.
     pub(super) in_vain: bool,
-    /// The server's own enforcement: on when it came.
+    /// The server's own enforcement, which was on when the session came.
     pub(super) server: Enforcement,
-    /// It has its seat, and has not yet seen it.
+    /// Whether it has its seat, but has not collected it yet.
     pub called: bool,
-    /// What the server log should say of that.
+    /// What the server log should say about that seat.
     pub(super) remark: Remark,
 }
 

@@ -1,6 +1,7 @@
 //! The columns of `licenses` whose values are words.
 
-/// The columns whose values are words: each word once, for the table's text and back.
+/// Defines the type of a column whose values are words, with the way back from the table's text. Each word is written
+/// once.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$word_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
@@ -9,7 +10,7 @@ macro_rules! words {
         pub enum $name { $($(#[$word_doc])* $variant),+ }
 
         impl $name {
-            /// The value that this word of the table stands for.
+            /// Returns the value that this word of the table stands for.
             pub fn from_word(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)+ _ => None }
             }
@@ -24,7 +25,7 @@ words! {
         Session = "session",
         /// Role and host.
         UserHost = "user_host",
-        /// Role and workstation; host where no workstation is given.
+        /// Role and workstation, or role and host if no workstation is given.
         UserWorkstation = "user_workstation",
         /// Role, wherever it works.
         User = "user",
@@ -36,9 +37,9 @@ words! {
 words! {
     /// `licenses.claimed_at`: who claims the license.
     ClaimedAt {
-        /// Every login that its application name admits.
+        /// Every login whose application name matches.
         Login = "login",
-        /// Only applications, by a call.
+        /// Only applications, by calling a function.
         Checkout = "checkout",
     }
 }
@@ -48,9 +49,9 @@ words! {
     Enforcement {
         /// A login without a free seat is denied.
         On = "on",
-        /// It is admitted, logged, and counted as denied.
+        /// The login is admitted, logged, and counted as denied.
         Warn = "warn",
-        /// It is admitted.
+        /// The login is admitted.
         Off = "off",
     }
 }

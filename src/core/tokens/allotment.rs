@@ -1,5 +1,5 @@
-//! What one installation signs for another: seats that it passes on, with the vendor's license inside,
-//! and receipts for those that come back. Each is typed (RFC 8725), so that none is taken for another.
+//! What one installation signs for another: seats that it passes on, with the vendor's license inside, and receipts for
+//! seats that come back. Each has a type of its own (RFC 8725), so that none is taken for another.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -20,22 +20,22 @@ pub const RETURN: &str = "license-return+jwt";
 pub struct Allotted {
     /// The id of the installation that passes them on.
     pub iss: String,
-    /// The id of the allotment.
+    /// The allotment's id.
     pub jti: String,
-    /// When the vendor's license was issued: a token with a renewal of it is younger.
+    /// When the vendor's license was issued. A token with a renewal of that license is younger.
     pub iat: i64,
-    /// When the seats were passed on: before that they were somebody else's.
+    /// When the seats were passed on. Before that they were somebody else's.
     pub nbf: i64,
-    /// When the seats go back by themselves; never, if absent.
+    /// When the seats go back by themselves; if absent, never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exp: Option<i64>,
     /// The product.
     pub product: String,
-    /// How many.
+    /// The number of seats.
     pub seats: i32,
-    /// The installation that has them.
+    /// The installation that they are passed on to.
     pub cnf: Confirmation,
-    /// The vendor's license that they are of.
+    /// The vendor's license that they belong to.
     pub license: String,
 }
 
@@ -44,22 +44,22 @@ pub struct Allotted {
 pub struct Returned {
     /// The id of the installation that gives them back.
     pub iss: String,
-    /// The id of the allotment.
+    /// The allotment's id.
     pub jti: String,
-    /// When.
+    /// When they were given back.
     pub iat: i64,
     /// The product.
     pub product: String,
-    /// How many.
+    /// The number of seats.
     pub seats: i32,
 }
 
 impl Allotted {
-    /// The token.
+    /// Signs the token.
     ///
     /// # Errors
     ///
-    /// Where it can't be signed, or would be too long to be read.
+    /// Fails if it can't be signed, or would be too long to be read.
     pub fn sign(&self, pair: &KeyPair) -> Result<String, Refused> {
         let token = signature::encode(ALLOTMENT, self, pair)?;
         if token.len() > TOKEN_MAX {
@@ -70,28 +70,28 @@ impl Allotted {
         Ok(token)
     }
 
-    /// What a token says, before anything of it is believed.
+    /// Returns what a token says, before anything of it is believed.
     ///
     /// # Errors
     ///
-    /// Where it passes nothing on.
+    /// Fails if the token passes nothing on.
     pub fn read(token: &str) -> Result<Allotted, Refused> {
         unverified(token, Some(ALLOTMENT)).and_then(|(_, claims)| shaped(claims))
     }
 
-    /// What a token says, once it is verified that the installation that it names has signed it.
+    /// Returns what a token says, after verifying that the installation that it names has signed it.
     ///
     /// # Errors
     ///
-    /// Says why it can't be believed.
+    /// Says why the token can't be believed.
     pub fn verify(token: &str) -> Result<Allotted, Refused> {
         signed_by_its_issuer(token, ALLOTMENT, |allotted: &Allotted| &allotted.iss)
     }
 
-    /// What the vendor's license and this allotment of it come to. What was signed beyond the seats stays with the
-    /// license: the installation that passes seats on keeps the overdraft, once, and the exempt users. After the
-    /// vendor's own end the vendor's grace goes on, but never beyond the end of what was passed on: from then on
-    /// the seats are used where they came from.
+    /// Returns what the vendor's license and this allotment of it amount to. What was signed besides the seats stays
+    /// with the license: the installation that passes seats on keeps the overdraft, so that it counts once, and the
+    /// exempt users. After the vendor's own end the vendor's grace applies, but never beyond the end of what was passed
+    /// on: from then on the seats are used where they came from.
     pub(super) fn of_license(
         self,
         read: impl FnOnce(&str) -> Result<Claims, Refused>,
@@ -120,7 +120,7 @@ impl Allotted {
                 overdraft: None,
                 ..product
             }],
-            // Who may be exempt at the vendor's customer stays with the license.
+            // The exempt users of the vendor's customer stay with the license.
             exempt: license.exempt.map(|_| 0),
             cnf: Some(allotted.cnf),
             ends: allotted.exp,
@@ -131,26 +131,26 @@ impl Allotted {
 }
 
 impl Returned {
-    /// The receipt.
+    /// Signs the receipt.
     ///
     /// # Errors
     ///
-    /// Where it can't be signed.
+    /// Fails if it can't be signed.
     pub fn sign(&self, pair: &KeyPair) -> Result<String, Refused> {
         Ok(signature::encode(RETURN, self, pair)?)
     }
 
-    /// What a receipt says, once it is verified that the installation that it names has signed it.
+    /// Returns what a receipt says, after verifying that the installation that it names has signed it.
     ///
     /// # Errors
     ///
-    /// Says why it can't be believed.
+    /// Says why the receipt can't be believed.
     pub fn verify(receipt: &str) -> Result<Returned, Refused> {
         signed_by_its_issuer(receipt, RETURN, |returned: &Returned| &returned.iss)
     }
 }
 
-/// What a token of this type says, once it is verified that the installation that it names has signed it.
+/// Returns what a token of this type says, after verifying that the installation that it names has signed it.
 fn signed_by_its_issuer<C: DeserializeOwned>(
     token: &str,
     typ: &str,

@@ -11,49 +11,49 @@ use crate::core::ledger::identity::{Name, Text};
 use crate::core::ledger::time;
 use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 
-/// The last second that `timestamptz` and people write with four digits: the end of the year 9999.
+/// The last second that `timestamptz` and people write with a year of four digits: the end of the year 9999.
 pub const LAST_SECOND: i64 = 253_402_300_799;
 
 /// [`time::LEEWAY`] in seconds.
 pub const LEEWAY: i64 = time::LEEWAY / 1_000_000;
 
-/// How far ahead a token may be issued, in seconds: a day covers any wrong time zone. A later one would keep out
-/// every renewal until then.
+/// How far ahead a token may be issued, in seconds. A day covers any wrong time zone. A token from later than that
+/// would keep out every renewal until then.
 const ISSUED_AHEAD: i64 = 86_400;
 
-/// The bytes that an issuer, a customer and a license's id can have at most.
+/// The most bytes that an issuer, a customer or a license's id can have.
 const TEXT_MAX: usize = 255;
 
-/// A vendor's license. Claims that are not listed here mean nothing to us.
+/// A vendor's license. Claims that are not listed here are ignored.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 pub struct Claims {
     /// The vendor, whose key signs.
     pub iss: String,
     /// The customer.
     pub sub: String,
-    /// The license's id: a renewal has the same.
+    /// The license's id. A renewal has the same one.
     pub jti: String,
-    /// When it was issued, in seconds since 1970: a renewal is younger.
+    /// When it was issued, in seconds since 1970. A renewal is younger.
     #[serde(deserialize_with = "moment")]
     pub iat: i64,
-    /// From when on it is valid; from ever, if absent.
+    /// When it begins; if absent, it has always been valid.
     #[serde(default, deserialize_with = "any_moment")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nbf: Option<i64>,
-    /// Its end; without end, if absent.
+    /// When it ends; if absent, never.
     #[serde(default, deserialize_with = "any_moment")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exp: Option<i64>,
     /// What was bought.
     pub products: Vec<Product>,
-    /// How many identities may be exempt at once, superusers aside; as many as there are, if absent.
+    /// How many identities may be exempt at once, superusers aside; if absent, any number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exempt: Option<u32>,
-    /// The installation that it is for; for any, if absent.
+    /// The installation that it is for; if absent, any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Confirmation>,
-    /// When nobody is admitted any more, whatever the grace: seats that are lent go back then. No claim of a
-    /// vendor's; `None`: the grace says.
+    /// When nobody is admitted any more, whatever the grace, because seats that were lent go back then. It is not a
+    /// claim of a vendor's. `None` if the grace decides.
     #[serde(skip)]
     pub ends: Option<i64>,
 }
@@ -65,14 +65,14 @@ pub struct Confirmation {
     pub jkt: String,
 }
 
-/// Seats of a product, and rules: the columns of `licenses` by their names. What is not given is the
-/// column's default. Rules that are not known are refused: they may be limits.
+/// Seats of a product, and rules: the columns of `licenses` by their names. A column that is not given has its default.
+/// Unknown rules are refused, because they may be limits.
 #[derive(Clone, PartialEq, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Product {
-    /// Its name.
+    /// The product's name.
     pub product: String,
-    /// Seats bought; `null`: unlimited.
+    /// The number of seats bought; `null` for any number.
     #[serde(deserialize_with = "required")]
     pub seats: Option<i32>,
     /// What makes two connections the same user.
@@ -81,45 +81,45 @@ pub struct Product {
     /// Who claims it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claimed_at: Option<String>,
-    /// LIKE pattern of the application names that claim it.
+    /// The LIKE pattern of the application names that claim it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub application_name: Option<String>,
-    /// Databases with the same pool count together.
+    /// The pool. Databases with the same one count together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
-    /// What happens without a free seat.
+    /// What happens when no seat is free.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enforcement: Option<String>,
-    /// Seats admitted beyond.
+    /// The number of seats admitted beyond `seats`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overdraft: Option<i32>,
-    /// Percent of the seats from which the status is 'warning'.
+    /// The percentage of the seats in use from which the status is 'warning'.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warn_at_percent: Option<i32>,
-    /// Still admitted that long after the end; an interval as PostgreSQL reads it.
+    /// How long users are still admitted after the end; an interval as PostgreSQL reads it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace: Option<String>,
     /// How long a seat stays taken after its last holder left; an interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linger: Option<String>,
-    /// Inactivity after which a seat is logged off; an interval.
+    /// The inactivity after which a seat is logged off; an interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<String>,
-    /// Inactivity after which a seat gives way; an interval.
+    /// The inactivity after which a seat gives way; an interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reclaim_idle_after: Option<String>,
-    /// Seats that one user may have at once.
+    /// The most seats that one user may have at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_per_user: Option<i32>,
-    /// The product's own first moment, a time as PostgreSQL reads it.
+    /// The product's own first moment; a time as PostgreSQL reads it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_from: Option<String>,
-    /// The product's own end, a time.
+    /// The product's own end; a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<String>,
 }
 
-/// Whole seconds: a JWT's dates may have fractions of them.
+/// Reads a moment as whole seconds. A JWT's dates may have fractions of them.
 fn moment<'de, D: Deserializer<'de>>(value: D) -> Result<i64, D::Error> {
     whole(&Number::deserialize(value)?)
 }
@@ -135,7 +135,7 @@ fn whole<E: Error>(number: &Number) -> Result<i64, E> {
     seconds.ok_or_else(|| E::custom("a date is no number"))
 }
 
-/// A member that may be `null`, but must be there.
+/// Reads a member that may be `null`, but must be there.
 fn required<'de, D: Deserializer<'de>>(value: D) -> Result<Option<i32>, D::Error> {
     Option::deserialize(value)
 }
@@ -145,15 +145,15 @@ fn required<'de, D: Deserializer<'de>>(value: D) -> Result<Option<i32>, D::Error
 pub enum Unfit {
     /// Its end has come.
     Ended,
-    /// Its beginning has not.
+    /// Its beginning has not come yet.
     NotYetValid,
-    /// It says that it was issued on a day to come.
+    /// It says that it was issued more than a day from now.
     IssuedAhead,
     /// It is made for another installation.
     Elsewhere {
-        /// That one's id.
+        /// That installation's id.
         jkt: String,
-        /// This one's; `None`: its key can't be read.
+        /// This installation's id; `None` if its key can't be read.
         own: Option<String>,
     },
 }
@@ -178,12 +178,12 @@ impl fmt::Display for Unfit {
 }
 
 impl Claims {
-    /// Whether it can be used at this moment, in seconds since 1970, on this installation; `None`: its key can't be
-    /// read.
+    /// Tells whether it can be used at this moment, in seconds since 1970, on this installation, which is `None` if its
+    /// key can't be read.
     ///
     /// # Errors
     ///
-    /// Says why not.
+    /// Says why it can't be used.
     pub fn fit(&self, now: i64, installation: Option<&str>) -> Result<(), Unfit> {
         if self.exp.is_some_and(|exp| exp <= now) {
             return Err(Unfit::Ended);
@@ -203,16 +203,16 @@ impl Claims {
         }
     }
 
-    /// Whether it says that it was issued on a day to come.
+    /// Tells whether it says that it was issued more than a day from now.
     pub fn is_issued_ahead(&self, now: i64) -> bool {
         self.iat > now.saturating_add(ISSUED_AHEAD)
     }
 
-    /// Whether it can be a license.
+    /// Checks whether it can be a license.
     ///
     /// # Errors
     ///
-    /// Names the claim that can't be.
+    /// Says which claim is wrong.
     pub fn check(&self) -> Result<(), Refused> {
         for (claim, text) in [("iss", &self.iss), ("sub", &self.sub), ("jti", &self.jti)] {
             if text.is_empty() || text.len() > TEXT_MAX || text.contains(char::is_control) {
@@ -255,7 +255,7 @@ impl Claims {
         Ok(())
     }
 
-    /// The texts that become part of the tables, and must be the same there.
+    /// Returns the texts that become part of the tables, and must be the same there.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         let of_products = self.products.iter().flat_map(Product::texts);
         of_products.chain([self.jti.as_str()])
@@ -263,7 +263,7 @@ impl Claims {
 }
 
 impl Product {
-    /// Whether no login could tell which of the two it claims.
+    /// Tells whether logins could not tell which of the two they claim.
     fn claims_logins_of(&self, other: &Product) -> bool {
         let by_login = |product: &Product| {
             let word = product.claimed_at.as_deref();

@@ -1,4 +1,4 @@
-//! A key pair, by which an installation is known: a JWK (RFC 8037) whose id is the key's thumbprint (RFC 7638).
+//! The key pair by which an installation is known: a JWK (RFC 8037) whose id is the key's thumbprint (RFC 7638).
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,7 +11,7 @@ use super::keys::PublicKey;
 #[derive(Clone, Debug)]
 pub struct KeyPair(SigningKey);
 
-/// Both halves, as the key's file has them.
+/// Both halves, as in the key's file.
 #[derive(Serialize, Deserialize)]
 struct Jwk {
     #[serde(flatten)]
@@ -20,7 +20,7 @@ struct Jwk {
 }
 
 impl KeyPair {
-    /// Makes one of these random bytes.
+    /// Makes a key pair of these random bytes.
     pub fn of(seed: &[u8; 32]) -> KeyPair {
         KeyPair(SigningKey::from_bytes(seed))
     }
@@ -29,7 +29,7 @@ impl KeyPair {
     ///
     /// # Errors
     ///
-    /// As serde_json has them.
+    /// Those of serde_json.
     pub fn to_jwk(&self) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec_pretty(&Jwk {
             public: self.public(),
@@ -37,7 +37,7 @@ impl KeyPair {
         })
     }
 
-    /// Reads it from a JWK; `None`: it is none, or somebody has edited one half of it.
+    /// Reads it from a JWK. `None` if that is not a key pair, or somebody has edited one half of it.
     pub fn from_jwk(text: &[u8]) -> Option<KeyPair> {
         let jwk: Jwk = serde_json::from_slice(text).ok()?;
         let seed = URL_SAFE_NO_PAD.decode(jwk.d).ok()?;

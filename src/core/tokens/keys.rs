@@ -18,21 +18,21 @@ pub struct Keys(Vec<Key>);
 
 #[derive(Clone, Debug)]
 struct Key {
-    /// The only issuer that it speaks for; `None`: any.
+    /// The only issuer that it speaks for; `None` for any.
     iss: Option<String>,
     kid: Option<String>,
     key: DecodingKey,
 }
 
-/// A file of a vendor's keys: a JWK set with one member more.
+/// A file of a vendor's keys: a JWK set with one additional member.
 #[derive(Deserialize)]
 struct KeySet {
     iss: Option<String>,
     keys: Vec<Value>,
 }
 
-/// The public half of an installation's key pair, as a JWK (RFC 8037): only what makes it one, in the
-/// order in which its thumbprint is taken, and that.
+/// The public half of an installation's key pair, as a JWK (RFC 8037): only the members that its thumbprint is made of,
+/// in that order, and the thumbprint.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PublicKey {
     crv: Curve,
@@ -56,7 +56,7 @@ enum KeyType {
 }
 
 impl PublicKey {
-    /// Of these bytes.
+    /// Makes the key of these bytes.
     pub fn of(bytes: &[u8; 32]) -> PublicKey {
         let mut key = PublicKey {
             crv: Curve::Ed25519,
@@ -68,26 +68,26 @@ impl PublicKey {
         key
     }
 
-    /// Its thumbprint by RFC 7638, with SHA-256.
+    /// Returns its thumbprint by RFC 7638, with SHA-256.
     pub fn id(&self) -> String {
         let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, self.x);
         URL_SAFE_NO_PAD.encode(Sha256::digest(members))
     }
 
-    /// It as a key that verifies; `None` where it is none.
+    /// Returns the key that verifies signatures; `None` if this is not a key.
     pub fn verifier(&self) -> Option<DecodingKey> {
         let bytes = URL_SAFE_NO_PAD.decode(&self.x).ok()?;
         (bytes.len() == 32).then(|| DecodingKey::from_ed_der(&bytes))
     }
 }
 
-/// The bytes that a file of keys can have at most.
+/// The most bytes that a file of keys can have.
 const FILE_MAX: u64 = 1 << 20;
 
 impl Keys {
-    /// The keys of a file; or of every file of a folder, where a file speaks for the issuer whose name is the
-    /// file's, without its ending, and for nobody else (see [`speaker`]). What can't be read is left out: each
-    /// reason comes back with the path.
+    /// Reads the keys of a file, or of every file in a folder. There a file speaks for the issuer whose name is the
+    /// file's, without its extension, and for nobody else (see [`speaker`]). What can't be read is left out, and each
+    /// reason is returned with the path.
     pub fn read(path: &Path) -> (Keys, Vec<(PathBuf, String)>) {
         let (mut keys, mut wrong) = (Keys::default(), Vec::new());
         let mut add = |path: &Path, name: Option<&str>| {
@@ -120,13 +120,13 @@ impl Keys {
         (keys, wrong)
     }
 
-    /// Adds the Ed25519 keys of a file; those of other kinds are for other uses, and left out. They speak for the
-    /// issuer that the file's name binds them to, where one is given; else for the one of its member `iss`, or
-    /// for any.
+    /// Adds the Ed25519 keys of a file. Keys of other kinds are for other uses, and are left out. The keys speak for
+    /// the issuer that the file's name binds them to, if one is given; else for the one of the member `iss`, or for
+    /// any.
     ///
     /// # Errors
     ///
-    /// Says what is wrong with the file; then none of its keys is added.
+    /// Says what is wrong with the file. Then none of its keys is added.
     pub fn add(&mut self, file: &[u8], name: Option<&str>) -> Result<(), String> {
         let file: KeySet = serde_json::from_slice(file)
             .map_err(|error| format!("it is not a JWK set: {error}"))?;
@@ -164,8 +164,8 @@ impl Keys {
         Ok(())
     }
 
-    /// The issuer's key of this id; without an id the only one that the issuer has. None where that
-    /// leaves a choice.
+    /// Returns the issuer's key with this id, or without an id the only one that the issuer has. `None` if there is
+    /// none, or a choice.
     pub fn find(&self, iss: &str, kid: Option<&str>) -> Option<&DecodingKey> {
         let speaks = |key: &&Key| key.iss.as_deref().is_none_or(|own| own == iss);
         let is_named = |key: &&Key| kid.is_none() || key.kid.as_deref() == kid;
@@ -175,12 +175,12 @@ impl Keys {
     }
 }
 
-/// The issuer for whom a file of this name, without its ending, speaks: the name itself, in which `%2F` and the like
-/// stand for what no file's name can have, or that behind `https://`, where the file says so.
+/// Returns the issuer that a file of this name, without its extension, speaks for: the name itself, in which `%2F` and
+/// the like stand for what no file's name can have, or `https://` with the name, if the file says so.
 ///
 /// # Errors
 ///
-/// Where the file says that it speaks for somebody else.
+/// Fails if the file says that it speaks for somebody else.
 fn speaker(name: &str, iss: Option<&str>) -> Result<String, String> {
     let name = unescaped(name).unwrap_or_else(|| name.to_owned());
     match iss {
@@ -194,7 +194,7 @@ fn speaker(name: &str, iss: Option<&str>) -> Result<String, String> {
     }
 }
 
-/// A text without percent-encoding; `None`: it is none.
+/// Returns a text without its percent-encoding; `None` if the encoding is wrong.
 fn unescaped(text: &str) -> Option<String> {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
@@ -209,7 +209,7 @@ fn unescaped(text: &str) -> Option<String> {
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    // Of anything else the end may never come.
+    // Anything else might never come to an end.
     if !path.metadata()?.is_file() {
         return Err(io::Error::other("it is no file"));
     }

@@ -1,5 +1,5 @@
-//! Ed25519 for the library of tokens, and nothing else: whatever a token names as its algorithm,
-//! there is no other that could be taken for it.
+//! Ed25519 for the library that reads tokens, and nothing else: whatever algorithm a token names, there is no other
+//! that could be taken for it.
 
 use std::sync::Once;
 
@@ -16,7 +16,7 @@ use crate::core::tokens::key_pair::KeyPair;
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: signer,
     verifier_factory: verifier,
-    // Of no use to us: it is for thumbprints, and for keys of other kinds.
+    // We do not need these: they are for thumbprints, and for keys of other kinds.
     key_utils: KeyUtils::new_unimplemented(),
 };
 
@@ -35,7 +35,7 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
 
 impl signature::Verifier<Vec<u8>> for Verifier {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
-        // Strict: one signature has one form, and no weak key signs everything.
+        // Strict: a signature has only one form, and no weak key signs everything.
         Signature::from_slice(signature)
             .and_then(|signature| self.0.verify_strict(message, &signature))
             .map_err(|_| signature::Error::new())
@@ -73,7 +73,7 @@ impl JwtSigner for Signer {
     }
 }
 
-/// A token of this type that has these claims, and in its header the key that verifies it.
+/// Returns a token of this type that has these claims, and in its header the key that verifies it.
 pub fn encode<C: Serialize>(typ: &str, claims: &C, pair: &KeyPair) -> Result<String, Error> {
     provide();
     let mut header = Header::new(Algorithm::EdDSA);
@@ -84,18 +84,18 @@ pub fn encode<C: Serialize>(typ: &str, claims: &C, pair: &KeyPair) -> Result<Str
     jsonwebtoken::encode(&header, claims, &key)
 }
 
-/// The claims of a token that this key has signed.
+/// Returns the claims of a token that this key has signed.
 pub fn decode<C: DeserializeOwned>(token: &str, key: &DecodingKey) -> Result<C, Error> {
     provide();
     let mut validation = Validation::new(Algorithm::EdDSA);
-    // What the claims mean is for us to say.
+    // What the claims mean is not for the library to decide.
     validation.required_spec_claims.clear();
     validation.validate_exp = false;
     validation.validate_aud = false;
     Ok(jsonwebtoken::decode(token, key, &validation)?.claims)
 }
 
-/// Makes ours the process's provider; no other library of this process has one.
+/// Makes ours the process's provider. No other library of this process has one.
 fn provide() {
     static PROVIDED: Once = Once::new();
     PROVIDED.call_once(|| {

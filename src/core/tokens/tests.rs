@@ -49,7 +49,7 @@ pub(crate) fn claims() -> Value {
     })
 }
 
-/// The claims with this member set, or without it.
+/// Returns the claims with this member set.
 pub(crate) fn with(path: &str, value: Value) -> Value {
     let mut claims = claims();
     let (parent, member) = path.rsplit_once('/').unwrap();
@@ -296,7 +296,7 @@ fn a_key_is_found_by_its_id() {
         verify(&unnamed, &keys),
         Err(Refused::NoKey { kid: None, .. })
     ));
-    // An embedded key is not believed.
+    // A key in the header is not believed.
     let mut header = kid("2026");
     header["jwk"] = jwk(&other, "2026");
     let token = sign_text(&header.to_string(), &claims().to_string(), &other);
@@ -437,7 +437,7 @@ fn huge_and_deep_ones_are_refused() {
     assert!(matches!(refused(&token), Refused::Malformed(_)));
 }
 
-/// JSON of all shapes, some of it with the names of claims.
+/// Makes JSON of all shapes, some of it with the names of claims.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -496,7 +496,7 @@ pub(crate) fn installation(number: u8) -> KeyPair {
     KeyPair::of(&[number; 32])
 }
 
-/// A license of ten seats that is the first installation's, of which one seat is the second one's.
+/// Returns a license of ten seats for the first installation, of which one seat is passed on to the second.
 fn allotted() -> (KeyPair, KeyPair, Allotted) {
     let (first, second) = (installation(1), installation(2));
     let mut license = with("/cnf", json!({ "jkt": first.public().id() }));
@@ -517,7 +517,7 @@ fn allotted() -> (KeyPair, KeyPair, Allotted) {
     (first, second, allotted)
 }
 
-/// An allotment's token.
+/// Returns an allotment's token.
 pub(crate) fn allotment() -> String {
     let (first, _, allotted) = allotted();
     allotted.sign(&first).unwrap()
@@ -534,7 +534,7 @@ fn an_allotment_is_so_many_seats_of_the_license_within() {
     assert_eq!(claims.cnf.unwrap().jkt, second.public().id());
     assert_eq!(claims.products.len(), 1);
     assert_eq!(claims.products[0].seats, Some(1));
-    // After the vendor's own end there is the vendor's grace; the overdraft stays where the seats come from.
+    // The vendor's grace follows the vendor's own end. The overdraft stays where the seats come from.
     assert_eq!(claims.products[0].grace.as_deref(), Some("7 days"));
     assert_eq!(claims.products[0].overdraft, None);
     assert_eq!((claims.nbf, claims.ends), (Some(1_796_000_000), None));
@@ -567,15 +567,15 @@ fn no_installation_passes_on_what_is_not_its_own() {
     change(|allotted| allotted.license = sign(&header(), &claims()));
     change(|allotted| allotted.license.push('A'));
     change(|allotted| allotted.jti.clear());
-    // In its own name, of a license that is another one's.
+    // Signed in its own name, with a license that is another installation's.
     let mut own = allotted.clone();
     own.iss = second.public().id();
     refused(&own, &second);
-    // One allotment within another one.
+    // An allotment inside another one.
     let mut nested = own.clone();
     nested.license = allotted.sign(&first).unwrap();
     refused(&nested, &second);
-    // With a key that has gone at the vendor's.
+    // With a key that the vendor has withdrawn.
     let token = allotted.sign(&first).unwrap();
     let gone = verify(&token, &Keys::default()).unwrap_err();
     assert!(matches!(gone, Refused::NoKey { .. }));
@@ -595,7 +595,7 @@ fn a_receipt_is_believed_of_the_installation_alone() {
     assert_eq!(Returned::verify(&receipt).unwrap(), returned);
     // Signed with another key than that of the installation that it names.
     assert!(Returned::verify(&returned.sign(&first).unwrap()).is_err());
-    // No token is taken for another kind of token.
+    // No token is taken for one of another kind.
     refused(&receipt);
     assert!(Returned::verify(&allotted.sign(&first).unwrap()).is_err());
     assert!(Returned::verify(&sign(&header(), &claims())).is_err());

@@ -1,4 +1,4 @@
-//! A token: a JWS in compact form, and how it is believed.
+//! A token: a JWS in compact form, and why it may be refused.
 
 use std::fmt;
 
@@ -11,19 +11,19 @@ use serde_json::Value;
 use super::keys::PublicKey;
 use crate::core::ledger::time::Timestamp;
 
-/// The bytes that a token can have at most. A license of a hundred products has some 20,000.
+/// The most bytes that a token can have. A license for a hundred products has some 20,000.
 pub const TOKEN_MAX: usize = 65_536;
 
 /// Why a token is not believed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refused {
-    /// It is no token of ours: the reason.
+    /// It is not a token of ours, for this reason.
     Malformed(String),
-    /// Its issuer has no such key.
+    /// The issuer has no such key.
     NoKey {
         /// Who is said to have signed it.
         iss: String,
-        /// With which key.
+        /// The id of the key, if the token names one.
         kid: Option<String>,
     },
     /// It was not signed with the key that it names, or was changed since.
@@ -70,25 +70,25 @@ impl From<errors::Error> for Refused {
 /// The seconds between 1970, from which tokens count, and 2000, from which PostgreSQL does.
 const EPOCHS_APART: i64 = 946_684_800;
 
-/// A moment in seconds since 1970.
+/// Returns a moment in seconds since 1970.
 pub fn unix(at: Timestamp) -> i64 {
     at.div_euclid(1_000_000) + EPOCHS_APART
 }
 
-/// The moment of so many seconds since 1970.
+/// Returns the moment that is this many seconds after 1970 began.
 pub fn moment(seconds: i64) -> Timestamp {
     (seconds - EPOCHS_APART).saturating_mul(1_000_000)
 }
 
-/// The key of the installation that has signed a token, as its header has it.
+/// Returns the key of the installation that has signed a token, as its header has it.
 pub(super) fn signer(header: Header) -> Result<PublicKey, Refused> {
     let key = header.jwk.map(serde_json::to_value).and_then(Result::ok);
     let key = key.and_then(|key| PublicKey::deserialize(key).ok());
     key.ok_or_else(|| malformed("Its header has no Ed25519 key."))
 }
 
-/// The header of a token, of this type if one is given, and its claims, before anything is believed. All of it
-/// is read into values: what is nested too deep is refused even where it means nothing to us.
+/// Returns a token's header, which must be of this type if one is given, and its claims, before anything is believed.
+/// All of it is parsed into values, so that what is nested too deep is refused even where it has no meaning.
 pub(super) fn unverified(token: &str, typ: Option<&str>) -> Result<(Header, Value), Refused> {
     if token.len() > TOKEN_MAX {
         return Err(malformed(format!(

@@ -1,4 +1,4 @@
-//! Whether a token may be believed: by the vendor's key, or where that is not there.
+//! Whether a token may be believed: by the vendor's key, or without it.
 
 use serde::Deserialize;
 
@@ -14,13 +14,13 @@ struct Issuer {
     iss: String,
 }
 
-/// What a token says, once its signatures are verified: the vendor's, or that of the installation that
-/// passes seats on and the vendor's within.
+/// Returns what a token says, after verifying its signatures: the vendor's, or that of the installation that passes
+/// seats on and the vendor's inside.
 ///
 /// # Errors
 ///
-/// Says why it can't be believed. Its dates are not looked at, nor for which installation it is: a license
-/// that has ended is one, too.
+/// Says why the token can't be believed. Neither its dates are checked, nor the installation that it is for: a license
+/// that has ended is a license, too.
 pub fn verify(token: &str, keys: &Keys) -> Result<Claims, Refused> {
     let (header, _) = unverified(token, None)?;
     if header.typ.as_deref() != Some(ALLOTMENT) {
@@ -29,16 +29,16 @@ pub fn verify(token: &str, keys: &Keys) -> Result<Claims, Refused> {
     Allotted::verify(token)?.of_license(|license| verify_vendors(license, keys))
 }
 
-/// Whether it is seats that another installation passes on, rather than a vendor's license.
+/// Tells whether it is seats that another installation passes on, rather than a vendor's license.
 pub fn is_allotment(token: &str) -> bool {
     unverified(token, Some(ALLOTMENT)).is_ok()
 }
 
-/// What a token says whose vendor's key is not there to verify it.
+/// Returns what a token says if the vendor's key is not there to verify it.
 ///
 /// # Errors
 ///
-/// Where it could be no license, whatever the key.
+/// Fails if it could not be a license, whatever the key.
 pub fn believe(token: &str) -> Result<Claims, Refused> {
     let (header, claims) = unverified(token, None)?;
     if header.typ.as_deref() == Some(ALLOTMENT) {

@@ -16,15 +16,15 @@ use crate::core::ledger::words::Enforcement;
 /// The answer to a login.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
-    /// It is in.
+    /// It is admitted.
     Admitted(Remark),
-    /// It is not in, and nothing was registered.
+    /// It is denied, and nothing was registered.
     Denied(Denial),
-    /// The rules that it was judged by are no longer in force: judge it again.
+    /// The rules that judged it are no longer in force: judge it again.
     Outdated,
     /// No seat is free, but the time of some is up: end them, and ask again.
     TimesUp,
-    /// No seat is free, but idle ones may give way: ask them, and then again.
+    /// No seat is free, but idle ones may give way: ask them to, then ask again.
     MayReclaim(Reclaim),
 }
 
@@ -33,51 +33,52 @@ pub enum Answer {
 pub struct Judged {
     /// The generation of the rules that judged it.
     pub generation: u64,
-    /// It does not matter that a change has come since: they were read for this session, or are all there is.
+    /// Whether it does not matter that a change has come since: the rules were read for this session, or there are no
+    /// others.
     pub outdated: bool,
-    /// Superusers were exempt by them.
+    /// Whether superusers were exempt by them.
     pub exempt_superusers: bool,
     /// What they made of it.
     pub standing: Standing,
     /// The reserved roles that it is a member of.
     pub roles: Roles,
-    /// How often those had changed.
+    /// How many times the reserved roles had changed.
     pub roles_edition: u64,
     /// The server's own `pg_seats.enforcement`, which can only soften the license's.
     pub enforcement: Enforcement,
     /// The moment of the login.
     pub now: Timestamp,
-    /// Idle seats were asked to give way.
+    /// Whether idle seats have been asked to give way already.
     pub asked: bool,
 }
 
 /// Somebody who asks for a seat.
 pub(crate) struct Asking<'a> {
-    /// The place of the session that asks.
+    /// The slot of the session that asks.
     pub(crate) at: usize,
     /// The license.
     pub(crate) license: &'a License,
-    /// For whom.
+    /// The claim on a seat.
     pub(crate) claimant: &'a Claimant,
-    /// Nothing is denied: it is a superuser's.
+    /// Whether nothing is denied, because a superuser asks.
     pub(crate) spared: bool,
-    /// By what it was judged.
+    /// How it was judged.
     pub(crate) judged: &'a Judged,
 }
 
 /// A way to a seat for somebody who would be denied.
 pub(crate) enum Way {
-    /// Seats whose time is up are to be freed first.
+    /// Seats whose time is up must be freed first.
     TimesUp,
     /// Idle seats may give way.
     MayReclaim(Reclaim),
-    /// There is none.
+    /// There is no way.
     None(Denial),
 }
 
 impl<T: Tables> Ledger<'_, T> {
-    /// Answers a login that was judged by the rules of this generation, and registers the session
-    /// at its place unless it is denied.
+    /// Answers a login that was judged by the rules of this generation, and registers the session in slot `at` if it is
+    /// admitted.
     pub fn admit(&mut self, at: usize, session: Session, judged: Judged) -> Answer {
         if self.is_outdated(session.database, &judged) {
             return Answer::Outdated;
@@ -138,7 +139,7 @@ impl<T: Tables> Ledger<'_, T> {
         Answer::Admitted(remark)
     }
 
-    /// Looks for a way to a seat for somebody who would be denied. What may give way is kept for whoever asks.
+    /// Looks for a way to a seat for somebody who would be denied. What may give way is promised to whoever asks.
     pub(crate) fn look_for_a_way(&mut self, asking: &Asking, denial: Denial) -> Way {
         if self.times_are_up(&denial, asking.judged.now) {
             return Way::TimesUp;
@@ -152,15 +153,15 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// True when a denial may be untrue: seats are taken by leases whose time is up, or have lingered
-    /// as long as they may.
+    /// Tells whether a denial may be wrong, because seats are taken by leases whose time is up, or have lingered as
+    /// long as they may.
     fn times_are_up(&self, denial: &Denial, now: Timestamp) -> bool {
         (denial.is_full() || denial.cause == Cause::TableFull) && self.head.next_due <= now
     }
 
-    /// What may give way to somebody who would be denied.
+    /// Returns what may give way to somebody who would be denied.
     fn may_reclaim(&self, license: &License, denial: &Denial, judged: &Judged) -> Option<Reclaim> {
-        // Whoever has as many seats as one may have gets no more by those of others.
+        // A user who has as many seats as one may have gets no more of them when others give way.
         let is_of_user = matches!(denial.cause, Cause::UserFull { .. });
         let may = !judged.asked
             && denial.is_full()
@@ -172,7 +173,7 @@ impl<T: Tables> Ledger<'_, T> {
         })
     }
 
-    /// True when the rules that judged are no longer those in force in the database.
+    /// Tells whether the rules that judged are no longer those in force in the database.
     pub(crate) fn is_outdated(&self, database: u32, judged: &Judged) -> bool {
         self.databases.get(&database).is_none_or(|known| {
             known.loaded != judged.generation
@@ -182,7 +183,7 @@ impl<T: Tables> Ledger<'_, T> {
         })
     }
 
-    /// What becomes of a denial: superusers never suffer it, and enforcement may soften it.
+    /// Softens a denial as enforcement says, counts it and notes it. Somebody who is spared is never denied.
     pub(crate) fn soften(
         &mut self,
         asking: &Asking,
@@ -220,9 +221,9 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Registers a session whose database's rules are not known: a superuser's, or one of a
-    /// replication connection. It is judged when rules are published. The number of the seat that its
-    /// login took, if nobody held it.
+    /// Registers a session, and returns the number of the seat that its login took, if nobody held it. It is called
+    /// without [`Ledger::admit`] for a session that gets in though the rules of its database are not known, such as a
+    /// superuser's. That session is judged when rules are published.
     pub fn register(&mut self, at: usize, mut session: Session, now: Timestamp) -> Option<u64> {
         // What was kept for it is taken before anybody else can have it.
         let promise = self.sessions.get_mut(at).and_then(|s| s.promise.take());
@@ -232,7 +233,7 @@ impl<T: Tables> Ledger<'_, T> {
         *self.sessions.get_mut(at)? = session;
         let taken = self.reseat(at);
         let kept = self.take_promise(at);
-        // Somebody in line may work under the identity that has a seat now.
+        // Somebody in the queue may work under the identity that has a seat now.
         self.serve(session.tally, now);
         if let Some(tally) = kept.filter(|&tally| tally != session.tally) {
             self.serve(tally, now);
@@ -240,9 +241,9 @@ impl<T: Tables> Ledger<'_, T> {
         taken
     }
 
-    /// Takes a session out, with all that it holds and awaits; its seats are free where it was the
-    /// last to hold them. False where it has more than so many checkouts, and only those are gone: it is to be
-    /// released again.
+    /// Takes a session out, with all that it holds and awaits; its seats are free if it was the last to hold them. If
+    /// it has more than `at_most` checkouts, it only leaves the queue and gives up that many of them, and `false` is
+    /// returned: it must be released again.
     pub fn release_some(
         &mut self,
         at: usize,
@@ -252,7 +253,7 @@ impl<T: Tables> Ledger<'_, T> {
     ) -> bool {
         let has_more = |session: &Session| session.checkouts as usize > at_most;
         if self.sessions.get(at).is_some_and(has_more) {
-            // Whoever ends waits for nothing more.
+            // A session that ends waits for nothing any more.
             self.drop_promise(at, now);
             if let Some(session) = self.sessions.get(at) {
                 self.leave(session.ticket, now);
@@ -264,14 +265,14 @@ impl<T: Tables> Ledger<'_, T> {
         true
     }
 
-    /// The same however many checkouts it has.
+    /// Takes a session out, however many checkouts it has.
     pub fn release(&mut self, at: usize, leaving: Leaving, now: Timestamp) {
         self.drop_promise(at, now);
         let Some(session) = self.sessions.get(at).filter(|s| s.number != 0).copied() else {
             return;
         };
         if let Some(exempt) = session.exempt.filter(|_| !session.judged) {
-            // It is gone before it was known what it would have claimed.
+            // It leaves before it was known what it would have claimed.
             let known = self.databases.get(&session.database);
             if known.is_some_and(|known| known.loaded == 0 || known.licenses > 0) {
                 let happened = Happened::ExemptLogin(exempt);
@@ -303,8 +304,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Whether a claimant that is counted, and is or will be at this place, may have a seat of the
-    /// license.
+    /// Tells whether a claimant that is counted, and is or will be in slot `at`, may have a seat of the license.
     pub(crate) fn refusal(
         &self,
         license: &License,

@@ -1,7 +1,7 @@
-//! Those whom an administrator keeps out for a time: by what the server knows of them, not by what a
-//! client calls itself.
+//! Those whom an administrator keeps out for a time: by what the server knows about them, not by what a client calls
+//! itself.
 //!
-//! Bars are found by whom they bind: what a login pays does not grow with their number.
+//! Bars are found by whom they bind, so that the cost of a login does not grow with their number.
 
 use crate::core::ledger::Ledger;
 use crate::core::ledger::bar::{Bar, BarBy, Barred, Bound, StoredBar};
@@ -13,37 +13,38 @@ use crate::core::ledger::session::Session;
 use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::time::Timestamp;
 
-/// An administrator's wish that those who are stopped can't come back for a time.
+/// An administrator's request that those who are stopped can't come back for a time.
 #[derive(Clone, Copy, Debug)]
 pub struct BarWish {
-    /// By what.
+    /// What identifies those who are to be barred.
     pub by: BarBy,
-    /// Until when.
+    /// When the bar ends.
     pub until: Timestamp,
     /// The administrator's role.
     pub barred_by: Name,
 }
 
-/// Why those who hold a seat can't be barred.
+/// Why the holders of a seat can't be barred.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unbarrable {
-    /// There is no room for as many.
+    /// There is no room for as many bars.
     NoRoom,
-    /// Not all of a name is known any more.
+    /// A name is not known in full any more.
     Unknown,
     /// One of them is at the server's own computer, where everybody may be.
     Local,
 }
 
-/// So many bars may bind the same: from several databases of a pool, or one after the other.
+/// The most bars that may bind the same: from several databases of a pool, or made one after the other.
 const SAME_MAX: u32 = 16;
 
-/// What makes ids of seconds since 2000: so none is used again after a restart, and each is short.
+/// A second in microseconds. Ids of bars count up from the seconds since 2000, so that none is used again after a
+/// restart, and each is short.
 const SECOND: Timestamp = 1_000_000;
 
 impl<T: Tables> Ledger<'_, T> {
-    /// Whom to bar of those who hold this seat, each once, into `whom` as far as there is room: how many
-    /// they are. Superusers are never barred.
+    /// Returns how many of those who hold this seat are to be barred, and puts each once into `whom`, as far as there
+    /// is room. Superusers are never barred.
     pub(crate) fn whom_to_bar(
         &self,
         seat: &Seat,
@@ -98,7 +99,7 @@ impl<T: Tables> Ledger<'_, T> {
         outcome.map(|()| found)
     }
 
-    /// Bars those who held a seat of this tally. False when there is no room for it.
+    /// Bars those who held a seat of this tally. Returns `false` if there is no room for that.
     pub(crate) fn bar_all(
         &mut self,
         database: u32,
@@ -146,7 +147,7 @@ impl<T: Tables> Ledger<'_, T> {
         true
     }
 
-    /// Puts a bar in. False when there is no room for it.
+    /// Puts a bar in. Returns `false` if there is no room for it.
     fn put_bar(&mut self, mut bar: Bar) -> bool {
         while self.bars.get(&bar.key).is_some() {
             bar.key.nth += 1;
@@ -162,7 +163,7 @@ impl<T: Tables> Ledger<'_, T> {
         is_in
     }
 
-    /// Forgets those whose time is over.
+    /// Forgets the bars that have ended.
     pub fn end_bars(&mut self, now: Timestamp) {
         let before = self.bars.len();
         self.drop_bars(|bar| bar.until <= now);
@@ -185,7 +186,7 @@ impl<T: Tables> Ledger<'_, T> {
         });
     }
 
-    /// Takes so many rows of a database out of force, those that were barred last: there is no room for
+    /// Takes a number of a database's bars that are rows out of force, the newest first, because there is no room for
     /// them.
     pub(crate) fn drop_newest_bars(&mut self, database: u32, rows: u32) {
         if rows == 0 {
@@ -198,7 +199,7 @@ impl<T: Tables> Ledger<'_, T> {
             });
             newer
         };
-        // The id beyond which there are no more than these.
+        // The id beyond which there are no more bars than these.
         let (mut low, mut high) = (0, i64::MAX);
         while low < high {
             let middle = low.midpoint(high);
@@ -211,7 +212,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.drop_bars(|bar| bar.database == database && bar.stored && bar.id > low);
     }
 
-    /// Until when a claimant is barred, if it is.
+    /// Returns until when a claimant is barred, if it is.
     pub(crate) fn barred_until(&self, claimant: &Claimant, now: Timestamp) -> Option<Timestamp> {
         if self.bars.is_empty() {
             return None;
@@ -239,7 +240,7 @@ impl<T: Tables> Ledger<'_, T> {
         until
     }
 
-    /// A bar with this id in the tallies that are wanted: whether it is a row; `None` where there is none.
+    /// Tells whether the bar with this id in the wanted tallies is a row; `None` if there is no such bar in force.
     pub fn bar_is_stored(
         &self,
         id: i64,
@@ -255,13 +256,13 @@ impl<T: Tables> Ledger<'_, T> {
         stored
     }
 
-    /// Forgets bars that were lifted and are no rows, where nobody writes any: on a standby.
+    /// Forgets bars that were lifted and are not rows. It is for a standby, where nobody writes rows.
     pub fn drop_lifted(&mut self) {
         self.drop_bars(|bar| bar.lifted && !bar.stored);
     }
 
-    /// Lifts the bars with this id in the tallies that are wanted: they bind nobody any more, and their
-    /// rows are yet to be deleted; how many they are.
+    /// Lifts the bars with this id in the wanted tallies, and returns their number. They bind nobody any more, and
+    /// their rows are yet to be deleted.
     pub fn lift_bar(&mut self, id: i64, is_wanted: impl Fn(u64) -> bool, now: Timestamp) -> usize {
         let mut lifted = 0;
         let Ledger {
@@ -284,7 +285,7 @@ impl<T: Tables> Ledger<'_, T> {
         lifted
     }
 
-    /// Shows the bars in force of the tallies that are wanted.
+    /// Shows the bars in force in the wanted tallies.
     pub fn each_bar(
         &self,
         is_wanted: impl Fn(u64) -> bool,
@@ -298,7 +299,7 @@ impl<T: Tables> Ledger<'_, T> {
         });
     }
 
-    /// Shows the bars of a database whose rows are not as they are.
+    /// Shows the bars of a database whose rows are yet to be written or deleted.
     pub fn each_unstored_bar(&self, database: u32, mut see: impl FnMut(&Bar)) {
         self.bars.each(|bar| {
             if bar.database == database && !bar.is_settled() {
@@ -307,21 +308,21 @@ impl<T: Tables> Ledger<'_, T> {
         });
     }
 
-    /// The rows of a database's table are those of its bars.
+    /// Tells whether the rows of a database's table are those of its bars.
     pub fn bars_are_stored(&self, database: u32) -> bool {
         let mut all = true;
         self.each_unstored_bar(database, |_| all = false);
         all
     }
 
-    /// True where the bars with this id that were lifted are rows no more.
+    /// Tells whether no bar with this id is lifted and yet to be deleted.
     pub fn is_bar_gone(&self, id: i64) -> bool {
         let mut gone = true;
         self.bars.each(|bar| gone &= bar.id != id || !bar.lifted);
         gone
     }
 
-    /// These bars of a database are rows now; those of them that were lifted are none.
+    /// Notes that these bars of a database are rows now, and that the rows of the lifted ones are deleted.
     pub fn bars_stored(&mut self, database: u32, ids: &[i64], lifted: &[i64]) {
         let Ledger {
             bars, databases, ..
@@ -340,7 +341,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// The rows of these bars could not be written. True when that is news of one of them.
+    /// Notes that the rows of these bars could not be written. Returns whether that is news about one of them.
     pub fn could_not_store_bars(&mut self, database: u32, ids: &[i64]) -> bool {
         let mut news = false;
         self.bars.each_mut(|bar| {
@@ -351,7 +352,7 @@ impl<T: Tables> Ledger<'_, T> {
         news
     }
 
-    /// Puts a database's rows in force, in the place of the former ones.
+    /// Puts a database's rows in force, in place of the former ones.
     pub(crate) fn put_bars(
         &mut self,
         database: u32,
@@ -378,7 +379,7 @@ impl<T: Tables> Ledger<'_, T> {
                 lifted: false,
                 complained_of: false,
             };
-            // What was lifted meanwhile stays so until its row is deleted.
+            // A bar that was lifted meanwhile stays lifted until its row is deleted.
             let mut is_known = false;
             if !all_settled {
                 self.each_unstored_bar(database, |other| is_known |= other.id == row.id);

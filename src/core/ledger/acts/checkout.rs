@@ -1,4 +1,4 @@
-//! Answers applications: a seat for a session, or for a user whose connection is shared.
+//! Answers applications that ask for a seat: for a session, or for a user whose connection is shared.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -19,24 +19,24 @@ use crate::core::ledger::words::Enforcement;
 /// What an application asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Want {
-    /// The application's own user, or empty.
+    /// The application's user, or empty.
     pub client_user: Label,
-    /// The user's name, where the label has no room for it.
+    /// The user's name, if the label has no room for it.
     pub long_name: Option<Text<512>>,
-    /// The lease that it is to be, if it is not the session's own.
+    /// The lease to be granted; `None` for a checkout of the session's own.
     pub lease: Option<NewLease>,
-    /// For how many client_users the session may hold checkouts; `None`: any number.
+    /// The most client_users for whom the session may hold checkouts; `None` for any number.
     pub users_max: Option<u32>,
 }
 
 /// A lease to be granted.
 #[derive(Clone, Copy, Debug)]
 pub struct NewLease {
-    /// Its id.
+    /// The lease's id.
     pub id: LeaseId,
-    /// Where the application's user works.
+    /// The host on which the application's user works.
     pub host: Host,
-    /// The host's name, where it is no address; else empty.
+    /// The host's name if it is not an address; else empty.
     pub host_name: Name,
     /// How long it lasts after each heartbeat, in microseconds.
     pub ttl: Timestamp,
@@ -49,41 +49,41 @@ pub struct NewLease {
 pub enum Claimed {
     /// It has the seat.
     Held(Receipt),
-    /// It stands in line, with this ticket.
+    /// It waits in the queue, with this ticket.
     Waits(u64),
-    /// It has no seat.
+    /// It is denied a seat.
     Denied(Denial),
-    /// The rules that it was judged by are no longer in force: judge it again.
+    /// The rules that judged it are no longer in force: judge it again.
     Outdated,
     /// No seat is free, but the time of some is up: end them, and ask again.
     TimesUp,
-    /// No seat is free, but idle ones may give way: ask them, and then again.
+    /// No seat is free, but idle ones may give way: ask them to, then ask again.
     MayReclaim(Reclaim),
 }
 
-/// What an application is told of its seat.
+/// What an application is told about its seat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Receipt {
-    /// The seat's id; none for an exempt session.
+    /// The seat's id; `None` if it takes no seat, as in an exempt session.
     pub seat: Option<[u8; 16]>,
     /// Seats of the product that are taken now.
     pub in_use: i64,
-    /// Seats that the license has; none: any number.
+    /// The seats that the license has; `None` for any number.
     pub seats: Option<i32>,
-    /// When the lease ends.
+    /// When the lease ends; 0 for a checkout.
     pub expires_at: Timestamp,
-    /// What the server log should say of it.
+    /// What the server log should say about it.
     pub remark: Remark,
 }
 
 impl<T: Tables> Ledger<'_, T> {
-    /// Answers an application that asks for a seat of the license of this standing: its session
-    /// is at this place. `patient`: it waits in line where no seat is free.
+    /// Answers an application that asks for a seat of the license that it was judged to claim. Its session is in slot
+    /// `at`. With `patient`, it waits in the queue if no seat is free.
     pub fn claim(&mut self, at: usize, judged: &Judged, want: &Want, patient: bool) -> Claimed {
         if let Some(session) = self.sessions.get(at)
             && session.ticket != 0
         {
-            // Who asks waits no longer, and has left the line without a word.
+            // Whoever asks again waits no longer, and has left the queue without saying so.
             self.leave(session.ticket, judged.now);
         }
         let Some(session) = self.sessions.get(at).copied() else {
@@ -120,7 +120,7 @@ impl<T: Tables> Ledger<'_, T> {
         let usename = session.usename;
         let asked = hold;
         let event = |happened| Event::of_hold(happened, &asked, usename, license.product);
-        // Leases are for an application's users, whoever asks.
+        // Leases are for an application's users, whoever asks for them.
         let spared = session.superuser && want.lease.is_none();
         let claimant = hold.claimant();
         let asking = Asking {
@@ -140,7 +140,7 @@ impl<T: Tables> Ledger<'_, T> {
             }
             Err(Way::None(denial)) => {
                 let event = event(Happened::Denied(denial.cause));
-                // Nobody who has a seat may have the name.
+                // Maybe no holder keeps this name, but the event needs it.
                 self.keep_text(&want.client_user, want.long_name);
                 let softened = self.soften(&asking, denial, event);
                 drop_long_name::<T>(&mut self.texts, &want.client_user);
@@ -166,7 +166,7 @@ impl<T: Tables> Ledger<'_, T> {
             event.seat = seat;
             self.note_taken(at, event, license.tally, remark, judged.now);
         }
-        // Somebody in line may work under the identity that has a seat now.
+        // Somebody in the queue may work under the identity that has a seat now.
         self.serve(license.tally, judged.now);
         if let Some(tally) = kept.filter(|&tally| tally != license.tally) {
             self.serve(tally, judged.now);
@@ -174,8 +174,8 @@ impl<T: Tables> Ledger<'_, T> {
         Claimed::Held(self.receipt(&hold, remark))
     }
 
-    /// Tells why a session may not check out for one more user, however softly seats are counted: the room for
-    /// checkouts is everybody's.
+    /// Tells why a session may not check out for one more user. This applies however softly seats are counted, because
+    /// the room for checkouts is everybody's.
     fn too_many_users(&self, session: &Session, want: &Want) -> Option<Cause> {
         let most = want.users_max?;
         let is_too_many = want.lease.is_none()
@@ -184,7 +184,7 @@ impl<T: Tables> Ledger<'_, T> {
         is_too_many.then_some(Cause::TooManyUsers { most })
     }
 
-    /// Tells whether somebody who would be denied may wait in line.
+    /// Tells whether somebody who would be denied may wait in the queue.
     fn may_wait(&self, asking: &Asking, denial: &Denial) -> bool {
         denial.is_full()
             && !asking.spared
@@ -192,7 +192,7 @@ impl<T: Tables> Ledger<'_, T> {
             && self.has_room()
     }
 
-    /// Gives back one of a session's checkouts of a product. False when there is none.
+    /// Gives back one of a session's checkouts of a product. Returns `false` if there is none.
     pub fn check_in(
         &mut self,
         at: usize,
@@ -216,12 +216,13 @@ impl<T: Tables> Ledger<'_, T> {
         true
     }
 
-    /// Gives back a session's checkouts, at most so many. True when there are more.
+    /// Gives back a session's checkouts, at most `at_most`. Returns whether there are more.
     pub fn check_in_some(&mut self, at: usize, at_most: usize, now: Timestamp) -> bool {
         self.remove_checkouts(at, at_most, Leaving::GivenBack, now)
     }
 
-    /// Takes a session's checkouts out, at most so many: their seats go to those in line. True when there are more.
+    /// Takes a session's checkouts out, at most `at_most`, and gives their seats to those in the queue. Returns whether
+    /// there are more.
     pub(crate) fn remove_checkouts(
         &mut self,
         at: usize,
@@ -229,7 +230,7 @@ impl<T: Tables> Ledger<'_, T> {
         leaving: Leaving,
         now: Timestamp,
     ) -> bool {
-        // As a rule all of them are of one product.
+        // Usually all of them are of one product.
         let mut tally = None;
         let mut several = false;
         for _ in 0..at_most {
@@ -239,7 +240,7 @@ impl<T: Tables> Ledger<'_, T> {
             several |= tally.is_some_and(|former| former != removed);
             tally = Some(removed);
         }
-        // Only when all are free: who is the first in line to have one depends on them all.
+        // Only when all are free, because who is the first in the queue to have one depends on them all.
         if several {
             self.serve_all(now);
         } else if let Some(tally) = tally {
@@ -250,7 +251,8 @@ impl<T: Tables> Ledger<'_, T> {
             .is_some_and(|session| session.checkouts > 0)
     }
 
-    /// Takes the last of a session's checkouts out; its tally. Its seat is still to be offered to those in line.
+    /// Takes the last of a session's checkouts out, and returns its tally. Its seat is still to be offered to those in
+    /// the queue.
     pub(crate) fn remove_last_checkout(
         &mut self,
         at: usize,
@@ -264,14 +266,14 @@ impl<T: Tables> Ledger<'_, T> {
         Some(tally)
     }
 
-    /// A session's checkouts.
+    /// Returns a session's checkouts.
     pub fn checkouts(&self, session: &Session) -> impl Iterator<Item = &Hold> {
         let number = session.number;
         (0..session.checkouts)
             .filter_map(move |place| self.holds.get(&HoldKey::checkout(number, place)))
     }
 
-    /// The text of a label that is too long for it, if it is one.
+    /// Returns the text of a label that is a digest, if somebody holds or awaits a seat under it.
     pub fn long_name(&self, label: &Label) -> Option<Text<512>> {
         self.long_names.get(label).map(|name| name.text)
     }
@@ -289,21 +291,22 @@ impl<T: Tables> Ledger<'_, T> {
         (hold.who.client_user == *client_user && tally.product == *product).then_some(key)
     }
 
-    /// The key of the spot of a session's checkout: made with a secret of this server, so that no two have one.
+    /// Returns the key under which the index of a session's checkout is found. It is made with a secret of this server,
+    /// so that nobody can make two checkouts share one.
     fn spot_key(&self, session: u64, product: &Name, client_user: &Label) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.head.seat_ids.salt, session, product, client_user).hash(&mut hasher);
         hasher.finish()
     }
 
-    /// The key of the spot of a checkout; none of a lease.
+    /// Returns the key under which a checkout's index is found; `None` for a lease.
     fn spot_of(&self, hold: &Hold) -> Option<u64> {
         let product = self.tallies.get(&hold.tally)?.product;
         (hold.kind() == Kind::Checkout)
             .then(|| self.spot_key(hold.number, &product, &hold.who.client_user))
     }
 
-    /// Notes at which place a checkout is.
+    /// Notes the index of a checkout within its session.
     fn put_spot(&mut self, hold: &Hold) {
         if let Some(key) = self.spot_of(hold) {
             let place = hold.key.place();
@@ -311,8 +314,8 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// A session's checkouts for a client_user, of whatever licensed product: one look for each license, however
-    /// many checkouts there are.
+    /// Returns a session's checkouts for a client_user, of all licensed products. This takes one lookup for each
+    /// license, however many checkouts there are.
     fn checkouts_for(
         &self,
         session: &Session,
@@ -323,13 +326,13 @@ impl<T: Tables> Ledger<'_, T> {
             .filter_map(move |row| self.find_checkout(&session, &row.product, &client_user))
     }
 
-    /// The session has a checkout for this client_user, or none is given.
+    /// Tells whether the session has a checkout for this client_user, or the client_user is empty.
     fn has_checkout_for(&self, session: &Session, client_user: &Label) -> bool {
         client_user.is_empty() || self.checkouts_for(session, client_user).next().is_some()
     }
 
-    /// What a session asks for, as it will be put in: who waits in line takes nothing else meanwhile,
-    /// so that a checkout's place stays free.
+    /// Returns what a session asks for, as it will be put in. A session in the queue takes nothing else meanwhile, so
+    /// that the checkout's index stays free.
     fn new_hold(
         &mut self,
         session: &Session,
@@ -374,7 +377,7 @@ impl<T: Tables> Ledger<'_, T> {
         hold
     }
 
-    /// Whether a hold may be taken, for which there may be one of the same session already.
+    /// Tells whether a hold may be taken. With `again`, the session has this checkout already, and no room is needed.
     fn may_hold(
         &mut self,
         license: &License,
@@ -395,7 +398,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Puts in what a session has taken; the seat's number, if nobody held it. There must be room.
+    /// Puts in what a session has taken, and returns the seat's number if nobody held it. There must be room.
     pub(crate) fn take(&mut self, at: usize, mut hold: Hold) -> Option<u64> {
         if hold.kind() == Kind::Checkout
             && let Some(session) = self.sessions.get(at)
@@ -430,7 +433,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Takes a checkout out; the session's last one moves into its place.
+    /// Takes a checkout out. The session's last one moves to its index.
     pub(crate) fn remove_checkout(
         &mut self,
         at: usize,
@@ -465,7 +468,8 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// The first checkout for a client_user is gone: another is the first now, or there is none.
+    /// Notes that the first checkout for a client_user is gone: another one is the first now, or the user no longer
+    /// counts.
     fn count_user_no_more(&mut self, at: usize, user: &Label) {
         let Some(session) = self.sessions.get(at).copied() else {
             return;
@@ -479,8 +483,8 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Takes a hold out, by an act of the session at this place, if it is a session's, and notes it where its seat
-    /// is left. The session at this name took it.
+    /// Takes a hold out, and notes that if its seat is left. The session in slot `at` has done it, if a session has.
+    /// `usename` is the name of the role that took the hold, or empty.
     pub(crate) fn end_hold(
         &mut self,
         at: Option<usize>,
@@ -493,12 +497,12 @@ impl<T: Tables> Ledger<'_, T> {
             return;
         };
         let linger = if hold.pending {
-            // As if it had never been.
+            // As if it had never been taken.
             Linger::as_before(now)
         } else {
             self.linger_after(leaving, hold.database, hold.tally, now)
         };
-        // Its name goes with it, but is yet to be told.
+        // The name goes with the hold, but the event still needs it.
         self.keep_text(&hold.who.client_user, None);
         if let Some(left) = self.remove_hold(key, linger) {
             let event = Event::of_hold(Happened::Left(leaving), &hold, usename, Name::EMPTY);
@@ -507,14 +511,13 @@ impl<T: Tables> Ledger<'_, T> {
         drop_long_name::<T>(&mut self.texts, &hold.who.client_user);
     }
 
-    /// There is room for one more checkout or lease of this user.
-    /// Whether there is room for one more hold.
+    /// Tells whether there is room for one more hold.
     pub(crate) fn has_room(&self) -> bool {
-        // Everyone in line finds room when called.
+        // Everyone in the queue must find room when called.
         self.holds.len() + self.waits.len() < self.holds.capacity()
     }
 
-    /// Keeps the name of a new hold's or wait's user. False when there is no room for the hold.
+    /// Keeps the name of the user of a new hold or wait. Returns `false` if there is no room for the hold.
     pub(crate) fn keep_name(&mut self, want: &Want) -> bool {
         if !self.has_room() {
             return false;
@@ -523,8 +526,8 @@ impl<T: Tables> Ledger<'_, T> {
         true
     }
 
-    /// Keeps a text that is too long for its label. Where there is no room for it people see how it begins: nobody is
-    /// refused for that.
+    /// Keeps a text that is too long for its label. If there is no room for it, people see how it begins; nobody is
+    /// refused because of that.
     pub(crate) fn keep_long_name(&mut self, label: &Label, text: Option<Text<512>>) {
         let Some(text) = text else { return };
         if let Some(name) = self.long_names.get_mut(label) {
@@ -538,7 +541,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// A hold or wait needs the name of its user no longer.
+    /// Notes that a hold or wait no longer needs the name of its user.
     pub(crate) fn drop_name(&mut self, label: &Label) {
         drop_long_name::<T>(&mut self.long_names, label);
     }

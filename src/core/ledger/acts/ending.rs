@@ -1,8 +1,8 @@
-//! Seats that are taken away from their holders: an administrator stops them, they are inactive for too
-//! long, or they give way to somebody who would be denied.
+//! Seats that are taken away from their holders: an administrator stops them, they are inactive for too long, or they
+//! give way to somebody who would be denied.
 //!
-//! The ledger says who is to end, and what becomes of the seat. Whether a session really ends it
-//! decides itself; a lease ends here.
+//! The ledger decides who is to end, and what becomes of the seat. A session decides for itself whether it really ends;
+//! a lease is ended here.
 
 use crate::core::ledger::Ledger;
 use crate::core::ledger::acts::bars::{BarWish, Unbarrable};
@@ -19,54 +19,54 @@ use crate::core::ledger::taker::User;
 use crate::core::ledger::tally::Tally;
 use crate::core::ledger::time::Timestamp;
 
-/// An administrator's wish to end all that holds a seat.
+/// An administrator's request to end everything that holds a seat.
 #[derive(Clone, Copy, Debug)]
 pub struct Stop {
     /// The seat's number.
     pub seat: u64,
-    /// The database in which it was wished.
+    /// The database in which it was requested.
     pub database: u32,
-    /// The OID of the role that wished it.
+    /// The OID of the role that requested it.
     pub by: u32,
     /// Why, or empty.
     pub reason: Text<256>,
-    /// How those who have the seat can't come back; `None`: they can at once.
+    /// How the holders are kept from coming back; `None` if they can come back at once.
     pub bar: Option<BarWish>,
-    /// Until when it is waited for, if nobody says before that it is not: whoever stops the seat may be
-    /// ended itself.
+    /// Until when the end is waited for, if nobody says earlier that it is not: whoever stops the seat may be ended,
+    /// too.
     pub patient_until: Timestamp,
 }
 
-/// What became of a wish to stop a seat.
+/// The outcome of a request to stop a seat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stopping {
-    /// From now on nobody joins it.
+    /// It has begun: from now on nobody joins the seat.
     Begun(SeatKey),
     /// It is free.
     Gone,
-    /// There must be room for so many who are to be barred: nothing has happened yet.
+    /// There must be room for this many who are to be barred. Nothing has happened yet.
     Needs(usize),
-    /// Its holders can't be barred: nothing has happened.
+    /// Its holders can't be barred. Nothing has happened.
     Unbarrable(Unbarrable),
 }
 
-/// What a newcomer may hope of a seat that was asked to give way.
+/// What a newcomer may hope for from a seat that was asked to give way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hope {
     /// There is a seat for the newcomer.
     Fulfilled,
-    /// There is one without this seat.
+    /// There is a seat for the newcomer without this one.
     Free,
     /// Its holders have not left yet.
     Open,
-    /// Somebody else has asked it.
+    /// Somebody else has asked it to give way.
     Taken,
     /// It will not be free.
     Gone,
 }
 
 impl<T: Tables> Ledger<'_, T> {
-    /// The key of the seat with this number; a pass over all seats.
+    /// Returns the key of the seat with this number. It takes a pass over all seats.
     pub fn key_of_seat(&self, number: u64) -> Option<SeatKey> {
         let mut found = None;
         self.seats.each(|seat| {
@@ -77,7 +77,7 @@ impl<T: Tables> Ledger<'_, T> {
         found
     }
 
-    /// True where the session at this place holds the seat, by its login or by a checkout.
+    /// Tells whether the session in slot `at` holds the seat, by its login or by a checkout.
     pub fn holds(&self, at: usize, key: &SeatKey, number: u64) -> bool {
         self.sessions.get(at).is_some_and(|session| {
             let mut checkouts = self.checkouts(session);
@@ -85,7 +85,7 @@ impl<T: Tables> Ledger<'_, T> {
         })
     }
 
-    /// True where the session at this place holds a seat of this tally.
+    /// Tells whether the session in slot `at` holds a seat of this tally.
     pub fn holds_any(&self, at: usize, tally: u64) -> bool {
         self.sessions.get(at).is_some_and(|session| {
             let mut checkouts = self.checkouts(session);
@@ -94,8 +94,8 @@ impl<T: Tables> Ledger<'_, T> {
         })
     }
 
-    /// Begins to end a seat: nobody joins it until it is free, or [`Ledger::stop_ending`]. There must be
-    /// room in `whom` for all who are to be barred.
+    /// Begins to end a seat: nobody joins it until it is free, or [`Ledger::stop_ending`] is called. `whom` must have
+    /// room for all who are to be barred.
     pub fn begin_to_end(
         &mut self,
         stop: &Stop,
@@ -108,7 +108,7 @@ impl<T: Tables> Ledger<'_, T> {
         };
         let mut holder = self.event_of_holder(&seat.key, seat.number, stop.database);
         if !seat.is_held() {
-            // No more is known of who left it.
+            // Nothing more is known about whoever left it.
             (holder.who.role, holder.who.host) = seat.role_and_host();
             holder.who.client_user = seat.client_user;
         }
@@ -124,11 +124,11 @@ impl<T: Tables> Ledger<'_, T> {
                 return Stopping::Unbarrable(Unbarrable::NoRoom);
             }
             self.write_now(database, now);
-            // Somebody in line may be barred now.
+            // Somebody in the queue may be barred now.
             self.head.ring |= !self.waits.is_empty();
         }
         if !seat.is_held() {
-            // It lingered, which ends with it.
+            // It lingered, and that ends with it.
             self.seats.remove(&seat.key);
             if let Some(tally) = self.tallies.get_mut(&seat.key.tally) {
                 tally.lingering -= 1;
@@ -162,7 +162,7 @@ impl<T: Tables> Ledger<'_, T> {
         Stopping::Gone
     }
 
-    /// What has not ended by now keeps the seat, unless somebody else waits for it, too.
+    /// Lets holders that have not ended by now keep the seat, unless somebody else waits for its end, too.
     pub fn stop_ending(&mut self, key: &SeatKey, stop: &Stop) {
         if let Some(seat) = self.seats.get_mut(key).filter(|s| s.number == stop.seat)
             && seat.ending
@@ -173,13 +173,13 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// True while somebody holds this seat.
+    /// Tells whether somebody holds this seat.
     pub fn is_held(&self, key: &SeatKey, number: u64) -> bool {
         let seat = self.seats.get(key).filter(|seat| seat.number == number);
         seat.is_some_and(|seat| seat.is_held())
     }
 
-    /// An event that tells of one of those who hold a seat, or of its identity where nobody does.
+    /// Returns an event about one of those who hold a seat, or about nobody if nobody holds it.
     fn event_of_holder(&self, key: &SeatKey, number: u64, database: u32) -> Event {
         let product = self.tallies.get(&key.tally).map(|tally| tally.product);
         let product = product.unwrap_or(Name::EMPTY);
@@ -199,7 +199,8 @@ impl<T: Tables> Ledger<'_, T> {
         event
     }
 
-    /// Ends leases whose seat is taken away, but only those that were last extended then, or before.
+    /// Ends leases whose seat is taken away, and returns how many it has ended. A lease that was extended after
+    /// `extended_by` stays.
     pub fn end_leases(
         &mut self,
         leases: &[LeaseId],
@@ -219,8 +220,8 @@ impl<T: Tables> Ledger<'_, T> {
         ended
     }
 
-    /// Asks a seat to give way to whoever is at this place, who was told that idle seats may. There is
-    /// no hope when it is not held.
+    /// Asks a seat to give way to the session in slot `at`, which was told that idle seats may. There is no hope for a
+    /// seat that nobody holds.
     pub fn ask_to_give_way(
         &mut self,
         key: &SeatKey,
@@ -254,12 +255,12 @@ impl<T: Tables> Ledger<'_, T> {
         Hope::Open
     }
 
-    /// The number of the seat that whoever is at this place asks to give way.
+    /// Returns the number of the seat that the session in slot `at` asks to give way.
     pub fn asked_by(&self, at: usize) -> Option<u64> {
         self.sessions.get(at)?.promise?.asks
     }
 
-    /// The place of whoever asks the seat with this number to give way.
+    /// Returns the slot of the session that asks the seat with this number to give way.
     pub fn asker_of(&self, number: u64) -> Option<usize> {
         if self.head.asking == 0 {
             return None;
@@ -271,7 +272,7 @@ impl<T: Tables> Ledger<'_, T> {
         })
     }
 
-    /// Whether there is a seat for whoever is at this place, without any that it asks.
+    /// Returns the hope of the session in slot `at` if there is a seat for it without any that it asks to give way.
     fn has_seat(&self, at: usize) -> Option<Hope> {
         let promise = self.sessions.get(at).and_then(|session| session.promise);
         let Some(promise) = promise.filter(|promise| !promise.kept) else {
@@ -281,8 +282,8 @@ impl<T: Tables> Ledger<'_, T> {
             .then_some(Hope::Free)
     }
 
-    /// Whether one of those who are promised a seat could have one, once this one were left: what is
-    /// reserved may leave it to others.
+    /// Tells whether the one with this promise could have a seat if the seat `left` were left. Reservations may keep
+    /// that seat for others.
     fn has_room_once_left(&self, promise: &Promise, at: usize, left: Option<&Seat>) -> bool {
         let license = self.license_in(promise.database, promise.tally);
         let (Some(license), Some(tally)) = (license, self.tallies.get(&promise.tally)) else {
@@ -300,7 +301,7 @@ impl<T: Tables> Ledger<'_, T> {
             && limit.is_none_or(|limit| in_use + kept < limit)
     }
 
-    /// What whoever is at this place may hope of the seat that was asked to give way.
+    /// Returns what the session in slot `at` may hope for from the seat that was asked to give way.
     pub fn hope(&self, key: &SeatKey, number: u64, at: usize) -> Hope {
         if let Some(hope) = self.has_seat(at) {
             return hope;
@@ -313,7 +314,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// No seat need give way any more to whoever is at this place.
+    /// Notes that no seat need give way to the session in slot `at` any more.
     pub fn ask_no_longer(&mut self, at: usize) {
         if let Some(session) = self.sessions.get_mut(at)
             && let Some(promise) = &mut session.promise
@@ -323,7 +324,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Whoever is at this place, and asks for this, may have idle seats of this license give way to it.
+    /// Promises the session in slot `at`, which makes this claim, that idle seats of this license may give way to it.
     pub(crate) fn promise(&mut self, at: usize, license: &License, claimant: &Claimant) {
         let user = User::of_claimant(self.head.seat_ids, claimant);
         let former = self.sessions.get(at).and_then(|session| session.promise);
@@ -348,8 +349,8 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// A seat was left: if it gives way to somebody, it is kept for them, unless they stand in line, where
-    /// the first gets it, or came after those who do.
+    /// Keeps a seat that was left for whoever asked it to give way. It is not kept for a session in the queue, where
+    /// the first gets it, nor for one that came after somebody in the queue.
     pub(crate) fn keep_promise(&mut self, left: &Seat, now: Timestamp) {
         let Some(at) = self.asker_of(left.number) else {
             return;
@@ -364,7 +365,8 @@ impl<T: Tables> Ledger<'_, T> {
             return;
         }
         if let Some(first) = self.whom_it_would_overtake(&promise, now) {
-            // What that one asks, if it does, goes over to whoever is here: one seat for each.
+            // The seat that the first in the queue asks, if any, is asked by this session from now on: one seat for
+            // each.
             promise.asks = self.asked_by(first);
             self.ask_no_longer(first);
             self.head.asking -= u32::from(promise.asks.is_none());
@@ -377,16 +379,16 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// The place of the first in line who may have a seat, if it came before and may have idle seats give way
-    /// itself: it looks for them once a second.
+    /// Returns the slot of the first in the queue who may have a seat, if that session came earlier and may have idle
+    /// seats give way itself. It looks for them once a second.
     fn whom_it_would_overtake(&self, promise: &Promise, now: Timestamp) -> Option<usize> {
         let first = self.next_in_line(Some(promise.tally), 0, now)?;
         let may_ask = self.license_of(&first.hold)?.reclaim_idle_after.is_some();
         (may_ask && first.ticket < promise.came).then_some(first.at)
     }
 
-    /// Whoever is at this place has a seat, or needs none any more. The tally in which one is free
-    /// now that was kept.
+    /// Ends the promise to the session in slot `at`, which has a seat or needs none any more. Returns the tally in
+    /// which a seat is free now, if one was kept.
     pub(crate) fn take_promise(&mut self, at: usize) -> Option<u64> {
         self.ask_no_longer(at);
         let promise = self.sessions.get_mut(at)?.promise.take()?;
@@ -398,14 +400,14 @@ impl<T: Tables> Ledger<'_, T> {
         Some(promise.tally)
     }
 
-    /// The same; a seat that was kept goes to somebody else.
+    /// Ends the promise to the session in slot `at`. A seat that was kept goes to somebody else.
     pub fn drop_promise(&mut self, at: usize, now: Timestamp) {
         if let Some(tally) = self.take_promise(at) {
             self.serve(tally, now);
         }
     }
 
-    /// How many seats of a tally are kept for members of this role, other than whoever is at this place.
+    /// Returns how many seats of a tally are kept for members of this role, other than the session in slot `at`.
     pub(crate) fn promised_to(&self, tally: &Tally, role: u8, at: usize) -> i64 {
         if tally.promised == 0 {
             return 0;
@@ -420,7 +422,7 @@ impl<T: Tables> Ledger<'_, T> {
         of_role.count() as i64
     }
 
-    /// How many seats of a tally are kept for others than whoever is at this place.
+    /// Returns how many seats of a tally are kept for others than the session in slot `at`.
     pub(crate) fn promised_to_others(&self, tally: &Tally, at: usize) -> i64 {
         let promise = self.sessions.get(at).and_then(|session| session.promise);
         let own = promise.is_some_and(|promise| promise.kept && promise.tally == tally.number);

@@ -1,18 +1,17 @@
 //! How many may be exempt at once, where a license's signature limits it.
 //!
-//! An exempt session saves seats: the one that its login would take, and those that its checkouts
-//! would. An identity is exempt in a license while such a seat of its is saved, in whichever of the
-//! databases that count together. As many are as were signed. Beyond that everything counts:
+//! An exempt session saves seats: the one that its login would take, and those that its checkouts would. An identity is
+//! exempt in a license while one of its seats is saved there, in whichever of the databases that count together. As
+//! many identities are exempt as the signature allows. Beyond that everything counts:
 //!
 //! * a login takes a seat, and its session is no longer exempt from anything
-//! * a checkout takes a seat, and waits for one in line, also where the session's login is exempt: it
+//! * a checkout takes a seat, and waits for one in the queue, even if the session's login is exempt: that login has
 //!   claimed another license or none, or the checkout is for another identity
 //!
-//! In a license that is limited so, an exempt session that saves no seat does not hold it either.
-//! Whoever counts goes on counting, also when others leave. When a database's rules are published its
-//! sessions are judged anew: first the logins in the order in which they came, then the checkouts in
-//! that of their sessions; who stands in line stays there. Superusers and replication are exempt
-//! besides.
+//! In a license with such a limit, an exempt session that saves no seat does not hold the license either. Whoever
+//! counts goes on counting, even when others leave. When a database's rules are published, its sessions are judged
+//! again: first the logins in their order, then the checkouts in the order of their sessions' logins; whoever is in the
+//! queue stays there. Superusers and replication connections are exempt outside this limit.
 
 use crate::core::ledger::Ledger;
 use crate::core::ledger::hold::{Hold, HoldKey};
@@ -26,27 +25,28 @@ use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::tally::Tally;
 
 impl Exempt {
-    /// It is by `license_exemptions`.
+    /// Tells whether it is granted by `license_exemptions`.
     fn is_granted(self) -> bool {
         matches!(self, Exempt::Role | Exempt::Host)
     }
 }
 
 impl License {
-    /// How many identities may be exempt for this reason at once; `None`: any number.
+    /// Returns how many identities may be exempt for this reason at once; `None` for any number.
     fn exempt_limit(&self, reason: Exempt) -> Option<usize> {
         let limit = self.signed?.exempt?;
         reason.is_granted().then_some(limit as usize)
     }
 
-    /// Whether a session may count that the rules exempt for this reason, if for any.
+    /// Tells whether a session may count even though the rules exempt it for this reason. One that they do not exempt
+    /// always may.
     pub fn may_count(&self, exempt: Option<Exempt>) -> bool {
         exempt.is_none_or(|reason| self.exempt_limit(reason).is_some())
     }
 }
 
 impl Rules {
-    /// The places of sessions in the order of their logins, where anybody needs to know that.
+    /// Returns the slots of sessions in the order of their logins; none if no license has such a limit.
     pub fn by_login(&self, sessions: &[Session]) -> Vec<usize> {
         let is_limited = |license: &License| license.exempt_limit(Exempt::Role).is_some();
         if !self.licenses.iter().any(is_limited) {
@@ -65,7 +65,7 @@ impl Rules {
 }
 
 impl<T: Tables> Ledger<'_, T> {
-    /// Whether a session may count by these rules, which make this of it.
+    /// Tells whether a session with this standing may count.
     pub(crate) fn may_count(&self, database: u32, standing: Standing) -> bool {
         let license = standing.license.and_then(|place| {
             let key = RowKey { database, place };
@@ -77,8 +77,8 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Whether a claimant who is exempt for this reason may be so in a license: it is one of those who
-    /// are, or not all are that may be.
+    /// Tells whether a claimant who is exempt for this reason may be so in a license: its identity is exempt already,
+    /// or fewer are than may be.
     pub(crate) fn may_be_exempt(
         &mut self,
         license: &License,
@@ -109,7 +109,8 @@ impl<T: Tables> Ledger<'_, T> {
         may
     }
 
-    /// Whether a session is exempt in a license now: by itself, or as one of several of its identity.
+    /// Tells whether a session is exempt in a license now: on its own account, or as one of several sessions of its
+    /// identity.
     pub(crate) fn is_exempt_in(&self, license: &License, session: &Session) -> bool {
         if !license.may_count(session.exempt) {
             return true;
@@ -127,7 +128,7 @@ impl<T: Tables> Ledger<'_, T> {
         is_exempt
     }
 
-    /// Has seats that linger give way to those that are saved.
+    /// Makes lingering seats give way to those that are saved.
     fn make_room_to_judge(&mut self) {
         let is_granted = |session: &&Session| session.exempt.is_some_and(Exempt::is_granted);
         let exempt = self.sessions.iter().filter(is_granted);
@@ -135,8 +136,8 @@ impl<T: Tables> Ledger<'_, T> {
         while self.seats.len() + saved >= self.seats.capacity() && self.counter().give_way() {}
     }
 
-    /// Judges the logins of a database that its rules exempt, or the checkouts of its exempt sessions:
-    /// as many stay exempt as were signed.
+    /// Judges again the logins of a database that its rules exempt, or the checkouts of its exempt sessions: as many
+    /// stay exempt as the signature allows.
     pub(crate) fn limit_exempt(&mut self, database: u32, kind: Kind, by_login: &[usize]) {
         if by_login.is_empty() {
             return;
@@ -191,7 +192,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 }
 
-/// Who would have the seat that a session's login saves.
+/// Returns the claim on the seat that a session's login saves.
 fn claimant(tally: &Tally, session: &Session) -> Claimant {
     Claimant {
         tally: tally.number,
@@ -225,8 +226,8 @@ fn each_saved<T: Tables>(
     }
 }
 
-/// Seats that are saved, each once: kept in the table of seats itself, under the number of no tally,
-/// and taken out again. Everybody who holds seats has room there twice, and who saves one holds none.
+/// Seats that are saved, each once. They are kept in the table of seats itself, under the number of no tally, and taken
+/// out again. That table has room for every holder twice, and whoever saves a seat holds none.
 struct Saved<'a, T: Tables> {
     seats: &'a mut T::Of<Seat>,
     others: usize,
@@ -247,7 +248,7 @@ impl<'a, T: Tables> Saved<'a, T> {
         self.seats.put(Seat::new(saved_key(key), 0, 0)).is_some()
     }
 
-    /// Whether this one may be saved, too: then it is.
+    /// Tells whether this seat may be saved, too, and adds it if so.
     fn admit(&mut self, key: SeatKey) -> bool {
         self.seats.get(&saved_key(key)).is_some()
             || self.seats.len() - self.others < self.limit && self.add(key)

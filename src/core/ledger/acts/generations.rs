@@ -1,5 +1,4 @@
-//! What is known of each database's tables: their changes, and whether the rules in force are those
-//! of the last one.
+//! What is known about each database's tables: their changes, and whether the rules in force are those of the last one.
 
 use crate::core::ledger::Ledger;
 use crate::core::ledger::database::{Database, Viewpoint};
@@ -18,12 +17,12 @@ const STANDBY_RULES_LAST: u64 = 1_000_000;
 /// How long it is remembered that tables could not be read, in microseconds.
 const FAILURES_LAST: u64 = 1_000_000;
 
-/// How long what other databases add to a pool is relied on there.
+/// How long a standby relies on what other databases add to a pool, in microseconds.
 pub(crate) const STANDBY_POOLS_LAST: u64 = 10_000_000;
 
 impl<T: Tables> Ledger<'_, T> {
-    /// The database's generation, to be noted before its tables are read. `None` when there is no
-    /// room to note one.
+    /// Returns the database's generation, which must be noted before its tables are read. `None` if there is no room to
+    /// register the database.
     pub fn generation(&mut self, database: u32) -> Option<u64> {
         if let Some(known) = self.databases.get(&database) {
             return Some(known.generation);
@@ -88,8 +87,8 @@ impl<T: Tables> Ledger<'_, T> {
         Some(generation)
     }
 
-    /// Makes room for another database: one of which nothing is known, save that it has no rules, need
-    /// not be kept in mind. A change there is a change of one that is not known.
+    /// Makes room for another database by forgetting one about which nothing is known but that it has no rules. A
+    /// change there will be that of an unknown database.
     fn forget_one_without_rules(&mut self) {
         let mut found = None;
         self.databases.each(|known| {
@@ -102,7 +101,8 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Forgets the databases among these that are gone: a standby is not told of them. Both in order.
+    /// Forgets the databases in `known` that do not exist any more, because a standby is not told when they are
+    /// dropped. Both lists must be sorted.
     pub fn forget_gone(&mut self, known: &[u32], existing: &[u32], now: Timestamp) {
         for database in known {
             if existing.binary_search(database).is_err() {
@@ -111,8 +111,8 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// A transaction that changed the database's tables is about to commit: until it has, its change
-    /// may be visible already, so nobody relies on the rules in force.
+    /// Notes that a transaction that changed the database's tables is about to commit. Until it has, its change may be
+    /// visible already, so nobody relies on the rules in force.
     pub fn change_begins(&mut self, database: u32, unsettled: Unsettled) {
         if unsettled == Unsettled::Pools {
             self.head.pools_edition += 1;
@@ -128,7 +128,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// That transaction has ended, after which others may not know this.
+    /// Notes that such a transaction has ended, and what others may not know after it.
     pub fn change_ends(&mut self, database: u32, unsettled: Unsettled) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.changing = known.changing.saturating_sub(1);
@@ -137,11 +137,11 @@ impl<T: Tables> Ledger<'_, T> {
         self.outdate(database);
     }
 
-    /// The database was created, by a transaction that has ended: nobody was in it before.
+    /// Notes that the database was created, by a transaction that has ended. Nobody was in it before.
     pub fn note_created(&mut self, database: u32) {
         self.generation(database);
         let known = self.databases.get_mut(&database);
-        // Who was quicker than this may have read it, or changed it.
+        // Somebody who was quicker may have read it, or changed it.
         let is_untouched =
             |known: &&mut Database| known.loaded == 0 && known.unsettled == Unsettled::Nothing;
         if let Some(known) = known.filter(is_untouched) {
@@ -149,14 +149,14 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Others don't know this of what the database adds to pools, until it has been read.
+    /// Notes what others may not know about what the database adds to pools, until it has been read.
     pub fn unsettle(&mut self, database: u32, unsettled: Unsettled) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.unsettled = known.unsettled.max(unsettled);
         }
     }
 
-    /// Nobody relies on the rules in force any more.
+    /// Marks the rules in force as outdated, so that nobody relies on them any more.
     pub fn outdate(&mut self, database: u32) {
         self.head.clock += 1;
         if let Some(known) = self.databases.get_mut(&database) {
@@ -165,7 +165,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.head.ring = !self.waits.is_empty();
     }
 
-    /// The database is gone, or its OID was given to another one.
+    /// Forgets a database that is gone, or whose OID was given to another one.
     pub fn forget(&mut self, database: u32, now: Timestamp) {
         if self.databases.get(&database).is_none() {
             return;
@@ -186,13 +186,13 @@ impl<T: Tables> Ledger<'_, T> {
         self.drop_unused_tallies();
     }
 
-    /// Every database must be visited again, as after a start: what was read on a standby may be
-    /// old, what was read under another setting no longer true.
+    /// Requires every database to be visited again, as after a start: what was read on a standby may be old, and what
+    /// was read under another setting may no longer be true.
     pub fn revisit_all(&mut self, unsettled: Unsettled) {
         self.head.visited = false;
         self.databases.each_mut(|known| {
             known.unsettled = known.unsettled.max(unsettled);
-            // What a standby's visitor found may be more by now.
+            // There may be more leases by now than a standby's database worker found.
             if known.unread == Unread::HasNoLeases {
                 known.unread = Unread::MayHaveLeases;
             }
@@ -200,8 +200,8 @@ impl<T: Tables> Ledger<'_, T> {
         self.outdate_all();
     }
 
-    /// Seats of a tally went elsewhere: from this moment on no more than are left are given, by whatever rules are
-    /// in force, and nobody relies on those, nor on what is being read.
+    /// Withdraws seats of a tally that went elsewhere. From now on no more than `left` are given, by whatever rules are
+    /// in force, and nobody relies on these, nor on what is being read.
     pub fn withdraw(&mut self, tally: u64, left: i64) {
         let left = i32::try_from(left.max(0)).unwrap_or(i32::MAX);
         self.licenses.each_mut(|license| {
@@ -215,7 +215,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.outdate_all();
     }
 
-    /// Nobody relies on any rules in force any more.
+    /// Marks all rules in force as outdated, and what is being read as well.
     pub fn outdate_all(&mut self) {
         let Ledger {
             head, databases, ..
@@ -228,7 +228,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.head.ring |= !self.waits.is_empty();
     }
 
-    /// What was signed is to be verified again.
+    /// Marks the rules of databases with signed licenses as outdated, because what was signed must be verified again.
     pub fn outdate_signed(&mut self) {
         let Ledger {
             head,
@@ -244,7 +244,7 @@ impl<T: Tables> Ledger<'_, T> {
             });
             let mut rows = keys.filter_map(|key| licenses.get(&key));
             let is_signed = rows.any(|license| license.signed.is_some());
-            // Who is just reading it, or looking at it, may have seen what no longer holds.
+            // Somebody who is just reading it, or looking at it, may have seen what no longer holds.
             if is_signed || !known.is_loaded() || known.observed != known.generation {
                 head.clock += 1;
                 known.generation = head.clock;
@@ -254,8 +254,7 @@ impl<T: Tables> Ledger<'_, T> {
         head.ring |= !waits.is_empty();
     }
 
-    /// True when the rules in force are those of the database's tables, as `now`, in recovery or
-    /// not, with this setting of `pg_seats.exempt_superusers`.
+    /// Tells whether the rules in force are those of the database's tables, as seen from `view`.
     pub fn is_current(&self, database: u32, view: Viewpoint) -> bool {
         self.databases.get(&database).is_some_and(|known| {
             known.is_loaded()
@@ -271,8 +270,8 @@ impl<T: Tables> Ledger<'_, T> {
         })
     }
 
-    /// True when the rules in force were read after this generation was noted, so that whoever noted it may be
-    /// judged by them, though a change has come since: `view` as for [`Ledger::is_current`].
+    /// Tells whether the rules in force were read after this generation was noted, so that whoever noted it may be
+    /// judged by them even if a change has come since. `view` is as for [`Ledger::is_current`].
     pub fn is_as_new_as(&self, database: u32, generation: u64, view: Viewpoint) -> bool {
         self.databases.get(&database).is_some_and(|known| {
             known.loaded >= generation.max(known.not_before)
@@ -286,8 +285,8 @@ impl<T: Tables> Ledger<'_, T> {
         })
     }
 
-    /// True where its tables could not be read a moment ago, nor have changed since, or somebody is
-    /// trying again: nobody else need wait for them. Otherwise the caller tries, until this moment.
+    /// Tells whether the database's tables could not be read a moment ago and have not changed since, or somebody is
+    /// trying again, so that nobody else need wait for them. Otherwise the caller tries, at most until `until`.
     pub fn has_just_failed(&mut self, database: u32, now: Timestamp, until: Timestamp) -> bool {
         let Some(known) = self.databases.get_mut(&database) else {
             return false;
@@ -305,7 +304,7 @@ impl<T: Tables> Ledger<'_, T> {
         false
     }
 
-    /// The tables could not be read, as they were at this generation.
+    /// Notes that the tables could not be read, as they were at this generation.
     pub fn reading_failed(&mut self, database: u32, generation: u64, now: Timestamp) {
         if let Some(known) = self.databases.get_mut(&database)
             && known.generation == generation
@@ -316,28 +315,28 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// True when what was read is in force already, by somebody who has judged all who are in since `before` was
-    /// in force.
+    /// Tells whether what was read is in force already, put there after `before` by somebody who has judged all who are
+    /// in.
     pub fn was_quicker(&self, database: u32, before: u64, rules: &Rules) -> bool {
         self.databases.get(&database).is_some_and(|known| {
             known.loaded != before && known.has(rules) && self.is_signed_alike(database, rules)
         })
     }
 
-    /// A visitor has looked at the signed licenses of this generation.
+    /// Notes that a database worker has looked at the signed licenses of this generation.
     pub fn observed(&mut self, database: u32, generation: u64) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.observed = generation;
             known.changes_at = Timestamp::MAX;
         }
     }
-    /// True where the installation's record, in this state, says nothing of the database.
+    /// Tells whether the installation's record, in this state, says nothing about the database.
     pub fn is_unsigned(&self, database: u32, state: u64) -> bool {
         let known = self.databases.get(&database);
         state != 0 && known.is_some_and(|known| known.unsigned_in == state)
     }
 
-    /// The installation's record, in this state, says nothing of the database.
+    /// Notes that the installation's record, in this state, says nothing about the database.
     pub fn note_unsigned(&mut self, database: u32, state: u64) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.unsigned_in = state;

@@ -1,4 +1,4 @@
-//! Leases: how they last, and end.
+//! Leases: how they are extended, and how they end.
 
 use crate::core::ledger::Ledger;
 use crate::core::ledger::acts::seats::Linger;
@@ -12,22 +12,22 @@ use crate::core::ledger::time::Timestamp;
 use crate::core::ledger::words::Enforcement;
 
 impl<T: Tables> Ledger<'_, T> {
-    /// The OID of the table whose leases the ledger has; 0: they have not been read since the start.
+    /// Returns the OID of the table whose leases the ledger has; 0 if they have not been read since the start.
     pub fn leases_of(&self, database: u32) -> u32 {
         self.databases
             .get(&database)
             .map_or(0, |known| known.leases_of)
     }
 
-    /// A lease that has not ended.
+    /// Returns a lease that has not ended.
     pub fn lease(&self, id: LeaseId) -> Option<&Hold> {
         self.holds
             .get(&HoldKey::lease(id))
             .filter(|hold| hold.kind() == Kind::Lease && !hold.ended)
     }
 
-    /// The transaction that took the lease has committed its row. True where it has ended before: the row is
-    /// to be deleted at once.
+    /// Notes that the transaction that took the lease has committed its row. Returns whether the lease has ended
+    /// already, so that the row is to be deleted at once.
     pub fn commit_lease(&mut self, id: LeaseId) -> bool {
         let hold = self.holds.get_mut(&HoldKey::lease(id));
         let Some(hold) = hold.filter(|hold| hold.pending) else {
@@ -41,7 +41,8 @@ impl<T: Tables> Ledger<'_, T> {
         has_ended
     }
 
-    /// A lease is gone with its row: released by the session at this place, or its transaction rolled back.
+    /// Drops a lease whose row is gone, because the session in slot `at` has released it or its transaction was rolled
+    /// back.
     pub fn drop_lease(&mut self, at: usize, id: LeaseId, now: Timestamp) {
         let key = HoldKey::lease(id);
         if let Some(hold) = self.holds.get(&key).copied() {
@@ -50,9 +51,9 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Extends a lease by its time to live and lends it to the transaction of the session at this
-    /// place, which has room for some. `own`: that transaction has taken it, and it may not have
-    /// been committed yet. The new end; `None` when its time is up.
+    /// Extends a lease by its time to live, and lends it to the transaction of the session in slot `at` as long as that
+    /// has room for leases. With `own`, that transaction has taken the lease, which may not have been committed yet.
+    /// Returns the new end; `None` if there is no such lease there, or its time is up.
     pub fn heartbeat(
         &mut self,
         at: usize,
@@ -77,17 +78,17 @@ impl<T: Tables> Ledger<'_, T> {
         Some(hold.expires_at)
     }
 
-    /// The transaction to which leases were lent has ended.
+    /// Takes back the leases that were lent to a transaction, which has ended.
     pub fn take_back_lent(&mut self, at: usize) {
         if let Some(session) = self.sessions.get_mut(at) {
             session.lent.fill(None);
         }
     }
 
-    /// Whether the session at this place may use a product of its database: it is exempt in it, or the
-    /// license is not enforced, or its identity or a lease lent to its transaction holds a seat.
-    /// Superusers always may: they are never denied, and restore dumps before there is a license.
-    /// `view`: from where the rules must be current.
+    /// Tells whether the session in slot `at` may use a product of its database: it is exempt there, the license is not
+    /// enforced, or its identity, one of its checkouts or a lease lent to its transaction holds a seat. Superusers
+    /// always may, because they are never denied, and restore dumps before there is a license; so may replication
+    /// connections. `view` is from where the rules must be current, if they must.
     pub fn may_use(
         &self,
         at: usize,
@@ -136,7 +137,7 @@ impl<T: Tables> Ledger<'_, T> {
         if may { MayUse::Yes } else { MayUse::No }
     }
 
-    /// Notes when the next time of a lease, or of a seat that lingers, is up.
+    /// Notes when the next lease or lingering seat is due.
     pub fn note_next_due(&mut self) {
         let mut next = Timestamp::MAX;
         if self.lingering() > 0 {
@@ -163,8 +164,8 @@ impl<T: Tables> Ledger<'_, T> {
         });
     }
 
-    /// Ends what its time is up of: these leases, whose rows are yet to be deleted, and the seats that
-    /// have lingered as long as they may.
+    /// Ends what is due: these leases, whose rows are yet to be deleted, and the seats that have lingered as long as
+    /// they may.
     pub fn expire(&mut self, due: &[LeaseId], now: Timestamp) {
         for &id in due {
             let key = HoldKey::lease(id);
@@ -182,7 +183,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.serve_all(now);
     }
 
-    /// Ends a lease: its seat is left, its row is yet to be deleted.
+    /// Ends a lease: its seat is left, and its row is yet to be deleted.
     pub(crate) fn end_lease(&mut self, lease: &Hold, leaving: Leaving, now: Timestamp) {
         let linger = self.linger_after(leaving, lease.database, lease.tally, now);
         let (mut counter, holds) = self.counter_and_holds();
@@ -195,7 +196,7 @@ impl<T: Tables> Ledger<'_, T> {
             tallies, databases, ..
         } = self;
         if let Some(known) = databases.get_mut(&lease.database) {
-            // The row of one that is pending is not there yet, and may never be.
+            // The row of a pending lease is not there yet, and may never be.
             known.ended += u32::from(!lease.pending);
             // Whoever took it could connect.
             known.lost_visitors = 0;
@@ -222,7 +223,7 @@ impl<T: Tables> Ledger<'_, T> {
         });
     }
 
-    /// The rows of ended leases are deleted.
+    /// Forgets ended leases whose rows have been deleted.
     pub fn bury(&mut self, ids: &[LeaseId]) {
         for &id in ids {
             let key = HoldKey::lease(id);

@@ -1,10 +1,10 @@
-//! What happens so often that it is told together: takes and leaves of one session that loops, levels of use
-//! that are crossed again and again, and denials of one user who tries again.
+//! What happens so often that it is reported together: a session that takes and leaves seats in a loop, levels of use
+//! that are crossed again and again, and denials of one user who keeps trying.
 //!
-//! Of takes and leaves of one product by one session the first ten within a second have a row each, those
-//! after them one together. Denials of one user of a product are a spell as long as less than five minutes are
-//! between them: the first one has a row at once, the others share one a minute, none of which goes beyond a
-//! full hour. Such a row waits in the room of events, where no writer sees it, until its minute is over.
+//! When one session takes and leaves seats of one product, the first ten times within a second have an event row each,
+//! and those after them share one. Denials of one user of a product form a spell as long as less than five minutes lie
+//! between them: the first one has a row at once, and the others share one a minute, which never goes beyond a full
+//! hour. Such a row stays in the room for events, where no writer sees it, until its minute is over.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -17,8 +17,8 @@ use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::time::Timestamp;
 
 impl<T: Tables> Ledger<'_, T> {
-    /// Notes a take or leave of a tally's seat by the session at this place, if it is a session's. False where it
-    /// has no row of its own.
+    /// Notes that a tally's seat was taken or left, by the session in slot `at` if one did it. Returns `false` if the
+    /// event has no row of its own.
     pub(crate) fn note_move(
         &mut self,
         at: Option<usize>,
@@ -51,8 +51,8 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Adds what happened to the event with this number, where that is not written yet; else it is the first of
-    /// another one. The number of that; 0 where there is no room for it.
+    /// Adds what happened to the event with this number if that is not written yet; else makes it the first of another
+    /// one. Returns the event's number; 0 if there is no room for it.
     fn note_together(&mut self, row: u64, event: &Event, now: Timestamp) -> u64 {
         let written = self
             .databases
@@ -69,8 +69,8 @@ impl<T: Tables> Ledger<'_, T> {
         self.note(&first, now)
     }
 
-    /// Adds what happens now to an event, which tells of the last, and of all what they have in common. False
-    /// where there is no such event.
+    /// Adds what happens now to an event, which then reports the last occurrence, and of all of them what they have in
+    /// common. Returns `false` if there is no such event.
     fn add_to(&mut self, row: u64, event: &Event, now: Timestamp) -> bool {
         let Some(former) = self.events.get(&row).copied() else {
             return false;
@@ -102,7 +102,7 @@ impl<T: Tables> Ledger<'_, T> {
         true
     }
 
-    /// Notes a denial, at once or with others of its user.
+    /// Notes a denial, at once or together with others of its user.
     pub(crate) fn note_denial(&mut self, event: &Event, now: Timestamp) {
         let key = self.key_of_spell(event);
         let kind = kind_of(&event.happened);
@@ -137,7 +137,7 @@ impl<T: Tables> Ledger<'_, T> {
             (spell.row, spell.told) = (0, now);
         }
         if spell.row != 0 {
-            // Where it was tried from is not who it is: the last place is told.
+            // A host does not make another user, so the last one is reported.
             self.add_denial(spell.row, event, now);
         } else if now.saturating_sub(spell.told) >= ROW {
             self.note(event, now);
@@ -182,7 +182,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Begins a row of a spell, which no writer sees yet: its number, 0 where there is no room for it.
+    /// Begins a row of a spell, which no writer sees yet, and returns its number; 0 if there is no room for it.
     fn gather(&mut self, event: &Event, now: Timestamp) -> u64 {
         if !self.make_room_for(event, now) {
             return 0;
@@ -211,7 +211,7 @@ impl<T: Tables> Ledger<'_, T> {
         );
     }
 
-    /// Lets the writer of a database see what denials have been gathered long enough.
+    /// Lets the writer of a database see the denials that have been gathered long enough.
     pub fn release_denials(&mut self, database: u32, now: Timestamp) {
         let due = self.databases.get(&database).map(|known| known.ring.due);
         if due.is_none_or(|due| due > now) {
@@ -247,8 +247,9 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Users of one name in different databases, or of different products, are not the same. The key is made with
-    /// a secret of this server, so that nobody is denied in somebody else's name.
+    /// Returns the key of the spell that a denial belongs to. Users of one name in different databases, or of different
+    /// products, are not the same. The key is made with a secret of this server, so that nobody can be denied in
+    /// somebody else's name.
     fn key_of_spell(&self, event: &Event) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.head.seat_ids.salt, event.database, event.product).hash(&mut hasher);
@@ -284,7 +285,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// A spell is the one that has been silent least.
+    /// Puts a spell first in the list, as the one with the latest denial.
     fn put_first(&mut self, key: u64) {
         if self.head.silence.newest == key {
             return;

@@ -1,24 +1,24 @@
-//! What the ledger does: each file answers one kind of question, or makes one kind of change, while its caller holds
-//! the lock.
+//! What the ledger does: each file answers one kind of question, or makes one kind of change. The caller must hold the
+//! lock.
 //!
 //! * [`admission`]: answers logins
-//! * [`bars`]: those whom an administrator keeps out for a time
+//! * [`bars`]: keeps out those whom an administrator has barred
 //! * [`checkout`]: answers applications
-//! * [`ending`]: seats that are taken away from their holders
-//! * [`exempt`]: how many may be exempt at once, where a license's signature limits it
-//! * [`generations`]: what is known of each database's tables
-//! * [`leases`]: leases
-//! * [`merge`]: what happens so often that it is told together
-//! * [`pauses`]: pauses
+//! * [`ending`]: takes seats away from their holders
+//! * [`exempt`]: limits how many may be exempt at once, where a license's signature does
+//! * [`generations`]: tracks changes of each database's tables
+//! * [`leases`]: extends leases, and ends them
+//! * [`merge`]: reports together what happens often
+//! * [`pauses`]: notices pauses during which nothing ran
 //! * [`publish`]: puts a database's rules in force, and judges those who are in by them
-//! * [`queue`]: the line for seats
-//! * [`reserve`]: seats of a license that are kept for members of a role, and the most that they may use
-//! * [`room`]: the room for what the audit trails are yet to be told
-//! * [`seats`]: gives every holder the seat that it asks for
-//! * [`shares`]: room for rules
-//! * [`takers`]: how many seats one user has taken, where a license limits that (`licenses.max_per_user`)
-//! * [`trail`]: what the audit trail tells
-//! * [`visits`]: visits
+//! * [`queue`]: serves the queue for seats
+//! * [`reserve`]: keeps seats of a license for members of a role, and limits those that they may use
+//! * [`room`]: divides the room for events that are yet to be written
+//! * [`seats`]: gives every holder the seat that it should have
+//! * [`shares`]: divides the room for rules
+//! * [`takers`]: limits how many seats one user may have (`licenses.max_per_user`)
+//! * [`trail`]: notes what the audit trail reports
+//! * [`visits`]: sends database workers into databases
 
 pub mod admission;
 pub mod bars;

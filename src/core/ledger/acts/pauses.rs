@@ -1,13 +1,13 @@
-//! Pauses: a machine that was suspended, or whose clock was set. Whoever was alive before could do nothing
-//! meanwhile, so times begin anew: of leases, of seats that linger, and of inactivity.
+//! Pauses: the machine was suspended, or its clock was set. Whoever was alive before could do nothing meanwhile, so
+//! times begin anew: of leases, of lingering seats, and of inactivity.
 //!
-//! The ledger's time goes by a clock that nobody sets. Each change of the ledger begins with a look at the
-//! clocks, so that nobody ends anything before a pause is noticed: that the launcher has not looked when it meant
-//! to, or that the wall clock was set.
+//! The ledger's time follows a clock that nobody sets. Each change of the ledger begins with a look at the clocks, so
+//! that nobody ends anything before a pause is noticed: the launcher has not looked when it meant to, or the wall clock
+//! was set.
 //!
-//! | the launcher | noticed as a pause |
+//! | the launcher | a pause is noticed |
 //! | --- | --- |
-//! | is late by more than [`GRACE`] | once, by whoever is first; then not before it has looked again |
+//! | is late by more than [`GRACE`] | once, by whoever is first; then not before the launcher has looked again |
 //! | has not come back since | no more: what is due ends, by whoever finds it |
 //! | has nothing to look after | by the wall clock alone |
 
@@ -19,11 +19,11 @@ use crate::core::ledger::time::{APART, Clocks, DRIFT, GRACE, LOOK, Pause, Timest
 
 const DAY: i64 = 86_400_000_000;
 
-/// So many databases are told at once.
+/// The number of databases that are told at a time.
 const BATCH: usize = 64;
 
 impl<T: Tables> Ledger<'_, T> {
-    /// Looks at the clocks before the ledger is changed; true where times begin anew.
+    /// Looks at the clocks before the ledger is changed. Returns whether times begin anew.
     pub fn look_at(&mut self, clocks: Clocks) -> bool {
         if !self.head.time.shows_pause(clocks) {
             return false;
@@ -38,20 +38,20 @@ impl<T: Tables> Ledger<'_, T> {
         true
     }
 
-    /// Whether what is old by the wall clock may be deleted: a clock that was set more than a day ahead must have been right
-    /// for a day.
+    /// Tells whether what is old by the wall clock may be deleted. A clock that was set ahead by a day or more must
+    /// have been right for a day.
     pub fn may_delete(&self, now: Timestamp) -> bool {
         let last = self.head.time.last;
         last.is_none_or(|pause| pause.moved < DAY || now.saturating_sub(pause.at) >= DAY)
     }
 
-    /// Somebody has something to be looked after, which the launcher does not know yet.
+    /// Tells whether there is something to look after that the launcher does not know about yet.
     pub fn needs_watch(&self) -> bool {
         self.head.time.watch == Watch::Asleep
             && (!self.licenses.is_empty() || self.head.next_due != Timestamp::MAX)
     }
 
-    /// The launcher looks now; whether it means to look again soon.
+    /// Looks at the clocks for the launcher. Returns whether it means to look again soon.
     pub fn launcher_looks(&mut self, clocks: Clocks) -> bool {
         self.look_at(clocks);
         let apart = self.head.time.apart(clocks);
@@ -67,14 +67,14 @@ impl<T: Tables> Ledger<'_, T> {
         watches
     }
 
-    /// From now on the launcher is expected to look.
+    /// Notes that the launcher is expected to look from now on.
     pub fn watch(&mut self, clocks: Clocks) {
         let by = self.head.time.now(clocks).saturating_add(LOOK);
         self.head.time.watch = Watch::By(by);
     }
 
     fn begin_anew(&mut self, clocks: Clocks, moved: i64, late: i64) {
-        // The last moment at which all is known to have run.
+        // The last moment at which everything is known to have run.
         let alive_at = self.head.time.now(clocks).saturating_sub(late);
         self.head.time.ahead = self.head.time.ahead.saturating_add(moved);
         let now = self.head.time.now(clocks);
@@ -94,7 +94,7 @@ impl<T: Tables> Ledger<'_, T> {
             if seat.ending {
                 seat.lingers_until = seat.lingers_until.saturating_add(moved);
             } else if !seat.is_held() || seat.lingers_until > alive_at {
-                // In a pool as long as the longest of its licenses has it.
+                // In a pool it is as long as the longest of its licenses says.
                 let longest = tallies.get(&seat.key.tally).map_or(0, |tally| tally.linger);
                 seat.lingers_until = now.saturating_add(longest);
             }
@@ -118,11 +118,11 @@ impl<T: Tables> Ledger<'_, T> {
         self.tell_of_pause(Happened::ClockJump { moved, late }, now);
     }
 
-    /// Tells every database that has licenses.
+    /// Tells every database that has licenses about a pause.
     fn tell_of_pause(&mut self, happened: Happened, now: Timestamp) {
         let mut after = 0;
         loop {
-            // Those that come next by their numbers.
+            // The databases that come next, by their OIDs.
             let mut next = [u32::MAX; BATCH];
             self.databases.each(|known| {
                 if known.oid > after && known.licenses > 0 {

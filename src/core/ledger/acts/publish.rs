@@ -23,37 +23,36 @@ use crate::core::ledger::words::{CountedBy, Enforcement};
 /// The outcome of publishing rules.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Published {
-    /// They are in force. `disagreement` names a product whose pool does not agree on `counted_by`.
+    /// They are in force.
     InForce {
-        /// The product, if there is one.
+        /// A product whose pool does not agree on `counted_by`, if there is one.
         disagreement: Option<Name>,
     },
     /// They may not be put in force any more: read them again.
     Outdated,
-    /// Newer ones are in force, which were read after these.
+    /// Newer rules are in force, which were read after these.
     Superseded,
-    /// A session came that was not judged, or other reserved roles: judge again.
+    /// A session that was not judged has come, or other reserved roles have: judge again.
     Unjudged,
-    /// There is no room for their leases; the former ones stay in force.
+    /// There is no room for their leases. The former rules stay in force.
     NoRoom,
-    /// There is no room for their licenses beside other databases' rules; the former ones stay in force.
+    /// There is no room for their licenses beside the rules of other databases. The former rules stay in force.
     TooManyRules,
 }
 
-/// What was judged of those who are in before rules are published: outside the lock.
+/// What those who are in were judged to be before rules are published: this happens outside the lock.
 #[derive(Clone, Debug, Default)]
 pub struct Judgement {
-    /// A place for each session's, with the number of the session judged.
+    /// What was made of the session in each slot, with the number of the session that was judged.
     pub standings: Vec<(u64, Standing)>,
-    /// The places of sessions in the order of their logins, as [`Rules::by_login`] has them.
+    /// The slots of sessions in the order of their logins, as [`Rules::by_login`] returns them.
     pub by_login: Vec<usize>,
-    /// The reserved roles that each role counts for, in the order of the roles; needed only where
-    /// there are reservations.
+    /// The reserved roles that each role counts for, sorted by role. They are needed only if there are reservations.
     pub members: Vec<(RoleIn, Roles)>,
 }
 
 impl Judgement {
-    /// The reserved roles that a role counts for; `None` when that was not asked.
+    /// Returns the reserved roles that a role counts for; `None` if that was not looked up.
     pub(crate) fn roles_of(&self, taker: RoleIn) -> Option<Roles> {
         let found = self
             .members
@@ -64,7 +63,7 @@ impl Judgement {
 }
 
 impl<T: Tables> Ledger<'_, T> {
-    /// The licenses in force in a database.
+    /// Returns the licenses in force in a database.
     pub(crate) fn licenses_of(&self, database: u32) -> impl Iterator<Item = &License> {
         let rows = self
             .databases
@@ -73,7 +72,8 @@ impl<T: Tables> Ledger<'_, T> {
         (0..rows).filter_map(move |place| self.licenses.get(&RowKey { database, place }))
     }
 
-    /// The license of a product that is in force in a database: they are in the order of their products.
+    /// Returns the license of a product that is in force in a database. It relies on licenses being in the order of
+    /// their products.
     pub(crate) fn in_force(&self, database: u32, product: &Name) -> Option<&License> {
         let known = self.databases.get(&database)?;
         let (mut from, mut to) = (0, known.licenses);
@@ -89,15 +89,15 @@ impl<T: Tables> Ledger<'_, T> {
         None
     }
 
-    /// The license of a database that counts in a tally.
+    /// Returns the license of a database that counts in a tally.
     pub(crate) fn license_in(&self, database: u32, tally: u64) -> Option<&License> {
         let product = self.tallies.get(&tally)?.product;
         let license = self.in_force(database, &product);
         license.filter(|license| license.tally == tally)
     }
 
-    /// How many licenses and exemptions the database's rules have, and how many roles are reserved,
-    /// to make room for a copy of them.
+    /// Returns how many licenses and exemptions the database's rules have, and how many roles are reserved, so that
+    /// room can be made for a copy.
     pub fn rows(&self, database: u32) -> (usize, usize, usize) {
         let roles = self.head.reserved_roles.len();
         self.databases.get(&database).map_or((0, 0, 0), |known| {
@@ -105,8 +105,8 @@ impl<T: Tables> Ledger<'_, T> {
         })
     }
 
-    /// Copies the database's rules out, into `rules` with room for its rows. `None` when none were
-    /// ever read, or there is not enough room.
+    /// Copies the database's rules into `rules`, which must have room for its rows. `None` if there are none in force,
+    /// or the room is too small.
     pub fn copy_rules(&self, database: u32, rules: &mut Rules) -> Option<()> {
         let known = self
             .databases
@@ -142,9 +142,9 @@ impl<T: Tables> Ledger<'_, T> {
         Some(())
     }
 
-    /// Puts the rules that were read in force, and judges the database's sessions by them; for which
-    /// reserved roles somebody counts is judged for the whole server. Where a change has come since they
-    /// were read they are the newest that anybody has: in force, though not current.
+    /// Puts the rules that were read in force, and judges the database's sessions by them; the reserved roles that
+    /// somebody counts for are judged for the whole server. If a change has come since the rules were read, they are
+    /// still the newest that anybody has: in force, but not current.
     pub fn publish(
         &mut self,
         database: u32,
@@ -158,7 +158,7 @@ impl<T: Tables> Ledger<'_, T> {
         if let Some(refused) = outdated(&known, rules) {
             return refused;
         }
-        // Judged was by what there was room for.
+        // Sessions were judged by the rows that there was room for then.
         let Some(room) = self.room_for(database, rules.wanted()) else {
             return Published::TooManyRules;
         };
@@ -170,7 +170,7 @@ impl<T: Tables> Ledger<'_, T> {
         if !reserved_roles.each().eq(planned) {
             return Published::Unjudged;
         }
-        // Where none is reserved, nobody counts for any.
+        // Where no role is reserved, nobody counts for any.
         let (mut unasked, mut moved) = (false, self.head.reserved_roles != reserved_roles);
         if !reserved_roles.is_empty() {
             self.each_role(|taker, roles| match judgement.roles_of(taker) {
@@ -178,7 +178,7 @@ impl<T: Tables> Ledger<'_, T> {
                 None => unasked = true,
             });
         }
-        // What was held of products that are licensed no longer may have been given back since.
+        // What was held of products that are no longer licensed may have been given back since.
         self.drop_unused_tallies();
         if !moved && self.are_in_force(database, &known, rules, judgement) {
             return self.take_over(database, rules);
@@ -267,8 +267,8 @@ impl<T: Tables> Ledger<'_, T> {
         newcomers.map(|(_, session)| session)
     }
 
-    /// Tells whether somebody else was quicker, as when many in line hear of one change: these rules are in force, and
-    /// the judgement changes nothing. Who has come since was judged by what is in force.
+    /// Tells whether somebody else was quicker, as when many in the queue hear of one change: these rules are in force,
+    /// and the judgement changes nothing. Whoever has come since was judged by the rules in force.
     fn are_in_force(
         &self,
         database: u32,
@@ -292,7 +292,7 @@ impl<T: Tables> Ledger<'_, T> {
             && !self.sessions.iter().zip(&judgement.standings).any(differs)
     }
 
-    /// Has rules that are in force already be as they are there.
+    /// Makes rules that are in force already the same as they are there.
     fn take_over(&mut self, database: u32, rules: &mut Rules) -> Published {
         for (place, license) in (0..).zip(&mut rules.licenses) {
             if let Some(in_force) = self.licenses.get(&RowKey { database, place }) {
@@ -305,7 +305,7 @@ impl<T: Tables> Ledger<'_, T> {
         Published::InForce { disagreement }
     }
 
-    /// Gives each license its tally, and what was counted of its product before.
+    /// Gives each license its tally, and what was counted for its product before.
     fn take_counts_over(
         &mut self,
         database: u32,
@@ -391,7 +391,7 @@ impl<T: Tables> Ledger<'_, T> {
             known.licenses = rules.licenses.len() as u32;
             known.exemptions = rules.exemptions.len() as u32;
             known.reservations = reservations;
-            // Whoever read them could connect.
+            // Whoever has read them could connect.
             known.lost_visitors = 0;
             known.unsettled = Unsettled::Nothing;
             known.counted |= rules.counts.is_some();
@@ -404,14 +404,14 @@ impl<T: Tables> Ledger<'_, T> {
         });
     }
 
-    /// What was signed says the same of these rules as of those in force.
+    /// Tells whether what was signed says the same about these rules as about those in force.
     pub(crate) fn is_signed_alike(&self, database: u32, rules: &Rules) -> bool {
         self.licenses_of(database)
             .zip(&rules.licenses)
             .all(|(a, b)| (a.signed, a.seats, a.purchased) == (b.signed, b.seats, b.purchased))
     }
 
-    /// Notes the logins of a database that are known only now to be exempt.
+    /// Notes the logins of a database that are known to be exempt only now.
     fn note_exempt_logins(&mut self, database: u32) {
         for at in 0..self.sessions.len() {
             let Some(session) = self.sessions.get_mut(at) else {
@@ -432,19 +432,20 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// No later than a visitor is already expected, unless it has been there since.
+    /// Notes when the rules will change by themselves, unless an earlier change is noted that no database worker has
+    /// seen yet.
     fn note_change_at(&mut self, database: u32, rules: &Rules) {
-        // What should have changed before has been looked at already, and is as it is.
+        // A change that was due earlier was taken into account when the rules were read.
         let at = rules.change_at.filter(|&at| at > rules.read_at);
         if let (Some(known), Some(at)) = (self.databases.get_mut(&database), at) {
             known.changes_at = known.changes_at.min(at);
-            // That a visitor comes then, whoever has read the rules.
+            // So that a database worker comes then, whoever has read the rules.
             known.write_at = known.write_at.min(known.changes_at);
             self.head.next_write = self.head.next_write.min(known.write_at);
         }
     }
 
-    /// A product of a database whose pool does not agree on `counted_by`, if there is one.
+    /// Returns a product of a database whose pool does not agree on `counted_by`, if there is one.
     fn disagreement(&self, database: u32) -> Option<Name> {
         self.licenses_of(database)
             .find(|license| {
@@ -455,7 +456,7 @@ impl<T: Tables> Ledger<'_, T> {
             .map(|license| license.product)
     }
 
-    /// What applications hold and await in a database follows its product, wherever that counts now.
+    /// Makes what applications hold and await in a database follow its product, wherever that counts now.
     fn judge_holds(&mut self, database: u32, rules: &Rules, now: Timestamp) {
         let Ledger {
             head,
@@ -473,7 +474,7 @@ impl<T: Tables> Ledger<'_, T> {
             tallies,
             takers,
         };
-        // The license of a tally's product; none where it is no longer licensed.
+        // The license of a tally's product; `None` if it is no longer licensed.
         let now_in =
             |tallies: &T::Of<Tally>, tally: u64| rules.license(&tallies.get(&tally)?.product);
         holds.each_mut(|hold| {
@@ -521,8 +522,8 @@ impl<T: Tables> Ledger<'_, T> {
         });
     }
 
-    /// Takes in the leases that were read with the rules, as far as there is room: each lasts its whole
-    /// time from now. Those without room are over; nobody is kept out because of them.
+    /// Takes in the leases that were read with the rules, as far as there is room. Each lasts its whole time from now.
+    /// Those without room are over; nobody is kept out because of them.
     fn put_leases(&mut self, database: u32, rules: &Rules, judgement: &Judgement, now: Timestamp) {
         let known = self.databases.get_mut(&database);
         let Some(known) = known.filter(|known| known.leases_of != rules.leases_of) else {
@@ -534,7 +535,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
         self.drop_leases(database);
         let mut left = 0;
-        // Those of one product come together.
+        // Leases of one product come together.
         let mut unlicensed = None;
         for lease in &rules.leases {
             if !self.has_room() {
@@ -612,7 +613,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Notes in which tallies licenses count that are to be in force; those without one begin one.
+    /// Notes in which tallies the licenses to be put in force count. Those that have none yet get a new one later.
     fn find_tallies(&self, database: u32, rules: &mut Rules) {
         let licenses = &mut rules.licenses;
         for license in licenses.iter_mut() {
@@ -629,7 +630,8 @@ impl<T: Tables> Ledger<'_, T> {
         });
     }
 
-    /// Tallies may be left whose product is licensed no longer, but still held.
+    /// Tells whether there is room for the tallies of these rules. Tallies may be left whose product is no longer
+    /// licensed but still held.
     fn has_room_for_tallies(&self, rules: &Rules) -> bool {
         let new = rules
             .licenses
@@ -638,7 +640,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.tallies.len() + new.count() + leased_products(rules) <= self.tallies.capacity()
     }
 
-    /// The tally of what is held of a product that is licensed no longer.
+    /// Returns the tally of what is held of a product that is no longer licensed, and makes it if there is none.
     fn tally_of_unlicensed(&mut self, database: u32, product: Name) -> u64 {
         let mut found = None;
         self.tallies.each(|tally| {
@@ -697,8 +699,8 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Derives each tally's rule of counting from its licenses: where they disagree, the finest
-    /// (counting rule 5). How much of them is in use is yet to be looked at.
+    /// Derives each tally's counting rule from its licenses; if they disagree, the finest applies (counting rule 5).
+    /// Their levels of use are yet to be looked at.
     pub(crate) fn recount_tallies(&mut self) {
         let Ledger {
             tallies, licenses, ..
@@ -731,9 +733,9 @@ impl<T: Tables> Ledger<'_, T> {
     }
 }
 
-/// Tells why rules that were read can't be put in force, where newer ones are.
+/// Tells why rules that were read can't be put in force, if newer ones are.
 fn outdated(known: &Database, rules: &Rules) -> Option<Published> {
-    // What was read on a standby would take out the leases that were read since its promotion.
+    // Rules that were read on a standby would take out the leases that were read since its promotion.
     let is_older = rules.in_recovery && known.leases_of != 0;
     if rules.generation < known.not_before || is_older {
         return Some(Published::Outdated);
@@ -748,12 +750,12 @@ fn outdated(known: &Database, rules: &Rules) -> Option<Published> {
     None
 }
 
-/// The database of a license's tally; 0 for a pool.
+/// Returns the database of a license's tally; 0 for a pool.
 fn owner(database: u32, license: &License) -> u32 {
     if license.pool.is_empty() { database } else { 0 }
 }
 
-/// How many tallies the leases may need: they were read in the order of their products.
+/// Returns how many tallies the leases may need. They were read in the order of their products.
 fn leased_products(rules: &Rules) -> usize {
     let products = rules.leases.chunk_by(|a, b| a.product == b.product);
     products.count()

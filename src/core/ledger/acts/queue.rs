@@ -1,5 +1,5 @@
-//! The line for seats: whoever gives a seat back gives it to the first in line who may have it,
-//! so that nobody overtakes, and there is never both a free seat and somebody who waits for it.
+//! The queue for seats: a seat that is given back goes to the first in the queue who may have it. So nobody overtakes,
+//! and there is never both a free seat and somebody who waits for it.
 
 use crate::core::ledger::Ledger;
 use crate::core::ledger::acts::checkout::{Receipt, Want};
@@ -39,20 +39,20 @@ impl<T: Tables> Ledger<'_, T> {
         ticket
     }
 
-    /// Gives free seats of a tally to those who wait for them, the first first.
+    /// Gives free seats of a tally to those who wait for them, in the order of the queue.
     pub(crate) fn serve(&mut self, tally: u64, now: Timestamp) {
         if self.tallies.get(&tally).is_some_and(|t| t.waiting > 0) {
             self.serve_line(Some(tally), now);
         }
         if self.head.made_room {
-            // By seats of any product.
+            // Seats of any product may have given way.
             self.serve_all(now);
         }
-        // Only now: a seat that goes to the next in line was never free.
+        // Only now, because a seat that goes to the next in the queue was never free.
         self.note_usage(tally, now);
     }
 
-    /// Gives free seats of all tallies to those who wait for them, the first first.
+    /// Gives free seats of all tallies to those who wait for them, in the order of the queue.
     pub(crate) fn serve_all(&mut self, now: Timestamp) {
         loop {
             self.head.made_room = false;
@@ -77,7 +77,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// The first in line after this ticket who may have a seat now.
+    /// Returns the first in the queue after this ticket who may have a seat now.
     pub(crate) fn next_in_line(
         &self,
         tally: Option<u64>,
@@ -97,7 +97,7 @@ impl<T: Tables> Ledger<'_, T> {
         next
     }
 
-    /// Whether it is the turn of somebody in line, and what the server log should say then.
+    /// Tells whether it is the turn of somebody in the queue, and what the server log should say then.
     fn turn(&self, wait: &Wait, now: Timestamp) -> Option<Remark> {
         if wait.called || wait.in_vain {
             return None;
@@ -107,7 +107,7 @@ impl<T: Tables> Ledger<'_, T> {
             .ok()
     }
 
-    /// The license that a hold counts under in its own database.
+    /// Returns the license that a hold counts under in its own database.
     pub(crate) fn license_of(&self, hold: &Hold) -> Option<License> {
         self.license_in(hold.database, hold.tally).copied()
     }
@@ -140,7 +140,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.head.ring = true;
     }
 
-    /// What a session in line has got, once it is called; it then stands in line no longer.
+    /// Takes a session that was called out of the queue, and returns what it has got.
     pub fn collect(&mut self, ticket: u64, now: Timestamp) -> Option<Receipt> {
         let wait = self
             .waits
@@ -158,14 +158,14 @@ impl<T: Tables> Ledger<'_, T> {
         Some(self.receipt(&wait.hold, wait.remark))
     }
 
-    /// A session goes out of line; what it was given meanwhile goes to the next.
+    /// Takes a session out of the queue. What it was given meanwhile goes to the next.
     pub fn leave(&mut self, ticket: u64, now: Timestamp) {
         if let Some(tally) = self.step_out(ticket, now) {
             self.serve(tally, now);
         }
     }
 
-    /// Takes a session out of line with what it was given meanwhile; the tally to be served.
+    /// Takes a session out of the queue with what it was given meanwhile, and returns the tally to be served.
     pub(crate) fn step_out(&mut self, ticket: u64, now: Timestamp) -> Option<u64> {
         let wait = self.waits.get(&ticket).copied()?;
         self.leave_line(&wait);
@@ -178,7 +178,7 @@ impl<T: Tables> Ledger<'_, T> {
             }
             return Some(hold.tally);
         }
-        // It may count elsewhere by now.
+        // The hold may count elsewhere by now.
         let tally = self.holds.get(&hold.key).unwrap_or(&hold).tally;
         match hold.kind() {
             Kind::Lease => {
@@ -197,9 +197,9 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Until when a session in line can be called, as things are. An error when it waits in vain: it
-    /// is exempt or barred, or the product is no longer licensed, not enforced, or not valid at this moment.
-    /// Then it should ask anew, under this enforcement of the server's.
+    /// Returns until when a session in the queue can be called, as things are. It fails if the session waits in vain:
+    /// it is exempt or barred, or its product is no longer licensed, not enforced, or not valid at this moment. Then
+    /// the session should ask again, under the returned enforcement of the server.
     pub fn may_wait_until(&self, ticket: u64, now: Timestamp) -> Result<Timestamp, Enforcement> {
         let Some(wait) = self.waits.get(&ticket) else {
             return Err(Enforcement::On);
@@ -212,7 +212,7 @@ impl<T: Tables> Ledger<'_, T> {
             .ok_or(wait.server)
     }
 
-    /// What may give way to a session in line.
+    /// Returns what may give way to a session in the queue.
     pub fn reclaim_in_line(&self, ticket: u64) -> Option<Reclaim> {
         let wait = self.waits.get(&ticket).filter(|wait| !wait.called)?;
         let license = self.license_of(&wait.hold)?;
@@ -222,8 +222,8 @@ impl<T: Tables> Ledger<'_, T> {
         })
     }
 
-    /// Whether it is this session in line that may ask now. Of those for whom the same seats are as good
-    /// the first alone does: it is the one that gets what it asks for.
+    /// Tells whether this session in the queue may ask seats to give way now, and if so promises it one. Of those to
+    /// whom the same seats are of equal use, only the first may ask, because it is the one that gets what it asks for.
     pub fn begin_to_ask(&mut self, ticket: u64, now: Timestamp) -> bool {
         let wait = self.waits.get(&ticket).copied();
         let Some(wait) = wait.filter(|wait| self.may_be_called(wait, now)) else {
@@ -249,7 +249,8 @@ impl<T: Tables> Ledger<'_, T> {
         !wait.called && !wait.in_vain && !is_barred() && !self.has_all_it_may(wait)
     }
 
-    /// What others leave is of no use to somebody in line who has as many seats as one may have.
+    /// Tells whether somebody in the queue has as many seats as one user may have, so that what others leave is of no
+    /// use to them.
     fn has_all_it_may(&self, wait: &Wait) -> bool {
         let license = self.license_of(&wait.hold);
         let tally = self.tallies.get(&wait.hold.tally);
@@ -261,14 +262,14 @@ impl<T: Tables> Ledger<'_, T> {
         })
     }
 
-    /// The server's own enforcement has changed: those in line may no longer have to wait.
+    /// Notes that the server's own enforcement has changed, so that those in the queue may no longer have to wait.
     pub fn enforce_line(&mut self, server: Enforcement) {
         self.waits.each_mut(|wait| wait.server = server);
         self.head.ring = true;
     }
 
-    /// Shows the places of those in line who should look: they were called, or wait in vain, or
-    /// their database's rules are outdated, which only a reader can mend.
+    /// Shows the slots of those in the queue who should look: they were called, wait in vain or are barred, the
+    /// server's enforcement has changed, or their database's rules are outdated, which only a reader can mend.
     pub fn each_to_wake(&self, mut see: impl FnMut(usize)) {
         self.waits.each(|wait| {
             let outdated = self

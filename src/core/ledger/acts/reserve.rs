@@ -1,10 +1,9 @@
-//! Seats of a license that are kept for members of a role, and the most that they may use.
+//! Seats of a license that are kept for members of a role, and the most that members may use.
 //!
-//! Whom a seat counts for is a fact of its taker's role, whatever database it works in. So the roles
-//! that any database's reservations name have numbers that hold for the whole server, every holder
-//! carries the set of those that its role belongs to, and a tally counts its seats for each. The
-//! server's catalogs are asked outside the lock: by a login for its own role, by who publishes rules
-//! for the roles of all who are in.
+//! Whom a seat counts for depends on its taker's role, whatever database the role works in. So the roles that any
+//! database's reservations name have numbers that apply to the whole server, every holder carries the set of those that
+//! its role belongs to, and a tally counts its seats for each. The server's catalogs are consulted outside the lock: by
+//! a login for its own role, and by whoever publishes rules for the roles of all who are in.
 
 use crate::core::ledger::Ledger;
 use crate::core::ledger::denial::Cause;
@@ -15,7 +14,7 @@ use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::tally::Tally;
 
 impl<T: Tables> Ledger<'_, T> {
-    /// The reservations of a license.
+    /// Returns the reservations of a license.
     pub(crate) fn reservations_of(&self, license: &License) -> impl Iterator<Item = &Reservation> {
         let (database, tally) = (license.key.database, license.tally);
         let rows = self
@@ -27,9 +26,9 @@ impl<T: Tables> Ledger<'_, T> {
         rows.filter(move |row| row.tally == tally)
     }
 
-    /// How many seats of a license, counted in this tally, are kept from somebody of these roles, and why its roles may have
-    /// no more of them, if they may not; with one seat less for the roles for which one is `left`. Seats that
-    /// gave way to others than whoever is at this place count for them already.
+    /// Returns how many seats of a license, counted in this tally, are kept from somebody with these roles, and why
+    /// these roles may have no more of them, if so. The roles in `left` count one seat less. Seats that gave way to
+    /// others than the session in slot `at` already count for those.
     pub(crate) fn reserved(
         &self,
         license: &License,
@@ -57,8 +56,8 @@ impl<T: Tables> Ledger<'_, T> {
         (kept, full)
     }
 
-    /// The reserved roles as they will be once the database has these reservations. A role that has
-    /// a number keeps it; those that are too many have none.
+    /// Returns the reserved roles as they will be once the database has these reservations. A role that has a number
+    /// keeps it; when the numbers run out, further roles have none.
     pub fn plan_roles(&self, database: u32, rows: &[Reservation]) -> ReservedRoles {
         let mut planned = self.head.reserved_roles;
         let mut needed = Roles::NONE;
@@ -79,7 +78,7 @@ impl<T: Tables> Ledger<'_, T> {
         planned
     }
 
-    /// Puts other reserved roles in force: who was judged by the former ones is judged again.
+    /// Puts other reserved roles in force. Whoever was judged by the former ones is judged again.
     pub(crate) fn set_roles(&mut self, database: u32, roles: ReservedRoles) {
         if self.head.reserved_roles == roles {
             return;
@@ -88,7 +87,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.head.reserved_roles = roles;
         self.head.roles_edition += 1;
         if freed {
-            // Others may have a number now.
+            // Roles of other databases may have a number now.
             let Ledger {
                 head, databases, ..
             } = self;
@@ -101,8 +100,8 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Shows the role of everybody who is in, who holds or who took a seat, with the reserved roles
-    /// that it counts for: some more than once, at most [`Self::holders`] times in all.
+    /// Shows the role of everybody who is in, who holds a seat or who took one, with the reserved roles that it counts
+    /// for. Some are shown more than once, at most [`Self::holders`] in all.
     pub fn each_role(&self, mut see: impl FnMut(RoleIn, Roles)) {
         for session in self.sessions.iter().filter(|s| s.number != 0) {
             see((session.who.role, session.database), session.roles);
@@ -113,12 +112,12 @@ impl<T: Tables> Ledger<'_, T> {
             .each(|seat| see((seat.role, seat.database), seat.roles));
     }
 
-    /// How many roles [`Self::each_role`] shows at most.
+    /// Returns the most roles that [`Self::each_role`] can show.
     pub fn holders(&self) -> usize {
         self.sessions.len() + self.holds.len() + self.seats.len()
     }
 
-    /// Has everybody count for the reserved roles that it belongs to now, and counts anew.
+    /// Sets the reserved roles that everybody counts for now, and counts the tallies again.
     pub(crate) fn put_roles(&mut self, roles_of: impl Fn(RoleIn) -> Roles) {
         for session in self.sessions.iter_mut().filter(|s| s.number != 0) {
             session.roles = roles_of((session.who.role, session.database));

@@ -1,13 +1,13 @@
-//! The room for what the audit trails are yet to be told: who may use how much of it.
+//! The room for events that are yet to be written to audit trails: who may use how much of it.
 //!
-//! The room has a number of places; an event takes one, and two more for each of its texts that is too long for
-//! a label. What is in has its place until it is told: nothing that comes later takes it away, save from
-//! databases that can't be written.
+//! The room has a number of places. An event takes one, and two more for each of its texts that is too long for a
+//! label. What is in keeps its place until it is written: nothing that comes later takes it away, except from databases
+//! that can't be written.
 //!
-//! Takes and leaves, of which anybody can make as many as he likes, use three quarters of the room at most,
-//! denials and levels of use seven eighths, and what administrators and time do all of it. Of what is left of
-//! such a part a database may have, of each rank, up to twice as much as it leaves free: alone two thirds of it, two of them
-//! two fifths each, and whoever comes next always finds some.
+//! Seats taken and left, of which anybody can cause any number of events, use at most three quarters of the room,
+//! denials and levels of use at most seven eighths, and what administrators and time do may use all of it. Of what is
+//! left of such a part, a database may have, for each rank, up to twice as much as it leaves free: two thirds if it is
+//! alone, two fifths each if there are two, and whoever comes next always finds some.
 
 use crate::core::ledger::Ledger;
 use crate::core::ledger::database::Database;
@@ -18,15 +18,16 @@ use crate::core::ledger::room::{PLACES_OF_TEXT, Rank, Ring};
 use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::time::Timestamp;
 
-/// Databases that can't be written keep one place in so many, so that there is room for others.
+/// The share of the room that databases that can't be written may keep, as one place in this many, so that there is
+/// room for others.
 const SHARE_OF_UNWRITABLE: usize = 4;
 
-/// How soon is tried again to find room that databases have which can't be written, in microseconds: each try may
-/// cost a pass over all events.
+/// How soon room is looked for again in databases that can't be written, in microseconds. Each look may cost a pass
+/// over all events.
 const TRIED_AGAIN_AFTER: Timestamp = 100_000;
 
 impl Event {
-    /// The places that it takes.
+    /// Returns the number of places that it takes.
     fn places(&self) -> usize {
         let texts = [&self.who.client_user, &self.reason];
         let long = texts.iter().filter(|label| label.is_digest()).count();
@@ -34,7 +35,7 @@ impl Event {
     }
 }
 
-/// Has a database's writer see an event, as the last one.
+/// Lets a database's writer see an event, as the last one.
 pub(crate) fn link<T: Tables>(
     databases: &mut T::Of<Database>,
     events: &mut T::Of<Event>,
@@ -53,12 +54,14 @@ pub(crate) fn link<T: Tables>(
 }
 
 impl<T: Tables> Ledger<'_, T> {
-    /// The room is filling: what is in should be written at once, for a writer takes a moment to come.
+    /// Tells whether the room is filling, so that what is in should be written at once, because a writer takes a moment
+    /// to come.
     pub(crate) fn is_filling(&self) -> bool {
         self.head.room.used * 8 >= self.events.capacity()
     }
 
-    /// Whether there is room for an event of its database; where there is not, it counts as lost.
+    /// Tells whether there is room for an event of its database, after making some if possible. If there is none, the
+    /// event counts as lost.
     pub(crate) fn make_room_for(&mut self, event: &Event, now: Timestamp) -> bool {
         let mut fits = self.fits(event);
         let tried = now.saturating_sub(self.head.room.asked_at);
@@ -88,7 +91,7 @@ impl<T: Tables> Ledger<'_, T> {
             && (!is_stuck || known.ring.yielding() + places <= self.share_of_unwritable())
     }
 
-    /// Databases that can't be written have more than they may keep where others need room.
+    /// Tells whether databases that can't be written have more than they may keep if others need room.
     fn can_give_way(&self) -> bool {
         self.head.room.stuck > self.events.capacity() / SHARE_OF_UNWRITABLE
     }
@@ -97,7 +100,8 @@ impl<T: Tables> Ledger<'_, T> {
         self.events.capacity() / SHARE_OF_UNWRITABLE / self.head.room.unwritable.max(1)
     }
 
-    /// Takes from databases that can't be written what they have beyond their share, takes and leaves first.
+    /// Takes from databases that can't be written the events that they have beyond their share, beginning with seats
+    /// taken and left.
     fn make_room(&mut self) {
         let share = self.share_of_unwritable();
         let mut after = 0;
@@ -116,8 +120,8 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Has the latest events of a database that are of this rank give way, until it has no more than these places
-    /// for the others: they are lost.
+    /// Makes the latest events of a database that are of this rank give way, until all that may give way take no more
+    /// than `keep` places. They are lost.
     fn keep_oldest(&mut self, database: u32, keep: usize, rank: Rank) {
         let Some(ring) = self.databases.get(&database).map(|known| known.ring) else {
             return;
@@ -152,7 +156,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Puts an event in, for which there is room: its number.
+    /// Puts an event in, for which there must be room, and returns its number.
     pub(crate) fn put_event(&mut self, event: &Event, now: Timestamp) -> u64 {
         let number = self.next_number();
         self.events.put(Event {
@@ -167,7 +171,7 @@ impl<T: Tables> Ledger<'_, T> {
         number
     }
 
-    /// Puts an event in the place of what it was.
+    /// Puts an event in place of its former state.
     pub(crate) fn replace_event(&mut self, former: &Event, event: Event) {
         self.count_places(former, false);
         self.count_places(&event, true);
@@ -178,7 +182,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Takes an event out, which no list has any more.
+    /// Takes an event out that is no longer in any list.
     fn take_out(&mut self, event: &Event) {
         self.events.remove(&event.number);
         self.count_places(event, false);
@@ -212,7 +216,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// A database can't be written, or can be again. True where it was otherwise.
+    /// Notes that a database can't be written, or can be again. Returns whether that is a change.
     pub(crate) fn set_unwritable(&mut self, database: u32, unwritable: bool) -> bool {
         let Some(known) = self.databases.get_mut(&database) else {
             return false;
@@ -232,9 +236,9 @@ impl<T: Tables> Ledger<'_, T> {
         true
     }
 
-    /// One more event needs this text, where it is too long for a label. Without one it is that of
-    /// somebody who holds or awaits a seat, or of another event. Where it is not known any more, the event goes
-    /// without, and says so when it is told.
+    /// Notes that one more event needs this text, if it is too long for a label. Without `text`, it is the text of
+    /// somebody who holds or awaits a seat, or of another event. If it is not known any more, the event goes without
+    /// it, and says so when it is written.
     pub(crate) fn keep_text(&mut self, label: &Label, text: Option<Text<512>>) {
         if !label.is_digest() {
             return;
@@ -251,8 +255,8 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Takes the next events of a database, from the one after this number on (0: from the first), at most so
-    /// many: nothing is added to them any more. Shows each, with its texts.
+    /// Shows the next events of a database with their texts, from the one after this number on (0 for the first), at
+    /// most `at_most`. Nothing is added to them any more.
     pub fn take_events(
         &mut self,
         database: u32,
@@ -268,7 +272,7 @@ impl<T: Tables> Ledger<'_, T> {
             None => known.ring.first,
         };
         for _ in 0..at_most {
-            // Where the one before had to make room, the list begins anew.
+            // If the event before had to make room, the list begins again.
             let Some(event) = self.events.get(&next).filter(|e| e.number > after) else {
                 return;
             };
@@ -279,8 +283,8 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Events of a database up to this number are told, written or in the server log: forgets at most so many of
-    /// them, and says how many.
+    /// Forgets events of a database up to this number, at most `at_most`, and returns how many. They have been
+    /// reported, in the table or in the server log.
     pub fn forget_told(&mut self, database: u32, number: u64, at_most: usize) -> usize {
         for forgotten in 0..at_most {
             let first = self.databases.get(&database).map(|known| known.ring.first);
@@ -300,7 +304,8 @@ impl<T: Tables> Ledger<'_, T> {
         at_most
     }
 
-    /// Shows every event of a database that is yet to be written, with those that are still gathered, in no order.
+    /// Shows every event of a database that is yet to be written, including those that are being gathered, in no
+    /// particular order.
     pub fn each_event(&self, database: u32, mut see: impl FnMut(&Event)) {
         let first = self.databases.get(&database).map(|known| known.ring.first);
         let mut next = first.and_then(|first| self.events.get(&first));

@@ -1,5 +1,5 @@
-//! Gives every holder the seat that it asks for: a session by its login, an application by its
-//! checkouts and leases.
+//! Gives every holder the seat that it should have: a session for its login, an application for its checkouts and
+//! leases.
 
 use crate::core::ledger::event::Leaving;
 use crate::core::ledger::hold::{Hold, HoldKey};
@@ -21,7 +21,7 @@ impl<T: Tables> Ledger<'_, T> {
             .map_or(NO_TALLY, |license| license.tally)
     }
 
-    /// The seat that a claimant should have.
+    /// Returns the key of the seat that a claimant should have.
     pub(crate) fn seat_key(&self, claimant: &Claimant) -> Option<SeatKey> {
         let tally = self.tallies.get(&claimant.tally)?;
         Some(tally.key_of(self.head.seat_ids, claimant))
@@ -38,7 +38,7 @@ impl<T: Tables> Ledger<'_, T> {
         });
     }
 
-    /// Gives a session's login the seat that it should have; its number, if nobody held it.
+    /// Gives a session's login the seat that it should have, and returns the seat's number if nobody held it.
     pub(crate) fn reseat(&mut self, at: usize) -> Option<u64> {
         let session = self.sessions.get(at)?;
         let (claimant, since) = (session.claimant(), session.since);
@@ -53,13 +53,13 @@ impl<T: Tables> Ledger<'_, T> {
         taken.number_if_free()
     }
 
-    /// Takes its seat from a session's login; the seat, if nobody holds it any more.
+    /// Takes its seat from a session's login, and returns the seat if nobody holds it any more.
     pub(crate) fn unseat(&mut self, at: usize, linger: Linger) -> Option<Seat> {
         let key = self.sessions.get_mut(at)?.seat.take()?;
         self.counter().give_back(&key, Kind::Login, linger)
     }
 
-    /// How long a seat lingers that is left now, for this reason, by a holder from this database.
+    /// Returns how long a seat lingers that a holder in this database leaves now, for this reason.
     pub(crate) fn linger_after(
         &self,
         leaving: Leaving,
@@ -69,7 +69,7 @@ impl<T: Tables> Ledger<'_, T> {
     ) -> Linger {
         use Leaving::{IdleLogOff, Reclaim, Termination};
         if matches!(leaving, IdleLogOff | Reclaim | Termination) {
-            // It was taken away from its holder.
+            // The seat was taken away from its holder.
             return Linger::NOT;
         }
         let license = self.license_in(database, tally);
@@ -79,8 +79,8 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Puts a hold in, with the seat that it should have: its number, if nobody held it. There must be
-    /// room for it.
+    /// Puts a hold in, with the seat that it should have, and returns the seat's number if nobody held it. There must
+    /// be room for the hold.
     pub(crate) fn put_hold(&mut self, hold: Hold) -> Option<u64> {
         let (mut counter, holds) = self.counter_and_holds();
         if let Some(tally) = counter.tallies.get_mut(&hold.tally) {
@@ -92,7 +92,7 @@ impl<T: Tables> Ledger<'_, T> {
         counter.reseat_hold(holds.put(hold)?)?.number_if_free()
     }
 
-    /// Takes a hold out, and gives back its seat: what is left of it, if nobody holds it any more.
+    /// Takes a hold out, gives back its seat, and returns the seat if nobody holds it any more.
     pub(crate) fn remove_hold(&mut self, key: &HoldKey, linger: Linger) -> Option<Seat> {
         let (mut counter, holds) = self.counter_and_holds();
         let hold = holds.get_mut(key)?;
@@ -116,7 +116,7 @@ impl<T: Tables> Ledger<'_, T> {
         left
     }
 
-    /// Gives a hold the seat that it should have after this change of it.
+    /// Changes a hold, and gives it the seat that it should have afterwards.
     pub(crate) fn change_hold(&mut self, key: &HoldKey, change: impl FnOnce(&mut Hold)) {
         let (mut counter, holds) = self.counter_and_holds();
         if let Some(hold) = holds.get_mut(key) {
@@ -125,12 +125,12 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// The seats and their counts.
+    /// Lends the seats and what counts them.
     pub(crate) fn counter(&mut self) -> Counter<'_, T> {
         self.counter_and_holds().0
     }
 
-    /// The same beside what applications hold.
+    /// Lends the seats and what counts them, and what applications hold.
     pub(crate) fn counter_and_holds(&mut self) -> (Counter<'_, T>, &mut T::Of<Hold>) {
         let Ledger {
             head,
@@ -149,13 +149,13 @@ impl<T: Tables> Ledger<'_, T> {
         (counter, holds)
     }
 
-    /// How many seats nobody holds any more that are taken still.
+    /// Returns the number of seats that are still taken though nobody holds them any more.
     pub fn lingering(&self) -> usize {
         lingering::<T>(&self.tallies)
     }
 
-    /// Frees the seats that have lingered as long as they may by the licenses of now, and those whose
-    /// identities are made by another rule since.
+    /// Frees the seats that have lingered as long as the present licenses allow, and those whose identities were made
+    /// by a former counting rule.
     pub(crate) fn end_lingering(&mut self, now: Timestamp) {
         let mut next_due = self.head.next_due;
         self.counter().free_lingering(|seat, tally| {
@@ -172,7 +172,7 @@ impl<T: Tables> Ledger<'_, T> {
 }
 
 impl Tally {
-    /// The seat that a claimant of one of its seats should have.
+    /// Returns the key of the seat that a claimant in this tally should have.
     pub(crate) fn key_of(&self, ids: SeatIds, claimant: &Claimant) -> SeatKey {
         key_under(ids, self.counted_by, claimant)
     }
@@ -185,30 +185,30 @@ fn key_under(ids: SeatIds, rule: CountedBy, claimant: &Claimant) -> SeatKey {
     }
 }
 
-/// Whether a seat stays taken that its last holder leaves.
+/// How long a seat stays taken after its last holder has left.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Linger {
     /// The moment at which it is left.
     now: Timestamp,
-    /// The end of that; `None`: as if the one who leaves had not been there.
+    /// When the lingering ends; `None` to let it end as if the one who leaves had not been there.
     until: Option<Timestamp>,
 }
 
 impl Linger {
-    /// It is free at once, also where it would have lingered before somebody joined it.
+    /// The seat is free at once, even if it would have lingered before somebody joined it.
     pub(crate) const NOT: Linger = Linger {
         now: Timestamp::MAX,
         until: None,
     };
 
-    /// It lingers as it would have without the one who leaves.
+    /// Lets the seat linger as it would have without the one who leaves.
     pub(crate) fn as_before(now: Timestamp) -> Linger {
         Linger { now, until: None }
     }
 }
 
 impl Hold {
-    /// The key of the seat that it has.
+    /// Returns the key of the seat that it has.
     pub(crate) fn seat_key(&self, ids: SeatIds) -> Option<SeatKey> {
         let claimant = Claimant {
             tally: self.tally,
@@ -222,14 +222,14 @@ impl Hold {
     }
 }
 
-/// A hold or wait less counts in a tally.
+/// Notes that one hold or wait fewer counts in a tally.
 pub(crate) fn drop_user<T: Tables>(tallies: &mut T::Of<Tally>, number: u64) {
     if let Some(tally) = tallies.get_mut(&number) {
         tally.users -= 1;
     }
 }
 
-/// The seats and what counts them, lent apart from those who hold them.
+/// The seats and what counts them, lent apart from those who hold seats.
 pub(crate) struct Counter<'a, T: Tables> {
     pub(crate) head: &'a mut Head,
     pub(crate) seats: &'a mut T::Of<Seat>,
@@ -240,19 +240,19 @@ pub(crate) struct Counter<'a, T: Tables> {
 /// A seat that somebody has taken.
 struct Taken {
     number: u64,
-    /// Others hold it, too.
+    /// Whether others hold it, too.
     shared: bool,
 }
 
 impl Taken {
-    /// Its number, unless somebody held it already.
+    /// Returns the seat's number, unless somebody held it already.
     fn number_if_free(self) -> Option<u64> {
         (!self.shared).then_some(self.number)
     }
 }
 
 impl<T: Tables> Counter<'_, T> {
-    /// Gives a hold the seat that it should have.
+    /// Gives a hold the seat that it should have, and returns that seat if the hold did not have it before.
     fn reseat_hold(&mut self, hold: &mut Hold) -> Option<Taken> {
         let claimant = hold.claimant();
         let tally = self.tallies.get(&claimant.tally);
@@ -268,14 +268,14 @@ impl<T: Tables> Counter<'_, T> {
         Some(taken)
     }
 
-    /// Takes its seat from a hold; the seat, if nobody holds it any more.
+    /// Takes its seat from a hold, and returns the seat if nobody holds it any more.
     pub(crate) fn unseat_hold(&mut self, hold: &mut Hold, linger: Linger) -> Option<Seat> {
         let key = hold.seat_key(self.head.seat_ids)?;
         hold.seated = None;
         self.give_back(&key, hold.kind(), linger)
     }
 
-    /// One more holder has a seat, which is taken if it was free.
+    /// Adds a holder to a seat, which is taken if it was free.
     fn take(&mut self, key: SeatKey, claimant: &Claimant, kind: Kind, since: Timestamp) -> Taken {
         if let Some(seat) = self.seats.get_mut(&key) {
             let shared = seat.is_held();
@@ -288,7 +288,7 @@ impl<T: Tables> Counter<'_, T> {
             return Taken { number, shared };
         }
         if self.seats.len() >= self.seats.capacity() {
-            // There is room for all who hold seats, but not for as many that linger.
+            // There is room for all who hold seats, but not for as many lingering seats.
             self.give_way();
         }
         self.head.numbers += 1;
@@ -317,7 +317,7 @@ impl<T: Tables> Counter<'_, T> {
         }
     }
 
-    /// A seat is free.
+    /// Counts a seat that is free now.
     pub(crate) fn left(&mut self, seat: &Seat) {
         if let Some(tally) = self.tallies.get_mut(&seat.key.tally) {
             tally.left(seat.roles);
@@ -327,8 +327,8 @@ impl<T: Tables> Counter<'_, T> {
         }
     }
 
-    /// Frees lingering seats to make room: those of the tally that has most, so that nobody loses what
-    /// lingers by what others let linger. False where none do.
+    /// Frees lingering seats to make room: those of the tally that has most, so that nobody's lingering seats go
+    /// because of what others let linger. Returns `false` if no seat lingers.
     pub(crate) fn give_way(&mut self) -> bool {
         let (mut most, mut whose) = (0, NO_TALLY);
         self.tallies.each(|tally| {
@@ -341,7 +341,7 @@ impl<T: Tables> Counter<'_, T> {
         most > 0
     }
 
-    /// Frees the lingering seats that `ends` says are to be free.
+    /// Frees the lingering seats for which `ends` returns `true`.
     fn free_lingering(&mut self, mut ends: impl FnMut(&mut Seat, &Tally) -> bool) {
         if lingering::<T>(self.tallies) == 0 {
             return;
@@ -372,8 +372,7 @@ impl<T: Tables> Counter<'_, T> {
         });
     }
 
-    /// One holder less has a seat. If that was the last, what is left of it is returned: it is free, or
-    /// lingers.
+    /// Takes a holder off a seat. If it was the last, returns the seat, which is free now or lingers.
     fn give_back(&mut self, key: &SeatKey, kind: Kind, linger: Linger) -> Option<Seat> {
         let seat = self.seats.get_mut(key)?;
         *seat.holders(kind) -= 1;
@@ -386,7 +385,7 @@ impl<T: Tables> Counter<'_, T> {
         let tally = self.tallies.get_mut(&key.tally);
         let longest = tally.as_ref().map_or(0, |tally| tally.linger);
         seat.lingers_until = seat.lingers_until.min(linger.now.saturating_add(longest));
-        // Whoever is stopped may also leave by itself.
+        // Somebody who is being stopped may also leave on their own.
         let lingers = !seat.ending && seat.lingers_until > linger.now;
         if !lingers {
             seat.lingers_until = 0;

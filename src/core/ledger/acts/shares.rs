@@ -1,10 +1,10 @@
 //! Room for rules: rows of licenses, exemptions, reservations and bars of all databases together
 //! (`pg_seats.max_rules`).
 //!
-//! Where there is not enough, databases share it: who has most rules gives way to who has fewer, down
-//! to equal parts, so that a database with no more than its part always fits. Its newest exemptions go
-//! first, then its newest bars, then reservations. Licenses go only from a database with more than its
-//! part, and all of its rules with them: then it is as one whose limits can't be read.
+//! If there is not enough, databases share it: those with the most rules give way to those with fewer, down to equal
+//! parts, so that a database with no more than its part always fits. A database's newest exemptions go first, then its
+//! newest bars, then reservations. Licenses go only from a database with more than its part, and all of its rules go
+//! with them: it is then like a database whose limits can't be read.
 
 use crate::core::ledger::Ledger;
 use crate::core::ledger::database::Database;
@@ -14,11 +14,11 @@ use crate::core::ledger::rules::{RuleCounts, Rules};
 use crate::core::ledger::seat::NO_TALLY;
 use crate::core::ledger::table::{Table, Tables};
 
-/// Every licensed database has room for so many, as long as there is room at all.
+/// The number of rows that every licensed database has room for, as long as there is room at all.
 const PART_MIN: usize = 20;
 
 impl Rules {
-    /// How many rows were read.
+    /// Returns the number of rows that were read.
     pub fn counts_of_rows(&self) -> RuleCounts {
         RuleCounts {
             licenses: self.licenses.len(),
@@ -28,7 +28,7 @@ impl Rules {
         }
     }
 
-    /// Leaves of the rules those that there is room for: the oldest of each kind.
+    /// Leaves the rules that there is room for: the oldest of each kind.
     pub fn fit(&mut self, room: RuleCounts) {
         let wanted = self.wanted();
         self.reservations.truncate(room.reservations);
@@ -37,15 +37,15 @@ impl Rules {
         self.left_out = wanted.without(self.counts_of_rows());
     }
 
-    /// How many rows there are in its tables.
+    /// Returns the number of rows in the database's tables.
     pub fn wanted(&self) -> RuleCounts {
         self.counts_of_rows().and(self.left_out)
     }
 }
 
 impl<T: Tables> Ledger<'_, T> {
-    /// What there would be room for of so many rows of a database, in the place of those that it has.
-    /// `None` where not even its licenses fit.
+    /// Returns how many of the wanted rows of a database there would be room for, in place of those that it has. `None`
+    /// if not even its licenses fit.
     pub fn room_for(&self, database: u32, wanted: RuleCounts) -> Option<RuleCounts> {
         let most = wanted.all();
         let fits = |rows: usize| self.room_beside(database, rows) >= rows;
@@ -55,7 +55,7 @@ impl<T: Tables> Ledger<'_, T> {
         if !fits(wanted.licenses) {
             return None;
         }
-        // The more it has the less others give way.
+        // The more rows it has, the less others give way.
         let (mut fitting, mut beyond) = (wanted.licenses, most);
         while beyond - fitting > 1 {
             let rows = fitting.midpoint(beyond);
@@ -68,7 +68,7 @@ impl<T: Tables> Ledger<'_, T> {
         wanted.within(fitting)
     }
 
-    /// How many rows a database could have beside what others need not give way to it with.
+    /// Returns how many rows a database could have if others gave way to `rows` of it.
     fn room_beside(&self, database: u32, rows: usize) -> usize {
         let mut room = self.free_room() + self.replaceable(database);
         self.databases.each(|other| {
@@ -79,7 +79,7 @@ impl<T: Tables> Ledger<'_, T> {
         room
     }
 
-    /// True where so many rows more of a database may not fit, or some do not already.
+    /// Tells whether this many more rows of a database may not fit, or some do not fit already.
     pub fn may_lack_room(&self, database: u32, added: usize) -> bool {
         let known = self.databases.get(&database);
         added > self.free_room()
@@ -87,18 +87,18 @@ impl<T: Tables> Ledger<'_, T> {
             || self.head.reserved_roles.len() + added > ROLES_MAX
     }
 
-    /// How many rows others would lose to so many of a database.
+    /// Returns how many rows others would lose to this many of a database.
     pub fn lacking(&self, database: u32, wanted: RuleCounts) -> usize {
         let room = self.free_room() + self.replaceable(database);
         wanted.all().saturating_sub(room)
     }
 
-    /// Room that nobody uses.
+    /// Returns the room that nobody uses.
     fn free_room(&self) -> usize {
         self.head.max_rules.saturating_sub(self.rules_in_force())
     }
 
-    /// The rows of a database that are in force, without the bars that are no rows yet.
+    /// Returns the rows of a database that are in force, without bars that are not rows yet.
     pub(crate) fn rows_of(&self, database: u32) -> RuleCounts {
         let known = self.databases.get(&database);
         known.map_or(RuleCounts::default(), |known| RuleCounts {
@@ -109,12 +109,12 @@ impl<T: Tables> Ledger<'_, T> {
         })
     }
 
-    /// How many rows of all databases are in force.
+    /// Returns the number of rows of all databases that are in force.
     pub fn rules_in_force(&self) -> usize {
         self.licenses.len() + self.exemptions.len() + self.reservations.len() + self.bars.len()
     }
 
-    /// Rows of a database that new ones take the place of.
+    /// Returns how many rows of a database new ones would replace.
     fn replaceable(&self, database: u32) -> usize {
         self.rows_of(database).all()
     }
@@ -124,7 +124,7 @@ impl<T: Tables> Ledger<'_, T> {
         known.map_or(0, |known| known.unstored_bars as usize)
     }
 
-    /// How many rows every licensed database has room for.
+    /// Returns how many rows every licensed database has room for.
     fn part_of(&self, database: u32) -> usize {
         let mut licensed = 1;
         self.databases.each(|known| {
@@ -133,8 +133,7 @@ impl<T: Tables> Ledger<'_, T> {
         (self.head.max_rules / licensed).max(PART_MIN)
     }
 
-    /// Makes room for so many rows of a database, in the place of those that it has: as many of others'
-    /// go as must.
+    /// Makes room for this many rows of a database, in place of those that it has. No more rows of others go than must.
     pub(crate) fn make_room_for_rules(&mut self, database: u32, rows: usize) {
         let level = rows + self.unstored_bars_of(database);
         loop {
@@ -153,8 +152,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Has the other database with most rules give way, so far that others may be the next. False where
-    /// none has more than this.
+    /// Makes the other database with the most rules give way, until others may be next. Returns `false` if none can.
     fn take_from_largest(&mut self, database: u32, lacking: usize, level: usize) -> bool {
         let (mut largest, mut next) = (None, 0);
         self.databases.each(|other| {
@@ -181,8 +179,8 @@ impl<T: Tables> Ledger<'_, T> {
         true
     }
 
-    /// Takes so many rows of a database out of force: exemptions before bars before reservations, each
-    /// from the newest on.
+    /// Takes a number of a database's rows out of force: exemptions before bars before reservations, each from the
+    /// newest on.
     pub(crate) fn give_way(&mut self, database: u32, rows: usize) {
         let Some(known) = self.databases.get(&database).copied().filter(|_| rows > 0) else {
             return;
@@ -210,8 +208,8 @@ impl<T: Tables> Ledger<'_, T> {
         self.note_left_out(database, |known| known.left_out += rows as u32 - left);
     }
 
-    /// True where so many rows are no more than a database's part, and would fit once others with more
-    /// than theirs had none.
+    /// Tells whether this many rows are no more than a database's part, and would fit if others with more than their
+    /// part had none.
     fn withdrawable(&self, database: u32, rows: usize) -> bool {
         let part = self.part_of(database);
         let mut room = self.room_beside(database, rows);
@@ -223,8 +221,8 @@ impl<T: Tables> Ledger<'_, T> {
         rows <= part && rows <= room
     }
 
-    /// Takes all rules out of force of the other database with most, if those are more than its part:
-    /// nothing is known of it then.
+    /// Takes all rules of the other database with the most out of force, if they are more than its part. It then counts
+    /// as not read.
     fn withdraw_largest(&mut self, besides: u32) -> bool {
         let part = self.part_of(besides);
         let mut largest = None;
@@ -255,7 +253,7 @@ impl<T: Tables> Ledger<'_, T> {
         true
     }
 
-    /// Notes how many rows of a database are not in force for want of room, which the log is to be told.
+    /// Notes how many rows of a database are not in force for want of room, which is to be reported to the log.
     pub(crate) fn note_left_out(&mut self, database: u32, note: impl FnOnce(&mut Database)) {
         if let Some(known) = self.databases.get_mut(&database) {
             let before = (known.left_out, known.unnumbered);
@@ -267,7 +265,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Has databases read again whose rows did not all fit, once there is room.
+    /// Causes databases whose rows did not all fit to be read again, once there is room.
     pub(crate) fn offer_room(&mut self, besides: u32) {
         if !self.head.left_out || self.free_room() == 0 {
             return;
@@ -289,8 +287,8 @@ impl<T: Tables> Ledger<'_, T> {
         head.ring |= !waits.is_empty();
     }
 
-    /// A database whose rows are not all in force, or are again, which nobody has been told of yet: its
-    /// OID, for how many rows there is no room, and for how many no number of a role.
+    /// Returns a database whose rows are not all in force, or are again, if that has not been reported yet: its OID,
+    /// how many rows have no room, and how many have no number for their role.
     pub fn tell_left_out(&mut self) -> Option<(u32, u32, u32)> {
         if !self.head.left_out {
             return None;
@@ -313,7 +311,7 @@ impl<T: Tables> Ledger<'_, T> {
         untold
     }
 
-    /// True where there may be something to tell.
+    /// Tells whether there may be something to report.
     pub fn has_left_out(&self) -> bool {
         self.head.left_out
     }

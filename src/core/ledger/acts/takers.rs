@@ -1,9 +1,9 @@
 //! How many seats one user has taken, where a license limits that (`licenses.max_per_user`).
 //!
-//! A seat counts for who took it, until it is free: for the database role, whatever hosts, workstations
-//! and client_users it names, which are the client's own words; a lease's for the application's user.
-//! The seats of each are counted in a table of their own, so that nobody passes over all seats, and
-//! only in tallies of which some license says how many one may have: elsewhere it costs nothing.
+//! A seat counts for whoever took it until it is free: for the database role, whatever hosts, workstations and
+//! client_users it names, because those are the client's own words. The seat of a lease counts for the application's
+//! user. The seats of each user are counted in a table of their own, so that nobody has to go through all seats, and
+//! only in tallies where some license limits the seats of a user: elsewhere it costs nothing.
 
 use crate::core::ledger::Ledger;
 use crate::core::ledger::denial::Cause;
@@ -15,7 +15,7 @@ use crate::core::ledger::taker::{TakerKey, User, taken_by};
 use crate::core::ledger::tally::Tally;
 
 impl<T: Tables> Ledger<'_, T> {
-    /// Counts anew where it is limited how many seats one user may have.
+    /// Counts the seats of each user again, where they are limited.
     pub(crate) fn recount_takers(&mut self) {
         let ids = self.head.seat_ids;
         let Ledger {
@@ -38,9 +38,9 @@ impl<T: Tables> Ledger<'_, T> {
         });
     }
 
-    /// Why a user of these roles may have no more seats of a license, if it may not; with one seat less
-    /// for the user who has `left` one. Seats that gave way to others than whoever is at this place
-    /// count for them already.
+    /// Tells why a user with these roles may have no more seats of a license, if that is so. If the seat `left` counts
+    /// for the user, it counts as free. Seats that gave way to others than the session in slot `at` already count for
+    /// those.
     pub(crate) fn user_full(
         &self,
         license: &License,
@@ -61,7 +61,7 @@ impl<T: Tables> Ledger<'_, T> {
         (in_use >= limit).then_some(Cause::UserFull { in_use, limit })
     }
 
-    /// How many seats of a tally are kept for a user at other places than this one.
+    /// Returns how many seats of a tally are kept for a user in other slots than this one.
     fn promised_to_user(&self, tally: &Tally, user: User, at: usize) -> i64 {
         if tally.promised == 0 {
             return 0;
@@ -76,7 +76,7 @@ impl<T: Tables> Ledger<'_, T> {
         of_user.count() as i64
     }
 
-    /// One of these roles is shared by several people, by the reservations of a license's database.
+    /// Tells whether one of these roles is shared by several people, by the reservations of a license's database.
     fn is_shared(&self, license: &License, roles: Roles) -> bool {
         roles != Roles::NONE
             && self

@@ -1,6 +1,5 @@
-//! What the audit trail tells: noted here by whoever changes the ledger, written into the database's
-//! table by a worker soon afterwards. Nobody waits for that: where there is no room, what is lost is
-//! counted.
+//! What the audit trail reports. Whoever changes the ledger notes it here, and a worker writes it into the database's
+//! table soon afterwards. Nobody waits for that: if there is no room, what is lost is counted.
 
 use crate::core::ledger::Ledger;
 use crate::core::ledger::acts::room::link;
@@ -13,27 +12,26 @@ use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::tally::{Noting, Steady, Tally};
 use crate::core::ledger::time::Timestamp;
 
-/// How long events come together before they are written, in microseconds: a crash loses at most the
-/// last second.
+/// How long events are gathered before they are written, in microseconds. A crash loses at most the last second.
 const WRITTEN_AFTER: Timestamp = 700_000;
 
 /// How soon a database that could not be written is tried again, in microseconds.
 const WRITTEN_AGAIN_AFTER: Timestamp = 1_000_000;
 
-/// How soon a database is visited where nothing happens, in microseconds: rows grow old, and licenses
-/// come to their end.
+/// How soon a database in which nothing happens is visited, in microseconds: rows grow old, and licenses come to their
+/// end.
 const VISITED_AGAIN_AFTER: Timestamp = 3_600_000_000;
 
-/// How soon is tried again to write what is counted, in microseconds.
+/// How soon the writing of counts is tried again, in microseconds.
 const COUNTED_AGAIN_AFTER: Timestamp = 60_000_000;
 
-/// How soon a database that visitors can't even connect to is tried again while it has events.
+/// How soon a database that has events is tried again if database workers can't even connect to it, in microseconds.
 const CONNECTED_AGAIN_AFTER: Timestamp = 60_000_000;
 
 impl<T: Tables> Ledger<'_, T> {
-    /// Notes an event for the audit trail of its database: its number, 0 where it is lost.
+    /// Notes an event for the audit trail of its database, and returns its number; 0 if it is lost.
     pub(crate) fn note(&mut self, event: &Event, now: Timestamp) -> u64 {
-        // What fills is soon full.
+        // A room that is filling is soon full.
         let pause = if self.is_filling() { 0 } else { WRITTEN_AFTER };
         let Some(known) = self.databases.get_mut(&event.database) else {
             return 0;
@@ -55,7 +53,7 @@ impl<T: Tables> Ledger<'_, T> {
         number
     }
 
-    /// Somebody waits for what is to be written in a database.
+    /// Schedules a database to be written at once, because somebody waits for that.
     pub(crate) fn write_now(&mut self, database: u32, now: Timestamp) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.write_at = now;
@@ -63,13 +61,14 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// A number for what is told otherwise: no event, nor anything else, has the same.
+    /// Returns a number for an event that is reported in another way. Neither another event nor anything else has the
+    /// same.
     pub fn next_number(&mut self) -> u64 {
         self.head.numbers += 1;
         self.head.numbers
     }
 
-    /// An event of a database is lost that was to be told otherwise.
+    /// Counts an event of a database as lost that was to be reported in another way.
     pub fn lose_event(&mut self, database: u32, now: Timestamp) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.events_lost += 1;
@@ -77,8 +76,9 @@ impl<T: Tables> Ledger<'_, T> {
         self.write_soon(database, now);
     }
 
-    /// A writer has been there, and told so many lost events: when the next one should be. Of the events that it
-    /// took, so many were there no longer: what had to make room meanwhile counts as lost, and is not.
+    /// Notes that a writer has been in a database and reported this many lost events, and when the next one should
+    /// come. Of the events that it took, `made_room` were no longer there afterwards: they had to make room and were
+    /// counted as lost, but were not.
     pub fn told(&mut self, database: u32, lost: u64, made_room: u64, now: Timestamp) {
         self.set_unwritable(database, false);
         let filling = self.is_filling();
@@ -101,7 +101,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.note_next_write();
     }
 
-    /// A database's events could not be written. True when that is news.
+    /// Notes that a database's events could not be written. Returns whether that is news.
     pub fn could_not_write(&mut self, database: u32, now: Timestamp) -> bool {
         let news = self.set_unwritable(database, true);
         if let Some(known) = self.databases.get_mut(&database) {
@@ -116,8 +116,8 @@ impl<T: Tables> Ledger<'_, T> {
         news
     }
 
-    /// What is counted in a database, of this digest, was written, or could not be, and is tried again. True
-    /// when the latter is news.
+    /// Notes that a database's counts, with this digest, were written; or, without one, that they could not be and will
+    /// be tried again. Returns whether the latter is news.
     pub fn counts_written(&mut self, database: u32, digest: Option<u64>, now: Timestamp) -> bool {
         let Some(known) = self.databases.get_mut(&database) else {
             return false;
@@ -133,7 +133,8 @@ impl<T: Tables> Ledger<'_, T> {
         !former
     }
 
-    /// Old rows of a database's trail could not be deleted, or could be. True when the former is news.
+    /// Notes whether old rows of a database's audit trail could not be deleted. Returns whether it is news that they
+    /// could not.
     pub fn set_untidy(&mut self, database: u32, untidy: bool) -> bool {
         self.databases
             .get_mut(&database)
@@ -151,14 +152,14 @@ impl<T: Tables> Ledger<'_, T> {
         });
     }
 
-    /// What happened in a database up to the event of this number has been warned of, where it must be.
+    /// Notes that all necessary warnings were given about a database's events up to this one.
     pub fn warned(&mut self, database: u32, number: u64) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.warned = number;
         }
     }
 
-    /// What the last stop of the server has kept of a database's trail is told.
+    /// Notes that the events that the last stop of the server kept for a database's audit trail have been written.
     pub fn kept_told(&mut self, database: u32) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.kept_told = true;
@@ -171,7 +172,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.head.next_write = next;
     }
 
-    /// A database's trail, and what lasts of its counts, is to be written even if nothing happens.
+    /// Schedules a database's audit trail, and the counts that last, to be written soon even if nothing happens.
     pub fn write_soon(&mut self, database: u32, now: Timestamp) {
         if let Some(known) = self.databases.get_mut(&database).filter(|d| !d.unwritable) {
             known.write_at = known.write_at.min(now.saturating_add(WRITTEN_AFTER));
@@ -179,7 +180,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Notes that the session at this place has taken a seat that nobody held, and what the server log says of it.
+    /// Notes that the session in slot `at` has taken a seat that nobody held, and what the server log says about it.
     pub(crate) fn note_taken(
         &mut self,
         at: usize,
@@ -200,8 +201,8 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Notes that a seat was left by its last holder, by an act of the session at this place, if it was a
-    /// session's; if it gives way to somebody, it is kept for them.
+    /// Notes that a seat was left by its last holder, by an act of the session in slot `at` if one did it. If it gives
+    /// way to somebody, it is kept for them.
     pub(crate) fn note_left(
         &mut self,
         at: Option<usize>,
@@ -229,13 +230,13 @@ impl<T: Tables> Ledger<'_, T> {
         self.note(&event, now);
     }
 
-    /// Seats of a tally that are taken.
+    /// Returns the number of a tally's seats that are taken.
     pub fn in_use(&self, tally: u64) -> i64 {
         self.tallies.get(&tally).map_or(0, |tally| tally.in_use)
     }
 
-    /// A tally's seats are settled: notes the most that were taken, and the licenses that have
-    /// reached another level of use.
+    /// Notes how many seats of a tally are taken if that is the most ever, and the licenses that have reached another
+    /// level of use. The seats must be settled.
     pub(crate) fn note_usage(&mut self, number: u64, now: Timestamp) {
         let Some(tally) = self.tallies.get_mut(&number) else {
             return;
@@ -247,9 +248,9 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// The same for the levels of all licenses: two passes over them all, however many have changed.
+    /// Notes the levels of use that all licenses have reached. A pass over them finds up to [`LEVELS`] changes.
     pub(crate) fn note_levels(&mut self, now: Timestamp) {
-        // Under the lock nothing is allocated: so many at a time.
+        // Nothing is allocated under the lock, so only so many are noted at a time.
         let mut changed = [None; LEVELS];
         while self.find_levels(&mut changed) {
             for (key, level, in_use) in changed.iter_mut().filter_map(Option::take) {
@@ -258,8 +259,8 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Looks once at all tallies whose use may have reached another level: gives the licenses of which that is true, as
-    /// far as there is room. False where there are none.
+    /// Looks once at all tallies whose use may have reached another level, and puts the licenses that have into
+    /// `changed`, as far as there is room. Returns `false` if there are none.
     fn find_levels(&mut self, changed: &mut [Option<(RowKey, Level, i64)>]) -> bool {
         let Ledger {
             tallies, licenses, ..

@@ -1,5 +1,5 @@
-//! Visits: which databases a visitor should see, how far the one that is under way has come, what became of
-//! it, and who must wait for what it reads.
+//! Visits: which databases a database worker should visit, how far the present visit has come, how it ended, and who
+//! must wait for what it reads.
 
 use crate::core::ledger::Ledger;
 use crate::core::ledger::acts::generations::STANDBY_POOLS_LAST;
@@ -10,12 +10,12 @@ use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::time::Timestamp;
 use crate::core::ledger::visit::{Due, Leased, Outcome, Stage, Unread, Unsettled, Visit};
 
-/// What was remembered over a restart of a database.
+/// What was remembered about databases across a restart.
 pub trait RememberedPools {
-    /// It was in the pool when last known, or nothing is known of it.
+    /// Tells whether the database was in the pool when last known, or nothing is known about it.
     fn may_have_pool(&self, database: u32) -> bool;
 
-    /// It surely had no leases.
+    /// Tells whether it is certain that the database had no leases.
     fn is_without_leases(&self, database: u32) -> bool;
 }
 
@@ -30,21 +30,22 @@ pub struct PoolOf {
     pub product: Name,
 }
 
-/// So many visitors in a row that can't connect mean that a database is out of order.
+/// The number of database workers in a row that can't connect before a database counts as out of order.
 const VISITORS_LOST: u32 = 3;
 
 impl Database {
-    /// The last visitor could not read its tables as they are.
+    /// Tells whether the last database worker could not read its tables as they are.
     pub fn has_failed(&self) -> bool {
         self.unreadable == self.generation
     }
 
-    /// So many visitors in a row could not connect that it is taken to be out of order, for now.
+    /// Tells whether so many database workers in a row could not connect that it counts as out of order for now.
     pub(crate) fn has_lost_visitors(&self) -> bool {
         self.lost_visitors >= VISITORS_LOST
     }
 
-    /// It has not been read since the start, and those who wait for it need not while nobody is in.
+    /// Tells whether nobody need wait for it as long as nobody is in. It must be one that has not been read since the
+    /// start.
     fn may_be_passed_over(&self, had_leases: impl Fn() -> bool) -> bool {
         let adds_no_leases = match self.unread {
             Unread::MayHaveLeases => self.has_failed() && !had_leases(),
@@ -54,7 +55,7 @@ impl Database {
         self.leased == Leased::Never && adds_no_leases
     }
 
-    /// It surely has no leases in its table.
+    /// Tells whether it is certain that its table has no leases.
     fn is_without_leases(&self, had_leases: impl Fn() -> bool) -> bool {
         let has_none = if self.loaded == 0 {
             self.unread != Unread::MayHaveLeases || !had_leases()
@@ -64,12 +65,12 @@ impl Database {
         has_none && self.leased == Leased::Never
     }
 
-    /// Signed licenses may be others than when a visitor has looked at them last.
+    /// Tells whether its signed licenses may differ from what a database worker last saw.
     pub fn is_unobserved(&self, now: Timestamp) -> bool {
         self.observed != self.generation || self.changes_at <= now
     }
 
-    /// What the rules in force say of its pools is what its tables say.
+    /// Tells whether its tables say the same about its pools as the rules in force.
     fn knows_pools(&self) -> bool {
         self.unsettled != Unsettled::Pools && self.watched && !self.in_recovery
     }
@@ -83,10 +84,10 @@ impl Database {
 }
 
 impl<T: Tables> Ledger<'_, T> {
-    /// Shows every database that a visitor should see: its last change has not been read, or its signed
-    /// licenses not been looked at since, whoever has read it; its rules were read on a standby, which has been
-    /// promoted, or where changes arrive unnoticed; or it has rows of leases that have ended, or an audit trail
-    /// to be written.
+    /// Shows every database that a database worker should visit. Its last change has not been read, or nobody has
+    /// looked at its signed licenses since, whoever has read it; its rules were read on a standby that has been
+    /// promoted, or where changes arrive unnoticed; or it has rows of ended leases to delete, or an audit trail to
+    /// write.
     pub fn each_to_visit(&self, view: Viewpoint, mut see: impl FnMut(Due)) {
         self.databases.each(|known| {
             if known.is_due(view) {
@@ -101,7 +102,7 @@ impl<T: Tables> Ledger<'_, T> {
         });
     }
 
-    /// A visitor is sent into a database; gives the visit's number.
+    /// Notes that a database worker is sent into a database, and returns the visit's number.
     pub fn send_visitor(&mut self, database: u32) -> Option<u32> {
         let known = self.databases.get_mut(&database)?;
         self.head.visits = self.head.visits.wrapping_add(1).max(1);
@@ -113,7 +114,7 @@ impl<T: Tables> Ledger<'_, T> {
         Some(self.head.visits)
     }
 
-    /// A visitor has come so far.
+    /// Notes how far a visit has come.
     pub fn visit_reached(&mut self, database: u32, number: u32, stage: Stage) {
         let known = self.databases.get_mut(&database);
         if let Some(known) = known.filter(|known| known.visit.number == number) {
@@ -124,7 +125,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// The process of a visit is gone that began at this generation: what became of it.
+    /// Notes that the process of a visit is gone, and returns the visit's outcome. `due` is what it was sent for.
     pub fn visit_ended(&mut self, due: Due, number: u32, view: Viewpoint) -> Outcome {
         let Some(known) = self.databases.get_mut(&due.database) else {
             return Outcome::Made;
@@ -156,12 +157,13 @@ impl<T: Tables> Ledger<'_, T> {
         outcome
     }
 
-    /// Whether databases wait for a visitor because as many are under way as may be.
+    /// Notes whether databases wait for a database worker because no more may run at once.
     pub fn set_crowded(&mut self, crowded: bool) {
         self.head.crowded = crowded;
     }
 
-    /// Whether a visitor who writes may stay for more: no other database, and nobody here, waits for one.
+    /// Tells whether a database worker that writes may stay for more: no other database, and nobody here, waits for
+    /// one.
     pub fn may_stay(&self, database: u32, view: Viewpoint) -> bool {
         let known = self.databases.get(&database);
         let needs_nothing = known.is_some_and(|known| {
@@ -170,9 +172,9 @@ impl<T: Tables> Ledger<'_, T> {
         needs_nothing && !self.head.crowded && self.bars_are_stored(database)
     }
 
-    /// A visitor could not read the database's tables, and found this of its leases: the rules in force stay for now.
-    /// True where the log should say why: at the first time, when the cause is another, and ever more seldom after
-    /// that.
+    /// Notes that a database worker could not read the database's tables, and what it found out about leases there. The
+    /// rules in force stay for now. Returns whether the log should say why: the first time, when the cause is another
+    /// one, and ever more rarely after that.
     pub fn visit_failed(
         &mut self,
         database: u32,
@@ -190,7 +192,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.is_news(database, cause)
     }
 
-    /// True where the log should say again that something does not work, for this cause.
+    /// Tells whether the log should report again that something does not work for this cause.
     pub fn is_news(&mut self, database: u32, cause: u64) -> bool {
         let Some(known) = self.databases.get_mut(&database) else {
             return false;
@@ -202,24 +204,24 @@ impl<T: Tables> Ledger<'_, T> {
         known.complaints.is_power_of_two()
     }
 
-    /// Everything works there.
+    /// Notes that everything works in a database.
     pub fn nothing_to_complain(&mut self, database: u32) {
         if let Some(known) = self.databases.get_mut(&database) {
             (known.complaint, known.complaints) = (0, 0);
         }
     }
 
-    /// Somebody waits for what a visitor reads there.
+    /// Notes that somebody waits for what a database worker reads there.
     pub fn want(&mut self, database: u32) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.wanted = true;
         }
     }
 
-    /// A database other than this one of which is not known yet what it adds to the pool of this tally, if there is
-    /// one. For one that was never read since the start, what was `remembered` decides whether it may be in the pool.
-    /// Where a visitor could not read it, the last rules stay in force, if there are any; where there are none, and where
-    /// it was created since, it adds nothing for now if nobody counts there.
+    /// Returns a database other than `besides` that may add something unknown to the pool of this tally, if there is
+    /// one. If it was never read since the start, what was `remembered` decides whether it may be in the pool. If a
+    /// database worker could not read it, the last rules stay in force, if there are any. If there are none, or the
+    /// database was created since the start, it adds nothing for now as long as nobody counts there.
     pub fn awaited(
         &self,
         tally: u64,
@@ -251,12 +253,12 @@ impl<T: Tables> Ledger<'_, T> {
         awaited
     }
 
-    /// Every database of the server is noted, so that it is visited.
+    /// Tells whether every database of the server is registered, so that it will be visited.
     pub fn is_visited(&self, in_recovery: bool) -> bool {
         self.head.visited && self.head.standby == in_recovery
     }
 
-    /// Takes note that every database is noted, or that some are yet to be.
+    /// Notes that every database is registered, or that some are yet to be.
     pub fn set_visited(&mut self, all: bool, in_recovery: bool) {
         (self.head.visited, self.head.standby) = (all, in_recovery);
     }
@@ -265,7 +267,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.head.settled == self.head.clock && self.head.standby == in_recovery
     }
 
-    /// Notes that every database is known, where it is: then no login looks for one that is not.
+    /// Notes that every database is known, if that is so. Then no login looks for one that is not.
     pub fn note_settled(&mut self, in_recovery: bool) {
         if self.is_settled(in_recovery) {
             return;
@@ -278,7 +280,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Shows every database of which is known which pools it is in.
+    /// Shows every database whose pools are known.
     pub fn each_known(&self, mut see: impl FnMut(u32)) {
         self.databases.each(|known| {
             if known.loaded != 0 && known.knows_pools() {
@@ -287,7 +289,7 @@ impl<T: Tables> Ledger<'_, T> {
         });
     }
 
-    /// Shows every database that has not been read since the start, nor changed.
+    /// Shows every database that has neither been read nor had its pools changed since the start.
     pub fn each_unread_since_start(&self, mut see: impl FnMut(u32)) {
         self.databases.each(|known| {
             if known.loaded == 0 && known.unsettled != Unsettled::Pools {
@@ -296,7 +298,8 @@ impl<T: Tables> Ledger<'_, T> {
         });
     }
 
-    /// Shows every database that has no leases; of one that was not read since the start, where it had none.
+    /// Shows every database that has no leases. For one that was not read since the start, `had_leases` tells whether
+    /// it had some.
     pub fn each_without_leases(&self, had_leases: impl Fn(u32) -> bool, mut see: impl FnMut(u32)) {
         self.databases.each(|known| {
             if known.is_without_leases(|| had_leases(known.oid)) {
@@ -305,8 +308,8 @@ impl<T: Tables> Ledger<'_, T> {
         });
     }
 
-    /// A lease is about to be committed in a database. True where somebody must see to it that nothing else is
-    /// remembered over a restart, and then say so.
+    /// Notes that a lease is about to be committed in a database. Returns whether the caller must see to it that what
+    /// is remembered across restarts does not say otherwise, and then call [`Ledger::lease_is_told`].
     pub fn lease_comes(&mut self, database: u32) -> bool {
         let Some(known) = self.databases.get_mut(&database) else {
             return true;
@@ -319,7 +322,7 @@ impl<T: Tables> Ledger<'_, T> {
         true
     }
 
-    /// Somebody has seen to that.
+    /// Notes that what is remembered across restarts no longer says that the database has no leases.
     pub fn lease_is_told(&mut self, database: u32) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.leased = Leased::Told;
@@ -339,7 +342,7 @@ impl<T: Tables> Ledger<'_, T> {
         });
     }
 
-    /// Nobody is in whom a license there could count.
+    /// Tells whether nobody is in whom a license there could count.
     fn is_empty(&self, database: u32, view: Viewpoint) -> bool {
         let counts = |s: &Session| !(s.replication || s.superuser && view.exempt_superusers);
         let is_in = |s: &Session| s.number != 0 && s.database == database && counts(s);

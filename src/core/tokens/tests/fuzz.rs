@@ -1,16 +1,16 @@
 //! Tokens, claims and files of keys with something broken in them, by the ten thousand; by the million with
-//! `PG_SEATS_FUZZ=5000000 cargo test --lib fuzz`. Each case is made of its number alone: one that fails is
-//! the same again.
+//! `PG_SEATS_FUZZ=5000000 cargo test --lib fuzz`. Each case is made from its number alone, so that one that fails can
+//! be repeated.
 
 use std::env;
 use std::thread;
 
 use super::*;
 
-/// How many there are unless the environment says otherwise: some seconds.
+/// The number of cases unless the environment says otherwise. They take some seconds.
 const CASES: u64 = 10_000;
 
-/// What JSON, tokens and claims are made of.
+/// The pieces that JSON, tokens and claims are made of.
 const PIECES: [&str; 40] = [
     "",
     "{",
@@ -54,7 +54,7 @@ const PIECES: [&str; 40] = [
     "𝄞",
 ];
 
-/// Chance that is the same every time: SplitMix64.
+/// A source of random numbers that are the same every time: SplitMix64.
 struct Dice(u64);
 
 impl Dice {
@@ -74,7 +74,7 @@ impl Dice {
         &from[self.below(from.len())]
     }
 
-    /// One of the texts with a few of its pieces changed, lost, doubled, or replaced by those of another one.
+    /// Returns one of the texts with a few of its pieces changed, lost, doubled, or replaced by those of another one.
     fn broken<T: AsRef<str>>(&mut self, texts: &[T]) -> String {
         let (text, other) = (self.pick(texts).as_ref(), self.pick(texts).as_ref());
         let mut text = text.as_bytes().to_vec();
@@ -116,7 +116,7 @@ impl Dice {
     }
 }
 
-/// Says which case it was that panicked.
+/// A guard that says which case it was that panicked.
 struct Case(u64);
 
 impl Drop for Case {
@@ -135,7 +135,7 @@ fn each_case(mut try_one: impl FnMut(&mut Dice)) {
     }
 }
 
-/// Claims with everything that there is.
+/// Returns claims with everything that there is.
 fn full() -> Value {
     let mut claims = with("/cnf", json!({"jkt": "here"}));
     claims["exempt"] = json!(3);
@@ -148,7 +148,7 @@ fn full() -> Value {
     claims
 }
 
-/// Tokens of every kind that is believed.
+/// Returns tokens of every kind that is believed.
 fn originals() -> Vec<String> {
     let (first, _, allotted) = allotted();
     vec![
@@ -230,7 +230,7 @@ fn whatever_broken_claims_are_signed_is_a_license_or_refused() {
                 .all(|text| !text.is_empty() && !text.contains('\0')),
             "{broken}"
         );
-        // It says the same when it is written anew.
+        // It says the same when it is written again.
         let again = serde_json::to_value(&claims).unwrap();
         assert_eq!(
             serde_json::from_value::<Claims>(again).unwrap(),
@@ -238,7 +238,7 @@ fn whatever_broken_claims_are_signed_is_a_license_or_refused() {
             "{broken}"
         );
     });
-    // Some things that are broken do no harm.
+    // Some changes do no harm.
     assert!(licenses > 0);
 }
 
