@@ -113,7 +113,7 @@ fn candidates(reclaim: Reclaim) -> (Vec<Candidate>, bool) {
             })
         })
         .collect();
-    // A seat that this backend asks already comes first: it may have begun to ask it for an earlier newcomer.
+    // A seat that somebody else had asked, and that was handed over to this backend, comes first.
     let asked = memory::read(|ledger| ledger.asked_by(backend::place())).flatten();
     candidates.sort_by_key(|candidate| {
         let is_asked = Some(candidate.number) == asked;

@@ -19,7 +19,7 @@ const KEPT: usize = 200;
 /// How many entries there may be that can't be forgotten: beyond that no more seats are allotted, or taken from others.
 pub const MAX: usize = 10_000;
 
-/// How many licenses are noted that no key has ever verified; others are never believed.
+/// How many licenses are noted that no key has ever verified; others are not believed at all.
 const UNVERIFIED_MAX: usize = 100;
 
 impl Record {
