@@ -349,8 +349,8 @@ impl Book {
     }
 }
 
-/// Returns the licenses that PostgreSQL makes of products. It has its own transaction part, because a bad value must
-/// not end the reading of all others.
+/// Returns the licenses that PostgreSQL makes of products. It reads them by themselves, because a bad value must not
+/// end the reading of all others.
 fn made_of(products: &str) -> Result<Vec<License>, ReadError> {
     read_committed(backend::lock_timeout(), |reader| {
         licenses::read_products(reader, products)
