@@ -110,8 +110,8 @@ fn license_lease(
     .into_row()
 }
 
-/// Extends a lease by its time to live and lends it to the current transaction, which can borrow eight. Returns its new
-/// end, or null if it is gone. Raises 42501 for another role's lease, 25006 on a standby.
+/// Extends a lease by its time to live and lends it to the current transaction, if it is among the first eight. Returns
+/// its new end, or null if it is gone. Raises 42501 for another role's lease, 25006 on a standby.
 #[pg_extern(sql = false)]
 fn license_heartbeat(lease_id: Option<Uuid>) -> Option<TimestampWithTimeZone> {
     require_preloaded();

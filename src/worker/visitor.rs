@@ -103,7 +103,8 @@ fn connect(database: u32) -> bool {
 fn visit(database: u32) {
     let before = known(database);
     let is_counted = before.is_some_and(|known| known.counted);
-    // The rows of a try's license were written before the trail is told of it, because the record had the token first.
+    // Read before the licenses are observed, so that the token of each of these tries is in the tables before the trail
+    // is told of the try.
     let tries = trail::untold(database);
     let observed = observe(database, before);
     if observed.is_ok() {
