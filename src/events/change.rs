@@ -46,7 +46,7 @@ pub fn tell(trigger: &PgTrigger) {
     }
 }
 
-/// Writes the event row of a change. A signed license's token is left out; what it says is in the row.
+/// Writes the event row of a change. Tokens are left out, because their rows have them.
 fn write(writer: &Reader, trigger: &PgTrigger) -> Result<(), ReadError> {
     let Some(schema) = catalog::schema() else {
         return Ok(());

@@ -1,5 +1,5 @@
-//! Inserts and deletes rows of an extension's table by its key, without a plan, a trigger, a rule or a policy, in the
-//! current transaction, whoever's it is. What its CHECKs and indexes compute runs as [nobody](super::nobody).
+//! Inserts and deletes rows of one of the extension's tables by its key, without a plan, a trigger, a rule or a policy,
+//! in the current transaction, whoever's it is. What its CHECKs and indexes compute runs as [nobody](super::nobody).
 #![allow(unsafe_code, reason = "calls PostgreSQL's table and index access")]
 
 use std::ffi::{CStr, c_int};

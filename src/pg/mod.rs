@@ -10,7 +10,7 @@
 //! * [`ends`]: the end of this session
 //! * [`error`]: errors and log lines with their SQLSTATE and reason
 //! * [`exit`]: functions that are called when this process ends
-//! * [`heap`]: rows of an extension's table, by their key
+//! * [`heap`]: rows of the extension's tables, by their key
 //! * [`nobody`]: acting without anybody's rights
 //! * [`own`]: the extension's tables, checked before they are used
 //! * [`read_error`]: why tables could not be read

@@ -2,9 +2,9 @@
 //! them is obeyed, and what runs all the same runs as [nobody](super::nobody).
 //!
 //! 1. The tables that it names are locked and checked ([`super::own`]) before anything else is done with it.
-//! 2. It is analysed as the owner of the extension's schema: whoever puts another table in the place of one at that
-//!    moment must have the owner's rights anyway. If the owner may no longer use the schema, it is analysed as
-//!    `pg_read_all_data`, while no schema can be renamed: then nobody can put another table there.
+//! 2. It is analysed as the owner of the extension's schema: whoever could put another table in the place of one at
+//!    that moment would gain no more than the owner's rights. If the owner may no longer use the schema, it is analysed
+//!    as `pg_read_all_data`, while no schema can be renamed: then nobody can put another table there.
 //! 3. Its tables are marked: privileges and policies are judged as for the superuser that every server has, and neither
 //!    children nor rules count.
 //! 4. It is planned and executed as nobody. Only the extension's own triggers fire. For a statement that only reads,

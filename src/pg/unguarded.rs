@@ -66,7 +66,7 @@ unsafe extern "C-unwind" {
         is_reload: bool,
     ) -> c_int;
 
-    // Rust's own formatting would make each login map two more pages of the library.
+    // Rust's own formatting would make each login map two more parts of the library.
     pub fn pg_ltoa(number: i32, text: *mut c_char) -> c_int;
 
     // These report to the log that the kernel doesn't answer.

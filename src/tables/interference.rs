@@ -79,9 +79,9 @@ pub fn find(reader: &Reader) -> Result<Vec<Thing>, ReadError> {
     })
 }
 
-/// Returns the query that finds interference. Whatever only the script can have made as it is gets compared with the
-/// script's definitions, which name everything that is not PostgreSQL's own with its schema. Every part uses an index
-/// of the catalogs, however many other tables there are.
+/// Returns the query that finds interference. Triggers, constraints, indexes, defaults and NOT NULLs are compared with
+/// the script's definitions, which name everything that is not PostgreSQL's own with its schema; whatever else is
+/// attached is not the script's. Every part uses an index of the catalogs, however many other tables there are.
 fn find_them() -> String {
     let of_ours = "= ANY (ARRAY(SELECT oid FROM ours))";
     format!(
