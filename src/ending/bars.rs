@@ -1,4 +1,4 @@
-//! Keeps those out for a time who were stopped. A bar in force has a row, so that it outlasts a crash. A database
+//! Keeps out, for a time, those who were stopped. A bar in force has a row, so that it outlasts a crash. A database
 //! worker writes and deletes the rows, since ROLLBACK undoes neither stopping a session nor lifting a bar. Deleting a
 //! row by hand lifts the bar, too.
 

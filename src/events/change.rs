@@ -96,9 +96,9 @@ struct Told {
 }
 
 impl Told {
-    /// Returns the event row of a change; `None` if nothing has changed. The event is named after the seats if they
-    /// have become more or fewer; `detail` has the old and the new value of each column that changed, and the row
-    /// itself where the product does not identify it.
+    /// Returns the event row of a change; `None` if nothing has changed. The event is a raise or a reduction if a
+    /// license has got more or fewer seats; `detail` has the old and the new value of each column that changed, and the
+    /// row itself where the product does not identify it.
     fn of(word: &str, old: Option<&Columns>, new: Option<&Columns>) -> Option<Told> {
         let mut detail = Map::new();
         for name in old.into_iter().chain(new).flat_map(Map::keys) {

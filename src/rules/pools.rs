@@ -78,8 +78,8 @@ pub fn note_lease(database: u32) {
     }
 }
 
-/// Removes the file, because a transaction that is about to commit may put a database into another pool, and has told
-/// the ledger. It stays removed after a crash.
+/// Removes the file durably, because it may no longer be true once the transaction commits. The caller must have told
+/// the ledger before, if there is one.
 pub fn outdate() {
     if let Err(error) = remove() {
         log("remove", &error);
