@@ -1,4 +1,4 @@
-//! What a denied user, and the server log, are told: at login and when an application asks.
+//! The reports of denials to users, and to the server log: at login, and when an application asks.
 
 use crate::core::ledger::denial::{Cause, Denial, LoadError, Remark};
 use crate::core::ledger::identity::Name;
@@ -8,10 +8,10 @@ use crate::pg::error::{self, PgSqlErrorCode, Report, quoted};
 use crate::pg::{backend, catalog, status};
 use crate::{memory, settings};
 
-/// How many of those who hold seats a denied user is told.
+/// How many holders of seats a denied user is told.
 const NAMED_HOLDERS: usize = 3;
 
-/// When a seat is denied: the SQLSTATE depends on it.
+/// The occasion of a denial, on which the SQLSTATE depends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
     /// At login, which it ends.
@@ -28,12 +28,12 @@ impl Denied {
         }
     }
 
-    /// The report to a user who gets no seat.
+    /// Returns the report to a user who gets no seat.
     pub fn report(self, denial: &Denial) -> Report {
         use PgSqlErrorCode::{
             ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION, ERRCODE_TOO_MANY_CONNECTIONS,
         };
-        // As its owner wrote it: it has no control characters.
+        // As its owner wrote it, which is safe because it has no control characters.
         let product = format!("\"{}\"", denial.product);
         match denial.cause {
             Cause::Full { .. } | Cause::RoleFull { .. } => Report::new(
@@ -106,7 +106,7 @@ impl Denied {
         }
     }
 
-    /// What makes room for who is told that there is none.
+    /// Returns the hint that says what would make room.
     fn way_out(self, cause: Cause) -> &'static str {
         match (cause, self) {
             (Cause::RoleFull { .. }, Denied::Login) => {
@@ -154,7 +154,7 @@ impl Denied {
         .reason(c"license_table_full")
     }
 
-    /// The report to a user whose database's licenses could not be loaded.
+    /// Returns the report to a user whose database's licenses could not be loaded.
     pub fn not_loaded(self, database: u32, error: LoadError) -> Report {
         match error {
             LoadError::NoRoom => self.table_full(),
@@ -181,8 +181,7 @@ impl Denied {
     }
 }
 
-/// The report to a user whose workstation can't be told from another one: worded as PostgreSQL
-/// refuses a setting.
+/// Returns the report to a user whose workstation's name is invalid, worded as PostgreSQL refuses a setting.
 pub fn bad_workstation(bad: &BadWorkstation) -> Report {
     Report::new(
         PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
@@ -219,7 +218,7 @@ pub fn log(who: impl FnOnce() -> String, remark: Remark) {
     }
 }
 
-/// Writes to the server log that somebody was denied who is told so without an error.
+/// Writes to the server log that somebody was denied who got no error.
 pub fn log_denial(who: &str, denial: &Denial) {
     error::log(format!(
         "license {} denied {who}: {}",
@@ -228,7 +227,7 @@ pub fn log_denial(who: &str, denial: &Denial) {
     ));
 }
 
-/// How it stands with what was denied: in the present tense, or as it stood.
+/// Returns the figures of a denial, in the present tense or in the past.
 fn figures(cause: Cause, [is, are]: [&str; 2]) -> String {
     match cause {
         Cause::Full {
@@ -288,8 +287,8 @@ fn full(denial: &Denial) -> String {
     }
 }
 
-/// The names of those whose seats have been idle longest, every holder of the seat taken together;
-/// where a role's seats are all in use, of its members.
+/// Returns the names of those whose seats have been idle longest, one name for all holders of a seat. If a role's seats
+/// are all in use, only its members are named.
 fn idle_holders(denial: &Denial) -> Vec<String> {
     let (activities, now) = in_time(status::activities());
     let only = match denial.cause {
@@ -317,20 +316,20 @@ fn idle_holders(denial: &Denial) -> Vec<String> {
     names
 }
 
-/// A workstation that could not be told from another one.
+/// A workstation's name that is invalid, because another one could look the same.
 pub struct BadWorkstation {
-    /// Why, as a sentence.
+    /// The cause, as a sentence.
     pub cause: String,
-    /// What can be shown of it.
+    /// The part of it that can be shown.
     pub shown: Name,
 }
 
-/// The error for a product that is not licensed in this database.
+/// Returns the error for a product that is not licensed in this database.
 pub fn unlicensed_report(product: &str) -> Report {
     unknown_product(&format!("product {} is not licensed", quoted(product)))
 }
 
-/// Reports, in these words, that a product is not known in this database.
+/// Returns an error, in these words, for a product that is not known in this database.
 pub fn unknown_product(message: &str) -> Report {
     Report::new(
         PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,

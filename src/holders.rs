@@ -1,4 +1,4 @@
-//! Who holds which seat, as people see it.
+//! The holders of seats, as people see them.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -16,31 +16,31 @@ use crate::pg::error::quoted;
 use crate::pg::status::{self, Activity};
 use crate::pg::{backend, catalog};
 
-/// How often is looked again at seats whose holders changed while they were looked at.
+/// How often seats are looked at again whose holders changed meanwhile.
 const LOOKS: usize = 3;
 
-/// How many entries more than a slice there may be in one: they come in whole buckets.
+/// How many entries more than asked for a slice may have, because entries come in whole buckets.
 const SPARE: usize = 64;
 
 /// A copy of all that holds seats of some tallies. It is made in slices, so that nobody waits long for the lock: each
-/// seat is as it was at one moment, all of them are of several.
+/// seat is as it was at one moment, but not all at the same moment.
 pub struct Holders {
-    /// With their places.
+    /// The sessions, with their slots.
     sessions: Vec<(usize, Session)>,
     holds: Vec<Hold>,
     names: HashMap<Label, Text<512>>,
-    /// Where each session is among them, by its number.
+    /// The index of each session among them, by its number.
     session_at: HashMap<u64, usize>,
     ids: SeatIds,
-    /// In the order in which they were taken.
+    /// The seats, in the order in which they were taken.
     seats: Vec<SeatEntry>,
-    /// Those of one seat together, in the order of the seats; the strongest first.
+    /// The holders, by seat in the order of the seats; those of one seat from the strongest.
     holders: Vec<HolderEntry>,
-    /// Those that nobody holds.
+    /// The seats that nobody holds.
     lingering: Vec<Seat>,
 }
 
-/// A seat. There may be a hundred thousand, so what is copied of it is small.
+/// A seat. There may be a hundred thousand, so the copy is small.
 #[derive(Clone, Copy)]
 struct SeatEntry {
     number: u64,
@@ -49,13 +49,13 @@ struct SeatEntry {
     roles: Roles,
 }
 
-/// A holder's part of a seat.
+/// A holder of a seat.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct HolderEntry {
     /// The seat's number.
     seat: u64,
     kind: Kind,
-    /// Where it is among the holds, or a login among the sessions.
+    /// The holder's index among the holds, or among the sessions if it is a login.
     at: u32,
 }
 
@@ -74,25 +74,25 @@ pub struct TakenSeat<'a> {
     pub opened_at: Timestamp,
     /// The reserved roles that it counts for.
     pub roles: Roles,
-    /// The strongest of its holders; `None` where it lingers, and nobody holds it.
+    /// The strongest of its holders; `None` if it lingers, and nobody holds it.
     pub kind: Option<Kind>,
     lingering: Option<&'a Seat>,
 }
 
-/// Who holds a seat.
+/// A holder of a seat.
 #[derive(Clone, Copy)]
 pub struct Holder<'a> {
     /// The session, unless it is a lease.
     pub session: Option<&'a Session>,
-    /// The session's place, if there is one.
+    /// The session's slot, if there is a session.
     place: usize,
     /// The checkout or lease, unless it is a login.
     pub hold: Option<&'a Hold>,
     long_name: Option<&'a Text<512>>,
 }
 
-/// What backends do, with the moments since when in the ledger's time, and that time. A pause is noticed first: nobody
-/// was inactive who could do nothing.
+/// Returns what backends do, with the start of their inactivity in the ledger's time, and the present moment. A pause
+/// is noticed first, because nobody who could do nothing counts as inactive.
 pub fn in_time(mut activities: HashMap<i32, Activity>) -> (HashMap<i32, Activity>, Timestamp) {
     let seen = memory::write(|ledger| (ledger.head.time, backend::now()));
     let (time, now) = seen.unwrap_or((Time::UNKNOWN, backend::now()));
@@ -105,7 +105,7 @@ pub fn in_time(mut activities: HashMap<i32, Activity>) -> (HashMap<i32, Activity
 }
 
 impl Holders {
-    /// Whoever holds seats of these tallies.
+    /// Returns the holders of seats of these tallies.
     pub fn of(is_wanted: impl Fn(u64) -> bool) -> Holders {
         let mut all = Holders {
             sessions: Vec::new(),
@@ -127,7 +127,7 @@ impl Holders {
             changed = all.look(&is_wanted, Some(&changed), look == LOOKS);
         }
         all.copy_names();
-        // What is seen while a table grows may be seen twice.
+        // Entries that are seen while a table grows may be seen twice.
         all.seats.sort_unstable_by_key(|seat| seat.number);
         all.seats.dedup_by_key(|seat| seat.number);
         all.lingering.sort_unstable_by_key(|seat| seat.number);
@@ -137,9 +137,9 @@ impl Holders {
         all
     }
 
-    /// Looks at all who hold seats of these tallies, or only at those of these seats; then at the seats themselves,
-    /// and who of them still holds each. The numbers of the seats of which not all were seen: what was seen of them is
-    /// kept only if it is the `last` look.
+    /// Looks at all who hold seats of these tallies, or only at those of these seats; then at the seats themselves, and
+    /// whether each holder still holds its seat. Returns the numbers of the seats of which not all holders were seen:
+    /// what was seen of them is kept only if it is the `last` look.
     fn look(
         &mut self,
         is_wanted: &impl Fn(u64) -> bool,
@@ -172,7 +172,7 @@ impl Holders {
             ..
         } = self;
         let mut missing = Vec::new();
-        // Under the lock nothing is allocated: there is room for a slice.
+        // Nothing may be allocated under the lock: there is room for a slice.
         holders.reserve(seen.len());
         let mut from = Some(0);
         while let Some(begin) = from {
@@ -222,7 +222,7 @@ impl Holders {
         missing.into_iter().collect()
     }
 
-    /// Copies all sessions, with the seats that their logins hold.
+    /// Copies all sessions, and returns the seats that their logins hold.
     fn copy_sessions(
         &mut self,
         seat_of: impl Fn(&Ledger<'static, Shared>, &Session) -> Option<u64>,
@@ -258,7 +258,7 @@ impl Holders {
             seen.reserve(memory::SLICE + SPARE);
             from = memory::read(|ledger| {
                 ledger.holds.each_from(begin, memory::SLICE, |hold| {
-                    // Whoever came since is not known.
+                    // A session that has arrived since is not known.
                     let is_known =
                         hold.kind() == Kind::Lease || self.session_at.contains_key(&hold.number);
                     if let Some(seat) = seat_of(hold).filter(|_| is_known) {
@@ -294,7 +294,7 @@ impl Holders {
         self.holds.get(holder.at as usize).map(|hold| hold.key)
     }
 
-    /// The seats, in the order in which they were taken.
+    /// Returns the seats, in the order in which they were taken.
     pub fn seats(&self) -> impl Iterator<Item = TakenSeat<'_>> {
         let mut seats = self.seats.iter().peekable();
         self.holders
@@ -320,7 +320,7 @@ impl Holders {
             })
     }
 
-    /// The seats that nobody holds any more, and that are taken still.
+    /// Returns the seats that nobody holds any more but that are still taken.
     pub fn lingering(&self) -> impl Iterator<Item = TakenSeat<'_>> {
         self.lingering.iter().map(|seat| TakenSeat {
             all: self,
@@ -335,7 +335,7 @@ impl Holders {
         })
     }
 
-    /// The leases that are lent to transactions.
+    /// Returns the leases that are lent to transactions.
     pub fn lent(&self) -> impl Iterator<Item = LeaseId> {
         let lent = self.sessions.iter().map(|(_, session)| session.lent);
         lent.flatten().flatten()
@@ -368,7 +368,7 @@ impl Holders {
 }
 
 impl HolderEntry {
-    /// Whether somebody who was seen to hold a seat does so at this moment.
+    /// Tells whether a holder that was seen still holds its seat.
     fn still_holds(
         &self,
         ledger: &Ledger<'static, Shared>,
@@ -390,7 +390,7 @@ impl HolderEntry {
     }
 }
 
-/// Puts in what there is room for: under the lock nothing is allocated.
+/// Adds an entry if there is room, because nothing may be allocated under the lock.
 fn push<E>(into: &mut Vec<E>, entry: E) {
     if into.len() < into.capacity() {
         into.push(entry);
@@ -398,20 +398,20 @@ fn push<E>(into: &mut Vec<E>, entry: E) {
 }
 
 impl<'a> TakenSeat<'a> {
-    /// Who holds it, from the strongest kind to the weakest.
+    /// Returns the seat's holders, from the strongest kind to the weakest.
     pub fn holders(self) -> impl Iterator<Item = Holder<'a>> {
         self.holders
             .iter()
             .filter_map(move |holder| self.all.holder(holder))
     }
 
-    /// When any of its holders was last active.
+    /// Returns when any of its holders was last active.
     pub fn last_active(self, activities: &HashMap<i32, Activity>, now: Timestamp) -> Timestamp {
         let active = |holder: Holder| holder.last_active(activities, now);
         self.holders().map(active).max().unwrap_or(now)
     }
 
-    /// When its last lease ends, if no session holds it; when it will be free, if nobody does.
+    /// Returns when its last lease ends, if no session holds it; when it will be free, if nobody does.
     pub fn expires_at(self) -> Option<Timestamp> {
         if let Some(seat) = self.lingering {
             return Some(seat.lingers_until);
@@ -423,13 +423,13 @@ impl<'a> TakenSeat<'a> {
         ends.map(|hold| hold.expires_at).max()
     }
 
-    /// The role and host of whoever may come back to it, where nobody holds it.
+    /// Returns the role and host of those who may come back to it, if nobody holds it.
     pub fn lingers_for(self) -> Option<(u32, String)> {
         let (role, host) = self.lingering?.role_and_host();
         Some((role, host.to_string()))
     }
 
-    /// The process ids of the sessions that hold it, each once.
+    /// Returns the process ids of the sessions that hold it, each once.
     pub fn pids(self) -> Vec<i32> {
         let mut pids = Vec::new();
         for session in self.holders().filter_map(|holder| holder.session) {
@@ -440,7 +440,7 @@ impl<'a> TakenSeat<'a> {
         pids
     }
 
-    /// The name by which people know who has it, in quotes.
+    /// Returns the name by which people know who has it, in quotes.
     pub fn name(self) -> String {
         let name = |holder: Holder| match holder.client_user() {
             client_user if client_user.is_empty() => holder.usename(),
@@ -451,12 +451,12 @@ impl<'a> TakenSeat<'a> {
 }
 
 impl<'a> Holder<'a> {
-    /// The session and its place, unless it is a lease.
+    /// Returns the session and its slot, unless it is a lease.
     pub fn placed_session(self) -> Option<(usize, &'a Session)> {
         self.session.map(|session| (self.place, session))
     }
 
-    /// The role that holds it.
+    /// Returns the role that holds it.
     pub fn role(self) -> u32 {
         match (self.session, self.hold) {
             (Some(session), _) => session.who.role,
@@ -464,18 +464,18 @@ impl<'a> Holder<'a> {
         }
     }
 
-    /// The role's name: as it was at login, or now.
+    /// Returns the role's name: as it was at login, or for a lease as it is now.
     pub fn usename(self) -> String {
         self.name_at_login()
             .map_or_else(|| catalog::role_name(self.role()), str::to_owned)
     }
 
-    /// The role's name as it was at the session's login.
+    /// Returns the role's name as it was at the session's login.
     pub fn name_at_login(self) -> Option<&'a str> {
         self.session.map(|session| session.usename.as_str())
     }
 
-    /// The database's OID.
+    /// Returns the database's OID.
     pub fn database(self) -> u32 {
         match (self.session, self.hold) {
             (Some(session), _) => session.database,
@@ -483,14 +483,14 @@ impl<'a> Holder<'a> {
         }
     }
 
-    /// The application's own user, or empty.
+    /// Returns the application's own user, or an empty text.
     pub fn client_user(self) -> Cow<'a, str> {
         self.hold.map_or(Cow::default(), |hold| {
             hold.who.client_user.shown(self.long_name)
         })
     }
 
-    /// The host.
+    /// Returns the host.
     pub fn client_host(self) -> String {
         match (self.session, self.hold) {
             (Some(session), _) => session.who.host.to_string(),
@@ -499,13 +499,13 @@ impl<'a> Holder<'a> {
         }
     }
 
-    /// The session's workstation, or empty.
+    /// Returns the session's workstation, or an empty text.
     pub fn workstation(self) -> &'a str {
         self.session
             .map_or("", |session| session.who.workstation.as_str())
     }
 
-    /// The session's application name, or empty.
+    /// Returns the session's application name, or an empty text.
     pub fn application_name(self) -> &'a str {
         self.session
             .map_or("", |session| session.application_name.as_str())

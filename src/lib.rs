@@ -1,31 +1,31 @@
 //! pg_seats: concurrent-user licenses, enforced by PostgreSQL itself at login.
 //!
-//! A hook at login counts distinct identities (by default: role and client host) against a
-//! database's `licenses` table, exactly, in shared memory, and a seat is free the moment its last
-//! backend ends.
+//! A hook at login counts distinct identities (by default: role and client host) against a database's `licenses` table,
+//! exactly, in shared memory, and a seat is free the moment its last backend ends.
 //!
 //! # Layout
 //!
-//! In the order in which a login meets the rooms; none knows what is above it:
+//! In the order in which a login meets the modules; no module knows those above it:
 //!
 //! * `server`: where PostgreSQL enters: the start, every hook, every transaction callback
 //! * `login`: admission at the end of the startup transaction
-//! * `rules`: the tables' changes are noticed, read and put in force
+//! * `rules`: notices changes of the tables, reads them and puts their rules in force
 //! * `memory`: the ledger in shared memory, behind one lock
-//! * [`core`]: every decision, without PostgreSQL: the ledger, who holds which seat and who may have one; tokens
+//! * [`core`]: every decision, without PostgreSQL: the ledger, who holds which seat and who may have one;
+//!   tokens
 //! * `denial`, `holders`: what a denied user is told, and who holds which seat
 //! * `checkout`, `lease`: seats that applications take, the queue for them, and holds that outlive a session
-//! * `ending`: seats are taken away: stopped, idle, or to give way; bars
-//! * [`signed`]: the wing of signed licenses
-//! * `events`: the audit trail, and what lasts of the counts
+//! * `ending`: takes seats away from holders: stopped, idle, or to give way; bars
+//! * [`signed`]: signed licenses, a wing of its own
+//! * `events`: the audit trail, and the counts that last
 //! * `worker`: the launcher, and the workers that it sends into databases
 //! * `api`: the SQL functions
 //! * `tables`: the rows of each table, read and written
-//! * `pg`: what we need of PostgreSQL, as safe calls
+//! * `pg`: what pg_seats needs of PostgreSQL, as safe calls
 //! * `settings`: `pg_seats.*`
 //!
-//! The tables, views and privileges are in `sql/`. Without a `pgNN` feature the crate is what needs
-//! no PostgreSQL alone.
+//! The tables, views and privileges are in `sql/`. Without a `pgNN` feature the crate has only what needs no
+//! PostgreSQL.
 #![cfg_attr(
     test,
     allow(

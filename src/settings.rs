@@ -19,7 +19,7 @@ use crate::core::ledger::words;
 use crate::pg::encoding::is_proper_text;
 use crate::pg::{client, unguarded};
 
-/// `pg_seats.enforcement`.
+/// The values of `pg_seats.enforcement`.
 #[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
 enum Enforcement {
     #[name = c"on"]
@@ -30,7 +30,7 @@ enum Enforcement {
     Off,
 }
 
-/// `pg_seats.denial_detail`.
+/// The values of `pg_seats.denial_detail`.
 #[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
 enum DenialDetail {
     #[name = c"holders"]
@@ -198,7 +198,8 @@ pub fn define() {
         GucContext::Sighup,
         GucFlags::UNIT_MIN,
     );
-    // SAFETY: the hook is guarded and matches the type of the setting.
+    // SAFETY: the hook is guarded and has the signature of a string setting's check hook; the prefix is a string
+    // literal.
     unsafe {
         GucRegistry::define_string_guc_with_hooks(
             c"pg_seats.workstation",
@@ -215,7 +216,7 @@ pub fn define() {
     }
 }
 
-/// The server's enforcement, which can only soften a license's own.
+/// Returns the server's enforcement, which can only soften a license's own.
 pub fn enforcement() -> words::Enforcement {
     match read(&ENFORCEMENT) {
         Enforcement::On => words::Enforcement::On,
@@ -224,83 +225,83 @@ pub fn enforcement() -> words::Enforcement {
     }
 }
 
-/// Rows of all databases that are in force at once.
+/// Returns how many rows of all databases can be in force at once.
 pub fn max_rules() -> usize {
     usize::try_from(read(&MAX_RULES)).unwrap_or(0)
 }
 
-/// How many checkouts and leases there can be.
+/// Returns how many checkouts and leases there can be.
 pub fn max_seats() -> usize {
     usize::try_from(read(&MAX_SEATS)).unwrap_or(0)
 }
 
-/// How many events can wait to be written.
+/// Returns how many events can wait to be written.
 pub fn event_buffer() -> usize {
     usize::try_from(read(&EVENT_BUFFER)).unwrap_or(0)
 }
 
-/// For how many client_users one session may hold checkouts.
+/// Returns for how many client_users one session may hold checkouts.
 pub fn max_users_per_session() -> u32 {
     u32::try_from(read(&MAX_USERS_PER_SESSION)).unwrap_or(0)
 }
 
-/// Superusers take no seat.
+/// Tells whether superusers take no seat.
 pub fn exempt_superusers() -> bool {
     read(&EXEMPT_SUPERUSERS)
 }
 
-/// How long a login waits for licenses to be readable.
+/// Returns how long a login waits for licenses to be readable.
 pub fn load_timeout() -> Duration {
     Duration::from_millis(u64::try_from(read(&LOAD_TIMEOUT)).unwrap_or(0))
 }
 
-/// How long events are kept, in minutes; `None`: for ever.
+/// Returns how long events are kept, in minutes; `None`: for ever.
 pub fn event_retention() -> Option<i32> {
     Some(read(&EVENT_RETENTION)).filter(|&minutes| minutes >= 0)
 }
 
-/// A denied user is told who has been idle longest.
+/// Tells whether a denied user is told who has been idle longest.
 pub fn denial_names_holders() -> bool {
     read(&DENIAL_DETAIL) == DenialDetail::Holders
 }
 
-/// Where the vendors' public keys are; `None`: nowhere.
+/// Returns the path of the vendors' public keys; `None` if there is none.
 pub fn vendor_keys() -> Option<PathBuf> {
     path(&VENDOR_KEYS)
 }
 
-/// Where this server's own key pair is.
+/// Returns the path of this server's own key pair.
 pub fn installation_key() -> PathBuf {
     path(&INSTALLATION_KEY).unwrap_or_else(|| PathBuf::from("pg_seats.key"))
 }
 
-/// How long a license is believed that can't be verified, in microseconds.
+/// Returns how long a license that can't be verified is believed, in microseconds.
 pub fn key_grace() -> Timestamp {
     Timestamp::from(read(&KEY_GRACE)) * 60_000_000
 }
 
-/// What fetches tokens; `None`: nothing does.
+/// Returns the command that fetches tokens; `None` if there is none.
 pub fn renewal_command() -> Option<CString> {
-    // SAFETY: as for a path.
+    // SAFETY: the text is copied before anything else can change the setting.
     let command = unsafe { text(&RENEWAL_COMMAND) };
     (!command.is_empty()).then(|| command.to_owned())
 }
 
-/// How long before its end a license is renewed, in microseconds.
+/// Returns how long before its end a license is renewed, in microseconds.
 pub fn renew_before() -> Timestamp {
     Timestamp::from(read(&RENEW_BEFORE)) * 60_000_000
 }
 
-/// A path in the file system, as the administrator wrote it.
+/// Returns a path in the file system, as the administrator wrote it.
 fn path(setting: &GucSetting<Option<CString>>) -> Option<PathBuf> {
-    // SAFETY: copied before anything else can change the setting.
+    // SAFETY: the text is copied before anything else can change the setting.
     let bytes = unsafe { text(setting) }.to_bytes();
     (!bytes.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(bytes)))
 }
 
-/// The text of a setting, which is gone once the configuration is reloaded.
+/// Returns the text of a setting, which is gone once the setting changes: the caller must copy it before.
 unsafe fn text(setting: &GucSetting<Option<CString>>) -> &'static CStr {
-    // SAFETY: PostgreSQL keeps a string there, or null.
+    // SAFETY: PostgreSQL keeps a zero-terminated string there, or null.
     unsafe {
         let value = *setting.as_ptr();
         if value.is_null() {
@@ -311,26 +312,27 @@ unsafe fn text(setting: &GucSetting<Option<CString>>) -> &'static CStr {
     }
 }
 
-/// The workstation that the client sent, in the database's encoding; empty when it sent none.
+/// Returns the workstation that the client sent, in the database's encoding; empty if it sent none.
 pub fn workstation() -> &'static [u8] {
-    // SAFETY: it stays as it is for as long as its session lasts.
+    // SAFETY: the setting can't change once the session has begun.
     unsafe { text(&WORKSTATION) }.to_bytes()
 }
 
-/// A setting's value. pgrx's own way also asks which thread asks, which costs each login two page faults.
+/// Returns a setting's value. pgrx's own accessor also checks the thread, which costs each login two page faults.
 fn read<T: GucValue>(setting: &GucSetting<T>) -> T {
     // SAFETY: PostgreSQL keeps the value there, and its processes have one thread.
     unsafe { T::from_raw(*setting.as_ptr()) }
 }
 
-/// Refuses a workstation that could not be told from another one: cut, or not to be seen.
+/// Refuses a workstation's name that would be cut, or has characters that can't be seen: another one could look the
+/// same.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn check_workstation(
     value: *mut *mut c_char,
     _extra: *mut *mut c_void,
     source: pg_sys::GucSource::Type,
 ) -> bool {
-    // SAFETY: PostgreSQL passes the new value, or null.
+    // SAFETY: PostgreSQL passes a pointer to the new value, which is a zero-terminated string or null.
     let name = unsafe {
         if (*value).is_null() {
             c""
@@ -349,18 +351,19 @@ unsafe extern "C-unwind" fn check_workstation(
     } else {
         return true;
     };
-    // SAFETY: as GUC_check_errdetail does, for the report that PostgreSQL makes next.
+    // SAFETY: does what the macro GUC_check_errdetail does: PostgreSQL reads the string, allocated in its memory, for
+    // the report that it makes next.
     unsafe { pg_sys::GUC_check_errdetail_string = pg_sys::pstrdup(detail.as_ptr()) };
     false
 }
 
-/// Has the server notice soon that a session's client is gone also in the middle of a query.
+/// Makes the server notice soon that a session's client is gone, even in the middle of a query.
 pub fn notice_killed_client() {
     set_default(c"client_connection_check_interval", CHECK_INTERVAL);
 }
 
-/// Has the server notice within `pg_seats.dead_client_timeout` that a session's client is cut off.
-/// Only for a session over TCP.
+/// Makes the server notice within `pg_seats.dead_client_timeout` that a session's client is cut off. Only for a session
+/// over TCP.
 pub fn notice_silent_client() {
     let timeout = read(&DEAD_CLIENT_TIMEOUT);
     if timeout == 0 {
@@ -374,12 +377,11 @@ pub fn notice_silent_client() {
     set_default(c"tcp_user_timeout", user_timeout);
 }
 
-/// Sets a setting of this session at the lowest precedence: a value of the client or administrator
-/// wins.
+/// Sets a setting of this session at the lowest precedence, so that a value of the client or administrator wins.
 fn set_default(name: &CStr, value: i32) {
-    // As many bytes as the longest number and the zero byte at its end.
+    // Room for the longest number and the zero byte at its end.
     let mut text: [c_char; 12] = [0; 12];
-    // SAFETY: names and values are valid settings of every supported version, and a number finds room.
+    // SAFETY: the names and values are valid settings of every supported version, and the text has room for any number.
     unsafe {
         unguarded::pg_ltoa(value, text.as_mut_ptr());
         unguarded::SetConfigOption(

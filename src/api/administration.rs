@@ -1,5 +1,5 @@
-//! `license_raise_seats`, `license_reduce_seats`, `license_terminate`, `license_lift_bar`: what
-//! administrators do.
+//! `license_raise_seats`, `license_reduce_seats`, `license_terminate` and `license_lift_bar`: the functions for
+//! administrators.
 
 use std::time::Instant;
 
@@ -23,8 +23,8 @@ use crate::signed::book::Book;
 use crate::tables::licenses;
 use crate::{memory, rules};
 
-/// Raises the seats of a product, at most to what is purchased; effective at commit. Raises 42704 for an
-/// unknown product, 22023 where that is no raise, or more than is purchased.
+/// Raises the seats of a product, at most to what is purchased; effective at commit. Raises 42704 for an unknown
+/// product, 22023 if that is no raise, or more than is purchased.
 #[pg_extern(sql = false)]
 fn license_raise_seats(product: Option<TextArgument>, seats: Option<i32>) -> i32 {
     let (product, seats) = product_and_seats(product, seats);
@@ -73,8 +73,8 @@ fn license_raise_seats(product: Option<TextArgument>, seats: Option<i32>) -> i32
     seats
 }
 
-/// Reduces the seats of a product; effective at commit, and nobody who is in is thrown out. Raises 42704
-/// for an unknown product, 22023 where that is no reduction.
+/// Reduces the seats of a product; effective at commit, and ends nobody's session. Raises 42704 for an unknown product,
+/// 22023 if that is no reduction.
 #[pg_extern(sql = false)]
 fn license_reduce_seats(product: Option<TextArgument>, seats: Option<i32>) -> i32 {
     let (product, seats) = product_and_seats(product, seats);
@@ -98,18 +98,18 @@ fn product_and_seats(product: Option<TextArgument>, seats: Option<i32>) -> (Stri
     }
 }
 
-/// A license's seats, as its row has them.
+/// The seats of a license's row.
 struct Seats {
     seats: Option<i32>,
     purchased: Option<i32>,
-    /// Seats of its signed license that are with other installations.
+    /// How many seats of its signed license are with other installations.
     away: i64,
 }
 
-/// Changes the seats of a product as the owner of the table would, unless `check` raises an error: on
-/// what is committed, with the row locked.
+/// Changes the seats of a product as the owner of the table would, unless `check` raises an error. It checks what is
+/// committed, with the row locked.
 fn change_seats(product: &str, seats: i32, check: impl FnOnce(&Seats)) {
-    // A lock on the row is waited for as long as the caller's own lock_timeout says.
+    // The caller's own lock_timeout limits the wait for a lock on the row.
     let patience = backend::lock_timeout();
     let found = write_as_part(patience, |writer| lock_seats(writer, product));
     let former = found.unwrap_or_else(|error| failed(error));
@@ -144,13 +144,13 @@ fn failed(error: ReadError) -> ! {
         .raise()
 }
 
-/// The longest reason, in bytes: what is told to the ended client has limited room.
+/// The longest reason, in bytes: the message to the client that is ended has limited room.
 const REASON_MAX: usize = 255;
 
-/// Ends every session and lease of a seat as one act, waits until it is free, and returns how many ended.
-/// For `bar_for` those who held it can't come back, by what `bar_by` says. Superusers' sessions are never
-/// ended. Not undone by ROLLBACK. Raises 22023 for a bad argument, for the caller's own seat, and where the
-/// server's own computer would be barred; 53400 where no more can be barred.
+/// Ends every session and lease of a seat as one act, waits until it is free, and returns how many ended. For `bar_for`
+/// those who held it can't come back, as `bar_by` identifies them. Superusers' sessions are never ended. Not undone by
+/// ROLLBACK. Raises 22023 for a bad argument, for the caller's own seat, and if the server's own computer would be
+/// barred; 53400 if there is no room for another bar.
 #[pg_extern(sql = false)]
 fn license_terminate(
     seat_id: Option<Uuid>,
@@ -234,8 +234,8 @@ fn license_terminate(
     }
 }
 
-/// Lifts a bar of this database's products, wherever in their pools it was wished, and wakes those in line;
-/// false where it is gone. Not undone by ROLLBACK. Raises 25006 on a standby for a bar that the primary has.
+/// Lifts a bar of this database's products, whichever database of their pools it was set in, and wakes those in the
+/// queue; false if it is gone. Not undone by ROLLBACK. Raises 25006 on a standby for a bar that the primary has.
 #[pg_extern(sql = false)]
 fn license_lift_bar(bar_id: Option<i64>) -> bool {
     require_preloaded();
@@ -251,7 +251,7 @@ fn license_lift_bar(bar_id: Option<i64>) -> bool {
     let now = backend::now();
     let stored = memory::read(|ledger| ledger.bar_is_stored(id, is_ours, now)).flatten();
     let Some(stored) = stored else {
-        // One that there is no room for binds nobody, and would when there is.
+        // A bar without room binds nobody now, but would once there is room.
         return !backend::in_recovery()
             && !backend::is_read_only()
             && bars::delete(id).unwrap_or_else(|error| failed(error));

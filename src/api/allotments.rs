@@ -1,8 +1,8 @@
-//! `license_allot`, `license_give_back`, `license_accept_return`: seats of a signed license that other
-//! installations have.
+//! `license_allot`, `license_give_back` and `license_accept_return`: seats of a signed license that other installations
+//! have.
 //!
-//! What is signed here is out in the world, whatever becomes of the transaction: so each first notes in the
-//! installation's record what it will sign, which no ROLLBACK undoes.
+//! A token, once signed, exists whatever becomes of the transaction. So each function first notes in the installation's
+//! record what it will sign, which no ROLLBACK undoes.
 
 use pgrx::JsonB;
 use pgrx::prelude::*;
@@ -25,12 +25,11 @@ use crate::signed::own::own_key;
 use crate::signed::refusal::answer;
 use crate::{rules, settings};
 
-/// Passes seats of a signed license on to another installation, by the key that `license_installation()`
-/// returns there, and returns the token that is to be installed there. This database has as many less, until they
-/// are given back or `valid_until` has come. Not undone by ROLLBACK. Raises 42704 for an unknown product, 22023
-/// for a bad argument or where fewer are left, 53400 where not as many are free, 55000 where the license is
-/// not made for this installation alone, 28000 where it can't be verified, 25006 where nothing can be
-/// written.
+/// Allots seats of a signed license to another installation, by the key that `license_installation()` returns there,
+/// and returns the token that is to be installed there. This database has as many fewer until they are given back or
+/// `valid_until` has come. Not undone by ROLLBACK. Raises 42704 for an unknown product, 22023 for a bad argument or if
+/// fewer are left, 53400 if not as many are free, 55000 if the license is not made for this installation alone, 28000
+/// if it can't be verified, 25006 if nothing can be written.
 #[pg_extern(sql = false)]
 fn license_allot(
     product: Option<TextArgument>,
@@ -87,11 +86,10 @@ fn load() {
     }
 }
 
-/// Gives back the seats of a product that another installation has passed on to this one: ends the sessions
-/// and leases that hold them (waits for them at most 10 seconds), and returns a receipt for
-/// `license_accept_return()` there. Called again, it returns the same receipt. Not undone by ROLLBACK.
-/// Raises 42704 for an unknown product, 55000 where its seats were not passed on, 22023 where the caller uses
-/// one of them, 55006 where not all have ended: call it again.
+/// Gives back the seats of a product that another installation has allotted to this one: ends the sessions and leases
+/// that hold them, waiting at most 10 seconds, and returns a receipt for `license_accept_return()` there. Called again,
+/// it returns the same receipt. Not undone by ROLLBACK. Raises 42704 for an unknown product, 55000 if its seats were
+/// not allotted, 22023 if the caller uses one of them, 55006 if not all have ended: then call it again.
 #[pg_extern(sql = false)]
 fn license_give_back(product: Option<TextArgument>) -> ServerText {
     require_preloaded();
@@ -105,9 +103,9 @@ fn license_give_back(product: Option<TextArgument>) -> ServerText {
     .into()
 }
 
-/// Takes back seats by the receipt that `license_give_back()` has returned on the installation that had them,
-/// once, and returns how many. Not undone by ROLLBACK. Raises 28000 for a receipt that can't be verified, is
-/// of no seats that were passed on from this database, or was accepted before.
+/// Takes back seats by the receipt that `license_give_back()` has returned on the installation that had them, once, and
+/// returns how many. Not undone by ROLLBACK. Raises 28000 for a receipt that can't be verified, is not for seats that
+/// were allotted from this database, or was accepted before.
 #[pg_extern(sql = false)]
 fn license_accept_return(receipt: Option<TextArgument>) -> i32 {
     require_preloaded();

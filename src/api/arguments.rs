@@ -1,4 +1,4 @@
-//! What callers may give, and how they are told what they may not (22023).
+//! Checks the callers' arguments, and refuses bad ones (22023).
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub fn refuse(message: impl Into<String>, hint: &str) -> ! {
         .raise()
 }
 
-/// A name that must be given.
+/// Returns a name that must be given.
 pub fn required(name: &str, value: Option<TextArgument>) -> String {
     match value {
         Some(value) => checked(name, value),
@@ -24,8 +24,8 @@ pub fn required(name: &str, value: Option<TextArgument>) -> String {
     }
 }
 
-/// The name of a user or host: kept whole, so of limited length; shown to people, so without control
-/// characters.
+/// Returns the name of a user or host. It is kept whole, so its length is limited; it is shown to people, so it must
+/// not have control characters.
 pub fn checked(name: &str, value: TextArgument) -> String {
     let value = value.into_string();
     if value.is_empty() {
@@ -51,13 +51,13 @@ const DAY: i128 = 86_400_000_000;
 const MONTH: i128 = DAY * 1461 / 4 / 12;
 /// The longest wait.
 const WAIT_MAX: i128 = DAY;
-/// The longest time to live: any year.
+/// The longest time to live: a year, leap or not.
 const TTL_MAX: i128 = 366 * DAY;
 
-/// The longest bar: any year.
+/// The longest bar: a year, leap or not.
 const BAR_MAX: i128 = 366 * DAY;
 
-/// How long a caller waits.
+/// Returns how long a caller waits.
 pub fn wait(value: Option<Interval>) -> Duration {
     let micros = value.as_ref().map(microseconds);
     match micros.filter(|micros| (0..=WAIT_MAX).contains(micros)) {
@@ -66,7 +66,7 @@ pub fn wait(value: Option<Interval>) -> Duration {
     }
 }
 
-/// How long a lease lives, in microseconds.
+/// Returns how long a lease lives, in microseconds.
 pub fn ttl(value: Option<Interval>) -> i64 {
     let micros = value.as_ref().map(microseconds);
     match micros.filter(|micros| (1..=TTL_MAX).contains(micros)) {
@@ -78,7 +78,7 @@ pub fn ttl(value: Option<Interval>) -> i64 {
     }
 }
 
-/// How long somebody is barred, in microseconds.
+/// Returns how long somebody is barred, in microseconds.
 pub fn bar_for(value: Option<Interval>) -> i64 {
     let micros = value.as_ref().map(microseconds);
     match micros.filter(|micros| (0..=BAR_MAX).contains(micros)) {
@@ -90,7 +90,7 @@ pub fn bar_for(value: Option<Interval>) -> i64 {
     }
 }
 
-/// By what somebody is barred.
+/// Returns what a bar identifies somebody by.
 pub fn bar_by(value: Option<TextArgument>) -> BarBy {
     let word = value.map(TextArgument::into_string);
     match word.as_deref().and_then(BarBy::from_word) {

@@ -1,4 +1,4 @@
-//! `license_checkout`, `license_try_checkout`, `license_checkin`: seats that a session holds.
+//! `license_checkout`, `license_try_checkout` and `license_checkin`: seats that a session holds.
 
 use std::time::Duration;
 
@@ -14,11 +14,10 @@ use crate::pg::row::{OneRow, Rows};
 use crate::pg::text::TextArgument;
 use crate::pg::{backend, catalog};
 
-/// Takes a seat for the caller's own identity, which the session holds until it checks in or ends.
-/// Waits in line at most `wait`. Raises 53400 (license_full, license_expired,
-/// license_not_yet_valid, license_table_full) when there is no seat, 42704 for an unknown product,
-/// 22023 for a bad argument, 57P03 when licenses can't be read, 55000 where pg_seats is not
-/// preloaded.
+/// Takes a seat for the caller's own identity, which the session holds until it checks in or ends. Waits in the queue
+/// at most `wait`. Raises 53400 (license_full, license_expired, license_not_yet_valid, license_table_full) if there is
+/// no seat, 42704 for an unknown product, 22023 for a bad argument, 57P03 if licenses can't be read, 55000 if pg_seats
+/// is not preloaded.
 #[pg_extern(sql = false)]
 fn license_checkout(
     product: Option<TextArgument>,
@@ -34,7 +33,7 @@ fn license_checkout(
         .into_row()
 }
 
-/// The same without waiting: no row when no seat is free.
+/// Does the same without waiting; returns no row if no seat is free.
 #[pg_extern(sql = false)]
 fn license_try_checkout(product: Option<TextArgument>, client_user: Option<TextArgument>) -> Rows {
     require_preloaded();
@@ -54,9 +53,8 @@ fn refuse(client_user: Option<&str>, denial: &Denial) -> ! {
     checkout::refuse(client_user.unwrap_or_default(), denial)
 }
 
-/// Gives back one checkout of this session; false if there was none. Raises 42704 for an unknown
-/// product, 22023 for a bad argument, 57P03 when the product must be looked up and licenses can't be
-/// read, 55000 where pg_seats is not preloaded.
+/// Gives back one checkout of this session; false if there was none. Raises 42704 for an unknown product, 22023 for a
+/// bad argument, 57P03 if the product must be looked up and licenses can't be read, 55000 if pg_seats is not preloaded.
 #[pg_extern(sql = false)]
 fn license_checkin(product: Option<TextArgument>, client_user: Option<TextArgument>) -> bool {
     require_preloaded();

@@ -1,4 +1,4 @@
-//! `license_held`: for policies and CHECKs.
+//! `license_held`, for policies and CHECK constraints.
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
@@ -12,16 +12,16 @@ use crate::pg::backend;
 use crate::pg::text::TextArgument;
 use crate::{checkout, memory, rules, settings};
 
-/// True when this session's identity, or a lease that is lent to this transaction, holds a seat of
-/// the product; also for exempt sessions and superusers, and where enforcement is off or warn. Where a signed
-/// license limits how many are exempt, an exempt session must have logged in to the product or checked it out.
-/// Raises 42704 for an unknown product, 55000 where pg_seats is not preloaded.
+/// Tells whether this session's identity, or a lease that is lent to this transaction, holds a seat of the product. It
+/// is also true for exempt sessions and superusers, and if enforcement is off or warn. If a signed license limits how
+/// many are exempt, an exempt session must have logged in to the product or checked it out. Raises 42704 for an unknown
+/// product, 55000 if pg_seats is not preloaded.
 #[pg_extern(sql = false)]
 fn license_held(product: Option<TextArgument>) -> Option<bool> {
     require_preloaded();
     let product = product?;
     let product = product.as_str();
-    // What is longer than a name is no product's.
+    // A text that is longer than a name is no product's.
     let name = Name::new(product).unwrap_or(Name::EMPTY);
     // A parallel worker answers for the session that it works for.
     let at = backend::leader_place();
@@ -43,12 +43,11 @@ fn license_held(product: Option<TextArgument>) -> Option<bool> {
 /// When this process last read rules for a policy in vain.
 static READ_AT: AtomicI64 = AtomicI64::new(Timestamp::MIN);
 
-/// How long the last rules then answer where they can't be read, or their changes come unnoticed, in
-/// microseconds: a policy asks for every row.
+/// How long the last rules then answer if they can't be read, or their changes go unnoticed, in microseconds: a policy
+/// asks for every row.
 const RULES_LAST: Timestamp = 1_000_000;
 
-/// Reads the rules, unless that was in vain a moment ago. Nothing can be read in the midst of a
-/// parallel query.
+/// Reads the rules, unless that was in vain a moment ago. Nothing can be read during a parallel query.
 fn bring_up_to_date() {
     let now = backend::now();
     if !backend::is_in_parallel_mode()

@@ -1,5 +1,5 @@
-//! `license_install`, `license_uninstall`, `license_installation`, and what the view
-//! `license_keys_status` shows: signed licenses.
+//! `license_install`, `license_uninstall`, `license_installation`, and the rows of the view `license_keys_status`:
+//! signed licenses.
 
 use pgrx::JsonB;
 use pgrx::prelude::*;
@@ -23,10 +23,9 @@ use crate::signed::own::own_key;
 use crate::signed::refusal::{answer, failed, unverifiable};
 use crate::tables::{keys, licenses};
 
-/// Installs a signed license in this database; effective at commit. Returns its id. Raises 28000 for a token that
-/// can't be verified, is made for another installation, has ended, or is older than the one that is
-/// installed; 22023 where one of its products is another license's, or would be claimed by the same logins as
-/// another product.
+/// Installs a signed license in this database, and returns its id; effective at commit. Raises 28000 for a token that
+/// can't be verified, is made for another installation, has ended, or is older than the one that is installed; 22023 if
+/// one of its products is another license's, or would be claimed by the same logins as another product.
 #[pg_extern(sql = false)]
 fn license_install(token: Option<TextArgument>) -> ServerText {
     require_preloaded();
@@ -58,8 +57,8 @@ fn license_install(token: Option<TextArgument>) -> ServerText {
     id.into()
 }
 
-/// Removes a signed license from this database, with the rows of its products; effective at commit. False if there
-/// is none.
+/// Removes a signed license from this database, with the rows of its products; effective at commit. Returns false if
+/// there is none.
 #[pg_extern(sql = false)]
 fn license_uninstall(license_id: Option<TextArgument>) -> bool {
     require_preloaded();
@@ -72,14 +71,14 @@ fn license_uninstall(license_id: Option<TextArgument>) -> bool {
         for product in standing.iter().flat_map(|standing| &standing.products) {
             licenses::delete(writer, &schema, product)?;
         }
-        // Where somebody has deleted the row, there is one again, which says so.
+        // If somebody has deleted the row, it is inserted again, as one that is uninstalled.
         let token = standing.map(|standing| standing.token.as_str());
         keys::uninstall(writer, &schema, &license_id, token)
     });
     removed.unwrap_or_else(|error| failed(error))
 }
 
-/// This server's public key as a JWK; its `kid` is the installation's id. Raises 55000 where pg_seats is not
+/// Returns this server's public key as a JWK; its `kid` is the installation's id. Raises 55000 if pg_seats is not
 /// preloaded, or the key can't be read.
 #[pg_extern(sql = false)]
 fn license_installation() -> JsonB {
@@ -87,7 +86,7 @@ fn license_installation() -> JsonB {
     JsonB(serde_json::to_value(own_key().public()).unwrap_or(Value::Null))
 }
 
-/// The signed licenses of this database; under the view `license_keys_status`. Raises 55000 where pg_seats is not
+/// Returns the signed licenses of this database, for the view `license_keys_status`. Raises 55000 if pg_seats is not
 /// preloaded.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity, reason = "the columns of a view")]
@@ -165,7 +164,7 @@ fn license_keys_status() -> TableIterator<
     TableIterator::new(licenses.chain(invalid).collect::<Vec<_>>())
 }
 
-/// The word for how it stands with a license, and what else is to be said of it.
+/// Returns the word for a license's state, and a detail.
 fn state(standing: &Standing, now: Timestamp) -> (&'static str, Option<String>) {
     let claims = &standing.claims;
     let is_given_back = standing.doubt == Some(Doubt::GivenBack);

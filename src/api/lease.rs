@@ -1,4 +1,4 @@
-//! `license_lease`, `license_heartbeat`, `license_release`: seats for users who share connections.
+//! `license_lease`, `license_heartbeat` and `license_release`: seats for users who share connections.
 
 use pgrx::datum::Interval;
 use pgrx::prelude::*;
@@ -22,13 +22,13 @@ use crate::pg::{backend, catalog};
 use crate::tables::leases::{self, NewRow};
 use crate::{memory, rules, settings};
 
-/// What else there is on a standby.
+/// The hint for a standby.
 const ON_STANDBY: &str =
     "Connect to the primary server, or check out a seat with license_checkout().";
 
-/// Takes a seat on behalf of an application's user, which lasts beyond the session until it is
-/// released or its time is up. Gone if the transaction rolls back. Raises what license_checkout
-/// raises, and 25006 in a read-only transaction or on a standby.
+/// Takes a seat on behalf of an application's user, which lasts beyond the session until it is released or its time is
+/// up. It is dropped if the transaction rolls back. Raises what license_checkout raises, and 25006 in a read-only
+/// transaction or on a standby.
 #[pg_extern(sql = false)]
 fn license_lease(
     client_user: Option<TextArgument>,
@@ -81,7 +81,7 @@ fn license_lease(
         }),
         wait,
     };
-    // Noted before it is taken, so that it is gone whatever comes.
+    // Noted before it is taken, so that it is dropped whatever happens.
     transaction::note_taken(id);
     let taken =
         checkout::take(&request).unwrap_or_else(|denial| checkout::refuse(&client_user, &denial));
@@ -110,9 +110,8 @@ fn license_lease(
     .into_row()
 }
 
-/// Extends a lease by its time to live and lends it to the current transaction, as the first eight
-/// are; its new end, or null when it is gone. Raises 42501 for another role's lease, 25006 on a
-/// standby.
+/// Extends a lease by its time to live and lends it to the current transaction, if it is among the first eight. Returns
+/// its new end, or null if it is gone. Raises 42501 for another role's lease, 25006 on a standby.
 #[pg_extern(sql = false)]
 fn license_heartbeat(lease_id: Option<Uuid>) -> Option<TimestampWithTimeZone> {
     require_preloaded();
@@ -129,8 +128,8 @@ fn license_heartbeat(lease_id: Option<Uuid>) -> Option<TimestampWithTimeZone> {
     timestamp(expires_at)
 }
 
-/// Ends a lease when the transaction commits; false if it was gone. Raises 42501 for another role's
-/// lease, 25006 in a read-only transaction or on a standby.
+/// Ends a lease when the transaction commits; false if it was gone. Raises 42501 for another role's lease, 25006 in a
+/// read-only transaction or on a standby.
 #[pg_extern(sql = false)]
 fn license_release(lease_id: Option<Uuid>, fcinfo: pg_sys::FunctionCallInfo) -> Option<bool> {
     require_preloaded();
@@ -146,8 +145,8 @@ fn license_release(lease_id: Option<Uuid>, fcinfo: pg_sys::FunctionCallInfo) -> 
     Some(true)
 }
 
-/// Right after a start or promotion the leases of the database may not have been read yet, and what
-/// is not known can be neither counted nor extended.
+/// Reads the leases of the database if they have not been read yet, right after a start or promotion: leases that are
+/// not known can be neither counted nor extended.
 fn load_leases() {
     let database = backend::database();
     let lacking = || memory::read(|ledger| ledger.leases_of(database)) == Some(0);
@@ -164,9 +163,9 @@ fn load_leases() {
     Denied::Call.not_loaded(database, error).raise();
 }
 
-/// True for a lease whose time is not up.
+/// Tells whether a lease's time is not up.
 fn lasts(id: LeaseId) -> bool {
-    // A pause is noticed first.
+    // By a write, which notices a pause first.
     let lasts = memory::write(|ledger| {
         let now = backend::now();
         ledger.lease(id).is_some_and(|lease| !lease.is_due(now))
@@ -174,8 +173,8 @@ fn lasts(id: LeaseId) -> bool {
     lasts == Some(true)
 }
 
-/// True for a lease of this database that has not ended and that this session may see. Another role's is an
-/// error.
+/// Tells whether a lease belongs to this database, has not ended, and was taken by a role of this session. Raises an
+/// error for another role's lease.
 fn is_ours(id: LeaseId) -> bool {
     let lease = memory::read(|ledger| ledger.lease(id).copied()).flatten();
     let is_here = |lease: &Hold| lease.database == backend::database();

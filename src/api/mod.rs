@@ -1,6 +1,6 @@
-//! The SQL functions: those that applications call, and those under the views, which show the ledger
-//! as it is, for the current database and the pools that it belongs to. Without preloading they raise
-//! 55000. Those that applications call are declared in sql/functions.sql.
+//! The SQL functions: those for applications, and those under the views, which show the ledger as it is, for the
+//! current database and the pools that it belongs to. They raise 55000 if the library is not preloaded. Those for
+//! applications are declared in sql/functions.sql.
 
 mod administration;
 mod allotments;
@@ -20,7 +20,7 @@ use crate::memory;
 use crate::pg::backend;
 use crate::pg::error::{PgSqlErrorCode, Report};
 
-/// What to do where the library was not preloaded.
+/// The hint for a library that is not preloaded.
 pub const PRELOAD_HINT: &str = "Add pg_seats to shared_preload_libraries in postgresql.conf, as in \
      shared_preload_libraries = 'pg_seats', and restart the server.";
 
@@ -35,8 +35,8 @@ fn require_preloaded() {
     }
 }
 
-/// What a call means to its session is not known in a parallel worker, which has none, whatever the function that
-/// calls is marked as.
+/// Refuses a call during a parallel operation. A parallel worker has no session of its own to act on, whatever the
+/// function that calls is marked as.
 fn require_serial(function: &str) {
     if backend::is_in_parallel_mode() {
         Report::new(

@@ -15,8 +15,8 @@ use crate::memory::{self, Shared};
 use crate::pg::text::ServerText;
 use crate::pg::{backend, catalog};
 
-/// The leases of the current database that have not ended, and that a role took of which the current
-/// one is a member; under the view `license_own_leases`. Raises 55000 where pg_seats is not preloaded.
+/// Returns the leases of the current database that have not ended and were taken by a role of which the current one is
+/// a member, for the view `license_own_leases`. Raises 55000 if pg_seats is not preloaded.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity, reason = "the columns of a view")]
 fn license_own_leases() -> TableIterator<
@@ -32,7 +32,7 @@ fn license_own_leases() -> TableIterator<
     ),
 > {
     require_preloaded();
-    // Who took them is looked up once for each role, outside the lock.
+    // Each role that took leases is looked up once, outside the lock.
     let mut roles = leases_of(|_| true, |_, hold| hold.taken_by);
     roles.sort_unstable();
     roles.dedup();
@@ -44,7 +44,7 @@ fn license_own_leases() -> TableIterator<
         let product = tally.map(|tally| tally.product());
         (*hold, product, ledger.long_name(&hold.who.client_user))
     });
-    // Others' are known to nobody before they are committed.
+    // Nobody knows others' leases before they are committed.
     leases.retain(|(hold, ..)| !hold.pending || transaction::has_taken(hold.key.lease_id()));
     leases.sort_by_key(|(hold, ..)| hold.number);
     let rows: Vec<_> = leases
@@ -71,7 +71,7 @@ fn license_own_leases() -> TableIterator<
     TableIterator::new(rows)
 }
 
-/// What `part` makes of those leases of this database that have not ended.
+/// Returns what `part` makes of those leases of this database that have not ended.
 fn leases_of<P>(
     are: impl Fn(&Hold) -> bool,
     part: impl Fn(&Ledger<'static, Shared>, &Hold) -> P,
@@ -85,7 +85,7 @@ fn leases_of<P>(
             && are(hold)
     };
     let mut parts = Vec::new();
-    // Under the lock nothing is allocated: room is made before, until it is enough.
+    // Nothing may be allocated under the lock, so room is made before, until it is enough.
     loop {
         let count = memory::read(|ledger| {
             let mut count = 0;

@@ -1,4 +1,4 @@
-//! `license_renew`, and what `license_keys_status` shows of renewals.
+//! `license_renew`, and the columns of `license_keys_status` about renewals.
 
 use pgrx::prelude::*;
 
@@ -20,14 +20,14 @@ use crate::signed::installation::renewal_lock::RenewalLock;
 use crate::signed::refusal::{answer, failed, refusal};
 use crate::signed::renewal::{attempt, schedule};
 
-/// Renews a license of this database now, or each that a vendor has issued, by `pg_seats.renewal_command`, and
-/// returns how many. Raises 55000 where that is empty, 55006 where licenses are being renewed already, 42704 for
-/// a license that is not installed here, 22023 for an allotment, 38000 where the command fails, takes longer than
-/// 30 seconds or can't be run, and 28000 where what it writes is not the license's next token, or no key has ever
-/// verified the license here. Where some are renewed and some are not, each of these is a WARNING.
+/// Renews a license of this database now, or all that a vendor has issued, by `pg_seats.renewal_command`, and returns
+/// how many. Raises 55000 if that setting is empty, 55006 if licenses are being renewed already, 42704 for a license
+/// that is not installed here, 22023 for an allotment, 38000 if the command fails, takes longer than 30 seconds or
+/// can't be run, and 28000 if what it writes is not the license's next token, or no key has ever verified the license
+/// here. If some are renewed and some are not, each of the latter is a WARNING.
 ///
-/// What was fetched is this installation's license from then on, in every database that has it: a rollback takes
-/// back the rows that were written here, and a worker writes them again. A try that fails counts as one whatever
+/// A token that was fetched is this installation's license from then on, in every database that has it: a rollback
+/// undoes the rows that were written here, and a worker writes them again. A try that fails counts as one whatever
 /// becomes of the transaction.
 #[pg_extern(sql = false)]
 fn license_renew(license_id: Option<TextArgument>) -> i32 {
@@ -53,7 +53,7 @@ fn license_renew(license_id: Option<TextArgument>) -> i32 {
                 write(&token, &claims);
                 renewed += 1;
             }
-            // One that fails keeps no other from its turn.
+            // A failure keeps no other license from its turn.
             Err(reason) => failures.push(report(&claims.jti, &reason)),
         }
     }
@@ -63,7 +63,7 @@ fn license_renew(license_id: Option<TextArgument>) -> i32 {
     {
         first.raise()
     }
-    // An error would take back what the others got.
+    // An error would undo what the others got.
     failures.for_each(|failure| failure.log(PgLogLevel::WARNING));
     renewed
 }
@@ -88,7 +88,7 @@ fn take_renewal_lock() -> RenewalLock {
     })
 }
 
-/// The licenses that are to be renewed.
+/// Returns the licenses that are to be renewed.
 fn licenses(license_id: Option<&str>) -> Vec<Standing> {
     let book = read_committed(backend::lock_timeout(), |reader| {
         Book::read(reader, &schema()?)
@@ -98,7 +98,7 @@ fn licenses(license_id: Option<&str>) -> Vec<Standing> {
         record,
         ..
     } = book.unwrap_or_else(|error| failed(error));
-    // What anybody may have written is told to no command.
+    // No command is told of a license that anybody may have written.
     let was_verified = |standing: &Standing| {
         let claims = &standing.claims;
         let known = record.license(&claims.iss, &claims.jti);
@@ -163,7 +163,8 @@ fn report(license_id: &str, failure: &Failure) -> Report {
     report.detail(detail)
 }
 
-/// When a license is to be renewed next, by itself, and why the last try has failed, for who may see that.
+/// Returns when a license is to be renewed next, automatically, and why the last try failed, for those who may see
+/// that.
 pub fn shown(
     record: &Record,
     standing: &Standing,

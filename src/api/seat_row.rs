@@ -9,8 +9,8 @@ use crate::checkout::Taken;
 use crate::pg::row::{OneRow, RowType, Rows};
 use crate::pg::text::{given_text, name_datum, text_datum};
 
-/// The row: seat_id, lease_id, product, usename, client_user, client_host, workstation,
-/// seats_in_use, seats, expires_at.
+/// The row: seat_id, lease_id, product, usename, client_user, client_host, workstation, seats_in_use, seats,
+/// expires_at.
 pub struct SeatRow {
     pub taken: Taken,
     pub lease_id: Option<[u8; 16]>,

@@ -1,5 +1,4 @@
-//! `license_active_seats`, `license_exempt_sessions` and `license_bars_in_force`: who is in, and who must
-//! not.
+//! `license_active_seats`, `license_exempt_sessions` and `license_bars_in_force`: who is in, and who is barred.
 
 use std::collections::HashMap;
 
@@ -17,9 +16,9 @@ use crate::pg::text::{ServerText, given_text, text_datum};
 use crate::pg::{backend, catalog, status};
 use crate::{memory, rules};
 
-/// The seats in use of the current database's licenses, those of its pools included; under the view
-/// `license_active_seats`. Members of pg_monitor and who may stop sessions see all, others their own.
-/// Raises 55000 where pg_seats is not preloaded.
+/// Returns the seats in use of the current database's licenses, including those of its pools, for the view
+/// `license_active_seats`. Members of pg_monitor, and those who may stop sessions, see all; others see their own.
+/// Raises 55000 if pg_seats is not preloaded.
 #[pg_extern(sql = false)]
 fn license_active_seats(fcinfo: pg_sys::FunctionCallInfo) {
     require_preloaded();
@@ -27,7 +26,7 @@ fn license_active_seats(fcinfo: pg_sys::FunctionCallInfo) {
     let (activities, now) = in_time(status::activities());
     let Rules { licenses, .. } =
         memory::rules::last_in_force(backend::database()).unwrap_or_default();
-    // There may be a hundred thousand rows: what many have in common is made once.
+    // There may be a hundred thousand rows, so values that many have in common are made once.
     let products: Vec<_> = licenses
         .iter()
         .map(|license| (license.tally, text_datum(license.product.as_str())))
@@ -85,7 +84,7 @@ fn license_active_seats(fcinfo: pg_sys::FunctionCallInfo) {
     }
 }
 
-/// What the catalogs say of roles and databases, each looked up once.
+/// The names of roles and databases, each looked up once in the catalogs.
 #[derive(Default)]
 struct Names {
     ours: HashMap<u32, bool>,
@@ -94,7 +93,7 @@ struct Names {
 }
 
 impl Names {
-    /// The current user has the privileges of a role.
+    /// Tells whether the current user has the privileges of a role.
     fn is_ours(&mut self, role: u32) -> bool {
         let ours = self.ours.entry(role);
         *ours.or_insert_with(|| catalog::has_privileges_of(role))
@@ -111,21 +110,21 @@ impl Names {
     }
 }
 
-/// A text, or null for none.
+/// Returns a text, or null if it is empty.
 fn given(text: impl Into<String> + AsRef<str>) -> Option<ServerText> {
     (!text.as_ref().is_empty()).then(|| text.into().into())
 }
 
-/// What all holders of a seat have in common; `None` where they differ.
+/// Returns what all holders of a seat have in common; `None` if they differ.
 fn shared<'a, P: PartialEq>(seat: TakenSeat<'a>, part: impl FnMut(Holder<'a>) -> P) -> Option<P> {
     let mut parts = seat.holders().map(part);
     let first = parts.next()?;
     parts.all(|other| other == first).then_some(first)
 }
 
-/// The sessions of the current database that take no seat, and replication connections without a
-/// database; under the view `license_exempt_sessions`. Members of pg_monitor and who may stop sessions
-/// see all, others their own. Raises 55000 where pg_seats is not preloaded.
+/// Returns the sessions of the current database that take no seat, and replication connections without a database, for
+/// the view `license_exempt_sessions`. Members of pg_monitor, and those who may stop sessions, see all; others see
+/// their own. Raises 55000 if pg_seats is not preloaded.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity, reason = "the columns of a view")]
 fn license_exempt_sessions() -> TableIterator<
@@ -187,9 +186,8 @@ fn license_exempt_sessions() -> TableIterator<
     TableIterator::new(rows)
 }
 
-/// The bars in force of the current database's products, those of its pools included; under the view
-/// `license_bars_in_force`. Only who may stop sessions sees any. Raises 55000 where pg_seats is not
-/// preloaded.
+/// Returns the bars in force of the current database's products, including those of its pools, for the view
+/// `license_bars_in_force`. Only those who may stop sessions see any. Raises 55000 if pg_seats is not preloaded.
 #[pg_extern(sql = false)]
 fn license_bars_in_force(fcinfo: pg_sys::FunctionCallInfo) {
     require_preloaded();
@@ -204,7 +202,7 @@ fn license_bars_in_force(fcinfo: pg_sys::FunctionCallInfo) {
     let is_ours = |tally| product_of(tally).is_some();
     let now = backend::now();
     let mut bars: Vec<Bar> = Vec::new();
-    // Under the lock nothing is allocated.
+    // Nothing may be allocated under the lock.
     while let Some(Some(room)) = memory::read(|ledger| {
         bars.clear();
         let mut all = 0;

@@ -19,8 +19,8 @@ use crate::signed::evaluation::Standing;
 use crate::signed::refusal::failed;
 use crate::{memory, rules, settings};
 
-/// What the ledger has of each license of the current database; under the view `license_usage`.
-/// Raises 55000 where pg_seats is not preloaded.
+/// Returns the use of each license of the current database, for the view `license_usage`. Raises 55000 if pg_seats is
+/// not preloaded.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity, reason = "the columns of a view")]
 fn license_usage() -> TableIterator<
@@ -95,7 +95,7 @@ fn counts() -> Vec<Count> {
     let mut counts = Vec::with_capacity(licenses.len());
     memory::read(|ledger| {
         for license in licenses {
-            // The license may have gone since: then it is no longer counted.
+            // The license may have gone since, and is no longer counted then.
             let Some(tally) = ledger.tallies.get(&license.tally).copied() else {
                 continue;
             };
@@ -114,7 +114,7 @@ fn counts() -> Vec<Count> {
     counts
 }
 
-/// The ids of the signed licenses that rule here, by the pools of which they are.
+/// Returns the ids of the signed licenses in force here, by their pools.
 fn ids(counts: &[Count]) -> HashMap<Name, String> {
     if counts.iter().all(|count| count.license.signed.is_none()) {
         return HashMap::new();

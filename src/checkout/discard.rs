@@ -1,10 +1,9 @@
-//! DISCARD ALL gives back a session's checkouts: a pooler sends it before the connection goes to
-//! somebody else.
+//! DISCARD ALL gives back a session's checkouts: a pooler sends it before it lends the connection to another client.
 
 use crate::memory;
 use crate::pg::backend;
 
-/// So many checkouts are given back under one hold of the ledger's lock.
+/// The most checkouts that are given back under one hold of the ledger's lock.
 const BATCH: usize = 64;
 
 /// Gives back all checkouts of this session.

@@ -1,24 +1,24 @@
-//! Seats that applications take themselves: the way of `license_checkout` and `license_lease` from
-//! a product's name to a seat, by way of the line if need be.
+//! Seats that applications take themselves: how `license_checkout` and `license_lease` get from a product's name to a
+//! seat, by way of the queue if need be.
 //!
 //! | who | outcome |
 //! | --- | --- |
-//! | product not given, and not to be told | 22023 |
+//! | product not given, and not implied | 22023 |
 //! | product that is not licensed | 42704 |
-//! | rules can't be read, none since start | 57P03 license_not_loaded |
-//! | exempt session, or no client's | held, takes no seat |
-//! | exempt session, as many identities are exempt as were signed | as any other |
+//! | rules can't be read, never read since the start | 57P03 license_not_loaded |
+//! | exempt session, or one without a client | held, takes no seat |
+//! | exempt session, but as many identities are exempt as were signed | as any other |
 //! | license not yet valid, or expired beyond its grace | 53400, softened by enforcement |
 //! | identity holds a seat | held, joins the seat |
-//! | its user has `max_per_user` seats, patient | waits in line |
-//! | the same, not patient | 53400 license_user_limit, softened by enforcement |
+//! | its user has `max_per_user` seats, willing to wait | waits in the queue |
+//! | the same, not willing to wait | 53400 license_user_limit, softened by enforcement |
 //! | a seat is free | held, takes it |
 //! | `max_users_per_session` client_users have checkouts of the session, and it may not lease | 53400 license_session_limit, never softened |
 //! | barred by an administrator | 53400 license_barred, never softened |
 //! | no seat is free, one is idle for `reclaim_idle_after` | waits for it to give way |
-//! | no seat is free, save what is kept for other roles, patient | waits in line, and has idle seats give way every second |
-//! | the members of a role of its use all that they may, patient | the same |
-//! | either, not patient | 53400 license_full, softened by enforcement |
+//! | no seat is free but those reserved for other roles, willing to wait | waits in the queue, and asks idle seats to give way every second |
+//! | the members of one of its roles use all that they may, willing to wait | the same |
+//! | either, not willing to wait | 53400 license_full, softened by enforcement |
 //! | `max_seats` checkouts and leases are out | 53400 license_table_full, softened by enforcement |
 
 pub mod discard;
@@ -45,29 +45,29 @@ use crate::{memory, rules, settings};
 
 /// A request for a seat.
 pub struct Request {
-    /// The product; `None` for the one that the login claimed, else the only one.
+    /// The product; `None` for the one that the login claimed, else for the only one.
     pub product: Option<String>,
     /// The application's own user.
     pub client_user: Option<String>,
-    /// The lease that it is to be, if it is not the session's own.
+    /// The lease to take; `None` for a checkout of the session.
     pub lease: Option<NewLease>,
-    /// How long to wait in line.
+    /// How long to wait in the queue.
     pub wait: Duration,
 }
 
 /// A seat that was taken.
 pub struct Taken {
-    /// What the ledger says of it.
+    /// The ledger's answer.
     pub receipt: Receipt,
     /// The product.
     pub product: Name,
-    /// The session that took it; `None` where it serves no client.
+    /// The session that took it; `None` if it serves no client.
     pub session: Option<Session>,
 }
 
-/// Until when somebody who asks for a seat waits for what.
+/// The deadlines of a request for a seat.
 struct Times {
-    /// For a seat, in line.
+    /// For the wait in the queue.
     line: Instant,
     /// For the answer of sessions that are asked to give way.
     answer: Instant,
@@ -94,7 +94,7 @@ impl Times {
     }
 }
 
-/// Takes a seat for an application, or says why there is none.
+/// Takes a seat for an application, or returns why there is none.
 pub fn take(request: &Request) -> Result<Taken, Denial> {
     let mut times = Times::of(request.wait);
     let mut server = Enforcement::On;
@@ -136,7 +136,7 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
             ledger.claim(at, &Judged { now, ..judged }, &want, patient)
         });
         let receipt = match claimed {
-            // Newer rules than it had are as good as what it would read now.
+            // Rules that are newer than those it had are as good as what it would read now.
             None | Some(Claimed::Outdated) => {
                 outdated = Some(rules.generation);
                 continue;
@@ -151,7 +151,7 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
                 times.load_anew();
                 continue;
             }
-            // Who may take leases for any number of users may as well do so.
+            // A role that may take leases for any number of users may as well have checkouts for them.
             Some(Claimed::Denied(denial))
                 if matches!(denial.cause, Cause::TooManyUsers { .. }) && catalog::may_lease() =>
             {
@@ -164,8 +164,8 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
                 promise.may_be_kept();
                 match queue::wait(ticket, times.line) {
                     Ok(receipt) => receipt,
-                    // It waited in vain: what it is told is what is true now. At the end of its time it asks idle seats
-                    // once more: those in line do so now and then, and the first alone.
+                    // It waited in vain and is told what is true now. At the end of its wait it asks idle seats to give
+                    // way once more: in the queue only the first one does so, and only now and then.
                     Err(softer) => {
                         server = softer;
                         asked = false;
@@ -185,7 +185,7 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
     }
 }
 
-/// Returns what the ledger is asked for.
+/// Returns the request to the ledger.
 fn wanted(request: &Request) -> Want {
     let client_user = request.client_user.as_deref().unwrap_or_default();
     let label = Label::of(client_user);
@@ -197,7 +197,8 @@ fn wanted(request: &Request) -> Want {
     }
 }
 
-/// Returns the rules in force, or those that somebody has read since these were outdated.
+/// Returns the rules in force, or newer ones that somebody has read since `outdated`, the generation of those that
+/// turned out to be outdated.
 fn rules_after(outdated: Option<u64>, times: &Times) -> Rules {
     let newer = outdated.and_then(|had| memory::rules::at_least(backend::database(), had));
     newer.unwrap_or_else(|| {
@@ -205,8 +206,8 @@ fn rules_after(outdated: Option<u64>, times: &Times) -> Rules {
     })
 }
 
-/// Returns what a background worker gets, which is not counted, and has no place among the sessions. One of a parallel
-/// query, whose session is counted, does not come here.
+/// Returns what a background worker gets, which is not counted and has no slot among the sessions. A worker of a
+/// parallel query never gets here: its session is counted.
 fn uncounted(license: &License) -> Taken {
     Taken {
         receipt: Receipt {
@@ -218,7 +219,7 @@ fn uncounted(license: &License) -> Taken {
     }
 }
 
-/// A seat may be kept for this session, but no longer once this is dropped: also by an error.
+/// A seat that may be kept for this session until this is dropped, also by an error.
 #[derive(Default)]
 struct Promise(Cell<bool>);
 
@@ -236,7 +237,7 @@ impl Drop for Promise {
     }
 }
 
-/// Who asks, for the server log.
+/// Returns the user who asks, for the server log.
 fn who(session: &Session, client_user: &str) -> String {
     match client_user {
         "" => format!("user {} at {}", quoted(session.usename), session.who.host),
@@ -244,8 +245,8 @@ fn who(session: &Session, client_user: &str) -> String {
     }
 }
 
-/// Raises a denial. Within a subtransaction somebody may catch the error, which is then in no log: there
-/// the server log has a line of its own.
+/// Raises a denial. In a subtransaction the error may be caught and then appears in no log, so it is written to the
+/// server log as well.
 pub fn refuse(client_user: &str, denial: &Denial) -> ! {
     if backend::is_in_subtransaction() {
         log_denial(client_user, denial);
@@ -253,14 +254,14 @@ pub fn refuse(client_user: &str, denial: &Denial) -> ! {
     Denied::Call.report(denial).raise()
 }
 
-/// Has the server log say that this session was denied, where no error does.
+/// Writes to the server log that this session was denied, where no error does.
 pub fn log_denial(client_user: &str, denial: &Denial) {
     if let Some(session) = memory::this_session() {
         denial::log_denial(&who(&session, client_user), denial);
     }
 }
 
-/// Gives back one checkout of this session. False when there is none.
+/// Gives back one checkout of this session; false if there is none.
 pub fn give_back(product: Option<&str>, client_user: &str) -> bool {
     let at = backend::place();
     let given_back = |product: &Name| {
@@ -278,8 +279,8 @@ pub fn give_back(product: Option<&str>, client_user: &str) -> bool {
     product.is_none() && given_back(&license.product)
 }
 
-/// The license of a product among a database's, and its place there. One whose row is gone is none, though
-/// what was signed is in force: so an application learns of it.
+/// Returns a product's license and its position among the database's licenses. A license whose row is gone is refused,
+/// though what was signed stays in force, so that the application learns of it.
 fn licensed(rules: &Rules, session: Option<&Session>, product: Option<&str>) -> (u32, License) {
     let (place, license) = found(rules, session, product);
     if license

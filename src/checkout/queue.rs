@@ -1,4 +1,4 @@
-//! Waiting in line for a seat.
+//! Waits in the queue for a seat.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,8 @@ use crate::ending::reclaim;
 use crate::pg::backend;
 use crate::{memory, rules};
 
-/// This session's place in line, left when dropped: also by cancel, timeout or error. A backend that
-/// is terminated leaves the line at its exit.
+/// This session's position in the queue, which it leaves when this is dropped: also by a cancel, timeout or error. A
+/// backend that is terminated leaves the queue at its exit.
 struct InLine(u64);
 
 impl Drop for InLine {
@@ -18,13 +18,12 @@ impl Drop for InLine {
     }
 }
 
-/// How soon a session in line tries again to read rules that it could not read, or asks idle seats to give
-/// way.
+/// How soon a session in the queue tries again to read rules that it could not read, or to have idle seats give way.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Waits until it is this session's turn, and returns its seat. An error at the deadline, or when it
-/// would wait in vain, as things are now: it should ask anew, under this enforcement of the server's,
-/// of which this session itself may not know yet.
+/// Waits for this session's turn, and returns its seat. It returns an error at the deadline, or if as things are now it
+/// would wait in vain: then the caller should ask anew, under the enforcement returned, which is the server's and which
+/// this session itself may not know yet.
 pub fn wait(ticket: u64, deadline: Instant) -> Result<Receipt, Enforcement> {
     let _in_line = InLine(ticket);
     let mut read_again_at = Instant::now();
@@ -55,7 +54,7 @@ pub fn wait(ticket: u64, deadline: Instant) -> Result<Receipt, Enforcement> {
                     reclaim::ask(reclaim, deadline);
                 }
                 ask_again_at = Instant::now() + RETRY;
-                // Asking may have taken the wake-up.
+                // Asking may have consumed the wake-up.
                 continue;
             }
             pause = pause.min(wait);
@@ -63,10 +62,10 @@ pub fn wait(ticket: u64, deadline: Instant) -> Result<Receipt, Enforcement> {
         if !memory::rules::are_current(backend::database()) {
             let wait = read_again_at.saturating_duration_since(Instant::now());
             if wait.is_zero() {
-                // A change may give seats to those in line: who puts it in force has them called.
+                // A change may free seats for the queue: whoever puts it in force wakes those who get one.
                 rules::refresh();
                 read_again_at = Instant::now() + RETRY;
-                // Reading may have taken the wake-up.
+                // Reading may have consumed the wake-up.
                 continue;
             }
             pause = pause.min(wait);

@@ -1,6 +1,6 @@
-//! Who can't come back for a time. What is in force has a row, so that it outlasts a crash. Rows are
-//! written, and deleted again, by a visitor, since neither stopping a session nor lifting a bar is
-//! undone by ROLLBACK; whoever deletes a row lifts the bar, too.
+//! Keeps out, for a time, those who were stopped. A bar in force has a row, so that it outlasts a crash. A database
+//! worker writes and deletes the rows, since ROLLBACK undoes neither stopping a session nor lifting a bar. Deleting a
+//! row by hand lifts the bar, too.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -18,18 +18,18 @@ thread_local! {
     static IS_STORING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// True where some are to be written for a database.
+/// Tells whether bars of a database are yet to be written.
 pub fn are_unstored(database: u32) -> bool {
     memory::read(|ledger| ledger.bars_are_stored(database)) == Some(false)
 }
 
-/// True while this process writes what administrators have done: the audit trail has that already.
+/// Tells whether this process is writing bars, whose acts are already in the audit trail.
 pub fn are_being_stored() -> bool {
     IS_STORING.get()
 }
 
-/// Writes what is to be written for this visitor's database, and deletes what is over. Outside a
-/// transaction.
+/// Writes the bars of this worker's database that are yet to be written, and deletes those that are over. It must be
+/// called outside a transaction.
 pub fn store(database: u32, patience: Duration) {
     memory::write(|ledger| ledger.end_bars(backend::now()));
     let mut bars: Vec<Bar> =
@@ -100,8 +100,7 @@ fn write(writer: &Reader, bars: &[Bar]) -> Result<(), ReadError> {
     rows::write(writer, &schema, &rows, &lifted.collect::<Vec<_>>())
 }
 
-/// Deletes the row of a bar that binds nobody for want of room, in the caller's transaction; false where
-/// there is none.
+/// Deletes the row of a bar that binds nobody for want of room, in the caller's transaction; false if there is none.
 pub fn delete(id: i64) -> Result<bool, ReadError> {
     write_as_part(backend::lock_timeout(), |writer| {
         rows::delete(writer, &table::schema()?, id)
@@ -121,7 +120,8 @@ pub fn await_gone(id: i64, deadline: Instant) -> bool {
     }
 }
 
-/// Waits until every bar of a database is a row; false at the deadline. On a standby none can be.
+/// Waits until every bar of a database has its row; false at the deadline, and at once on a standby, which can't write
+/// one.
 pub fn await_stored(database: u32, deadline: Instant) -> bool {
     loop {
         if !are_unstored(database) {

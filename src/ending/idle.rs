@@ -1,5 +1,5 @@
-//! Logs off seats that are inactive for longer than their license's `idle_timeout`. The launcher looks,
-//! no oftener than anybody can be due.
+//! Logs off seats that are inactive for longer than their license's `idle_timeout`. The launcher looks no more often
+//! than a seat can be due.
 
 use std::collections::HashSet;
 
@@ -21,17 +21,17 @@ struct Limited {
     timeout: Timestamp,
 }
 
-/// How soon a seat is looked at again that should have ended, in microseconds.
+/// How soon a seat that should have ended is looked at again, in microseconds.
 const AGAIN_AFTER: Timestamp = 1_000_000;
 
-/// Has the seats logged off that are inactive for too long. When the next one may be; `None` where no
-/// license says so. Within a transaction.
+/// Logs off the seats that are inactive for too long, and returns when the next one may be due; `None` if no license
+/// has an idle timeout. It must be called in a transaction.
 pub fn log_off() -> Option<Timestamp> {
     let limited = limited();
     if limited.is_empty() {
         return None;
     }
-    // Asked of every holder, under the lock.
+    // A set, because it is asked about every holder under the lock.
     let tallies: HashSet<u64> = limited.iter().map(|license| license.tally).collect();
     let look = Inactivity::of(|tally| tallies.contains(&tally), status::activities());
     let mut next = Timestamp::MAX;
@@ -63,7 +63,7 @@ pub fn log_off() -> Option<Timestamp> {
             bid(&sessions, Why::Idle, &text);
         }
     }
-    // Who comes from now on is due no sooner than this.
+    // A holder that arrives from now on is due no sooner than this.
     let shortest = limited.iter().map(|license| license.timeout).min()?;
     Some(next.min(look.now.saturating_add(shortest)))
 }
@@ -90,7 +90,7 @@ fn limited() -> Vec<Limited> {
         .collect()
 }
 
-/// The longest timeout of all databases in which a seat is held; `None` where one of them has none.
+/// Returns the longest timeout among the databases in which a seat is held; `None` if one of them has none.
 fn timeout_of<'a>(limited: &'a [Limited], seat: TakenSeat) -> Option<(&'a Limited, Timestamp)> {
     let mut longest: Option<&Limited> = None;
     for holder in seat.holders() {
@@ -104,7 +104,7 @@ fn timeout_of<'a>(limited: &'a [Limited], seat: TakenSeat) -> Option<(&'a Limite
     longest.map(|license| (license, license.timeout))
 }
 
-/// A time in words: in whole units, the largest that fits.
+/// Returns a time in words, in whole units of the largest that fits.
 fn spoken(time: Timestamp) -> String {
     let seconds = time / 1_000_000;
     let (count, unit) = match seconds {

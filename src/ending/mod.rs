@@ -1,11 +1,11 @@
-//! Ending those who hold a seat: stopped by an administrator, logged off for inactivity, or to give way
-//! to somebody who would be denied.
+//! Ends the holders of seats: stopped by an administrator, logged off for inactivity, or to give way to somebody who
+//! would be denied.
 //!
-//! * [`bars`]: who can't come back for a time, in the table `license_bars`
+//! * [`bars`]: keeps the table `license_bars`, of those who can't come back for a time
 //! * [`idle`]: logs off seats that are inactive for too long
-//! * [`reclaim`]: has idle seats give way
-//! * [`session`]: how a session ends, decided by itself
-//! * [`stop`]: "stop session"
+//! * [`reclaim`]: asks idle seats to give way
+//! * [`session`]: lets a session decide how it ends
+//! * [`stop`]: stops a seat's holders for an administrator
 
 pub mod bars;
 pub mod idle;
@@ -30,12 +30,12 @@ struct Ender {
     place: usize,
     number: u64,
     pid: i32,
-    /// As its status has it.
+    /// The time since which it is inactive, according to its status.
     inactive_since: Timestamp,
 }
 
 impl Ender {
-    /// The sessions that hold a seat, each once.
+    /// Returns the sessions that hold a seat, each once.
     fn all_of(seat: TakenSeat, activities: &HashMap<i32, Activity>) -> Vec<Ender> {
         let mut all: Vec<Ender> = Vec::new();
         for (place, session) in seat.holders().filter_map(|holder| holder.placed_session()) {
@@ -53,8 +53,8 @@ impl Ender {
     }
 }
 
-/// Tells sessions to end, and why. Those that have ended meanwhile are left alone: under the ledger's
-/// lock none can go away, so that no signal goes to a process that is somebody else's by now.
+/// Requests sessions to end, with the reason. Sessions that have ended meanwhile are left alone: none can leave under
+/// the ledger's lock, so no signal goes to a process that has since become another's.
 fn bid(sessions: &[Ender], why: Why, text: &str) {
     memory::write(|ledger| {
         for ender in sessions {
@@ -67,7 +67,7 @@ fn bid(sessions: &[Ender], why: Why, text: &str) {
     });
 }
 
-/// Those of these sessions that have not ended.
+/// Returns those of the sessions that have not ended.
 fn still_there(sessions: &[Ender]) -> Vec<Ender> {
     let mut left = Vec::with_capacity(sessions.len());
     memory::read(|ledger| {
@@ -79,7 +79,7 @@ fn still_there(sessions: &[Ender]) -> Vec<Ender> {
     left
 }
 
-/// The leases among those who hold a seat.
+/// Returns the leases among a seat's holders.
 fn leases_of(seat: TakenSeat) -> Vec<LeaseId> {
     seat.holders()
         .filter_map(|holder| holder.hold)
@@ -88,7 +88,7 @@ fn leases_of(seat: TakenSeat) -> Vec<LeaseId> {
         .collect()
 }
 
-/// Who is inactive, as it was at one moment.
+/// The inactivity of seats, as it was at one moment.
 struct Inactivity {
     holders: Holders,
     activities: HashMap<i32, Activity>,
@@ -97,7 +97,7 @@ struct Inactivity {
     now: Timestamp,
 }
 
-/// Since when a seat is inactive, and whether any of its sessions is in a transaction.
+/// The time since which a seat is inactive, and whether any of its sessions is in a transaction.
 struct Inactive {
     since: Timestamp,
     in_transaction: bool,
@@ -117,7 +117,8 @@ impl Inactivity {
         }
     }
 
-    /// `None` for a seat that nobody may take away: somebody is active there, or a superuser.
+    /// Returns a seat's inactivity; `None` for a seat that nobody may take away, because a holder is active or a
+    /// superuser.
     fn of_seat(&self, seat: TakenSeat) -> Option<Inactive> {
         let mut inactive = Inactive {
             since: Timestamp::MIN,

@@ -1,5 +1,5 @@
-//! Has the longest idle seat give way to somebody who would be denied. One seat at a time is asked;
-//! the next only when the one before won't be free.
+//! Asks the seat that has been idle longest to give way to somebody who would be denied. One seat is asked at a time,
+//! and the next only once it is clear that the one before won't be free.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -16,16 +16,16 @@ use crate::memory::termination::{self, Answer, Why};
 use crate::memory::{self};
 use crate::pg::{backend, status};
 
-/// How long somebody who would be denied waits for those who are asked, in all.
+/// How long somebody who would be denied waits for the seats that are asked, in all.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long one seat's holders have to leave.
+/// How long the holders of one seat have to leave.
 const TO_LEAVE: Duration = Duration::from_secs(2);
 
-/// How often is looked whether somebody else needs a seat any more that it asks.
+/// How often to check whether others still ask for the seats that remain.
 const WHILE_ASKED: Duration = Duration::from_millis(20);
 
-/// How often is looked whether they have left.
+/// How often to check whether the holders have left.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// A seat that may give way.
@@ -36,9 +36,8 @@ struct Candidate {
     leases: Vec<[u8; 16]>,
 }
 
-/// Asks idle seats to give way to this backend, which the ledger has told that they may: for a while,
-/// and not beyond `deadline`. True when the ledger keeps a seat for it, or none would give way; false
-/// when one became free without that.
+/// Asks idle seats to give way to this backend, once the ledger has said that they may, but not beyond `deadline`.
+/// Returns true if the ledger keeps a seat for it or none would give way, false if a seat became free in another way.
 pub fn ask(reclaim: Reclaim, deadline: Instant) -> bool {
     let deadline = deadline.min(latest_answer());
     let mut asked: Vec<u64> = Vec::new();
@@ -55,35 +54,35 @@ pub fn ask(reclaim: Reclaim, deadline: Instant) -> bool {
             Some((number, Outcome::Stays)) => asked.push(number),
             Some((_, Outcome::GaveWay | Outcome::StillEnding)) => return true,
             Some((_, Outcome::IsFree)) => return false,
-            // Those who ask may need none of them in the end.
+            // Others ask for all of them, but may need none in the end.
             None => backend::wait_for_wake(WHILE_ASKED),
         }
     }
     true
 }
 
-/// When somebody who begins to ask now is told at the latest.
+/// Returns the latest time at which somebody who begins to ask now is told.
 pub fn latest_answer() -> Instant {
     Instant::now() + PATIENCE
 }
 
-/// What became of a seat that was asked.
+/// The outcome for a seat that was asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    /// It is kept for who asked.
+    /// It is kept for this backend.
     GaveWay,
     /// Its holders keep it, or it gives way to somebody else.
     Stays,
-    /// There is a free seat, and none need give way.
+    /// There is a free seat, and none needs to give way.
     IsFree,
-    /// Some of them end, but have not yet: another seat must not be asked.
+    /// Some of its holders are ending but have not ended: no other seat may be asked.
     StillEnding,
 }
 
-/// The idle seats, the one that has been so longest first; and whether more may have become so since they were looked at.
+/// Returns the idle seats, the longest idle first, and whether more may have become idle since they were looked at.
 fn candidates(reclaim: Reclaim) -> (Vec<Candidate>, bool) {
     let newest = memory::read(|ledger| ledger.head.numbers).unwrap_or(0);
-    // Seats of other products, too: a session gives up all that it holds.
+    // Seats of other products, too, because a session gives up all that it holds.
     let look = Inactivity::of(|_| true, status::activities_now());
     let latest = look.now.saturating_sub(reclaim.idle_after);
     let latest_now = backend::now().saturating_sub(reclaim.idle_after);
@@ -104,7 +103,7 @@ fn candidates(reclaim: Reclaim) -> (Vec<Candidate>, bool) {
             may_be_more |= inactive.since > latest && inactive.since <= latest_now;
             let may = inactive.since <= latest && !inactive.in_transaction;
             let sessions = Ender::all_of(seat, &look.activities);
-            // Where a session has several seats, all would go for one newcomer.
+            // If a session has several seats, all of them would go for one newcomer.
             let single = |ender: &Ender| seats_of.get(&ender.number) == Some(&1);
             (may && sessions.iter().all(single)).then(|| Candidate {
                 number: seat.number,
@@ -114,7 +113,7 @@ fn candidates(reclaim: Reclaim) -> (Vec<Candidate>, bool) {
             })
         })
         .collect();
-    // Who was asked for somebody else first, and now for this backend, comes before all.
+    // A seat that somebody else had asked, and that was handed over to this backend, comes first.
     let asked = memory::read(|ledger| ledger.asked_by(backend::place())).flatten();
     candidates.sort_by_key(|candidate| {
         let is_asked = Some(candidate.number) == asked;
@@ -123,7 +122,7 @@ fn candidates(reclaim: Reclaim) -> (Vec<Candidate>, bool) {
     (candidates, may_be_more)
 }
 
-/// Whether a seat of this tally has a higher number than this and is not among those seen.
+/// Tells whether a tally has a seat with a higher number than this that is not among those seen.
 fn has_unseen(tally: u64, number: u64, seen: &Holders) -> bool {
     let seen: HashSet<u64> = seen.seats().map(|seat| seat.number).collect();
     memory::read(|ledger| {
@@ -136,7 +135,7 @@ fn has_unseen(tally: u64, number: u64, seen: &Holders) -> bool {
     }) == Some(true)
 }
 
-/// `None` where somebody else has asked it, to whom it may give way.
+/// Asks one seat to give way. `None` if somebody else has asked it, to whom it may give way.
 fn ask_one(candidate: &Candidate, deadline: Instant) -> Option<Outcome> {
     let number = candidate.number;
     let Some(key) = key_of(number) else {
@@ -152,7 +151,7 @@ fn ask_one(candidate: &Candidate, deadline: Instant) -> Option<Outcome> {
     }
 }
 
-/// Tells those who hold a seat that it should give way, and waits for what becomes of it.
+/// Requests the holders of a seat to end, and waits for the outcome.
 fn await_answer(candidate: &Candidate, key: &SeatKey, deadline: Instant) -> Outcome {
     let (at, number) = (backend::place(), candidate.number);
     let mut asking = Asking {
@@ -165,7 +164,7 @@ fn await_answer(candidate: &Candidate, key: &SeatKey, deadline: Instant) -> Outc
         Why::Reclaimed,
         "Every seat was in use, and this one had been inactive longest.",
     );
-    // Who ended before that may have been asked something else once.
+    // A session that ended before this may have answered an earlier request.
     asking.sessions = still_there(&candidate.sessions);
     let mut leases = candidate.leases.as_slice();
     let to_leave = deadline.min(Instant::now() + TO_LEAVE);
@@ -173,7 +172,7 @@ fn await_answer(candidate: &Candidate, key: &SeatKey, deadline: Instant) -> Outc
     loop {
         let sessions_gone = still_there(&asking.sessions).is_empty();
         if sessions_gone && !leases.is_empty() {
-            // Only now: where a session stays, so do they.
+            // Only now: if a session stays, so do the leases.
             memory::write(|ledger| {
                 let now = backend::now();
                 ledger.end_leases(leases, Leaving::Reclaim, candidate.since, now);
@@ -196,7 +195,7 @@ fn await_answer(candidate: &Candidate, key: &SeatKey, deadline: Instant) -> Outc
             return Outcome::StillEnding;
         }
         if now >= to_leave && !must_leave {
-            // One that has begun to end can't be called back.
+            // A session that has begun to end can't be called back.
             if !asking.hears(Answer::Ends, termination::withdraw) {
                 return Outcome::Stays;
             }
@@ -206,7 +205,7 @@ fn await_answer(candidate: &Candidate, key: &SeatKey, deadline: Instant) -> Outc
     }
 }
 
-/// A seat is asked to give way, until this is dropped: also by a cancel.
+/// A seat that is asked to give way until this is dropped, also by a cancel.
 struct Asking {
     at: usize,
     /// The seat's number.
@@ -215,7 +214,7 @@ struct Asking {
 }
 
 impl Asking {
-    /// Whether one of the sessions says this.
+    /// Tells whether one of the sessions gives this answer. It asks each of them.
     fn hears(&self, answer: Answer, ask: fn(usize, u64) -> Option<Answer>) -> bool {
         let mut heard = false;
         for ender in &self.sessions {
@@ -232,9 +231,9 @@ impl Drop for Asking {
             if asker == Some(self.at) {
                 ledger.ask_no_longer(self.at);
             }
-            // Somebody else may ask by now.
+            // Somebody else may ask the seat by now.
             if asker.is_none_or(|asker| asker == self.at) {
-                // Who has not yet begun to end need not.
+                // A session that has not begun to end no longer needs to.
                 self.hears(Answer::Withdrawn, termination::withdraw);
             }
         });

@@ -1,13 +1,13 @@
-//! How a session ends that holds a seat: it decides itself.
+//! Ends a session that holds a seat: the session itself decides.
 //!
-//! Whoever wants it to end writes why into its request (see [`crate::memory::termination`]) and sends
-//! SIGUSR2, which PostgreSQL ignores in client backends. The handler of that signal ends a session that
-//! an administrator stops as SIGTERM does. For inactivity it ends the session only when its own status
-//! says that it has been inactive since it was looked at: a query that has begun is never ended, and one
-//! that arrives in that instant is refused before it starts, as with PostgreSQL's own idle timeouts.
+//! Whoever wants it to end writes a request (see [`crate::memory::termination`]) and sends SIGUSR2, which PostgreSQL
+//! ignores in client backends. If an administrator stops the session, the signal's handler ends it as SIGTERM does. For
+//! inactivity it ends the session only if the session's own status says that it has been inactive since it was looked
+//! at: a query that has begun is never ended, and one that arrives at that very moment is refused before it starts, as
+//! with PostgreSQL's own idle timeouts.
 //!
-//! What the client reads is put in while PostgreSQL makes its last report: as well as can be, since no
-//! other way is open to an extension. SQLSTATEs are PostgreSQL's own.
+//! The message for the client is put in while PostgreSQL makes its last report, because an extension has no other way.
+//! The SQLSTATEs are PostgreSQL's own.
 
 use std::ffi::CString;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -20,31 +20,31 @@ use crate::pg::backend;
 use crate::pg::encoding::{is_the_same_for_client, is_the_same_in_utf8};
 use crate::pg::ends::{self, LastReport};
 
-/// The number of this session; 0: the ledger does not know it yet, or any more.
+/// The number of this session; 0 if the ledger does not know it yet, or no longer does.
 static OWN_NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// Why this session ends, if one of us has ended it.
+/// Why the extension has ended this session, if it has.
 static ENDS: AtomicU8 = AtomicU8::new(0);
 
-/// From now on this backend listens to who wants it to end.
+/// Makes this backend listen to requests to end.
 pub fn listen() {
     ends::on_user_signal(on_signal);
 }
 
-/// Begins to hear what is said to the session with this number, which has just got a place. Only under the
-/// ledger's exclusive lock, so that nobody says anything before.
+/// Begins to listen to requests to the session with this number, which has just got a slot. The caller must hold the
+/// ledger's lock exclusively, so that nobody makes a request before.
 pub fn begin(place: usize, number: u64) {
     termination::clear(place);
     OWN_NUMBER.store(number, Relaxed);
 }
 
-/// Hears nothing any more: the session has left its place. Under the same lock.
+/// Stops listening, because the session has left its slot. The caller must hold the ledger's lock exclusively.
 pub fn end(place: usize) {
     OWN_NUMBER.store(0, Relaxed);
     termination::clear(place);
 }
 
-/// Why this session leaves its seats.
+/// Returns why this session leaves its seats.
 pub fn leaving() -> Leaving {
     match ENDS.load(Relaxed) {
         ends if ends == Why::Stopped as u8 => Leaving::Termination,
@@ -54,7 +54,7 @@ pub fn leaving() -> Leaving {
     }
 }
 
-/// The same where none of us has ended it, as PostgreSQL's statistics have it.
+/// Returns why a session that the extension did not end leaves its seats, according to PostgreSQL's statistics.
 fn by_itself() -> Leaving {
     use pg_sys::SessionEndType::{DISCONNECT_CLIENT_EOF, DISCONNECT_FATAL, DISCONNECT_KILLED};
     match ends::end_cause() {
@@ -71,7 +71,8 @@ fn own_request() -> Option<(&'static TerminationRequest, Why)> {
     Some((request, why))
 }
 
-/// Runs at any moment: only atomics, this process's own status, and what PostgreSQL's own handlers do.
+/// Handles the signal, at any moment: it uses only atomics, this process's own status, and what PostgreSQL's own
+/// handlers do.
 fn on_signal() {
     let Some((request, why)) = own_request() else {
         return;
@@ -86,19 +87,19 @@ fn on_signal() {
         return;
     }
     if request.answer(Answer::Ends) != Answer::Ends {
-        // Nobody wants it any more.
+        // The request was withdrawn.
         return;
     }
     ENDS.store(why as u8, Relaxed);
     ends::as_by_idle_timeout();
 }
 
-/// Tells a session that one of us ends why it ends. All else is left as it is.
+/// Puts the reason into the last report of a session that the extension ends. Any other report is left as it is.
 pub fn put_in_why(report: &mut LastReport) {
     if !report.is_fatal() {
         return;
     }
-    // Only where it ends for that, and not for what it was asked once and refused.
+    // Only if it ends for this reason, not if it refused such a request earlier.
     let Some((request, why)) = own_request().filter(|(_, why)| *why as u8 == ENDS.load(Relaxed))
     else {
         return;
@@ -127,8 +128,8 @@ pub fn put_in_why(report: &mut LastReport) {
             c"license_reclaimed",
         ),
     };
-    // Outside a transaction no encoding can be converted, and a letter that the client's encoding lacks
-    // would have this report fail.
+    // Outside a transaction no encoding can be converted, and a character that the client's encoding lacks would make
+    // this report fail.
     let mut detail = request.text();
     if !is_the_same_in_utf8(detail.as_bytes()) || !is_the_same_for_client(detail.as_bytes()) {
         detail = detail.replace(|letter: char| !letter.is_ascii(), "?");

@@ -1,4 +1,4 @@
-//! "Stop session": ends every session and lease of a seat as one act.
+//! Stops a session: ends every session and lease of a seat as one act.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -18,16 +18,16 @@ use crate::pg::backend;
 /// How long an administrator waits for those who are stopped.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often is looked whether they have ended.
+/// How often to check whether they have ended.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// The outcome of a stop.
 pub struct Outcome {
     /// How many sessions and leases have ended.
     pub ended: usize,
-    /// Some have not, and keep the seat.
+    /// Whether some have not, and keep the seat.
     pub left: bool,
-    /// The bar is not a row of its table yet.
+    /// Whether the bar has no row yet.
     pub bar_unstored: bool,
 }
 
@@ -35,11 +35,11 @@ pub struct Outcome {
 pub enum Refusal {
     /// The session that asks holds it.
     Own,
-    /// Those who hold it can't be barred as was wished.
+    /// Its holders can't be barred as requested.
     Unbarrable(Unbarrable),
 }
 
-/// Ends those who hold a seat of these tallies, and waits for them. `text` is what they are told.
+/// Ends the holders of a seat of these tallies, and waits for them. `text` is what they are told.
 pub fn stop(stop: &Stop, text: &str, is_wanted: impl Fn(u64) -> bool) -> Result<Outcome, Refusal> {
     let deadline = Instant::now() + PATIENCE;
     let mut outcome = Outcome {
@@ -77,7 +77,7 @@ pub fn stop(stop: &Stop, text: &str, is_wanted: impl Fn(u64) -> bool) -> Result<
     Ok(outcome)
 }
 
-/// Begins to end a seat. Under the lock nothing is allocated: room for those who are to be barred is made
+/// Begins to end a seat. Nothing may be allocated under the lock, so room for those who are to be barred is made
 /// before, until it is enough.
 fn begin_to_end(stop: &Stop) -> Option<Stopping> {
     let mut whom = Vec::with_capacity(if stop.bar.is_some() { 8 } else { 0 });
@@ -92,7 +92,7 @@ fn begin_to_end(stop: &Stop) -> Option<Stopping> {
     }
 }
 
-/// Ends all who hold seats of a tally, in the name of this session, and waits for them at most `patience`.
+/// Ends all holders of a tally's seats in the name of this session, and waits for them at most `patience`.
 pub fn stop_all(tally: u64, text: &str, patience: Duration) {
     let deadline = Instant::now() + patience;
     let is_wanted = |other| other == tally;
@@ -124,7 +124,7 @@ pub fn stop_all(tally: u64, text: &str, patience: Duration) {
     sessions_left(&sessions, deadline);
 }
 
-/// A seat is being ended, until this is dropped: also by a cancel.
+/// A seat that is being ended until this is dropped, also by a cancel.
 struct Ending<'a> {
     key: SeatKey,
     stop: &'a Stop,
@@ -136,8 +136,8 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// Tells the sessions that hold the seat to end, and ends its leases: those sessions, and how many leases
-/// they were. Nobody joins them meanwhile. Superusers are never ended.
+/// Requests the sessions that hold the seat to end, and ends its leases. Returns those sessions, and how many leases
+/// there were. Nobody joins the seat meanwhile. Superusers are never ended.
 fn end_holders(number: u64, text: &str, is_wanted: &impl Fn(u64) -> bool) -> (Vec<Ender>, usize) {
     let holders = Holders::of(is_wanted);
     let Some(seat) = holders.seats().find(|seat| seat.number == number) else {
@@ -164,7 +164,7 @@ fn end_holders(number: u64, text: &str, is_wanted: &impl Fn(u64) -> bool) -> (Ve
     (sessions, ended.unwrap_or(0))
 }
 
-/// Waits until all of these have ended; how many have not by the deadline.
+/// Waits until all of these sessions have ended; returns how many have not by the deadline.
 fn sessions_left(sessions: &[Ender], deadline: Instant) -> usize {
     loop {
         let left = still_there(sessions).len();

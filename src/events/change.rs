@@ -1,5 +1,5 @@
-//! Changes of the license tables, told in the audit trail by the transaction that makes them: rolled
-//! back with it, and durable with it.
+//! Writes changes of the license tables to the audit trail, in the transaction that makes them: rolled back with it,
+//! and durable with it.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -16,16 +16,16 @@ use crate::pg::trigger::rows_of;
 use crate::pg::{backend, catalog};
 use crate::tables::events::{Change, note_change};
 
-/// How long a change waits for a lock on the audit trail: it is not refused for want of it.
+/// How long a change waits for a lock on the audit trail; it is not refused if it can't get one.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The transaction whose last change could not be told: it waits no second time.
+/// The transaction whose last change could not be written: it does not wait a second time.
 static IMPATIENT: AtomicU32 = AtomicU32::new(0);
 
-/// Tells of a changed row, or of TRUNCATE. Where the trail can't be written, the change is made all
-/// the same, and the server log says so.
+/// Writes a changed row, or a TRUNCATE, to the audit trail. If the trail can't be written, the change is made all the
+/// same, and the server log says so.
 pub fn tell(trigger: &PgTrigger) {
-    // A standby's tables change without triggers.
+    // On a standby the tables change without triggers.
     let transaction = backend::transaction();
     let patience = if IMPATIENT.load(Relaxed) == transaction {
         Duration::ZERO
@@ -46,13 +46,13 @@ pub fn tell(trigger: &PgTrigger) {
     }
 }
 
-/// What a token says is in its row.
+/// Writes the event row of a change. Tokens are left out, because their rows have them.
 fn write(writer: &Reader, trigger: &PgTrigger) -> Result<(), ReadError> {
     let Some(schema) = catalog::schema() else {
         return Ok(());
     };
     if bars::are_being_stored() {
-        // What an administrator has done is told.
+        // The administrator's act is in the trail already.
         return Ok(());
     }
     let word = match trigger.table_name().unwrap_or_default().as_str() {
@@ -88,7 +88,7 @@ fn write(writer: &Reader, trigger: &PgTrigger) -> Result<(), ReadError> {
 /// A row's columns.
 type Columns = Map<String, Value>;
 
-/// What the trail is told.
+/// The content of an event row.
 struct Told {
     event: String,
     product: Option<String>,
@@ -96,9 +96,9 @@ struct Told {
 }
 
 impl Told {
-    /// The event is named by what became of the seats, where that is all; `detail` has, for each column
-    /// that changed, what it was and what it is, and where the product does not tell which row, the row.
-    /// `None` where nothing has changed.
+    /// Returns the event row of a change; `None` if nothing has changed. The event is a raise or a reduction if a
+    /// license has got more or fewer seats; `detail` has the old and the new value of each column that changed, and the
+    /// row itself where the product does not identify it.
     fn of(word: &str, old: Option<&Columns>, new: Option<&Columns>) -> Option<Told> {
         let mut detail = Map::new();
         for name in old.into_iter().chain(new).flat_map(Map::keys) {
@@ -135,10 +135,11 @@ impl Told {
     }
 }
 
-/// How many bytes of a text are told: whoever may add a row must not hide it by what can't be told.
+/// The longest text in the trail, in bytes: whoever may add a row must not hide it behind a text too long to be
+/// written.
 const TEXT_MAX: usize = 1_000;
 
-/// A value as it is told.
+/// Returns a value as the trail has it.
 fn told(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(cut(&text)),
@@ -155,7 +156,7 @@ fn cut(text: &str) -> String {
 }
 
 fn event(word: &str, old: Option<&Columns>, new: Option<&Columns>) -> String {
-    // No number stands for no limit.
+    // No number means no limit.
     let seats = |row: &Columns| row.get("seats").and_then(Value::as_i64).unwrap_or(i64::MAX);
     match (old, new) {
         (None, None) => format!("{word} truncated"),

@@ -1,4 +1,4 @@
-//! What lasts of the counts: read with the rules, written with the audit trail.
+//! The counts that last: read with the rules, written with the audit trail.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -13,19 +13,18 @@ use crate::pg::table::{damaged, log_failure, read_committed, write_alone};
 use crate::pg::{backend, catalog};
 use crate::tables::counts as rows;
 
-/// How long they wait for a lock on the table: numbers keep nobody from logging in.
+/// How long to wait for a lock on the table: counts must keep nobody from logging in.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// What was counted of this database's licenses before the server's start, neither of its template's nor of a
-/// publisher's;
-/// `None` where that can't be read now.
+/// Returns what was counted of this database's licenses before the server's start, leaving out the counts of its
+/// template or of a publisher; `None` if they can't be read now.
 pub fn read(schema: &str) -> Option<Vec<Counts>> {
     let rows = read_committed(PATIENCE, |reader| rows::read(reader, schema));
     let mut counts = rows.ok()?;
     let database = backend::database();
     let known = memory::read(|ledger| ledger.databases.get(&database).map(|known| known.counted));
     if known.flatten() != Some(true) {
-        // What was not written any more when the server stopped.
+        // Counts that could no longer be written when the server stopped.
         for kept in left::counts(database) {
             counts.retain(|row| row.product != kept.product);
             counts.push(kept);
@@ -34,24 +33,24 @@ pub fn read(schema: &str) -> Option<Vec<Counts>> {
     Some(counts)
 }
 
-/// Writes what is counted of this visitor's database's licenses, where that has changed, in a
-/// transaction of its own: neither fails with the trail, nor the trail with it. Outside a transaction.
+/// Writes the counts of this worker's database if they have changed, in a transaction of its own: neither fails with
+/// the audit trail, nor the trail with it. It must be called outside a transaction.
 pub fn write(database: u32) {
     let rules = memory::rules::last_in_force(database).unwrap_or_default();
     let counts = Value::Array(present(&rules)).to_string();
-    // Other rules may be those of another table.
+    // Other rules may come from another table.
     let digest = digest_of((rules.generation, &counts));
     let known = memory::read(|ledger| ledger.databases.get(&database).copied()).flatten();
     if known.is_some_and(|known| known.counts_written == digest) {
         return;
     }
     if known.is_some_and(|known| known.in_recovery) {
-        // Its server has just been promoted: what was counted before is yet to be read.
+        // The server has just been promoted: what was counted before is yet to be read.
         return;
     }
     let written = write_alone(PATIENCE, |writer| {
         let Some(schema) = catalog::schema() else {
-            // They went with the extension.
+            // The counts went with the extension.
             return Ok(digest);
         };
         if !known.is_some_and(|known| known.counted) {
@@ -69,7 +68,7 @@ pub fn write(database: u32) {
     }
 }
 
-/// What is counted now.
+/// Returns the present counts.
 fn present(rules: &Rules) -> Vec<Value> {
     let present = rules.licenses.iter().filter_map(|license| {
         let tally = memory::read(|ledger| ledger.tallies.get(&license.tally).copied())??;
@@ -84,7 +83,7 @@ fn present(rules: &Rules) -> Vec<Value> {
     present.collect()
 }
 
-/// Tells one from another; never 0.
+/// Returns a digest that tells one value from another, and is never 0.
 fn digest_of(what: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     what.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! What the server's last stop has left: counts, and what audit trails are yet to be told.
+//! Keeps what is left when the server stops: counts, and events that the audit trails do not have yet.
 
 use std::fs;
 use std::path::Path;
@@ -13,24 +13,24 @@ use crate::core::ledger::rules::Counts;
 /// In the data directory, where PostgreSQL keeps its own statistics.
 const FILE: &str = "pg_stat/pg_seats.json";
 
-/// With one of these in the data directory the server begins with what another one has written: what
-/// this one has left is older than that.
+/// Files in the data directory that tell that the server starts with what another one has written: what this one has
+/// left is older than that.
 const SIGNALS: [&str; 2] = ["standby.signal", "recovery.signal"];
 
-/// What a database's audit trail is yet to be told.
+/// The events that a database's audit trail does not have yet.
 #[derive(Clone, Default)]
 pub struct Trail {
-    /// Rows of `license_events`, in which roles may be numbers.
+    /// Rows of `license_events`, in which roles may be OIDs.
     pub rows: Vec<Value>,
-    /// How many are lost.
+    /// How many events are lost.
     pub lost: u64,
 }
 
 /// What the last stop has left, with the OIDs of the databases.
 pub struct Left {
-    /// Of licenses.
+    /// The counts of licenses.
     pub counts: Vec<(u32, Counts)>,
-    /// Of audit trails.
+    /// The events of audit trails.
     pub trails: Vec<(u32, Trail)>,
 }
 
@@ -42,33 +42,34 @@ pub fn left() -> MutexGuard<'static, Left> {
     LEFT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes what the last stop has left. Called by the postmaster alone, at the start and after a crash.
+/// Reads what the last stop has left, and removes the file. Only the postmaster calls it, at the start and after a
+/// crash.
 pub fn take() {
     let follows = SIGNALS.iter().any(|signal| Path::new(signal).exists());
     let text = fs::read(FILE).ok().filter(|_| !follows);
-    // After a crash what was taken at the start is old.
+    // After a crash, what was read at the start is outdated.
     *left() = text
         .and_then(|text| Left::parse(&text))
         .unwrap_or(Left::NOTHING);
-    // What can't be removed could come back after a crash: numbers that were true once.
+    // A file that can't be removed could come back after a crash, with numbers that were true once.
     let _ = fs::remove_file(FILE);
 }
 
-/// Leaves this for the next start. What can't be written is lost.
+/// Leaves this for the next start. If it can't be written it is lost.
 pub fn leave(left: &Left) {
     if !left.counts.is_empty() || !left.trails.is_empty() {
         let _ = fs::write(FILE, left.to_json().to_string());
     }
 }
 
-/// What the last stop has left of a database's counts.
+/// Returns what the last stop has left of a database's counts.
 pub fn counts(database: u32) -> Vec<Counts> {
     let left = left();
     let of_database = left.counts.iter().filter(|(oid, _)| *oid == database);
     of_database.map(|(_, counts)| *counts).collect()
 }
 
-/// What the last stop has left of a database's trail, unless it is told.
+/// Returns what the last stop has left of a database's trail, unless it is already written.
 pub fn trail(database: u32, known: Option<&Database>) -> Trail {
     let left = left();
     let mut trails = left.trails.iter();
@@ -78,7 +79,7 @@ pub fn trail(database: u32, known: Option<&Database>) -> Trail {
         .map_or_else(Trail::default, |(_, trail)| trail.clone())
 }
 
-/// Whether it has left some of a database's trail that is yet to be told.
+/// Tells whether the last stop has left events of a database that are yet to be written.
 pub fn has_trail(known: Option<&Database>) -> bool {
     known.is_some_and(|known| {
         !known.kept_told && left().trails.iter().any(|(oid, _)| *oid == known.oid)
@@ -86,7 +87,7 @@ pub fn has_trail(known: Option<&Database>) -> bool {
 }
 
 impl Left {
-    /// It has left nothing.
+    /// Nothing is left.
     pub const NOTHING: Left = Left {
         counts: Vec::new(),
         trails: Vec::new(),

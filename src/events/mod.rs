@@ -1,19 +1,19 @@
-//! The audit trail: what happened, from the ledger into the table `license_events` of its database.
+//! The audit trail: carries events from the ledger into the table `license_events` of their database.
 //!
-//! Nobody waits for it. The ledger notes events in a bounded room in shared memory, of which each database has
-//! a share; within a second a visitor (see [`crate::worker`]) writes them, stays while there are more, warns
-//! whoever listens, deletes what is older than `pg_seats.event_retention`, and keeps what lasts of the counts. Where the table can't be written the
-//! events wait for the next try, as long as there is room; those that are lost are counted, and the
-//! trail says how many. On a standby they go to the server log instead.
+//! Nobody waits for it. The ledger notes events in a bounded buffer in shared memory, of which each database has a
+//! share. Within a second a database worker (see [`crate::worker`]) writes them, stays while there are more, notifies
+//! those who listen, deletes rows older than `pg_seats.event_retention`, and writes the counts that last. If the table
+//! can't be written, the events wait for the next try, as long as there is room; those that are lost are counted, and
+//! the trail says how many. On a standby they go to the server log instead.
 //!
-//! * [`change`]: changes of the license tables, told by their own transaction
-//! * [`counts`]: what lasts of the counts
-//! * [`key`]: what tells one row from another
+//! * [`change`]: writes changes of the license tables, in their own transaction
+//! * [`counts`]: keeps the counts that last
+//! * [`key`]: the key of an event row
 //! * [`left`]: what the server's last stop has left
-//! * [`shutdown`]: what happens in the last moment before the server stops
-//! * [`told`]: an event as the trail has it
-//! * [`untold`]: what is yet to be told, copied out of the ledger
-//! * [`warning`]: what somebody should know before anybody is denied
+//! * [`shutdown`]: saves what happens in the last moment before the server stops
+//! * [`told`]: makes the row of an event
+//! * [`untold`]: copies the events that are yet to be written out of the ledger
+//! * [`warning`]: warns before anybody is denied
 
 pub mod change;
 pub mod counts;
@@ -40,27 +40,27 @@ use left::Trail;
 use untold::Untold;
 use warning::Warning;
 
-/// So many old rows are deleted at a time.
+/// The most old rows that are deleted at a time.
 const OLD_ROWS: u64 = 1_000;
 
-/// So long a visitor writes before it deletes, and deletes before it writes again.
+/// How long a worker writes before it deletes, and deletes before it writes again.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// So long it stays where nobody needs a visitor for anything else.
+/// How long a worker stays while no worker is needed for anything else.
 const STAY: Duration = Duration::from_secs(15);
 
-/// Where so many events were to be written there are soon as many again: it waits for them, this long at a time.
+/// After this many events there are soon as many again: the worker waits for them, for a nap at a time.
 const BUSY: usize = 64;
 const NAP: Duration = Duration::from_millis(50);
 
-/// The number of the lock that a visitor who writes has.
+/// The number of the lock that a worker holds while it writes.
 const WRITER: u32 = 1;
 
-/// Writes what is to be told of this visitor's database, waiting for locks at most `patience`.
-/// Outside a transaction.
+/// Writes the events of this worker's database, waiting for locks at most `patience`. It must be called outside a
+/// transaction.
 pub fn write(database: u32, patience: Duration) {
     if !BackgroundWorker::transaction(|| backend::is_alone(WRITER)) {
-        // A launcher that has ended meanwhile left one behind, who is about to.
+        // A launcher that has ended meanwhile has left another worker behind, which is about to write.
         memory::write(|ledger| ledger.told(database, 0, 0, backend::now()));
         return;
     }
@@ -69,7 +69,7 @@ pub fn write(database: u32, patience: Duration) {
     counts::write(database);
 }
 
-/// Whether a visitor may write on: nobody waits for one, or for this database to be left.
+/// Tells whether a worker may go on writing: nobody waits for a worker, or for this database to be left.
 fn may_stay(database: u32) -> bool {
     let view = Viewpoint {
         now: backend::now(),
@@ -79,8 +79,8 @@ fn may_stay(database: u32) -> bool {
         && !BackgroundWorker::transaction(backend::is_database_locked)
 }
 
-/// Writes batch by batch, each in a transaction of its own, for a while as long as there is work; then puts the table
-/// in order. True where there is more to write.
+/// Writes batch by batch, each in a transaction of its own, for a while as long as there is work; then deletes old
+/// rows. Returns true if there is more to write.
 fn write_trail(database: u32, patience: Duration) -> bool {
     let until = Instant::now() + ROUND;
     let mut is_busy;
@@ -97,7 +97,7 @@ fn write_trail(database: u32, patience: Duration) -> bool {
                 return false;
             }
         };
-        // Between the commit and this nothing looks for interrupts: no event is written twice.
+        // Nothing checks for interrupts between the commit and this call, so no event is written twice.
         untold.forget(database);
         memory::write(|ledger| ledger.kept_told(database));
         BackgroundWorker::transaction(|| lines.iter().for_each(error::log));
@@ -128,7 +128,7 @@ fn write_trail(database: u32, patience: Duration) -> bool {
     is_busy
 }
 
-/// What somebody should know of all that can't be written: warnings can't wait for the trail.
+/// Returns the warnings of all events that can't be written: warnings can't wait for the trail.
 fn warn_of_all(database: u32, mut untold: Untold) -> Vec<Warning> {
     let mut warnings = untold.warnings();
     let mut last = untold.last();
@@ -150,11 +150,11 @@ fn could_not_write(database: u32, what: &str, error: &ReadError) {
     }
 }
 
-/// Writes it all; what the server log should say once that is committed.
+/// Writes the event rows, and returns the lines for the server log once that is committed.
 fn tell(writer: &Reader, untold: &Untold) -> Result<Vec<String>, ReadError> {
     let mut lines = Vec::new();
     let Some(schema) = catalog::schema() else {
-        // Its trail went with it.
+        // The audit trail went with the extension.
         return Ok(lines);
     };
     let Trail { mut rows, lost } = told::trail(&untold);
@@ -171,8 +171,8 @@ fn tell(writer: &Reader, untold: &Untold) -> Result<Vec<String>, ReadError> {
     Ok(lines)
 }
 
-/// Deletes old rows, at least as many as were written where there are so many: a transaction for each batch, so that
-/// what hinders it takes nothing else along.
+/// Deletes old rows, at least as many as were written if there are so many. Each batch has a transaction of its own, so
+/// that what prevents it undoes nothing else.
 fn tidy(database: u32, written: u64, until: Instant, patience: Duration) {
     if memory::read(|ledger| ledger.may_delete(backend::now())) == Some(false) {
         return;
@@ -209,7 +209,7 @@ fn tidy(database: u32, written: u64, until: Instant, patience: Duration) {
     memory::write(|ledger| ledger.write_soon(database, backend::now()));
 }
 
-/// Writes what is to be told of all databases to the server log, as a standby does.
+/// Writes the events of all databases to the server log, as a standby does.
 pub fn log_all() {
     warning::log_endings();
     for database in databases() {
@@ -254,7 +254,7 @@ fn databases() -> Vec<u32> {
     databases
 }
 
-/// How long until an audit trail is to be written.
+/// Returns the time until an audit trail is to be written.
 pub fn next_write_in() -> Option<Duration> {
     backend::time_until(memory::read(|ledger| ledger.head.next_write)?)
 }

@@ -1,6 +1,6 @@
-//! What happens in the last moment before the server stops, as all sessions end: visitors write it no
-//! more, so it goes from the ledger into a file, from which the next start has it. After a crash or an
-//! immediate shutdown there is no such file.
+//! Saves what happens in the last moment before the server stops, when all sessions end: database workers no longer
+//! write it, so it goes from the ledger into a file, which the next start reads. After a crash or an immediate shutdown
+//! there is no such file.
 
 use super::left::{self, Left, Trail, left};
 use super::told;
@@ -11,21 +11,21 @@ use crate::core::ledger::table::Table;
 use crate::memory::{self, Shared};
 use crate::pg::exit;
 
-/// Takes what the last stop has left, and sees to the next one. Called by the postmaster alone, at the
-/// start and after a crash.
+/// Reads what the last stop has left, and prepares for the next one. Only the postmaster calls it, at the start and
+/// after a crash.
 pub fn watch() {
     left::take();
     exit::at_stop(keep);
 }
 
-/// Every other process has ended. Nothing here may fail.
+/// Saves the ledger's content when every other process has ended. Nothing here may fail.
 fn keep(in_order: bool) {
     if in_order {
         left::leave(&memory::read_last(all).unwrap_or(Left::NOTHING));
     }
 }
 
-/// Returns what there is to be kept at the end.
+/// Returns what must be saved at the end.
 fn all(ledger: &Ledger<'static, Shared>) -> Left {
     Left {
         counts: counts_of(ledger),
@@ -36,7 +36,7 @@ fn all(ledger: &Ledger<'static, Shared>) -> Left {
 fn counts_of(ledger: &Ledger<'static, Shared>) -> Vec<(u32, Counts)> {
     let is_counted = |database| ledger.databases.get(&database).is_some_and(|d| d.counted);
     let mut counts = left().counts.clone();
-    // Of who was not counted since the start that is still the last word.
+    // For a database that was not counted since the start, the former counts still hold.
     counts.retain(|(database, _)| !is_counted(*database));
     ledger.licenses.each(|license| {
         let database = license.key.database;

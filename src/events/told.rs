@@ -1,4 +1,4 @@
-//! An event as the audit trail has it: a row of `license_events`, as JSON.
+//! The row of `license_events` for an event, as JSON.
 
 use pgrx::Uuid;
 use serde_json::{Map, Value, json};
@@ -13,7 +13,7 @@ use crate::core::ledger::seat::Kind;
 use crate::core::ledger::time::Timestamp;
 use crate::pg::{backend, catalog};
 
-/// Returns the rows of all that happened, and how many are lost.
+/// Returns the rows of all events, and how many are lost.
 pub fn trail(untold: &Untold) -> Trail {
     let mut trail = untold.left.clone();
     let rows = untold.events.iter().map(|event| row(event, untold));
@@ -22,14 +22,14 @@ pub fn trail(untold: &Untold) -> Trail {
     trail
 }
 
-/// The row of an event. Roles that are known by their OIDs alone are numbers: see [`name_roles`].
+/// Returns the row of an event. Roles of which only the OID is known are numbers: see [`name_roles`].
 pub fn row(event: &Event, untold: &Untold) -> Value {
     let named = |name: &str| (!name.is_empty()).then(|| name.to_owned());
     let usename = match event.usename.as_str() {
         "" if event.who.role != 0 => json!(event.who.role),
         name => json!(named(name)),
     };
-    // What a lease's host is called stands in the place of a workstation.
+    // A lease has the host's name in place of a workstation.
     let (client_host, workstation) = match event.who.workstation.as_str() {
         name if event.kind == Some(Kind::Lease) && !name.is_empty() => (name.to_owned(), ""),
         name => (event.who.host.to_string(), name),
@@ -48,7 +48,7 @@ pub fn row(event: &Event, untold: &Untold) -> Value {
     })
 }
 
-/// Puts the names of roles where a row has their OIDs. Within a transaction.
+/// Replaces the OIDs of roles in a row by their names. It must be called in a transaction.
 pub fn name_roles(row: &mut Value) {
     for place in ["/usename", "/detail/by"] {
         if let Some(role) = row.pointer_mut(place)
@@ -59,7 +59,7 @@ pub fn name_roles(row: &mut Value) {
     }
 }
 
-/// The row that says how many events were lost, by this number.
+/// Returns the row, with this number, that says how many events were lost.
 pub fn lost(events: u64, run: u128, number: u64) -> Value {
     json!({
         "at": catalog::timestamp_iso(backend::now()),
@@ -164,7 +164,7 @@ fn detail(event: &Event, untold: &Untold) -> Value {
     Value::Object(detail)
 }
 
-/// Microseconds in whole seconds.
+/// Converts microseconds to whole seconds.
 fn seconds(microseconds: i64) -> i64 {
     microseconds / 1_000_000
 }
@@ -223,7 +223,7 @@ fn put_cause(cause: Cause, untold: &Untold, put: &mut impl FnMut(&str, Value)) {
         Cause::TableFull => {
             put("reason", json!("license_table_full"));
         }
-        // Told to nobody but the session itself.
+        // Only the session itself is told.
         Cause::TooManyUsers { .. } => put("reason", json!("license_session_limit")),
     }
 }

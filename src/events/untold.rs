@@ -1,5 +1,5 @@
-//! What is yet to be told of a database, copied out of the ledger: in batches, each of them in slices, so that
-//! nobody waits long for the lock.
+//! The events of a database that are yet to be written, copied out of the ledger: in batches, each of them in slices,
+//! so that nobody waits long for the lock.
 
 use std::collections::HashMap;
 
@@ -15,21 +15,21 @@ use crate::core::ledger::table::Table;
 use crate::memory::{self, Shared};
 use crate::pg::backend;
 
-/// So many events are copied, or forgotten, under one hold of the lock.
+/// The most events that are copied, or forgotten, under one hold of the lock.
 const SLICE: usize = 64;
 
-/// So many are written in one transaction at most.
+/// The most events that are written in one transaction.
 pub const BATCH: usize = 1_024;
 
-/// What is yet to be told of a database.
+/// The events of a database that are yet to be written.
 pub struct Untold {
-    /// In the order in which it happened.
+    /// The events in the order in which they happened.
     pub events: Vec<Event>,
     /// How many were lost.
     pub lost: u64,
-    /// Of them those up to this number have been warned of.
+    /// The number up to which warnings were given.
     warned: u64,
-    /// What the server's last stop has left, as far as it is yet to be told.
+    /// What the server's last stop has left and is yet to be written.
     pub(super) left: Trail,
     texts: HashMap<Label, Text<512>>,
     pub ids: SeatIds,
@@ -51,8 +51,8 @@ impl Untold {
         }
     }
 
-    /// The next batch after the event with this number; 0: the first, and what else there is. From now on nothing
-    /// is added to these events.
+    /// Returns the next batch after the event with this number, or the first batch (0), with all else that is to be
+    /// written. From now on nothing is added to these events.
     pub fn next(database: u32, after: u64) -> Untold {
         let mut untold = Untold::nothing();
         if after == 0 {
@@ -66,7 +66,7 @@ impl Untold {
         untold
     }
 
-    /// All of it, in the server's last moment.
+    /// Returns all events, in the server's last moment.
     pub fn at_last(ledger: &Ledger<'static, Shared>, database: u32) -> Untold {
         let mut untold = Untold::nothing();
         let known = untold.note(ledger, database);
@@ -96,7 +96,7 @@ impl Untold {
         let mut texts: Vec<(Label, Text<512>)> = Vec::with_capacity(2 * SLICE);
         self.events.reserve(SLICE);
         while self.events.len() < BATCH {
-            // Under the lock nothing is allocated: there is room for a slice.
+            // Nothing may be allocated under the lock: there is room for a slice.
             let events = &mut self.events;
             let before = events.len();
             memory::write(|ledger| {
@@ -116,17 +116,17 @@ impl Untold {
         }
     }
 
-    /// There may be more after it.
+    /// Tells whether there may be more events after this batch.
     pub fn is_full(&self) -> bool {
         self.events.len() >= BATCH
     }
 
-    /// The number of the last one; 0: there is none.
+    /// Returns the number of the last event; 0 if there is none.
     pub fn last(&self) -> u64 {
         self.events.last().map_or(0, |event| event.number)
     }
 
-    /// All of it is told, written or in the server log.
+    /// Forgets all of these events, which have been written, to the trail or to the server log.
     pub fn forget(&self, database: u32) {
         let mut forgotten = 0;
         let forget = || memory::write(|ledger| ledger.forget_told(database, self.last(), SLICE));
@@ -140,7 +140,7 @@ impl Untold {
         memory::write(|ledger| ledger.told(database, self.lost, made_room, backend::now()));
     }
 
-    /// What somebody should know who has not been told.
+    /// Returns the warnings that have not been given.
     pub fn warnings(&self) -> Vec<Warning> {
         let news = self
             .events
@@ -149,12 +149,12 @@ impl Untold {
         news.filter_map(Warning::of_use).collect()
     }
 
-    /// The text that a label stands for is not known any more.
+    /// Tells whether the text that a label stands for is no longer known.
     pub fn lacks(&self, label: &Label) -> bool {
         label.is_digest() && !self.texts.contains_key(label)
     }
 
-    /// The text that a label stands for; `None` for no text, and where it is not known any more.
+    /// Returns the text that a label stands for; `None` if it is empty or no longer known.
     pub fn text(&self, label: &Label) -> Option<String> {
         if label.is_digest() {
             return self.texts.get(label).map(Text::to_string);

@@ -1,5 +1,5 @@
-//! Warnings: who listens on the channel `pg_seats`, and who reads the server log, knows before anybody
-//! is denied. They name neither users nor hosts, since any role may listen.
+//! Warns those who listen on the channel `pg_seats`, and the server log, before anybody is denied. Warnings name
+//! neither users nor hosts, since any role may listen.
 
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ use crate::pg::table::{ReadError, Reader, log_failure, write_alone};
 use crate::pg::{backend, catalog};
 use crate::tables::{events as trail, interference};
 
-/// What somebody should know.
+/// A warning.
 pub struct Warning {
-    /// As the server log has it.
+    /// The line for the server log.
     line: String,
-    /// As it is notified.
+    /// The payload of the notification.
     payload: Value,
 }
 
 impl Warning {
-    /// Warns of as many seats in use as this event says, if it says so.
+    /// Returns the warning of seats in use, or of tampering, if the event is one.
     pub fn of_use(event: &Event) -> Option<Warning> {
         let (product, in_use) = (event.product.as_str(), event.in_use);
         let (level, seats) = match event.happened {
@@ -58,17 +58,17 @@ impl Warning {
         })
     }
 
-    /// Warns of what became of a signed license.
+    /// Returns a warning about a signed license.
     pub fn of_license(line: String, payload: Value) -> Warning {
         Warning { line, payload }
     }
 
-    /// As the server log has it.
+    /// Returns the line for the server log.
     pub fn into_line(self) -> String {
         self.line
     }
 
-    /// Warns of the licenses of this database that come to their end, once for each number of days.
+    /// Returns warnings of the licenses of this database that are about to end, once for each number of days.
     pub fn of_end(writer: &Reader, schema: &str) -> Result<Vec<Warning>, ReadError> {
         let mut warnings = Vec::new();
         let rules = memory::rules::last_in_force(backend::database()).unwrap_or_default();
@@ -106,7 +106,8 @@ impl Warning {
     }
 }
 
-/// Tells of what others have hung on our tables, once for each thing, as long as the trail has that.
+/// Returns warnings of what others have attached to the extension's tables, once for each thing, as long as the trail
+/// has it.
 pub fn of_interference(writer: &Reader, schema: &str) -> Result<Vec<Warning>, ReadError> {
     let mut warnings = Vec::new();
     let rules = memory::rules::last_in_force(backend::database()).unwrap_or_default();
@@ -148,13 +149,13 @@ fn line_of_end(product: &str, ending: Ending) -> String {
     )
 }
 
-/// Has a standby's server log say which licenses come to their end. Nothing is written there, so it says so
-/// again after a restart. Within a transaction.
+/// Writes to a standby's server log which licenses are about to end. Nothing is stored there, so it is written again
+/// after a restart. It must be called in a transaction.
 pub fn log_endings() {
     let licenses = memory::read(|ledger| ledger.licenses.len()).unwrap_or(0);
     let mut endings = Vec::with_capacity(licenses);
     memory::write(|ledger| {
-        // There is room for all: under the lock nothing is allocated.
+        // There is room for all of them, since nothing may be allocated under the lock.
         ledger.tell_endings(backend::now(), |product, ending| {
             if endings.len() < endings.capacity() {
                 endings.push((*product, ending));
@@ -166,8 +167,8 @@ pub fn log_endings() {
     }
 }
 
-/// Notes in the audit trail what became of signed licenses, and gives the warnings. In a worker, outside a
-/// transaction.
+/// Notes in the audit trail what became of signed licenses, and gives the warnings. Only a worker may call it, outside
+/// a transaction.
 pub fn note_and_give(warnings: &[Warning], patience: Duration) {
     if warnings.is_empty() {
         return;
@@ -191,9 +192,9 @@ pub fn note_and_give(warnings: &[Warning], patience: Duration) {
     give(warnings, patience);
 }
 
-/// Tells the server log, and whoever listens in this visitor's database. The latter's commit takes a lock
-/// that another commit may hold for long, and fails where somebody who listens has let the queue fill up:
-/// so it is a transaction of its own, and what fails is told by the log alone.
+/// Writes warnings to the server log, and notifies those who listen in this worker's database. The commit of a
+/// notification takes a lock that another commit may hold for long, and fails if a listener has let the queue fill up:
+/// so it is a transaction of its own, and only the log reports its failure.
 pub fn give(warnings: &[Warning], patience: Duration) {
     if warnings.is_empty() {
         return;

@@ -10,11 +10,11 @@ use crate::pg::backend;
 use crate::pg::table::{ReadError, transaction};
 use crate::tables::leases;
 
-/// So many rows are deleted in a transaction.
+/// The most rows that are deleted in a transaction.
 const ROWS: usize = 1_000;
 
-/// Ends every lease whose time is up, and every seat that has lingered as long as it may: their seats
-/// are free, or somebody's who waited.
+/// Ends every lease whose time is up, and every seat that has lingered for its full time: their seats become free, or
+/// go to those who waited.
 pub fn end_due_leases() {
     let now = backend::now();
     if memory::read(|ledger| ledger.head.next_due > now) != Some(false) {
@@ -33,26 +33,26 @@ pub fn end_due_leases() {
         memory::write(|ledger| ledger.expire(&[], backend::now()));
     }
     for batch in due.chunks(BATCH) {
-        // By the time of now: it may have been a pause that made them seem due.
+        // By the current time: a pause may have made them seem due.
         memory::write(|ledger| ledger.expire(batch, backend::now()));
     }
-    // Only now, so that nobody is denied for what is yet to end; and by another look at all, since
-    // more may have been granted meanwhile.
+    // Only now, so that nobody is denied because of what is yet to end; and by another look at all of them, since more
+    // may have been granted meanwhile.
     memory::write(|ledger| ledger.note_next_due());
 }
 
-/// How long until the next lease's time may be up; `None` when there is no lease.
+/// Returns the time until the next lease or lingering seat may be due; `None` if there is none.
 pub fn next_due_in() -> Option<Duration> {
     backend::time_until(memory::read(|ledger| ledger.head.next_due)?)
 }
 
-/// Deletes the rows of the leases of this database that have ended, waiting for a lock on the table
-/// at most `patience`; rows that somebody has locked, or that can't be deleted now, are left for the next time. Only
-/// in a worker, outside a transaction.
+/// Deletes the rows of leases of this database that have ended, waiting for a lock on the table at most `patience`.
+/// Rows that somebody has locked, or that can't be deleted now, are left for the next time. Only a worker may call it,
+/// outside a transaction.
 ///
 /// # Errors
 ///
-/// Where they can't be deleted.
+/// If the rows can't be deleted.
 pub fn bury(database: u32, patience: Duration) -> Result<(), ReadError> {
     let ended = memory::read(|ledger| ledger.databases.get(&database).map_or(0, |d| d.ended));
     let mut dead: Vec<LeaseId> = Vec::with_capacity(ended.unwrap_or(0) as usize);

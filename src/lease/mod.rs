@@ -1,15 +1,14 @@
-//! Leases: holds on seats for users who share connections, that outlive any session.
+//! Leases: holds on seats for users who share connections, which outlive any session.
 //!
-//! A lease is a row of `license_leases`, written by the transaction that takes it, and a hold in the
-//! ledger, which counts from the call on. Its time is kept in the ledger alone: a heartbeat writes
-//! nothing. After a crash or promotion the rows are read with the licenses, and each lease lasts its
-//! whole time once more.
+//! A lease is a row of `license_leases`, written by the transaction that takes it, and a hold in the ledger, which
+//! counts from the call on. Its time is kept in the ledger alone: a heartbeat writes nothing. After a crash or
+//! promotion the rows are read with the licenses, and each lease lasts its whole time once more.
 //!
 //! * [`expiry`]: ends leases whose time is up
-//! * [`transaction`]: what becomes of leases when a transaction ends
+//! * [`transaction`]: settles leases when a transaction ends
 
 pub mod expiry;
 pub mod transaction;
 
-/// So many leases are changed before the lock is released for others.
+/// The most leases that are changed before the lock is released for others.
 const BATCH: usize = 256;

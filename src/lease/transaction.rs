@@ -1,4 +1,4 @@
-//! What becomes of leases when a transaction, or a part of one, ends.
+//! Settles leases when a transaction, or a subtransaction, ends.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,30 +15,30 @@ use crate::rules::pools;
 struct Change {
     id: LeaseId,
     released: bool,
-    /// The subtransaction in which it was.
+    /// The subtransaction in which that happened.
     part: u32,
 }
 
-/// This transaction has taken, released or borrowed leases.
+/// Whether this transaction has taken, released or borrowed leases.
 static CONCERNED: AtomicBool = AtomicBool::new(false);
-/// What it has taken or released.
+/// The leases that it has taken or released.
 static CHANGES: Mutex<Vec<Change>> = Mutex::new(Vec::new());
 
 fn changes() -> MutexGuard<'static, Vec<Change>> {
     CHANGES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// This transaction has taken a lease in the ledger: gone if it rolls back.
+/// Notes that this transaction has taken a lease in the ledger, which is dropped if it rolls back.
 pub fn note_taken(id: LeaseId) {
     note(id, false);
 }
 
-/// This transaction has deleted a lease's row: gone if it commits.
+/// Notes that this transaction has deleted a lease's row: the lease is dropped if it commits.
 pub fn note_released(id: LeaseId) {
     note(id, true);
 }
 
-/// A lease is lent to this transaction: taken back at its end.
+/// Notes that a lease is lent to this transaction, and is taken back at its end.
 pub fn note_borrowed() {
     CONCERNED.store(true, Relaxed);
 }
@@ -52,17 +52,18 @@ fn note(id: LeaseId, released: bool) {
     });
 }
 
-/// True when this transaction has released a lease.
+/// Tells whether this transaction has released a lease.
 pub fn has_released(id: LeaseId) -> bool {
     CONCERNED.load(Relaxed) && changes().iter().any(|c| c.released && c.id == id)
 }
 
-/// True when this transaction has taken a lease.
+/// Tells whether this transaction has taken a lease.
 pub fn has_taken(id: LeaseId) -> bool {
     CONCERNED.load(Relaxed) && changes().iter().any(|c| !c.released && c.id == id)
 }
 
-/// COMMIT PREPARED would run nothing of ours, so it can't come to that.
+/// Refuses to prepare a transaction that has taken or released leases: COMMIT PREPARED would call no callback of the
+/// extension.
 pub fn at_pre_prepare() {
     if CONCERNED.load(Relaxed) && !changes().is_empty() {
         Report::new(
@@ -74,8 +75,8 @@ pub fn at_pre_prepare() {
     }
 }
 
-/// Before the transaction commits leases, what is remembered over a restart says no more that there are none; and warns
-/// of those whose time is up already: they are gone, though what the transaction did is kept.
+/// Notes that the database has leases before the transaction commits some, and warns of those that have already ended:
+/// what else the transaction did is kept.
 pub fn at_pre_commit() {
     if !CONCERNED.load(Relaxed) {
         return;
@@ -108,7 +109,7 @@ pub fn at_pre_commit() {
     .log(pgrx::PgLogLevel::WARNING);
 }
 
-/// The transaction has ended.
+/// Settles the leases of a transaction that has ended.
 pub fn at_end(committed: bool) {
     if !CONCERNED.swap(false, Relaxed) {
         return;
@@ -135,7 +136,8 @@ pub fn at_end(committed: bool) {
     }
 }
 
-/// A part of the transaction has ended: rolled back, or gone up in the part around it.
+/// Settles the leases of a subtransaction that has ended: it was rolled back, or has become part of the transaction
+/// around it.
 pub fn at_part_end(committed: bool, part: u32, around: u32) {
     if !CONCERNED.load(Relaxed) {
         return;

@@ -1,4 +1,4 @@
-//! Who logs in: the session of the client at the other end.
+//! The client that logs in.
 
 use crate::core::ledger::identity::{NAME_MAX, Name};
 use crate::denial::BadWorkstation;
@@ -6,8 +6,8 @@ use crate::pg::client::clipped;
 use crate::pg::encoding::{self, decode, decode_lossy};
 use crate::settings;
 
-/// The workstation that the client sent, or empty. Only where the startup transaction has opened the
-/// database and applied the startup settings.
+/// Returns the workstation that the client sent, or an empty name. It may only be called once the startup transaction
+/// has opened the database and applied the startup settings.
 pub fn workstation() -> Result<Name, BadWorkstation> {
     let sent = settings::workstation();
     let bad = |cause| BadWorkstation {

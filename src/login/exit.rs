@@ -1,12 +1,12 @@
-//! Gives back what a backend holds, whatever its end is, and before all else that takes time.
+//! Gives back what a backend holds, however it ends, before anything that takes time.
 //!
-//! PostgreSQL calls those who want to know of a process's end in turn, the last registered first. We register
-//! at login; the one that drops temporary tables registers when the transaction commits that has made the first,
-//! and thousands of tables take it seconds. So we register once more after it. Others that come later (LISTEN,
-//! prepared transactions, online backups) only change some shared memory.
+//! PostgreSQL runs the callbacks of a process's exit in reverse order of registration. The extension registers its own
+//! at login. PostgreSQL registers the callback that drops temporary tables when the transaction that created the first
+//! of them commits, and dropping thousands of tables takes seconds. So the extension registers once more after that.
+//! Callbacks that are registered later (LISTEN, prepared transactions, online backups) only change some shared memory.
 //!
-//! What is given back twice is given back once: the second time the place is free. From then on this process
-//! belongs to no session, though it may yet drop tables in transactions of its own.
+//! Giving back twice is harmless: by the second time the slot is free. From then on the process belongs to no session,
+//! though it may still drop tables in transactions of its own.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -14,16 +14,16 @@ use crate::ending::session;
 use crate::memory;
 use crate::pg::{backend, exit};
 
-/// So many checkouts of a session that ends are given back under one hold of the ledger's lock.
+/// The most checkouts of an ending session that are given back under one hold of the ledger's lock.
 const BATCH: usize = 64;
 
-/// This backend gives back what it holds when it ends.
+/// Whether this backend gives back what it holds when it ends.
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 
-/// It does so before temporary tables are dropped.
+/// Whether it does so before temporary tables are dropped.
 static COMES_FIRST: AtomicBool = AtomicBool::new(false);
 
-/// Has this backend give back what it will hold. To be called before it takes anything.
+/// Registers this backend to give back whatever it will hold. It must be called before the backend takes anything.
 pub fn prepare() {
     REGISTERED.store(true, Relaxed);
     register();
@@ -33,9 +33,9 @@ fn register() {
     exit::before(on_exit);
 }
 
-/// Called when any transaction is about to commit: if it is the one after which temporary tables are dropped at
-/// the end, we register once more as soon as that is settled. Nobody else is called so late in a commit as those who
-/// wait for the transaction's memory to be freed.
+/// Registers the callback once more if temporary tables will be dropped at the session's end. It runs whenever a
+/// transaction is about to commit, and defers the registration until the transaction's memory is freed: nothing else
+/// runs so late in a commit.
 pub fn at_pre_commit() {
     if COMES_FIRST.load(Relaxed) || !REGISTERED.load(Relaxed) || !backend::has_temporary_tables() {
         return;
@@ -44,18 +44,18 @@ pub fn at_pre_commit() {
 }
 
 fn on_transaction_freed() {
-    // Where the commit has failed, no table is left, and its end is settled by another one.
+    // If the commit failed there are no temporary tables, and the commit of a later transaction decides.
     if backend::has_temporary_tables() && !COMES_FIRST.swap(true, Relaxed) {
         register();
     }
 }
 
-/// Gives back what this backend holds, whatever its end is.
+/// Gives back what this backend holds, however it ends.
 fn on_exit() {
     let (place, leaving) = (backend::place(), session::leaving());
     let some =
         || memory::write(|ledger| ledger.release_some(place, BATCH, leaving, backend::now()));
-    // Others come in between.
+    // Others can take the lock between two batches.
     while some() == Some(false) {}
     memory::write(|_| session::end(place));
 }

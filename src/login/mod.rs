@@ -1,34 +1,33 @@
 //! Admission at login.
 //!
-//! The ClientAuthentication hook only arms. Admission runs when the startup transaction is about to
-//! commit: there the database is open, CONNECT and connection limits have been checked, startup
-//! settings are applied, and an ERROR reaches the client as FATAL. A login that fails before never
-//! comes here, so it never takes a seat.
+//! The ClientAuthentication hook only notes the login. Admission runs when the startup transaction is about to commit:
+//! by then the database is open, CONNECT and connection limits have been checked, startup settings are applied, and an
+//! ERROR reaches the client as FATAL. A login that fails earlier never gets here, so it never takes a seat.
 //!
-//! | who | rules needed | outcome |
+//! | login | rules needed | outcome |
 //! | --- | --- | --- |
-//! | replication connection without a database | none | in, exempt |
-//! | superuser, `exempt_superusers` on | none (used if current) | in, exempt |
-//! | superuser, `exempt_superusers` off | tried | in, counted if the rules can be read |
-//! | role with REPLICATION | none (used if current) | in, exempt |
-//! | workstation that can't be told from another | none | 22023 |
-//! | rules can't be read, none since start | – | 57P03 license_not_loaded |
-//! | the same, `pg_seats.enforcement` not on | – | in, logged; judged once they are read |
-//! | rules can't be read, read before | the last ones | as they say, and logged |
+//! | replication connection without a database | none | admitted, exempt |
+//! | superuser, `exempt_superusers` on | none (used if current) | admitted, exempt |
+//! | superuser, `exempt_superusers` off | tried | admitted, counted if the rules can be read |
+//! | role with REPLICATION | none (used if current) | admitted, exempt |
+//! | workstation name that is invalid | none | 22023 |
+//! | rules can't be read, never read since the start | – | 57P03 license_not_loaded |
+//! | the same, `pg_seats.enforcement` not on | – | admitted, logged; judged once they are read |
+//! | rules can't be read, but were read before | the last ones | as they say, and logged |
 //! | licenses don't fit into the ledger | – | as rules that can't be read |
-//! | exempt role or host | current | in, exempt |
-//! | the same, and as many identities are exempt as were signed | current | as those below |
-//! | claims no license | current | in |
+//! | exempt role or host | current | admitted, exempt |
+//! | the same, but as many identities are exempt as were signed | current | as those below |
+//! | claims no license | current | admitted |
 //! | claims a pooled license, pool not yet known | current | waits, then 57P03, softened by enforcement |
 //! | barred by an administrator | current | 28000 license_barred, never softened |
 //! | license not yet valid, or expired beyond its grace | current | 28000, softened by enforcement |
-//! | identity holds a seat | current | in, joins the seat |
+//! | identity holds a seat | current | admitted, joins the seat |
 //! | its user has `max_per_user` seats | current | 53300 license_user_limit, softened by enforcement |
-//! | a seat is free | current | in, takes it |
-//! | a seat within `overdraft` is free | current | in, takes it, logged |
+//! | a seat is free | current | admitted, takes it |
+//! | a seat within `overdraft` is free | current | admitted, takes it, logged |
 //! | no seat is free, one is idle for `reclaim_idle_after` | current | waits for it to give way |
-//! | no seat is free, save what is kept for other roles | current | 53300 license_full, softened by enforcement |
-//! | the members of a role of its use all that they may | current | 53300 license_full, softened by enforcement |
+//! | no seat is free but those reserved for other roles | current | 53300 license_full, softened by enforcement |
+//! | the members of one of its roles use all that they may | current | 53300 license_full, softened by enforcement |
 #![allow(unsafe_code, reason = "the hook is PostgreSQL's C interface")]
 
 mod client;
@@ -56,18 +55,18 @@ use crate::pg::error::{self, quoted};
 use crate::pg::table::Patience;
 use crate::{rules, settings};
 
-/// How long a superuser who counts waits for the rules.
+/// The longest that a superuser who counts waits for the rules.
 const SUPERUSER_PATIENCE: Duration = Duration::from_millis(200);
 
-/// The client has authenticated, and its startup transaction has not ended.
+/// Whether the client has authenticated and its startup transaction has not ended.
 static ARMED: AtomicBool = AtomicBool::new(false);
 
-/// Takes note that a client has authenticated, or has not: its startup transaction is judged.
+/// Notes whether a client has authenticated; if so, its startup transaction will be judged.
 pub fn note_authentication(succeeded: bool) {
     ARMED.store(succeeded, Relaxed);
 }
 
-/// Called when any transaction is about to commit; acts on a login's startup transaction alone.
+/// Admits the login if the transaction that is about to commit is its startup transaction.
 pub fn at_pre_commit() {
     if ARMED.swap(false, Relaxed) && memory::is_attached() {
         admit();
@@ -75,7 +74,7 @@ pub fn at_pre_commit() {
 }
 
 fn admit() {
-    // Before a seat is taken, so that there is no way out without it.
+    // Registered before a seat is taken, so that the backend can't end without giving it back.
     exit::prepare();
     if !backend::is_walsender() {
         session::listen();
@@ -100,7 +99,7 @@ fn admit() {
             denial::bad_workstation(&bad).raise();
         }
         admit_counted(place, session);
-        // Also of those whom the rules exempt: other rules may count them.
+        // Also for those whom the rules exempt: other rules may count them later.
         settings::notice_killed_client();
         if session.address != Host::NONE {
             settings::notice_silent_client();
@@ -108,7 +107,7 @@ fn admit() {
     }
 }
 
-/// Admits a session that is exempt whatever the rules are: it waits for nothing.
+/// Admits a session that is exempt whatever the rules are. It never waits.
 fn admit_uncounted(place: usize, session: Session, exempt: Option<Exempt>) {
     let judged = memory::rules::current(session.database).map(|rules| judge(&rules, &session));
     memory::write(|ledger| {
@@ -120,9 +119,9 @@ fn admit_uncounted(place: usize, session: Session, exempt: Option<Exempt>) {
     });
 }
 
-/// Admits a session by the rules, or raises why not.
+/// Admits a session by the rules, or raises the reason for the denial.
 fn admit_counted(place: usize, session: Session) {
-    // What it waits for has an end of its own, and a message.
+    // Each wait below has its own deadline and its own message.
     backend::stop_transaction_timeout();
     // A superuser gets in at once, counted or not.
     let patience = || match session.superuser {
@@ -150,7 +149,7 @@ fn admit_counted(place: usize, session: Session) {
         let judged = Judged { asked, ..judged };
         let answer = memory::write(|ledger| {
             let answer = if rules.generation == 0 {
-                // There is no room to note the database, which has no license.
+                // There is no room to note the database, so it has no license.
                 ledger.register(place, session, backend::now());
                 Answer::Admitted(Remark::None)
             } else {
@@ -161,7 +160,7 @@ fn admit_counted(place: usize, session: Session) {
             answer
         });
         match answer {
-            // Newer ones than it had are as good as what it would read now.
+            // Rules that are newer than those it had are as good as what it would read now.
             Some(Answer::Outdated) => had = Some(rules.generation),
             Some(Answer::TimesUp) => {
                 expiry::end_due_leases();
@@ -181,7 +180,7 @@ fn admit_counted(place: usize, session: Session) {
     }
 }
 
-/// Has this backend hear what is said to its session, once that has a place.
+/// Makes this backend listen to requests to its session, once the session has a slot.
 fn begin(ledger: &Ledger<'static, Shared>, place: usize) {
     if let Some(session) = ledger.sessions.get(place).filter(|s| s.number != 0) {
         session::begin(place, session.number);
@@ -192,7 +191,7 @@ fn log(session: &Session, remark: Remark) {
     denial::log(|| who(session), remark);
 }
 
-/// Who logs in, for the server log.
+/// Returns the user and host of a login, for the server log.
 fn who(session: &Session) -> String {
     format!("user {} at {}", quoted(session.usename), session.who.host)
 }
@@ -207,8 +206,8 @@ fn log_unjudged(session: &Session, error: &LoadError) {
     ));
 }
 
-/// Judges a session by the rules in force, as soon as they are known, at the latest at the deadline. It `had` rules
-/// of this generation a moment ago.
+/// Judges a session by the rules in force as soon as they are known, at the latest at the deadline. `had` is the
+/// generation of rules that have just turned out to be outdated.
 fn judge_in_time(
     session: &Session,
     had: Option<u64>,
@@ -219,7 +218,7 @@ fn judge_in_time(
     let rules = if let Some(rules) = newer {
         rules
     } else if left().is_zero() {
-        // Changes come faster than they can be read: what is in force has to do.
+        // Changes come faster than they can be read, so the rules in force must do.
         memory::rules::last_in_force(session.database).ok_or(LoadError::Changing)?
     } else {
         rules::in_force(match session.superuser {
@@ -252,7 +251,7 @@ fn judge(rules: &Rules, session: &Session) -> Judged {
     }
 }
 
-/// The license that a session claims, where it counts in a pool.
+/// Returns the license that a session claims, if it counts in a pool.
 fn pooled(rules: &Rules, standing: Standing) -> Option<&License> {
     rules.licenses.iter().find(|license| {
         Some(license.key.place) == standing.license

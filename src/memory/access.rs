@@ -11,37 +11,37 @@ use crate::core::ledger::Ledger;
 use crate::core::ledger::session::Session;
 use crate::pg::{backend, clock};
 
-/// Looks at the ledger. `None` when the library was not preloaded.
+/// Reads the ledger under the shared lock. `None` if the library was not preloaded.
 pub fn read<R>(look: impl FnOnce(&Ledger<'static, Shared>) -> R) -> Option<R> {
     let attached = attached()?;
     let _held = Held::acquire(attached.lock, pg_sys::LWLockMode::LW_SHARED);
-    // SAFETY: the lock is held, and a shared reference only reads.
+    // SAFETY: the lock is held, and through a shared reference the caller only reads.
     Some(look(&unsafe { attached.ledger() }))
 }
 
-/// Looks at the ledger in the postmaster, when every other process has ended. `None` also after an
-/// immediate shutdown, which interrupts everybody: then the ledger may be half changed, and its lock
-/// taken for ever, and the postmaster can't wait for a lock.
+/// Reads the ledger in the postmaster when every other process has ended. `None` also after an immediate shutdown,
+/// which interrupts every process: then the ledger may be half changed and its lock held for ever, and the postmaster
+/// can't wait for a lock.
 pub fn read_last<R>(look: impl FnOnce(&Ledger<'static, Shared>) -> R) -> Option<R> {
     let attached = attached()?;
-    // SAFETY: in shared memory, which nobody changes any more.
+    // SAFETY: `control` points into shared memory, which no other process changes any more.
     let launcher = unsafe { (*attached.control).launcher };
-    // A launcher that ends in order takes its leave.
+    // A launcher that ends in order removes itself.
     if !launcher.is_null() {
         return None;
     }
     let _held = Held::acquire_if_free(attached.lock)?;
-    // SAFETY: the lock is held, and a shared reference only reads.
+    // SAFETY: the lock is held, and through a shared reference the caller only reads.
     Some(look(&unsafe { attached.ledger() }))
 }
 
-/// Changes the ledger, and wakes whom the change concerns. Before that a pause is noticed, so that nobody ends
-/// what is due by the clocks alone: `change` asks for the time itself where that matters. `None` when the library was
-/// not preloaded.
+/// Changes the ledger under the exclusive lock, and wakes those whom the change concerns. Before the change a pause is
+/// noticed, so that nobody ends anything that is due by the clocks alone; a `change` that depends on the time reads it
+/// itself. `None` if the library was not preloaded.
 pub fn write<R>(change: impl FnOnce(&mut Ledger<'static, Shared>) -> R) -> Option<R> {
     let attached = attached()?;
     let _held = Held::acquire(attached.lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
-    // SAFETY: the lock is held by this process alone.
+    // SAFETY: this process holds the lock exclusively.
     let mut ledger = unsafe { attached.ledger() };
     let due = (ledger.head.next_due, ledger.head.next_write);
     let clocks = clock::look();
@@ -64,32 +64,32 @@ pub fn write<R>(change: impl FnOnce(&mut Ledger<'static, Shared>) -> R) -> Optio
     Some(result)
 }
 
-/// How many sessions there can be.
+/// Returns how many sessions there can be.
 pub fn places() -> usize {
     attached().map_or(0, |attached| attached.places)
 }
 
-/// The turn of a process that reads much, until this is dropped.
+/// The exclusive right to read much, until this is dropped.
 pub struct Turn(#[expect(dead_code, reason = "released when dropped")] Option<Held>);
 
-/// Waits until no other process reads much.
+/// Waits until no other process reads much, and keeps others from it until the result is dropped.
 pub fn turn() -> Turn {
     let exclusive = pg_sys::LWLockMode::LW_EXCLUSIVE;
     Turn(attached().map(|attached| Held::acquire(attached.readers, exclusive)))
 }
 
-/// How long whoever reads much lets others by, between two slices.
+/// How long a process that reads much pauses between two slices to let writers in.
 const PAUSE: Duration = Duration::from_micros(50);
 
-/// So many entries are read under one hold of the lock.
+/// The most entries that are read under one hold of the lock.
 pub const SLICE: usize = 256;
 
-/// Lets those by who wait to write, between two slices.
+/// Pauses between two slices, so that those who wait to write get the lock.
 pub fn let_others_by() {
     std::thread::sleep(PAUSE);
 }
 
-/// A copy of every place for a session, taken or free: not all of one moment where there are many.
+/// Returns a copy of every session slot, taken or free. If there are many, they are not all copied at the same moment.
 pub fn sessions() -> Vec<Session> {
     let places = places();
     let mut sessions = Vec::with_capacity(places);
@@ -105,7 +105,7 @@ pub fn sessions() -> Vec<Session> {
     sessions
 }
 
-/// Returns this backend's session; `None` where it serves no client.
+/// Returns this backend's session; `None` if it serves no client.
 pub fn this_session() -> Option<Session> {
     let at = backend::place();
     read(|ledger| ledger.sessions.get(at).copied())

@@ -1,4 +1,4 @@
-//! The launcher, and who waits for what it has read.
+//! The launcher, and waiting for the rules that database workers read.
 #![allow(unsafe_code, reason = "shared memory is raw memory")]
 
 use std::ptr;
@@ -11,7 +11,8 @@ use super::segment::{Held, attached};
 use crate::core::ledger::time::Pause;
 use crate::pg::{backend, clock};
 
-/// Has the ledger know that the launcher looks: whether it is expected to do so again soon, and the last pause.
+/// Tells the ledger that the launcher is looking. Returns whether it is expected to look again soon, and the last
+/// pause.
 pub fn launcher_looks() -> (bool, Option<Pause>) {
     let looked = write(|ledger| {
         let watches = ledger.launcher_looks(clock::look_closely());
@@ -23,19 +24,20 @@ pub fn launcher_looks() -> (bool, Option<Pause>) {
     looked.unwrap_or((false, None))
 }
 
-/// Tells those who wait for a database's rules that some have been read.
+/// Wakes those who wait for a database's rules, because some have been read.
 pub fn announce_rules_read() {
     if let Some(attached) = attached() {
-        // SAFETY: initialised by `create`.
+        // SAFETY: `create` has initialised the condition variable, in shared memory.
         unsafe { pg_sys::ConditionVariableBroadcast(&raw mut (*attached.control).rules_read) };
     }
 }
 
-/// Waits until some rules have been read, at most this long.
+/// Waits until some rules have been read, at most for `patience`.
 pub fn await_rules_read(patience: Duration) {
     if let Some(attached) = attached() {
         let milliseconds = backend::milliseconds(patience);
-        // SAFETY: initialised by `create`; may end with an error when the session is cancelled.
+        // SAFETY: `create` has initialised the condition variable. If the session is cancelled the call raises an
+        // error, which pgrx turns into a panic.
         unsafe {
             pg_sys::ConditionVariableTimedSleep(
                 &raw mut (*attached.control).rules_read,
@@ -46,26 +48,27 @@ pub fn await_rules_read(patience: Duration) {
     }
 }
 
-/// Ends a wait that was begun by [`await_rules_read`].
+/// Ends a wait that [`await_rules_read`] began.
 pub fn stop_awaiting() {
-    // SAFETY: does nothing when nothing is awaited.
+    // SAFETY: the call does nothing if there is no wait.
     unsafe { pg_sys::ConditionVariableCancelSleep() };
 }
 
-/// Returns whether there is a launcher.
+/// Tells whether there is a launcher.
 pub fn has_launcher() -> bool {
     attached().is_some_and(|attached| {
         let _held = Held::acquire(attached.lock, pg_sys::LWLockMode::LW_SHARED);
-        // SAFETY: the lock is held.
+        // SAFETY: the lock is held, so that the launcher can't change meanwhile.
         unsafe { !(*attached.control).launcher.is_null() }
     })
 }
 
-/// Makes this process the launcher, or no longer: then the visitor in reserve sees to it that there is one again.
+/// Registers this process as the launcher, or removes it. In the latter case it wakes the worker in reserve, which sees
+/// to it that a launcher starts again.
 pub fn set_launcher(present: bool) {
     if let Some(attached) = attached() {
         let _held = Held::acquire(attached.lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
-        // SAFETY: the lock is held; the latch is this process's own, in shared memory.
+        // SAFETY: the lock is held exclusively, and this process's latch is in shared memory.
         unsafe {
             if present {
                 (*attached.control).launcher = pg_sys::MyLatch;

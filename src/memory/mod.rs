@@ -1,15 +1,14 @@
 //! The ledger in shared memory, behind one lock.
 //!
-//! Locking rules: everything here is read and written under the one lock "pg_seats". Under it
-//! nothing raises an error, waits or allocates: callers make room before, copy out, release, and
-//! speak afterwards. [`read`] takes it shared, [`write`] exclusive; they do not nest.
+//! Locking rules: everything here is read and written under the one lock "pg_seats". Under it nothing raises an error,
+//! waits or allocates: callers make room before, copy what they need, release the lock, and report afterwards. [`read`]
+//! takes it shared, [`write`] exclusive; they do not nest.
 //!
-//! Who reads much reads in slices, and sleeps a moment between two of them: such locks are not fair, and who reads
-//! without a pause passes all who wait to write. One at a time does so: a [`turn`] is the second lock "pg_seats
-//! readers", taken before the first one, and never by who logs in or ends.
+//! A process that reads much reads in slices and sleeps a moment between two of them: such locks are not fair, and one
+//! that reads without a pause would overtake all who wait to write. Only one process does so at a time: a [`turn`] is
+//! the second lock "pg_seats readers", taken before the first one, and never by a session that logs in or ends.
 //!
-//! All of it is rebuilt empty when the server starts, and after a crash of any backend: then every
-//! session is gone too.
+//! All of it is rebuilt empty when the server starts, and after a crash of any backend: then every session is gone too.
 
 mod access;
 mod launcher;

@@ -1,4 +1,5 @@
-//! The visitor in reserve: a process that waits for an errand of the launcher's where the server has none to spare.
+//! The database worker in reserve: a process that waits for an errand from the launcher, for a server with no worker
+//! slot to spare.
 #![allow(unsafe_code, reason = "shared memory is raw memory")]
 
 use std::ptr;
@@ -9,15 +10,15 @@ use pgrx::pg_sys;
 
 use super::segment::{Attached, Held, Reserve, attached};
 
-/// Does something with it under the lock.
+/// Calls `act` with the reserve under the exclusive lock.
 fn with<R>(act: impl FnOnce(&mut Reserve, &Attached) -> R) -> Option<R> {
     let attached = attached()?;
     let _held = Held::acquire(attached.lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
-    // SAFETY: in shared memory, and lent to one caller at a time by the lock.
+    // SAFETY: the reserve is in shared memory, and the exclusive lock makes this the only reference.
     Some(act(unsafe { &mut (*attached.control).reserve }, attached))
 }
 
-/// This process waits for errands.
+/// Registers this process as the one that waits for errands.
 pub fn enter() {
     with(|reserve, _| {
         // SAFETY: plain globals of this process; its latch is in shared memory.
@@ -30,7 +31,7 @@ pub fn enter() {
     });
 }
 
-/// This process ends: its errand is done, or will never be.
+/// Removes this process, which ends: its errand is done, or never will be.
 pub fn leave() {
     with(|reserve, attached| {
         *reserve = Reserve::NONE;
@@ -38,7 +39,7 @@ pub fn leave() {
     });
 }
 
-/// What this process was given; from then on it waits no longer.
+/// Takes the errand that this process was given, if any; from then on it no longer waits.
 pub fn take() -> Option<i64> {
     with(|reserve, _| {
         let errand = (reserve.errand != 0).then_some(reserve.errand)?;
@@ -47,7 +48,7 @@ pub fn take() -> Option<i64> {
     })?
 }
 
-/// Gives an errand to whoever waits. False where nobody does.
+/// Gives an errand to the process that waits; false if there is none.
 pub fn give(errand: i64) -> bool {
     let given = with(|reserve, _| {
         if reserve.latch.is_null() || reserve.errand != 0 {
@@ -60,21 +61,21 @@ pub fn give(errand: i64) -> bool {
     given == Some(true)
 }
 
-/// Returns whether there is one, whether it waits or has an errand.
+/// Tells whether there is a process in reserve, waiting or with an errand.
 pub fn is_there() -> bool {
     with(|reserve, _| reserve.pid != 0) == Some(true)
 }
 
-/// Whether an errand is under way.
+/// Tells whether an errand is under way.
 pub fn has(errand: i64) -> bool {
     with(|reserve, _| reserve.errand == errand) == Some(true)
 }
 
-/// Ends whoever has this errand.
+/// Ends the process that has this errand.
 pub fn end(errand: i64) {
     with(|reserve, _| {
         if reserve.errand == errand && reserve.pid != 0 {
-            // One that is about to leave is as good as gone.
+            // If it is already gone, or about to leave, nothing has to be done.
             let _ = kill(Pid::from_raw(reserve.pid), Signal::SIGTERM);
         }
     });

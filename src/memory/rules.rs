@@ -1,4 +1,4 @@
-//! The rules in force, as the ledger has them.
+//! The rules in force, copied out of the ledger.
 
 use super::access::read;
 use super::shared::Shared;
@@ -9,36 +9,36 @@ use crate::core::ledger::table::Table;
 use crate::pg::backend;
 use crate::settings;
 
-/// From where this process looks at the rules in force.
+/// Returns what this process must know to judge whether rules are current.
 pub fn viewpoint() -> Viewpoint {
     let in_recovery = backend::in_recovery();
     Viewpoint {
-        // Only on a standby do rules grow old.
+        // Only on a standby do rules age.
         now: if in_recovery { backend::now() } else { 0 },
         in_recovery,
         exempt_superusers: settings::exempt_superusers(),
     }
 }
 
-/// True when the rules in force for a database are current.
+/// Tells whether the rules in force for a database are current.
 pub fn are_current(database: u32) -> bool {
     let view = viewpoint();
     read(|ledger| ledger.is_current(database, view)) == Some(true)
 }
 
-/// The rules in force for a database, if they are current.
+/// Returns the rules in force for a database, if they are current.
 pub fn current(database: u32) -> Option<Rules> {
     let view = viewpoint();
     copy(database, |ledger| ledger.is_current(database, view))
 }
 
-/// The rules in force for a database, current or not; `None` when none were ever read.
+/// Returns the rules in force for a database, current or not; `None` if none were ever read.
 pub fn last_in_force(database: u32) -> Option<Rules> {
     copy(database, |_| true)
 }
 
-/// The rules in force for a database, where they were read after this generation was noted. Whoever noted it, or
-/// read it in others, may be judged by these, though a change has come since: where changes come faster than
+/// Returns the rules in force for a database, if they were read after this generation was noted. A session that noted
+/// it, or read it in others, may be judged by these even if a change has come since: where changes come faster than
 /// rules are read, nobody would ever be judged by current ones.
 pub fn at_least(database: u32, generation: u64) -> Option<Rules> {
     let view = viewpoint();

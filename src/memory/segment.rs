@@ -1,4 +1,4 @@
-//! The segment of shared memory: how large it is, what is in it, and the lock.
+//! The segment of shared memory: its size, its content, and the lock.
 #![allow(unsafe_code, reason = "shared memory is raw memory")]
 
 use std::ptr;
@@ -25,28 +25,28 @@ use crate::core::ledger::{Head, Ledger, room};
 use crate::pg::{backend, clock, unguarded};
 use crate::settings;
 
-/// Who waits, and what for.
+/// The process that waits for an errand.
 #[repr(C)]
 pub struct Reserve {
-    /// Its latch, while it waits.
+    /// The latch of the process, while it waits.
     pub(super) latch: *mut pg_sys::Latch,
     pub(super) pid: i32,
-    /// What it was given, until it has ended; 0: nothing.
+    /// The errand that it was given, until it has ended; 0: none.
     pub(super) errand: i64,
 }
 
 impl Reserve {
-    /// Nobody waits.
+    /// No process in reserve.
     pub const NONE: Reserve = Reserve {
         latch: ptr::null_mut(),
         pid: 0,
         errand: 0,
     };
 
-    /// Wakes whoever waits. The caller holds the lock, so that it can't leave meanwhile.
+    /// Wakes the process that waits. The caller must hold the lock, so that the process can't leave meanwhile.
     pub fn wake(&self) {
         if !self.latch.is_null() {
-            // SAFETY: the latch is in shared memory.
+            // SAFETY: the latch is in shared memory, and its process can't leave while the caller holds the lock.
             unsafe { unguarded::SetLatch(self.latch) };
         }
     }
@@ -58,25 +58,25 @@ pub(super) struct Control {
     pub(super) head: Head,
     /// The launcher's latch, while there is a launcher.
     pub(super) launcher: *mut pg_sys::Latch,
-    /// The visitor in reserve.
+    /// The worker in reserve.
     pub(super) reserve: Reserve,
-    /// How much the ledger's time is ahead of that since the machine's start.
+    /// How much the ledger's time is ahead of the time since the machine's start.
     ahead: AtomicI64,
     /// Signalled whenever a database's rules have been read.
     pub(super) rules_read: pg_sys::ConditionVariable,
 }
 
 impl Control {
-    /// Has every process go by the ledger's time. Only under the lock.
+    /// Makes every process go by the ledger's time. The caller must hold the lock.
     pub(super) fn keep_time(&self) {
         self.ahead.store(self.head.time.ahead, Ordering::Relaxed);
     }
 }
 
-/// Where this process finds everything: made by the postmaster, inherited by every backend.
+/// This process's pointers to everything in shared memory: made by the postmaster, inherited by every backend.
 pub(super) struct Attached {
     pub(super) lock: *mut pg_sys::LWLock,
-    /// Held by whoever reads much.
+    /// The lock that a process holds while it reads much.
     pub(super) readers: *mut pg_sys::LWLock,
     pub(super) control: *mut Control,
     sessions: *mut Session,
@@ -104,7 +104,7 @@ static ATTACHED: AtomicPtr<Attached> = AtomicPtr::new(ptr::null_mut());
 const NAME: &std::ffi::CStr = c"pg_seats";
 const READERS: &std::ffi::CStr = c"pg_seats readers";
 
-/// How many databases can have the extension, those that are just looked at among them.
+/// The most databases that can have the extension, including those that are only visited.
 const DATABASES: usize = 10_240;
 
 /// How many entries each table has room for.
@@ -140,20 +140,19 @@ impl Sizes {
 }
 
 fn sizes() -> Sizes {
-    // SAFETY: set before the hooks that call this.
+    // SAFETY: PostgreSQL sets it before it calls the hooks from which this is called.
     let places = usize::try_from(unsafe { pg_sys::MaxBackends }).unwrap_or(0);
     let max_seats = settings::max_seats();
     let max_rules = settings::max_rules();
     Sizes {
         places,
         databases: DATABASES,
-        // Each may be all that there is: what is not used costs no memory.
+        // Each of these tables may hold all rules: what is not used costs no memory.
         rules: max_rules,
-        // New rules find their tallies before those of the former ones go, and leases keep those of
-        // products that are licensed no longer.
+        // New rules find their tallies before those of the former rules are removed, and leases keep the tallies of
+        // products that are no longer licensed.
         tallies: max_rules + max_rules / 4 + max_seats / 32 + 64,
-        // Every login finds room, whatever applications hold, and once more while who is exempt is
-        // judged.
+        // Every login finds room, whatever applications hold, and once more while it is judged who is exempt.
         seats: max_seats + 2 * places,
         holds: max_seats,
         long_names: (max_seats / 100).max(256),
@@ -161,10 +160,10 @@ fn sizes() -> Sizes {
     }
 }
 
-/// Asks for shared memory and the lock. Called by the postmaster before it makes them.
+/// Requests shared memory and the locks. The postmaster calls it before it allocates them.
 pub fn request() {
     let sizes = sizes();
-    // SAFETY: called in the shmem_request hook.
+    // SAFETY: called in the shmem_request hook, where PostgreSQL allows these calls.
     unsafe {
         let bytes = size_of::<Control>()
             + sizes.places * (size_of::<Session>() + size_of::<TerminationRequest>())
@@ -175,11 +174,11 @@ pub fn request() {
     }
 }
 
-/// Makes the ledger, empty. Called by the postmaster alone, at the start and after a crash.
+/// Creates the ledger, empty. Only the postmaster calls it, at the start and after a crash.
 pub fn create() {
     let sizes = sizes();
-    // SAFETY: called in the shmem_startup hook, before there is any other process; the structures
-    // are written whole before anyone reads them.
+    // SAFETY: called in the shmem_startup hook, before there is any other process. Each structure has the requested
+    // size and is written whole before anyone reads it.
     unsafe {
         let mut found = false;
         let sessions = pg_sys::ShmemInitStruct(
@@ -222,7 +221,7 @@ pub fn create() {
         (*control).head.time.ahead = clocks.wall.saturating_sub(clocks.since_start);
         (*control).keep_time();
         clock::keep(&(*control).ahead);
-        // Without random numbers it is told from others by the moment.
+        // Without random numbers, the current time tells this ledger from others.
         let moment = backend::now().unsigned_abs().into();
         (*control).head.run = backend::random_uuid().unwrap_or(moment);
         pg_sys::ConditionVariableInit(&raw mut (*control).rules_read);
@@ -255,28 +254,28 @@ pub fn create() {
 }
 
 pub(super) fn attached() -> Option<&'static Attached> {
-    // SAFETY: null, or made by `create` and never freed.
+    // SAFETY: the pointer is null, or `create` made it from a box that is never freed.
     unsafe { ATTACHED.load(Ordering::Relaxed).as_ref() }
 }
 
-/// True when the library was preloaded, so that there is a ledger.
+/// Tells whether there is a ledger, because the library was preloaded.
 pub fn is_attached() -> bool {
     attached().is_some()
 }
 
-/// The lock, held until dropped.
+/// A lock that is held until this is dropped.
 pub(super) struct Held(*mut pg_sys::LWLock);
 
 impl Held {
     pub(super) fn acquire(lock: *mut pg_sys::LWLock, mode: pg_sys::LWLockMode::Type) -> Held {
-        // SAFETY: our own lock, in shared memory.
+        // SAFETY: the lock is one of the extension's own, in shared memory.
         unsafe { unguarded::LWLockAcquire(lock, mode) };
         Held(lock)
     }
 
-    /// `None` where somebody holds it.
+    /// Takes the lock shared; `None` if somebody holds it.
     pub(super) fn acquire_if_free(lock: *mut pg_sys::LWLock) -> Option<Held> {
-        // SAFETY: our own lock, in shared memory.
+        // SAFETY: the lock is one of the extension's own, in shared memory.
         let taken =
             unsafe { unguarded::LWLockConditionalAcquire(lock, pg_sys::LWLockMode::LW_SHARED) };
         taken.then(|| Held(lock))
@@ -285,16 +284,16 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // SAFETY: held since it was acquired; nothing under it raises an error that would release it.
+        // SAFETY: the lock has been held since it was acquired: nothing under it raises an error, which would release
+        // it.
         unsafe { unguarded::LWLockRelease(self.0) };
     }
 }
 
 impl Attached {
-    /// Wakes the launcher, if there is one. The caller holds the lock, so that it can't leave
-    /// meanwhile.
+    /// Wakes the launcher, if there is one. The caller must hold the lock, so that the launcher can't leave meanwhile.
     pub(super) fn wake_launcher(&self) {
-        // SAFETY: the latch is in shared memory; setting one neither waits nor fails.
+        // SAFETY: the latch is in shared memory, and setting it neither waits nor fails.
         unsafe {
             let latch = (*self.control).launcher;
             if !latch.is_null() {
@@ -303,16 +302,16 @@ impl Attached {
         }
     }
 
-    /// Has every process go by the ledger's time. The caller holds the lock.
+    /// Makes every process go by the ledger's time. The caller must hold the lock.
     pub(super) fn keep_time(&self) {
-        // SAFETY: in shared memory.
+        // SAFETY: `control` is in shared memory for as long as the server runs.
         unsafe { (*self.control).keep_time() };
     }
 
-    /// The ledger. The caller holds the lock, and through a shared one it only reads.
+    /// Returns the ledger. The caller must hold the lock; if it is shared, the caller must only read.
     pub(super) unsafe fn ledger(&self) -> Ledger<'static, Shared> {
-        // SAFETY: in shared memory for as long as the server runs, and lent to one caller at a
-        // time by the lock.
+        // SAFETY: everything is in shared memory for as long as the server runs, and the lock lends it to one writer,
+        // or only to readers, at a time.
         unsafe {
             Ledger {
                 head: &mut (*self.control).head,

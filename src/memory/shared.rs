@@ -1,8 +1,8 @@
 //! The ledger's tables as PostgreSQL's shared hash tables.
 //!
-//! They take their room from one [`Block`] as they grow, each up to its capacity. So what is in use
-//! lies together, and a login touches few pages: with PostgreSQL's own way to make shared tables,
-//! each lies for itself, and page faults were most of what a login paid.
+//! They take their memory from one [`Block`] as they grow, each up to its capacity. So the memory in use lies together,
+//! and a login touches few pages. PostgreSQL's own function for shared tables places each of them separately, and page
+//! faults made up most of the cost of a login.
 #![allow(unsafe_code, reason = "shared memory is raw memory")]
 
 use std::ffi::{CStr, c_long, c_void};
@@ -15,15 +15,15 @@ use pgrx::pg_sys;
 use crate::core::ledger::table::{Entry, Table, Tables};
 use crate::pg::unguarded;
 
-/// The shared tables.
+/// The tables in shared memory.
 pub struct Shared;
 
 impl Tables for Shared {
     type Of<E: Entry> = SharedTable<E>;
 }
 
-/// The head of the shared memory of all tables. Room is only given, never taken back: a table
-/// keeps for its next entries what it has.
+/// The head of the shared memory of all tables. Memory is only handed out, never taken back: a table keeps what it has
+/// for its next entries.
 #[repr(C)]
 pub struct Block {
     bytes: usize,
@@ -33,16 +33,17 @@ pub struct Block {
 static BLOCK: AtomicPtr<Block> = AtomicPtr::new(ptr::null_mut());
 
 impl Block {
-    /// The shared memory that tables of so many bytes take together.
+    /// Returns the shared memory that is needed for tables of this size together.
     pub fn bytes(tables: usize) -> usize {
         size_of::<Block>() + tables
     }
 
-    /// Makes the block, in the postmaster, before its tables.
+    /// Creates the block, in the postmaster, before its tables.
     pub fn create(tables: usize) {
         let bytes = Block::bytes(tables);
         let mut found = false;
-        // SAFETY: called from the shmem_startup hook, before there is any other process.
+        // SAFETY: called in the shmem_startup hook, before there is any other process; the block has the size that was
+        // requested for it.
         unsafe {
             let block = pg_sys::ShmemInitStruct(c"pg_seats tables".as_ptr(), bytes, &raw mut found)
                 .cast::<Block>();
@@ -53,10 +54,12 @@ impl Block {
     }
 }
 
-/// Gives room to a table: in the postmaster, or under the lock. Null when there is none left.
+/// Hands out memory to a table; null if there is none left. The caller must be the postmaster at the start, or hold the
+/// lock.
 unsafe extern "C-unwind" fn give(bytes: usize) -> *mut c_void {
     let block = BLOCK.load(Ordering::Relaxed);
-    // SAFETY: made before any table, and lent to one caller at a time.
+    // SAFETY: the block was created before any table, and only one caller at a time gets here. The result lies within
+    // it.
     unsafe {
         let at = (*block).given;
         let bytes = bytes.next_multiple_of(ALIGNMENT);
@@ -68,10 +71,10 @@ unsafe extern "C-unwind" fn give(bytes: usize) -> *mut c_void {
     }
 }
 
-/// PostgreSQL's own for whatever may be in a table.
+/// PostgreSQL's alignment for any type that may be in a table.
 const ALIGNMENT: usize = pg_sys::MAXIMUM_ALIGNOF as usize;
 
-/// A handle on a shared table. Its calls are only made under the lock, by way of a ledger.
+/// A handle on a shared table. Its methods may only be called under the lock, by way of a ledger.
 pub struct SharedTable<E: Entry> {
     table: *mut pg_sys::HTAB,
     capacity: usize,
@@ -86,28 +89,29 @@ impl<E: Entry> Clone for SharedTable<E> {
 
 impl<E: Entry> Copy for SharedTable<E> {}
 
-/// How many buckets come at once.
+/// How many buckets are allocated at once.
 const SEGMENT: usize = 256;
 
-/// How many entries a table has room for at first: few, so that the heads of all tables lie close
-/// together, and each login has to map little memory.
+/// How many entries a table has room for at first: few, so that the heads of all tables lie close together, and each
+/// login has to map little memory.
 const FIRST_ENTRIES: c_long = 1;
 
 impl<E: Entry> SharedTable<E> {
-    /// The room that a table of this size takes.
+    /// Returns the memory that a table of this capacity takes.
     pub fn bytes(capacity: usize) -> usize {
         let size = size_of::<E>();
         let first = FIRST_ENTRIES as usize * (size_of::<pg_sys::HASHELEMENT>() + size + ALIGNMENT);
-        // SAFETY: only computes, for entries that come in batches; the first ones come before.
+        // SAFETY: the call only computes. It counts entries allocated in batches; `first` counts those allocated at
+        // creation.
         let estimate = unsafe { pg_sys::hash_estimate_size(capacity as c_long, size) };
-        // The estimate has a bucket for every entry of the next power of two, but they come, in
-        // segments, as entries do. Where one were missing, two entries would share a bucket.
+        // The estimate counts a bucket for each entry up to the next power of two, but buckets are allocated in
+        // segments as entries arrive. Even if one were missing, two entries would only share a bucket.
         let estimated = capacity.next_power_of_two() / SEGMENT;
         let spare = estimated.saturating_sub(capacity / SEGMENT + 2) * SEGMENT;
         first + estimate - spare * size_of::<*mut c_void>()
     }
 
-    /// Makes the table, in the postmaster.
+    /// Creates the table, in the postmaster.
     pub fn create(name: &CStr, capacity: usize) -> SharedTable<E> {
         const { assert!(align_of::<E>() <= ALIGNMENT) };
         let flags = pg_sys::HASH_ELEM
@@ -115,8 +119,8 @@ impl<E: Entry> SharedTable<E> {
             | pg_sys::HASH_SHARED_MEM
             | pg_sys::HASH_ALLOC
             | pg_sys::HASH_DIRSIZE;
-        // SAFETY: as ShmemInitHash does, save where the room comes from; called from the
-        // shmem_startup hook; keys are plain bytes without padding.
+        // SAFETY: does what ShmemInitHash does, except where the memory comes from, and is called in the shmem_startup
+        // hook. Keys are plain bytes without padding, as HASH_BLOBS requires.
         let table = unsafe {
             let directory = pg_sys::hash_select_dirsize(capacity as c_long);
             let mut control = pg_sys::HASHCTL {
@@ -143,10 +147,10 @@ impl<E: Entry> SharedTable<E> {
         }
     }
 
-    /// PostgreSQL finds an entry by the key that it begins with.
+    /// Finds, adds or removes an entry by the key that it begins with.
     fn search(&self, key: &E::Key, action: pg_sys::HASHACTION::Type) -> *mut E {
-        // SAFETY: the table was made for keys of this type. With these actions, and room from the
-        // block, it raises no error.
+        // SAFETY: the table was created for keys of this type. With these actions, and memory from the block, the call
+        // raises no error.
         unsafe {
             unguarded::hash_search(
                 self.table,
@@ -159,8 +163,8 @@ impl<E: Entry> SharedTable<E> {
     }
 
     fn scan(&self, mut see: impl FnMut(&mut E)) {
-        // SAFETY: the scan runs to its end, and meanwhile nothing is put in, nor anything taken out
-        // but what is being shown.
+        // SAFETY: the scan runs to its end; meanwhile no entry is added, and none is removed but the one that is being
+        // shown.
         unsafe {
             let mut scan = std::mem::zeroed::<pg_sys::HASH_SEQ_STATUS>();
             unguarded::hash_seq_init(&raw mut scan, self.table);
@@ -175,12 +179,12 @@ impl<E: Entry> SharedTable<E> {
 
 impl<E: Entry> Table<E> for SharedTable<E> {
     fn get(&self, key: &E::Key) -> Option<&E> {
-        // SAFETY: an entry stays where it is until it is removed.
+        // SAFETY: an entry stays where it is until it is removed, and the lock keeps others from removing it.
         unsafe { self.search(key, pg_sys::HASHACTION::HASH_FIND).as_ref() }
     }
 
     fn get_mut(&mut self, key: &E::Key) -> Option<&mut E> {
-        // SAFETY: as for `get`, under an exclusive lock.
+        // SAFETY: as for `get`; the lock is held exclusively.
         unsafe { self.search(key, pg_sys::HASHACTION::HASH_FIND).as_mut() }
     }
 
@@ -189,7 +193,7 @@ impl<E: Entry> Table<E> for SharedTable<E> {
             return None;
         }
         let place = self.search(entry.key(), pg_sys::HASHACTION::HASH_ENTER_NULL);
-        // SAFETY: null when the table is full, else room for one entry.
+        // SAFETY: the pointer is null if the table is full, else it points to room for one entry.
         unsafe {
             if !place.is_null() {
                 place.write(entry);
@@ -203,7 +207,7 @@ impl<E: Entry> Table<E> for SharedTable<E> {
     }
 
     fn len(&self) -> usize {
-        // SAFETY: reads a counter.
+        // SAFETY: the call only reads a counter.
         usize::try_from(unsafe { unguarded::hash_get_num_entries(self.table) }).unwrap_or(0)
     }
 
@@ -215,11 +219,10 @@ impl<E: Entry> Table<E> for SharedTable<E> {
         self.scan(|entry| see(entry));
     }
 
-    /// By buckets: where the table grows, entries move to later ones, and may be shown twice.
+    /// Continues from a bucket: if the table has grown, entries have moved to later ones, and may be shown twice.
     fn each_from(&self, from: usize, at_least: usize, mut see: impl FnMut(&E)) -> Option<usize> {
         let mut seen = 0;
-        // SAFETY: the scan runs to its end, or is ended between two buckets; meanwhile nothing is put in, nor
-        // taken out.
+        // SAFETY: the scan runs to its end, or is ended between two buckets; meanwhile no entry is added or removed.
         unsafe {
             let mut scan = std::mem::zeroed::<pg_sys::HASH_SEQ_STATUS>();
             unguarded::hash_seq_init(&raw mut scan, self.table);

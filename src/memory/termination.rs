@@ -1,4 +1,4 @@
-//! Asks sessions to end, and takes that back.
+//! Requests sessions to end, and withdraws such requests.
 #![allow(unsafe_code, reason = "shared memory is raw memory")]
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -11,12 +11,12 @@ use crate::core::ledger::time::Timestamp;
 /// Returns the request of the backend in a slot.
 pub fn at(place: usize) -> Option<&'static TerminationRequest> {
     let attached = attached().filter(|attached| place < attached.places)?;
-    // SAFETY: as many as there are places, made with the ledger and there as long as it is.
+    // SAFETY: there are as many requests as slots; they were created with the ledger and exist as long as it does.
     Some(unsafe { &*attached.requests.add(place) })
 }
 
-/// Notes why the session at a place is to end, unless it does already. Only under the ledger's exclusive
-/// lock.
+/// Requests the session in a slot to end, unless it is already ending. The caller must hold the ledger's lock
+/// exclusively.
 pub fn bid(place: usize, session: u64, why: Why, inactive_since: Timestamp, text: &str) {
     let Some(request) = at(place) else { return };
     let answer = request.answer.load(Acquire);
@@ -38,22 +38,23 @@ pub fn bid(place: usize, session: u64, why: Why, inactive_since: Timestamp, text
     request.session.store(session, Release);
 }
 
-/// Takes back what somebody was told who was at a place before, or is no longer there. Only under the
-/// ledger's exclusive lock.
+/// Clears the request of a slot, whose session has just arrived or has left. The caller must hold the ledger's lock
+/// exclusively.
 pub fn clear(place: usize) {
     if let Some(request) = at(place) {
         request.session.store(0, Release);
     }
 }
 
-/// What the session with this number at a place says; `None` when it was told nothing.
+/// Returns the answer of the session with this number in a slot; `None` if it was not requested to end.
 pub fn answer_of(place: usize, session: u64) -> Option<Answer> {
     let request = at(place)?;
     request.why(session)?;
     Some(request.answer(Answer::None))
 }
 
-/// The session with this number need not end any more, unless it does already: its answer.
+/// Withdraws the request to the session with this number, unless it has already answered. Returns the answer that
+/// holds; `None` if there is no request.
 pub fn withdraw(place: usize, session: u64) -> Option<Answer> {
     let request = at(place)?;
     request.why(session)?;

@@ -1,9 +1,8 @@
 //! A request that a session end: one for each session that there can be, beside the ledger.
 //!
-//! Written under the ledger's exclusive lock, before the session is sent a signal; read by that
-//! session alone, in a signal handler and while it writes its last report, where nothing can be
-//! waited for: so all of it is atomic. It says whose it is by the session's number, which is never used
-//! again: places are, and process ids.
+//! It is written under the ledger's exclusive lock, before the session is sent a signal. Only that session reads it, in
+//! a signal handler and while it writes its last report, where it can't wait for anything: so all of it is atomic. It
+//! names its session by the session's number, which is never used again, unlike slots and process ids.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64};
@@ -22,36 +21,36 @@ pub enum Why {
     Reclaimed = 3,
 }
 
-/// What becomes of a request. Whoever is first decides: the session, or whoever asked it.
+/// What becomes of a request. The first to answer decides: the session, or the one who requested it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Answer {
-    /// It has not looked yet.
+    /// The session has not looked yet.
     None = 0,
-    /// It ends.
+    /// The session ends.
     Ends = 1,
-    /// It is not inactive any more, and does not end.
+    /// The session is no longer inactive, and does not end.
     Stays = 2,
-    /// It need not end any more.
+    /// The session no longer needs to end.
     Withdrawn = 3,
 }
 
-/// The longest text, in bytes.
+/// The size of the text, in bytes, with a byte to end it.
 pub(super) const TEXT_MAX: usize = 272;
 
-/// What a session is told.
+/// A request to one session.
 pub struct TerminationRequest {
-    /// The session's number; 0: nobody's.
+    /// The session's number; 0: no session.
     pub(super) session: AtomicU64,
     pub(super) why: AtomicU8,
     pub(super) answer: AtomicU8,
-    /// Since when it was seen to be inactive.
+    /// The time since which the session was seen to be inactive.
     pub(super) inactive_since: AtomicI64,
     pub(super) text: [AtomicU8; TEXT_MAX],
 }
 
 impl TerminationRequest {
-    /// Nobody is told anything.
+    /// Returns a request to no session.
     pub(super) const fn none() -> TerminationRequest {
         TerminationRequest {
             session: AtomicU64::new(0),
@@ -62,7 +61,7 @@ impl TerminationRequest {
         }
     }
 
-    /// Why the session with this number is to end, if it is.
+    /// Returns why the session with this number is to end, if it is.
     pub fn why(&self, session: u64) -> Option<Why> {
         if session == 0 || self.session.load(Acquire) != session {
             return None;
@@ -72,12 +71,12 @@ impl TerminationRequest {
             .find(|why| *why as u8 == self.why.load(Relaxed))
     }
 
-    /// Since when it was seen to be inactive.
+    /// Returns the time since which the session was seen to be inactive.
     pub fn inactive_since(&self) -> Timestamp {
         self.inactive_since.load(Relaxed)
     }
 
-    /// Gives an answer, unless there is one; the answer that holds.
+    /// Gives an answer, unless there is one already, and returns the answer that holds.
     pub fn answer(&self, answer: Answer) -> Answer {
         let former =
             self.answer
@@ -91,7 +90,7 @@ impl TerminationRequest {
         }
     }
 
-    /// What it is told, in UTF-8.
+    /// Returns what the session's client is told, in UTF-8.
     pub fn text(&self) -> String {
         let bytes = self.text.iter().map(|byte| byte.load(Relaxed));
         let bytes: Vec<u8> = bytes.take_while(|&byte| byte != 0).collect();

@@ -1,4 +1,4 @@
-//! This backend: who is at the other end of its connection, and its place among all backends.
+//! This backend: its state, its slot among all backends, and its waits.
 #![allow(
     unsafe_code,
     reason = "reads this process's own state in PostgreSQL's globals"
@@ -12,21 +12,21 @@ use pgrx::pg_sys;
 use super::unguarded;
 use crate::core::ledger::time::Timestamp;
 
-/// This process's place among all backends; `None` in the postmaster, and before there is one.
+/// Returns this process's slot among all backends; `None` in the postmaster, and before it has one.
 pub fn place_if_any() -> Option<usize> {
     // SAFETY: a plain global of this process.
     let has_place = unsafe { !pg_sys::MyProc.is_null() };
     has_place.then(place)
 }
 
-/// This backend's place among all that the server can have, from 0.
+/// Returns this backend's slot among all that the server can have, from 0.
 pub fn place() -> usize {
     // SAFETY: only called in backends, which have a PGPROC.
     unsafe { place_of(pg_sys::MyProc) }
 }
 
 unsafe fn place_of(backend: *mut pg_sys::PGPROC) -> usize {
-    // SAFETY: the caller's backend is one of the server's.
+    // SAFETY: the caller passes the PGPROC of one of the server's backends.
     unsafe {
         #[cfg(any(feature = "pg15", feature = "pg16"))]
         let number = (*backend).pgprocno;
@@ -36,20 +36,20 @@ unsafe fn place_of(backend: *mut pg_sys::PGPROC) -> usize {
     }
 }
 
-/// Wakes the backend at a place, if it waits for its latch.
+/// Wakes the backend in a slot, if it waits for its latch.
 pub fn wake(place: usize) {
-    // SAFETY: a place among all backends, whose latches stay where they are; setting one neither
-    // waits nor fails.
+    // SAFETY: the slot is one of all backends, whose latches stay where they are; setting a latch neither waits nor
+    // fails.
     unsafe {
         let backend = (*pg_sys::ProcGlobal).allProcs.add(place);
         unguarded::SetLatch(&raw mut (*backend).procLatch);
     }
 }
 
-/// Tells a backend to look at its request, and to end if it is not to decide that itself. A process that is
-/// gone is no error.
+/// Signals a backend to look at its request, and to end if the decision is not its own. A process that is gone is no
+/// error.
 pub fn signal_to_end(pid: i32, must_end: bool) {
-    // SAFETY: sends signals that backends expect, to one that is there as long as the ledger's lock is held.
+    // SAFETY: backends expect these signals, and this one can't leave while the caller holds the ledger's lock.
     unsafe {
         kill(pid, pg_sys::SIGUSR2 as c_int);
         if must_end {
@@ -62,32 +62,32 @@ unsafe extern "C" {
     fn kill(pid: c_int, signal: c_int) -> c_int;
 }
 
-/// Waits until somebody wakes this backend, at most this long. Raises an error when the query is
-/// cancelled or times out; ends the process with the server.
+/// Waits until somebody wakes this backend, at most for `patience`. Raises an error if the query is cancelled or times
+/// out; ends the process with the server.
 pub fn wait_for_wake(patience: Duration) {
     wait(patience, seat_wait_event());
 }
 
-/// The same beside a command that runs.
+/// Waits in the same way beside a command that runs.
 pub fn wait_for_command(patience: Duration) {
     wait(patience, command_wait_event());
 }
 
-/// The same in a worker, which may have nothing to wait for but being woken.
+/// Waits in the same way in a worker, which may have nothing to wait for but being woken.
 pub fn wait_in_worker(patience: Option<Duration>) {
     wait(patience.unwrap_or(Duration::MAX), pg_sys::PG_WAIT_EXTENSION);
 }
 
-/// Wakes the postmaster, which then looks which processes are to be started.
+/// Wakes the postmaster, which then checks which processes to start.
 pub fn wake_postmaster() {
-    // SAFETY: sends a signal that tells nothing without a flag in shared memory: the postmaster looks, and sleeps again.
+    // SAFETY: without a flag in shared memory this signal means nothing: the postmaster checks, and sleeps again.
     unsafe { kill(pg_sys::PostmasterPid, pg_sys::SIGUSR1 as c_int) };
 }
 
 fn wait(patience: Duration, wait_event: u32) {
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     let milliseconds = milliseconds(patience);
-    // SAFETY: this process's own latch.
+    // SAFETY: this process's own latch. pgrx turns an error of the call into a panic.
     unsafe {
         pg_sys::WaitLatch(pg_sys::MyLatch, events as c_int, milliseconds, wait_event);
         pg_sys::ResetLatch(pg_sys::MyLatch);
@@ -95,26 +95,26 @@ fn wait(patience: Duration, wait_event: u32) {
     pgrx::check_for_interrupts!();
 }
 
-/// A time as PostgreSQL's waits take it, rounded up, so that nobody wakes before it is over. They know no more
-/// than `c_int` holds, 24.8 days: who waits for longer wakes in between, looks, and waits again.
+/// Returns a time as PostgreSQL's waits take it, rounded up, so that nobody wakes before it is over. It is at most what
+/// a `c_int` holds, 24.8 days: whoever waits for longer wakes in between, looks, and waits again.
 pub fn milliseconds(patience: Duration) -> c_long {
     let milliseconds = patience.as_nanos().div_ceil(1_000_000);
     c_long::from(c_int::try_from(milliseconds).unwrap_or(c_int::MAX))
 }
 
-/// What pg_stat_activity shows of a session in line: `LicenseSeat`, before 17 `Extension`.
+/// Returns the wait event that pg_stat_activity shows for a session in the queue: `LicenseSeat`, before 17 `Extension`.
 fn seat_wait_event() -> u32 {
     named_wait_event(c"LicenseSeat")
 }
 
-/// The same of one whose command runs.
+/// Returns the wait event of a session whose command runs.
 fn command_wait_event() -> u32 {
     named_wait_event(c"LicenseRenewal")
 }
 
 fn named_wait_event(_name: &CStr) -> u32 {
     #[cfg(any(feature = "pg17", feature = "pg18"))]
-    // SAFETY: gives the same number for the same name.
+    // SAFETY: the call returns the same number for the same name, which is zero-terminated.
     unsafe {
         pg_sys::WaitEventExtensionNew(_name.as_ptr())
     }
@@ -122,7 +122,7 @@ fn named_wait_event(_name: &CStr) -> u32 {
     pg_sys::PG_WAIT_EXTENSION
 }
 
-/// The place of the backend that this parallel worker works for, or this backend's own.
+/// Returns the slot of the backend that this parallel worker works for, or this backend's own.
 pub fn leader_place() -> usize {
     // SAFETY: this process's own globals; a leader outlives its workers.
     unsafe {
@@ -134,36 +134,36 @@ pub fn leader_place() -> usize {
     }
 }
 
-/// True where this backend replicates.
+/// Tells whether this backend is a walsender.
 pub fn is_walsender() -> bool {
     // SAFETY: a plain global of this process.
     unsafe { pg_sys::am_walsender }
 }
 
-/// True within a parallel query, in its leader or a worker.
+/// Tells whether a parallel query is running, in its leader or a worker.
 pub fn is_in_parallel_mode() -> bool {
-    // SAFETY: reads this process's own state.
+    // SAFETY: the call only reads this process's own state.
     unsafe { pg_sys::IsInParallelMode() }
 }
 
-/// The number of this transaction, 0 where it has written nothing.
+/// Returns the number of this transaction; 0 if it has written nothing.
 pub fn transaction() -> u32 {
-    // SAFETY: reads this process's own state.
+    // SAFETY: the call only reads this process's own state.
     unsafe { pg_sys::GetTopTransactionIdIfAny() }.into_inner()
 }
 
-/// True in a transaction that has written something.
+/// Tells whether this transaction has written something.
 pub fn has_written() -> bool {
     transaction() != 0
 }
 
-/// True in a transaction that may not write.
+/// Tells whether this transaction may not write.
 pub fn is_read_only() -> bool {
     // SAFETY: a plain global of this process.
     unsafe { pg_sys::XactReadOnly }
 }
 
-/// How long this session waits for a lock.
+/// Returns how long this session waits for a lock; an hour if it has no limit.
 pub fn lock_timeout() -> Duration {
     // SAFETY: a plain global of this process.
     let milliseconds = unsafe { pg_sys::LockTimeout };
@@ -173,59 +173,60 @@ pub fn lock_timeout() -> Duration {
     }
 }
 
-/// Lets this transaction last as long as it may need (`transaction_timeout`, from 17 on).
+/// Lets this transaction last as long as it needs (`transaction_timeout`, from 17 on).
 pub fn stop_transaction_timeout() {
     #[cfg(any(feature = "pg17", feature = "pg18"))]
-    // SAFETY: one of PostgreSQL's own timeouts, whether it runs or not, and the flag that it sets.
+    // SAFETY: one of PostgreSQL's own timeouts, which may be disabled whether it runs or not, and the flag that it
+    // sets.
     unsafe {
         unguarded::disable_timeout(unguarded::TRANSACTION_TIMEOUT, false);
         unguarded::TransactionTimeoutPending = 0;
     }
 }
 
-/// The OID of the authenticated role.
+/// Returns the OID of the authenticated role.
 pub fn role() -> u32 {
-    // SAFETY: a plain global of this process.
+    // SAFETY: the call only reads a global of this process.
     unsafe { unguarded::GetAuthenticatedUserId() }.to_u32()
 }
 
-/// The OID of the current role: that of SET ROLE, or of the owner of a SECURITY DEFINER function.
+/// Returns the OID of the current role: that of SET ROLE, or of the owner of a SECURITY DEFINER function.
 pub fn current_role() -> u32 {
-    // SAFETY: a plain global of this process.
+    // SAFETY: the call only reads a global of this process.
     unsafe { pg_sys::GetUserId() }.to_u32()
 }
 
-/// The number of the subtransaction that this backend is in.
+/// Returns the number of the subtransaction that this backend is in.
 pub fn subtransaction() -> u32 {
-    // SAFETY: reads this process's own state.
+    // SAFETY: the call only reads this process's own state.
     unsafe { pg_sys::GetCurrentSubTransactionId() }
 }
 
-/// Within a subtransaction, whose error somebody may catch.
+/// Tells whether this backend is in a subtransaction, whose error may be caught.
 pub fn is_in_subtransaction() -> bool {
-    // SAFETY: reads this process's own state.
+    // SAFETY: the call only reads this process's own state.
     unsafe { pg_sys::GetCurrentTransactionNestLevel() > 1 }
 }
 
-/// The present moment, by the server's time (see [`super::clock`]).
+/// Returns the present moment, by the server's time (see [`super::clock`]).
 pub fn now() -> Timestamp {
     super::clock::now()
 }
 
-/// How long until a moment; `None`: it never comes.
+/// Returns the time until a moment; `None` if it never comes.
 pub fn time_until(moment: Timestamp) -> Option<Duration> {
     let left = moment.saturating_sub(now()).max(0);
     (moment != Timestamp::MAX).then(|| Duration::from_micros(left.unsigned_abs()))
 }
 
-/// The OID of the database that this backend is connected to, 0 for none.
+/// Returns the OID of the database that this backend is connected to; 0 for none.
 pub fn database() -> u32 {
     // SAFETY: a plain global of this process.
     unsafe { pg_sys::MyDatabaseId.to_u32() }
 }
 
-/// True when no other process of this database has asked the same for this number, and has not ended.
-/// Within a transaction.
+/// Tells whether this process is the only one of its database that has called this with this number and has not ended.
+/// It must be called in a transaction.
 pub fn is_alone(number: u32) -> bool {
     let tag = pg_sys::LOCKTAG {
         locktag_field1: database(),
@@ -235,14 +236,15 @@ pub fn is_alone(number: u32) -> bool {
         locktag_type: pg_sys::LockTagType::LOCKTAG_USERLOCK as u8,
         locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
     };
-    // SAFETY: a lock that nobody else takes and that is not waited for, held until the process ends.
+    // SAFETY: a lock that only this function takes. The call does not wait for it, and it is held until the process
+    // ends.
     let taken =
         unsafe { pg_sys::LockAcquire(&raw const tag, pg_sys::ExclusiveLock as c_int, true, true) };
     taken != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
 }
 
-/// Somebody has locked this process's database, or is about to, so that nobody can connect to it: DROP DATABASE, CREATE
-/// DATABASE from it. In a transaction.
+/// Tells whether somebody has locked this process's database, or is about to, so that nobody can connect to it: for
+/// DROP DATABASE, or CREATE DATABASE from it. It must be called in a transaction.
 pub fn is_database_locked() -> bool {
     let tag = pg_sys::LOCKTAG {
         locktag_field1: 0,
@@ -253,7 +255,7 @@ pub fn is_database_locked() -> bool {
         locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
     };
     let mode = pg_sys::RowExclusiveLock as c_int;
-    // SAFETY: the lock that a login takes, which is not waited for, and given back at once.
+    // SAFETY: the lock that a login takes. The call does not wait for it, and it is released at once.
     unsafe {
         let taken = pg_sys::LockAcquire(&raw const tag, mode, false, true);
         if taken == pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL {
@@ -264,41 +266,41 @@ pub fn is_database_locked() -> bool {
     false
 }
 
-/// Tells our locks from those that other extensions may have: `seat`.
+/// Tells the extension's locks from those of other extensions: `seat`.
 const LOCKS: u32 = u32::from_be_bytes(*b"seat");
 
-/// The server is replaying another's changes.
+/// Tells whether the server is replaying another's changes.
 pub fn in_recovery() -> bool {
-    // SAFETY: reads shared memory that every backend is attached to.
+    // SAFETY: the call only reads shared memory that every backend is attached to.
     unsafe { unguarded::RecoveryInProgress() }
 }
 
-/// True where the server's group may read the data directory (`initdb --allow-group-access`).
+/// Tells whether the server's group may read the data directory (`initdb --allow-group-access`).
 pub fn group_reads_data_directory() -> bool {
     // SAFETY: a plain global of this process, set before libraries are preloaded.
     unsafe { pg_sys::data_directory_mode & 0o040 != 0 }
 }
 
-/// Conflicts with a standby's replay, which a signal tells of, are heard only once this is dropped. Within a subtransaction
-/// such a conflict ends the session, outside of one the statement alone.
+/// Holds back the signal of conflicts with a standby's replay until this is dropped: in a subtransaction such a
+/// conflict would end the session, outside of one only the statement.
 pub struct ConflictsHeld {
     former: SignalSet,
 }
 
-/// A set of signals as Linux's C libraries have it.
+/// A set of signals as Linux's C libraries define it.
 type SignalSet = [u64; 16];
 
-/// What PostgreSQL's signal for such conflicts, among others, is in it.
+/// The bit of the signal by which PostgreSQL reports such conflicts, among others.
 const CONFLICTS: u64 = 1 << (pg_sys::SIGUSR1 - 1);
 
 impl ConflictsHeld {
-    /// Hears of none from now on.
+    /// Holds back the signal from now on.
     pub fn new() -> ConflictsHeld {
         let mut set: SignalSet = [0; 16];
         set[0] = CONFLICTS;
         let mut former: SignalSet = [0; 16];
-        // SAFETY: blocks a signal for a while, as PostgreSQL itself does; and has it remain so where a subtransaction that is
-        // rolled back unblocks what PostgreSQL wants unblocked.
+        // SAFETY: blocks a signal for a while, as PostgreSQL itself does. The change of `UnBlockSig` keeps it blocked
+        // when a subtransaction that is rolled back unblocks what PostgreSQL wants unblocked.
         unsafe {
             UnBlockSig[0] |= CONFLICTS;
             sigprocmask(SIG_BLOCK, &raw const set, &raw mut former);
@@ -309,7 +311,7 @@ impl ConflictsHeld {
 
 impl Drop for ConflictsHeld {
     fn drop(&mut self) {
-        // SAFETY: as it was before.
+        // SAFETY: restores what was there before.
         unsafe {
             UnBlockSig[0] &= !CONFLICTS;
             sigprocmask(SIG_SETMASK, &raw const self.former, std::ptr::null_mut());
@@ -322,21 +324,21 @@ const SIG_BLOCK: c_int = 0;
 const SIG_SETMASK: c_int = 2;
 
 unsafe extern "C" {
-    /// The signals that PostgreSQL has blocked where it blocks none.
+    /// The signals that stay blocked when PostgreSQL unblocks all others.
     static mut UnBlockSig: SignalSet;
 
     fn sigprocmask(how: c_int, set: *const SignalSet, former: *mut SignalSet) -> c_int;
 }
 
-/// Random bytes, fit for keys; `None` where there are none to be had.
+/// Returns random bytes that are fit for keys; `None` if there are none.
 pub fn random_bytes<const N: usize>() -> Option<[u8; N]> {
     let mut bytes = [0_u8; N];
-    // SAFETY: writes as many bytes as there are.
+    // SAFETY: the call writes as many bytes as the array has.
     let strong = unsafe { pg_sys::pg_strong_random(bytes.as_mut_ptr().cast(), N) };
     strong.then_some(bytes)
 }
 
-/// A random UUID (version 4); `None` where no random numbers are to be had.
+/// Returns a random UUID (version 4); `None` if there are no random numbers.
 pub fn random_uuid() -> Option<u128> {
     let mut uuid = random_bytes::<16>()?;
     let [_, _, _, _, _, _, version, _, variant, ..] = &mut uuid;
@@ -345,28 +347,28 @@ pub fn random_uuid() -> Option<u128> {
     Some(u128::from_be_bytes(uuid))
 }
 
-/// What the transaction has done so far is seen by what it does next, also by its last command's successor.
+/// Makes what the transaction has done so far visible to what it does next.
 pub fn see_own_changes() {
     // SAFETY: as between any two commands of a transaction.
     unsafe { pg_sys::CommandCounterIncrement() };
 }
 
-/// Has the transaction that is about to commit wait until that is on disk, whatever `synchronous_commit` says.
+/// Makes the transaction that is about to commit wait until that is on disk, whatever `synchronous_commit` says.
 pub fn force_sync_commit() {
-    // SAFETY: sets a flag of the transaction.
+    // SAFETY: the call only sets a flag of the transaction.
     unsafe { pg_sys::ForceSyncCommit() };
 }
 
-/// Tells whether this session has made temporary tables, or is about to have.
+/// Tells whether this session has created temporary tables, or is about to.
 pub fn has_temporary_tables() -> bool {
-    // SAFETY: this process's own entry, as long as it has one.
+    // SAFETY: this process's own PGPROC, or null.
     let own = unsafe { pg_sys::MyProc.as_ref() };
     own.is_some_and(|own| own.tempNamespaceId != pg_sys::InvalidOid)
 }
 
 /// Returns the number by which PostgreSQL tells this server's data from any other's.
 pub fn system_identifier() -> u64 {
-    // SAFETY: reads the control file's copy, which every process of the server has.
+    // SAFETY: the call only reads the copy of the control file that every process of the server has.
     unsafe { pg_sys::GetSystemIdentifier() }
 }
 

@@ -12,10 +12,10 @@ use crate::core::ledger::roles::RoleIn;
 use crate::core::ledger::rules::Facts;
 use crate::core::ledger::session::Session;
 
-/// What the catalogs say of a session. Only within a transaction.
+/// The facts about a session in the catalogs. It may only be used in a transaction.
 #[derive(Default)]
 pub struct Catalog {
-    /// The role that was asked of last, in which database, and what it is a member of there.
+    /// The role and database that were asked about last, and the roles that it is a member of there.
     asked: Option<(RoleIn, Vec<u32>)>,
 }
 
@@ -24,7 +24,7 @@ impl Facts for Catalog {
         let Some(group) = CString::new(encode(group.as_str())).ok() else {
             return false;
         };
-        // SAFETY: a zero-terminated name; a role that does not exist is no error.
+        // SAFETY: the name is zero-terminated, and a role that does not exist is no error.
         let group = unsafe { pg_sys::get_role_oid(group.as_ptr(), true) };
         if group == pg_sys::InvalidOid {
             return false;
@@ -38,7 +38,7 @@ impl Facts for Catalog {
     }
 
     fn is_superuser(&mut self, role: u32) -> bool {
-        // SAFETY: a catalog look-up; a role that does not exist is none.
+        // SAFETY: a catalog look-up; a role that does not exist is no superuser.
         unsafe { pg_sys::superuser_arg(pg_sys::Oid::from(role)) }
     }
 
@@ -62,15 +62,16 @@ struct Membership {
     set_option: bool,
 }
 
-/// The role that stands for the owner of whatever database it is asked of, fixed in PostgreSQL's catalogs.
+/// The OID of pg_database_owner, the role that stands for the owner of the current database, fixed in PostgreSQL's
+/// catalogs.
 const DATABASE_OWNER: u32 = 6171;
 
-/// The role itself, and all that it is a member of by way of memberships that let it inherit a role's
-/// privileges or become it. From PostgreSQL 16 on some do neither: who creates a role is its administrator,
-/// and no more. Who owns a database is a member of pg_database_owner there, and nowhere else.
+/// Returns the role itself, and all roles that it is a member of by memberships that let it inherit a role's privileges
+/// or become it. From PostgreSQL 16 on some memberships do neither: whoever creates a role is its administrator, and no
+/// more. The owner of a database is a member of pg_database_owner there, and nowhere else.
 fn groups_of((role, database): RoleIn) -> Vec<u32> {
     let mut groups = vec![role];
-    // SAFETY: catalog look-ups within a transaction.
+    // SAFETY: catalog look-ups in a transaction.
     let owner = unsafe { owner_of(database) };
     let mut next = 0;
     while let Some(&member) = groups.get(next) {
@@ -83,7 +84,7 @@ fn groups_of((role, database): RoleIn) -> Vec<u32> {
         if owner == Some(member) {
             add(DATABASE_OWNER);
         }
-        // SAFETY: the rows of pg_auth_members of this member, released after the last was read.
+        // SAFETY: the list holds the rows of pg_auth_members of this member, and is released after the last was read.
         unsafe {
             let list = pg_sys::SearchSysCacheList(
                 pg_sys::SysCacheIdentifier::AUTHMEMMEMROLE as c_int,
@@ -111,9 +112,9 @@ fn groups_of((role, database): RoleIn) -> Vec<u32> {
     groups
 }
 
-/// The owner of a database.
+/// Returns the owner of a database.
 unsafe fn owner_of(database: u32) -> Option<u32> {
-    // SAFETY: a row of pg_database, released after what was read of it is copied.
+    // SAFETY: the row of pg_database is released after what is needed of it was copied.
     unsafe {
         let row = pg_sys::SearchSysCache1(
             pg_sys::SysCacheIdentifier::DATABASEOID as c_int,
@@ -128,9 +129,9 @@ unsafe fn owner_of(database: u32) -> Option<u32> {
     }
 }
 
-/// PostgreSQL's own LIKE, of text in the database's encoding.
+/// Tells whether a text is LIKE a pattern, by PostgreSQL's own operator, in the database's encoding.
 fn is_like(text: &[u8], pattern: &[u8]) -> bool {
-    // SAFETY: copies the bytes into text values and compares them, as the operator does.
+    // SAFETY: copies the bytes into values of type text and calls the operator's function with them.
     unsafe {
         let value = |bytes: &[u8]| {
             let len = bytes.len() as c_int;
@@ -145,32 +146,33 @@ fn is_like(text: &[u8], pattern: &[u8]) -> bool {
 /// The OID of the collation "C", fixed in PostgreSQL's catalogs.
 const C_COLLATION: u32 = 950;
 
-/// The database's name, or empty when it is gone.
+/// Returns the database's name, or an empty text if it is gone.
 pub fn database_name(database: u32) -> String {
-    // SAFETY: a catalog look-up within a transaction.
+    // SAFETY: a catalog look-up in a transaction.
     text(unsafe { pg_sys::get_database_name(pg_sys::Oid::from(database)) })
 }
 
-/// The role's name, or empty when it is gone.
+/// Returns the role's name, or an empty text if it is gone.
 pub fn role_name(role: u32) -> String {
-    // SAFETY: a catalog look-up within a transaction.
+    // SAFETY: a catalog look-up in a transaction.
     text(unsafe { pg_sys::GetUserNameFromId(pg_sys::Oid::from(role), true) })
 }
 
-/// The databases that can be connected to. Within a transaction; needs no database of its own.
+/// Returns the databases that can be connected to. It must be called in a transaction; it needs no database of its own.
 pub fn connectable_databases() -> Vec<u32> {
     // A limit of -2 marks what an interrupted DROP DATABASE left.
     databases_that(|row| row.datallowconn && row.datconnlimit != -2)
 }
 
-/// All databases. Within a transaction.
+/// Returns all databases. It must be called in a transaction.
 pub fn databases() -> Vec<u32> {
     databases_that(|_| true)
 }
 
 fn databases_that(are: fn(&pg_sys::FormData_pg_database) -> bool) -> Vec<u32> {
     let mut databases = Vec::new();
-    // SAFETY: scans a shared catalog, as the autovacuum launcher does.
+    // SAFETY: scans a shared catalog in a transaction, as the autovacuum launcher does, and reads each row before the
+    // next is fetched.
     unsafe {
         let relation =
             pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
@@ -193,17 +195,17 @@ fn databases_that(are: fn(&pg_sys::FormData_pg_database) -> bool) -> Vec<u32> {
     databases
 }
 
-/// The OID of our extension in this database, if it has one.
+/// Returns the OID of the extension in this database, if it has it.
 pub fn extension() -> Option<u32> {
-    // SAFETY: a catalog look-up within a transaction.
+    // SAFETY: a catalog look-up in a transaction.
     let oid = unsafe { pg_sys::get_extension_oid(c"pg_seats".as_ptr(), true) };
     (oid != pg_sys::InvalidOid).then(|| oid.to_u32())
 }
 
-/// The OID of the schema that our extension is in, if this database has it.
+/// Returns the OID of the schema that the extension is in, if this database has it.
 pub fn extension_schema() -> Option<u32> {
     let extension = pg_sys::Oid::from(extension()?);
-    // SAFETY: a row of pg_extension, by its index on OIDs.
+    // SAFETY: reads a row of pg_extension, by its index on OIDs, as its own type.
     unsafe {
         row_by_oid(
             pg_sys::ExtensionRelationId,
@@ -216,22 +218,22 @@ pub fn extension_schema() -> Option<u32> {
     }
 }
 
-/// The schema that our extension is in, as SQL names it, if this database has it.
+/// Returns the schema that the extension is in, as SQL names it, if this database has it.
 pub fn schema() -> Option<String> {
     let schema = pg_sys::Oid::from(extension_schema()?);
-    // SAFETY: a catalog look-up within a transaction; the name ends in a zero byte.
+    // SAFETY: catalog look-ups in a transaction; the name is zero-terminated.
     unsafe {
         let name = pg_sys::get_namespace_name(schema);
         (!name.is_null()).then(|| text(pg_sys::quote_identifier(name)))
     }
 }
 
-/// What `license_origin()` returns that is in this schema and belongs to our extension, read from its body: nobody's
-/// code is run.
+/// Returns what the function `license_origin()` in this schema returns, if it belongs to the extension. It is read from
+/// the function's body, so that nobody's code is run.
 pub fn origin(schema: u32) -> Option<[u8; 16]> {
     let extension = extension()?;
     let procedure = pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as c_int;
-    // SAFETY: catalog look-ups within a transaction; the row is released after what was read of it is copied.
+    // SAFETY: catalog look-ups in a transaction; the row is released after what is needed of it was copied.
     let body = unsafe {
         let no_arguments = pg_sys::buildoidvector(std::ptr::null(), 0);
         let row = pg_sys::SearchSysCache3(
@@ -262,7 +264,7 @@ pub fn origin(schema: u32) -> Option<[u8; 16]> {
     )
 }
 
-/// The bytes of a UUID as PostgreSQL writes it.
+/// Returns the bytes of a UUID as PostgreSQL writes it.
 fn uuid_of(text: &str) -> Option<[u8; 16]> {
     let digits = text.replace('-', "");
     let is_one = digits.len() == 32;
@@ -270,10 +272,10 @@ fn uuid_of(text: &str) -> Option<[u8; 16]> {
     Some(uuid.to_be_bytes())
 }
 
-/// The owner of the schema that our extension is in, if this database has it.
+/// Returns the owner of the schema that the extension is in, if this database has it.
 pub fn schema_owner() -> Option<pg_sys::Oid> {
     let schema = pg_sys::Oid::from(extension_schema()?);
-    // SAFETY: a row of pg_namespace in PostgreSQL's cache, copied before it is released.
+    // SAFETY: the row of pg_namespace in PostgreSQL's cache is released after what is needed of it was copied.
     unsafe {
         let row = pg_sys::SearchSysCache1(
             pg_sys::SysCacheIdentifier::NAMESPACEOID as c_int,
@@ -288,7 +290,7 @@ pub fn schema_owner() -> Option<pg_sys::Oid> {
     }
 }
 
-/// Whether a role may use a schema.
+/// Tells whether a role may use a schema.
 pub fn may_use_schema(role: pg_sys::Oid, schema: pg_sys::Oid) -> bool {
     let usage = pg_sys::AclMode::from(pg_sys::ACL_USAGE);
     // SAFETY: a catalog look-up in a transaction.
@@ -301,7 +303,7 @@ pub fn may_use_schema(role: pg_sys::Oid, schema: pg_sys::Oid) -> bool {
     }
 }
 
-/// True for an object that belongs to our extension.
+/// Tells whether an object belongs to the extension.
 pub fn belongs_to_extension(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups in a transaction.
     unsafe {
@@ -310,9 +312,9 @@ pub fn belongs_to_extension(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
     }
 }
 
-/// The function that a trigger calls, also where the trigger was created a moment ago.
+/// Returns the function that a trigger calls, even if the trigger was created a moment ago.
 pub fn function_of_trigger(trigger: pg_sys::Oid) -> Option<pg_sys::Oid> {
-    // SAFETY: a row of pg_trigger, by its index on OIDs.
+    // SAFETY: reads a row of pg_trigger, by its index on OIDs, as its own type.
     unsafe {
         row_by_oid(
             pg_sys::TriggerRelationId,
@@ -325,7 +327,8 @@ pub fn function_of_trigger(trigger: pg_sys::Oid) -> Option<pg_sys::Oid> {
     }
 }
 
-/// What can hang on a table, and where it says on which: its catalog, the index on its OIDs, the column.
+/// The catalogs of what can be attached to a table: the catalog, the index on its OIDs, and the column that names the
+/// table.
 const HANGING: [(u32, u32, &CStr); 6] = [
     // pg_trigger, pg_rewrite, pg_policy, pg_constraint, pg_attrdef; and indexes, which are relations.
     (2620, 2702, c"tgrelid"),
@@ -336,8 +339,8 @@ const HANGING: [(u32, u32, &CStr); 6] = [
     (2610, 2679, c"indrelid"),
 ];
 
-/// The table on which this trigger, rule, policy, constraint, default or index hangs, also where it was created
-/// a moment ago; none for anything else.
+/// Returns the table to which this trigger, rule, policy, constraint, default or index is attached, even if it was
+/// created a moment ago; `None` for anything else.
 pub fn table_under(class: pg_sys::Oid, object: pg_sys::Oid) -> Option<pg_sys::Oid> {
     let catalog = if class == pg_sys::RelationRelationId {
         pg_sys::IndexRelationId
@@ -346,7 +349,7 @@ pub fn table_under(class: pg_sys::Oid, object: pg_sys::Oid) -> Option<pg_sys::Oi
     };
     let mut hanging = HANGING.iter();
     let (_, index, column) = hanging.find(|(known, ..)| *known == catalog.to_u32())?;
-    // SAFETY: a row of the catalog, whose first column is the OID, by its index on it.
+    // SAFETY: reads a row of the catalog by the index on its first column, the OID.
     let table = unsafe {
         row_by_key(
             catalog,
@@ -365,8 +368,8 @@ pub fn table_under(class: pg_sys::Oid, object: pg_sys::Oid) -> Option<pg_sys::Oi
     table.filter(|table| *table != pg_sys::InvalidOid)
 }
 
-/// What `read` makes of the row of a catalog that has this OID. The caller names the catalog's index
-/// on its column of OIDs, a snapshot or null for the present one, and the type of its rows.
+/// Returns what `read` makes of the row of a catalog that has this OID. The caller names the catalog's index on its
+/// column of OIDs, a snapshot or null for the present one, and the type of its rows.
 unsafe fn row_by_oid<Form, R>(
     catalog: pg_sys::Oid,
     index: pg_sys::Oid,
@@ -375,7 +378,7 @@ unsafe fn row_by_oid<Form, R>(
     snapshot: pg_sys::Snapshot,
     read: impl FnOnce(&Form) -> R,
 ) -> Option<R> {
-    // SAFETY: as the caller says; a row begins with what is always there.
+    // SAFETY: the caller names the type of the rows; every row begins with its fixed columns.
     unsafe {
         row_by_key(catalog, index, column, oid, snapshot, |row, _| {
             read(&*pg_sys::GETSTRUCT(row).cast::<Form>())
@@ -383,7 +386,7 @@ unsafe fn row_by_oid<Form, R>(
     }
 }
 
-/// The same, of the row as it is stored, and its description.
+/// Does the same with the row as it is stored, and its description.
 unsafe fn row_by_key<R>(
     catalog: pg_sys::Oid,
     index: pg_sys::Oid,
@@ -413,27 +416,27 @@ unsafe fn row_by_key<R>(
     }
 }
 
-/// The current user may see everybody's sessions: as for PostgreSQL's own statistics, or because it may
+/// Tells whether the current user may see everybody's sessions: as for PostgreSQL's own statistics, or because it may
 /// stop them.
 pub fn sees_all_sessions() -> bool {
     monitors() || may_terminate()
 }
 
-/// The current user may see why renewals fail, in the command's own words: who monitors the server, and who may
-/// renew by hand.
+/// Tells whether the current user may see why renewals fail, in the command's own words: because it monitors the
+/// server, or may renew by hand.
 pub fn sees_renewals() -> bool {
     monitors() || may_execute(c"license_renew", &[pg_sys::TEXTOID])
 }
 
 fn monitors() -> bool {
-    // SAFETY: a catalog look-up within a transaction.
+    // SAFETY: a catalog look-up in a transaction.
     unsafe {
         let monitor = pg_sys::Oid::from(pg_sys::ROLE_PG_MONITOR);
         pg_sys::has_privs_of_role(pg_sys::GetUserId(), monitor)
     }
 }
 
-/// The current user may stop sessions, and so bar their users.
+/// Tells whether the current user may stop sessions, and so bar their users.
 pub fn may_terminate() -> bool {
     use pg_sys::{INTERVALOID, TEXTOID, UUIDOID};
     may_execute(
@@ -442,19 +445,19 @@ pub fn may_terminate() -> bool {
     )
 }
 
-/// The current user may take seats for an application's users.
+/// Tells whether the current user may take seats for an application's users.
 pub fn may_lease() -> bool {
     use pg_sys::{INTERVALOID, TEXTOID};
     let types = [TEXTOID, TEXTOID, TEXTOID, INTERVALOID, INTERVALOID];
     may_execute(c"license_lease", &types)
 }
 
-/// The current user may execute the extension's function of this name and these arguments.
+/// Tells whether the current user may execute the extension's function of this name and with these arguments.
 fn may_execute(name: &CStr, types: &[pg_sys::Oid]) -> bool {
     let Some(schema) = extension_schema() else {
         return false;
     };
-    // SAFETY: catalog look-ups within a transaction; a function that does not exist is no error.
+    // SAFETY: catalog look-ups in a transaction; a function that does not exist is no error.
     unsafe {
         let arguments = pg_sys::buildoidvector(types.as_ptr(), types.len() as c_int);
         let function = pg_sys::GetSysCacheOid(
@@ -481,27 +484,28 @@ fn may_execute(name: &CStr, types: &[pg_sys::Oid]) -> bool {
     }
 }
 
-/// The current user has the privileges of a role.
+/// Tells whether the current user has the privileges of a role.
 pub fn has_privileges_of(role: u32) -> bool {
-    // SAFETY: a catalog look-up within a transaction.
+    // SAFETY: a catalog look-up in a transaction.
     unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), pg_sys::Oid::from(role)) }
 }
 
-/// Which roles the current user is, or is a member of as an exemption would judge it; a superuser of all.
+/// Returns a function that tells whether the current user is a role, or a member of it as an exemption would judge; a
+/// superuser is a member of all roles.
 pub fn own_roles() -> impl Fn(u32) -> bool {
-    // SAFETY: catalog look-ups within a transaction.
+    // SAFETY: catalog look-ups in a transaction.
     let (user, is_superuser) = unsafe { (pg_sys::GetUserId().to_u32(), pg_sys::superuser()) };
     let groups = groups_of((user, backend::database()));
     move |role| is_superuser || groups.contains(&role)
 }
 
-/// A moment as PostgreSQL writes it, in the session's time zone.
+/// Returns a moment as PostgreSQL writes it, in the session's time zone.
 pub fn timestamp_text(at: i64) -> String {
-    // SAFETY: returns a static buffer, copied at once.
+    // SAFETY: the call returns a static buffer, which is copied at once.
     text(unsafe { pg_sys::timestamptz_to_str(at) })
 }
 
-/// A moment in ISO 8601 and UTC, as PostgreSQL writes it in JSON.
+/// Returns a moment in ISO 8601 and UTC, as PostgreSQL writes it in JSON.
 pub fn timestamp_iso(at: i64) -> String {
     let mut buffer: [c_char; pg_sys::MAXDATELEN as usize + 1] = [0; _];
     let utc = 0;
@@ -520,12 +524,12 @@ fn text(cstring: *const std::ffi::c_char) -> String {
     if cstring.is_null() {
         return String::new();
     }
-    // SAFETY: PostgreSQL's strings end in a zero byte.
+    // SAFETY: PostgreSQL's strings are zero-terminated.
     decode_lossy(unsafe { CStr::from_ptr(cstring) }.to_bytes()).into_owned()
 }
 
 /// Returns the schema of the function that is being called.
 pub fn schema_of_function(fcinfo: pg_sys::FunctionCallInfo) -> u32 {
-    // SAFETY: the function's own call.
+    // SAFETY: PostgreSQL passes a valid call to the function.
     unsafe { pg_sys::get_func_namespace((*(*fcinfo).flinfo).fn_oid) }.to_u32()
 }

@@ -14,8 +14,8 @@ use pgrx::pg_sys;
 use std::ffi::{CStr, c_char, c_int};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The head of PostgreSQL's `Port`, up to the last field that we need. pgrx's own binding does not
-/// fit every version. A test compares what is read here with what clients sent.
+/// The head of PostgreSQL's `Port`, up to the last field that is needed. pgrx's own binding does not fit every version.
+/// A test compares what is read here with what clients sent.
 #[repr(C)]
 pub struct Port {
     sock: c_int,
@@ -39,11 +39,10 @@ pub struct Port {
     application_name: *mut c_char,
 }
 
-/// The session of this backend at a workstation, before it is judged. Only at login, where [`workstation`]
-/// is.
+/// Returns the session of this backend at a workstation, before it is judged. It may only be called at login.
 pub fn session(workstation: Name) -> Session {
-    // SAFETY: this process's own globals; MyProcPort is set in every client backend, and Port is
-    // the head of what it points to. An error of the look-ups ends the process.
+    // SAFETY: this process's own globals. `MyProcPort` is set in every client backend, and points to a struct that
+    // begins with the fields of `Port`. An error of the look-ups ends the process.
     unsafe {
         let role = unguarded::GetAuthenticatedUserId();
         let known = role != pg_sys::InvalidOid;
@@ -75,7 +74,7 @@ pub fn session(workstation: Name) -> Session {
             },
             since: now(),
             superuser,
-            // Superusers have REPLICATION without asking for it.
+            // Superusers have REPLICATION without being granted it.
             replication: pg_sys::am_walsender
                 || known && !superuser && unguarded::has_rolreplication(role),
             ..Session::FREE
@@ -83,9 +82,9 @@ pub fn session(workstation: Name) -> Session {
     }
 }
 
-/// The probes that this backend's connection over TCP is asked by.
+/// Returns the keepalive settings of this backend's TCP connection.
 pub fn keepalives() -> Keepalives {
-    // SAFETY: set in every client backend; reads it, and asks the kernel for what it lacks.
+    // SAFETY: `MyProcPort` is set in every client backend; the calls read it, and ask the kernel for what it lacks.
     unsafe {
         let port = pg_sys::MyProcPort;
         Keepalives {
@@ -96,21 +95,21 @@ pub fn keepalives() -> Keepalives {
     }
 }
 
-/// As much of a text as a name can have: for show.
+/// Returns as much of a text as a name can have, for display.
 pub fn clipped(text: &str) -> Name {
     let end = text.floor_char_boundary(NAME_MAX);
     text.get(..end).and_then(Name::new).unwrap_or(Name::EMPTY)
 }
 
 unsafe fn bytes<'a>(text: *const c_char) -> Option<&'a [u8]> {
-    // SAFETY: PostgreSQL's strings end in a zero byte.
+    // SAFETY: PostgreSQL's strings are zero-terminated.
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes())
 }
 
 fn ip_address(address: &pg_sys::SockAddr) -> Option<(IpAddr, u32)> {
     let storage = (&raw const address.addr).cast::<u8>();
-    // SAFETY: a sockaddr of these families begins with family, port (and flow), address (and zone),
-    // and sockaddr_storage is large and aligned enough for either.
+    // SAFETY: a sockaddr of these families begins with family, port (and flow), address (and zone), and
+    // sockaddr_storage is large and aligned enough for either.
     unsafe {
         let octets = |at: usize, len: usize| std::slice::from_raw_parts(storage.add(at), len);
         match i32::from(address.addr.ss_family) {
@@ -133,9 +132,8 @@ const AF_INET: i32 = 2;
 
 const AF_INET6: i32 = 10;
 
-/// The startup packet's application name as far as PostgreSQL shows one (63 bytes). The name as it
-/// was sent where it is proper text in the database's encoding; PostgreSQL's own, with the letters
-/// beyond ASCII replaced, where it is not.
+/// Returns the startup packet's application name, as much of it as PostgreSQL shows (63 bytes): as it was sent, if it
+/// is proper text in the database's encoding; else as PostgreSQL has it, with the letters beyond ASCII replaced.
 unsafe fn application_name(port: &Port) -> Name {
     // SAFETY: guc_options is a list of C strings, names and values by turns.
     unsafe {

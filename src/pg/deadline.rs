@@ -1,8 +1,8 @@
-//! A time after which what runs on our tables is cancelled: what somebody has hung on them, also where the planner
-//! computes it, would otherwise last as long as he likes.
+//! A deadline after which statements on the extension's tables are cancelled: what somebody has attached to the tables,
+//! even where the planner computes it, could otherwise run for ever.
 //!
-//! It is cancelled as `statement_timeout` cancels. Who catches that is cancelled again as soon as the part of
-//! the transaction in which he did is rolled back: so it ends with the outermost.
+//! It cancels as `statement_timeout` does. If the error is caught, the statement is cancelled again as soon as the
+//! subtransaction that caught it is rolled back: so it ends with the outermost one.
 #![allow(
     unsafe_code,
     reason = "sets one of PostgreSQL's timers, and the flags of a cancelled statement"
@@ -16,35 +16,35 @@ use pgrx::{pg_guard, pg_sys};
 
 use super::unguarded;
 
-/// This process's timer among PostgreSQL's; none is registered yet.
+/// This process's timer among PostgreSQL's; `NONE`: it is not registered yet.
 static TIMER: AtomicI32 = AtomicI32::new(NONE);
 const NONE: c_int = -1;
 
-/// A deadline is set.
+/// Whether a deadline is set.
 static IS_SET: AtomicBool = AtomicBool::new(false);
 
-/// It is over.
+/// Whether it has passed.
 static IS_OVER: AtomicBool = AtomicBool::new(false);
 
-/// A deadline, until it is dropped. What begins within another has that one.
+/// A deadline, until it is dropped. One that begins within another has the other's.
 pub struct Deadline {
     is_outermost: bool,
 }
 
 impl Deadline {
-    /// So long from now on. Within a transaction.
+    /// Sets a deadline from now on. It must be called in a transaction.
     pub fn after(limit: Duration) -> Deadline {
         let is_outermost = !IS_SET.swap(true, Relaxed);
         if is_outermost {
             IS_OVER.store(false, Relaxed);
             let milliseconds = c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX);
-            // SAFETY: a timer of this process.
+            // SAFETY: a timer that this process has registered.
             unsafe { unguarded::enable_timeout_after(timer(), milliseconds.max(1)) };
         }
         Deadline { is_outermost }
     }
 
-    /// Whether what was cancelled meanwhile was so by this deadline.
+    /// Tells whether a cancel in the meantime came from this deadline.
     pub fn is_over(&self) -> bool {
         self.is_outermost && IS_OVER.load(Relaxed)
     }
@@ -55,11 +55,11 @@ impl Drop for Deadline {
         if !self.is_outermost {
             return;
         }
-        // SAFETY: a timer of this process, and the flag that it sets.
+        // SAFETY: a timer that this process has registered, and the flag that it sets.
         unsafe {
             unguarded::disable_timeout(timer(), false);
             if IS_OVER.swap(false, Relaxed) {
-                // Whatever comes next was not meant.
+                // The cancel was not meant for whatever comes next.
                 pg_sys::QueryCancelPending = 0;
             }
         }
@@ -67,11 +67,11 @@ impl Drop for Deadline {
     }
 }
 
-/// Registers it at the first use.
+/// Returns the timer, which it registers at the first use.
 fn timer() -> c_int {
     if TIMER.load(Relaxed) == NONE {
-        // SAFETY: once in this process, whose timers PostgreSQL has set up; a server without any extension
-        // that has timers has ten to give away.
+        // SAFETY: called once in this process, whose timers PostgreSQL has set up; a server without other extensions
+        // that use timers has ten of them to give away.
         unsafe {
             let timer = unguarded::RegisterTimeout(unguarded::USER_TIMEOUT, Some(on_time));
             TIMER.store(timer, Relaxed);
@@ -81,14 +81,14 @@ fn timer() -> c_int {
     TIMER.load(Relaxed)
 }
 
-/// In a signal handler.
+/// Cancels the statement, in a signal handler.
 unsafe extern "C-unwind" fn on_time() {
     IS_OVER.store(true, Relaxed);
     cancel();
 }
 
 fn cancel() {
-    // SAFETY: what PostgreSQL's own handler of a cancelled statement does.
+    // SAFETY: does what PostgreSQL's own handler of a cancel does, which a signal handler may.
     unsafe {
         pg_sys::InterruptPending = 1;
         pg_sys::QueryCancelPending = 1;

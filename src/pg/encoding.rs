@@ -1,6 +1,5 @@
-//! Inside, text is UTF-8; PostgreSQL's is in the encoding of the database. This is the rim, where
-//! one becomes the other. Nothing here raises an error: names of roles and databases have no
-//! encoding, so that any database may see bytes that its own does not define.
+//! Converts text: inside it is UTF-8, PostgreSQL's is in the encoding of the database. Nothing here raises an error:
+//! names of roles and databases have no encoding, so any database may see bytes that its own does not define.
 //!
 //! In SQL_ASCII, which defines no letters beyond ASCII, bytes are taken as UTF-8.
 #![allow(unsafe_code, reason = "calls PostgreSQL's conversion functions")]
@@ -15,12 +14,12 @@ use super::unguarded;
 const UTF8: c_int = pg_sys::pg_enc::PG_UTF8 as c_int;
 const SQL_ASCII: c_int = pg_sys::pg_enc::PG_SQL_ASCII as c_int;
 
-/// What stands inside for bytes that are no letter.
+/// The replacement inside for bytes that are no letter.
 const NOT_A_LETTER: &[u8] = "\u{FFFD}".as_bytes();
-/// What PostgreSQL is given for a letter that its encoding lacks.
+/// The replacement for a letter that the database's encoding lacks.
 const NO_SUCH_LETTER: &[u8] = b"?";
 
-/// The text of these bytes of the database's encoding; `None` when not all of them are letters.
+/// Returns the text of these bytes in the database's encoding; `None` if not all of them are letters.
 pub fn decode(bytes: &[u8]) -> Option<Cow<'_, str>> {
     if is_the_same_in_utf8(bytes) {
         return str::from_utf8(bytes).ok().map(Cow::Borrowed);
@@ -32,7 +31,7 @@ pub fn decode(bytes: &[u8]) -> Option<Cow<'_, str>> {
     String::from_utf8(text).ok().map(Cow::Owned)
 }
 
-/// The text of these bytes of the database's encoding, with U+FFFD for what is no letter.
+/// Returns the text of these bytes in the database's encoding, with U+FFFD for what is no letter.
 pub fn decode_lossy(bytes: &[u8]) -> Cow<'_, str> {
     if is_the_same_in_utf8(bytes) {
         return String::from_utf8_lossy(bytes);
@@ -41,7 +40,7 @@ pub fn decode_lossy(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The text in the database's encoding, with a question mark for each letter that it lacks.
+/// Returns the text in the database's encoding, with a question mark for each letter that it lacks.
 pub fn encode(text: &str) -> Cow<'_, [u8]> {
     if is_the_same_in_utf8(text.as_bytes()) {
         return Cow::Borrowed(text.as_bytes());
@@ -49,42 +48,42 @@ pub fn encode(text: &str) -> Cow<'_, [u8]> {
     Cow::Owned(convert(text.as_bytes(), UTF8, encoding(), NO_SUCH_LETTER))
 }
 
-/// True for text that the database's encoding has all letters of. Within a transaction.
+/// Tells whether the database's encoding has all letters of a text. It must be called in a transaction.
 pub fn has_letters_of(text: &str) -> bool {
     decode(&encode(text)).as_deref() == Some(text)
 }
 
-/// True for text without control characters that is valid in the database's encoding.
+/// Tells whether a text has no control characters and is valid in the database's encoding.
 pub fn is_proper_text(bytes: &[u8]) -> bool {
     let Ok(len) = c_int::try_from(bytes.len()) else {
         return false;
     };
-    // SAFETY: reads `len` bytes and raises nothing.
+    // SAFETY: the call reads `len` bytes and raises no error.
     let valid = unsafe { unguarded::pg_verify_mbstr(encoding(), bytes.as_ptr().cast(), len, true) };
     valid && !bytes.iter().any(u8::is_ascii_control)
 }
 
-/// The name of the database's encoding.
+/// Returns the name of the database's encoding.
 pub fn name() -> String {
-    // SAFETY: a static string.
+    // SAFETY: the call returns a static string.
     unsafe { CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) }
         .to_string_lossy()
         .into_owned()
 }
 
 fn encoding() -> c_int {
-    // SAFETY: a plain global of this process.
+    // SAFETY: the call only reads a global of this process.
     unsafe { unguarded::GetDatabaseEncoding() }
 }
 
-/// All encodings of databases contain ASCII.
+/// Tells whether a text is the same in UTF-8. All encodings of databases contain ASCII.
 pub fn is_the_same_in_utf8(bytes: &[u8]) -> bool {
     bytes.is_ascii() || matches!(encoding(), UTF8 | SQL_ASCII)
 }
 
-/// True for text, the same in UTF-8, that goes to the client as it is.
+/// Tells whether a text that is the same in UTF-8 goes to the client as it is.
 pub fn is_the_same_for_client(bytes: &[u8]) -> bool {
-    // SAFETY: reads this process's own state.
+    // SAFETY: the call only reads this process's own state.
     let client = unsafe { unguarded::pg_get_client_encoding() };
     let encoding = encoding();
     bytes.is_ascii()
@@ -93,13 +92,13 @@ pub fn is_the_same_for_client(bytes: &[u8]) -> bool {
         || (client, encoding) == (UTF8, SQL_ASCII)
 }
 
-/// True for text of the database's encoding whose letters the client's encoding has, too. Within a
+/// Tells whether the client's encoding has all letters of a text in the database's encoding. It must be called in a
 /// transaction.
 pub fn reaches_client(bytes: &[u8]) -> bool {
     if is_the_same_for_client(bytes) {
         return true;
     }
-    // SAFETY: reads this process's own state.
+    // SAFETY: the call only reads this process's own state.
     let client = unsafe { unguarded::pg_get_client_encoding() };
     let conversion = Conversion::find(encoding(), client);
     conversion.is_some_and(|conversion| conversion.convert_start(bytes).1 == bytes.len())
@@ -130,10 +129,10 @@ fn start_in_ascii(bytes: &[u8]) -> (Vec<u8>, usize) {
     (start, done)
 }
 
-/// The bytes of the first letter, or one byte that is none.
+/// Returns the length in bytes of the first letter, or 1 for a byte that is none.
 fn first_letter(bytes: &[u8], encoding: c_int) -> usize {
     let len = c_int::try_from(bytes.len()).unwrap_or(c_int::MAX);
-    // SAFETY: reads at most `len` bytes, of an encoding that PostgreSQL has.
+    // SAFETY: the call reads at most `len` bytes, in an encoding that PostgreSQL has.
     let letter = unsafe { pg_sys::pg_encoding_verifymbchar(encoding, bytes.as_ptr().cast(), len) };
     usize::try_from(letter).unwrap_or(1).max(1)
 }
@@ -146,9 +145,9 @@ struct Conversion {
 }
 
 impl Conversion {
-    /// There is none for MULE_INTERNAL, and none to be found outside a transaction.
+    /// Finds the conversion. There is none for MULE_INTERNAL, and none can be found outside a transaction.
     fn find(from: c_int, to: c_int) -> Option<Conversion> {
-        // SAFETY: a catalog look-up within a transaction.
+        // SAFETY: a catalog look-up in a transaction.
         let function = unsafe {
             if !pg_sys::IsTransactionState() {
                 return None;
@@ -158,7 +157,7 @@ impl Conversion {
         (function != pg_sys::InvalidOid).then_some(Conversion { function, from, to })
     }
 
-    /// Converts up to the first letter that can't be; how many bytes came before it.
+    /// Converts up to the first letter that can't be converted, and returns how many bytes came before it.
     fn convert_start(&self, bytes: &[u8]) -> (Vec<u8>, usize) {
         let (Ok(len), Ok(room)) = (
             c_int::try_from(bytes.len()),
@@ -168,8 +167,8 @@ impl Conversion {
         };
         let mut source = [bytes, &[0]].concat();
         let mut target = vec![0; room as usize];
-        // SAFETY: reads `len` bytes and a zero, writes at most `room` bytes, the last one a zero;
-        // with `noError` it stops where it can't go on.
+        // SAFETY: the call reads `len` bytes and a zero, and writes at most `room` bytes, the last one a zero; with
+        // `noError` it stops where it can't go on.
         let done = unsafe {
             pg_sys::pg_do_encoding_conversion_buf(
                 self.function,

@@ -1,4 +1,4 @@
-//! How this session ends: by a signal, and with which last report.
+//! The end of this session: by a signal, and with which last report.
 #![allow(unsafe_code, reason = "signal handlers, and PostgreSQL's reports")]
 
 use std::ffi::{CStr, c_int};
@@ -10,21 +10,21 @@ use pgrx::prelude::*;
 
 use super::unguarded;
 
-/// What is called on SIGUSR2; 0: nothing.
+/// The function to call on SIGUSR2; 0: none.
 static ON_USER_SIGNAL: AtomicUsize = AtomicUsize::new(0);
 
-/// Has SIGUSR2, which PostgreSQL ignores in client backends, call this: at any moment, so that it does only what handlers
-/// may.
+/// Sets the function to call on SIGUSR2, which PostgreSQL ignores in client backends. It is called at any moment, so it
+/// must only do what signal handlers may.
 pub fn on_user_signal(act: fn()) {
     ON_USER_SIGNAL.store(act as usize, Relaxed);
-    // SAFETY: the handler does what handlers may.
+    // SAFETY: the handler only does what signal handlers may.
     unsafe { unguarded::set_signal_handler(pg_sys::SIGUSR2 as c_int, on_signal) };
 }
 
 unsafe extern "C-unwind" fn on_signal(_signal: c_int) {
     let act = ON_USER_SIGNAL.load(Relaxed);
     if act != 0 {
-        // SAFETY: the function that `on_user_signal` was given.
+        // SAFETY: the number is the function that `on_user_signal` was given.
         unsafe { transmute::<usize, fn()>(act)() };
     }
 }
@@ -36,13 +36,13 @@ unsafe extern "C-unwind" {
 
 /// Ends this session as SIGTERM does. A signal handler may call it.
 pub fn as_by_sigterm() {
-    // SAFETY: as the handler of SIGTERM.
+    // SAFETY: does what the handler of SIGTERM does.
     unsafe { die(pg_sys::SIGTERM as c_int) };
 }
 
 /// Ends this session as PostgreSQL's idle timeout does. A signal handler may call it.
 pub fn as_by_idle_timeout() {
-    // SAFETY: as PostgreSQL's handler of its own idle timeout, which is in force from now on.
+    // SAFETY: does what PostgreSQL's handler of its own idle timeout does, and puts that timeout in force.
     unsafe {
         pg_sys::IdleSessionTimeout = pg_sys::IdleSessionTimeout.max(1);
         pg_sys::IdleSessionTimeoutPending = 1;
@@ -51,7 +51,7 @@ pub fn as_by_idle_timeout() {
     }
 }
 
-/// Returns why this session ends, as PostgreSQL's statistics have it.
+/// Returns why this session ends, according to PostgreSQL's statistics.
 pub fn end_cause() -> pg_sys::SessionEndType::Type {
     // SAFETY: plain globals of this process.
     unsafe {
@@ -62,12 +62,12 @@ pub fn end_cause() -> pg_sys::SessionEndType::Type {
     }
 }
 
-/// Tells whether this session has been inactive ever since, as its own status says.
+/// Tells whether this session has been inactive ever since, according to its own status.
 pub fn is_inactive_since(since: i64, also_in_transaction: bool) -> bool {
     use pg_sys::BackendState::{
         STATE_IDLE, STATE_IDLEINTRANSACTION, STATE_IDLEINTRANSACTION_ABORTED,
     };
-    // SAFETY: this process's own status, which it may be just changing: then the count is odd.
+    // SAFETY: this process's own status. If it is just being changed, the count is odd.
     unsafe {
         let Some(status) = pg_sys::MyBEEntry.as_ref() else {
             return false;
@@ -86,13 +86,13 @@ pub fn is_inactive_since(since: i64, also_in_transaction: bool) -> bool {
 pub struct LastReport<'a>(&'a mut pg_sys::ErrorData);
 
 impl LastReport<'_> {
-    /// Takes it from the hook.
+    /// Wraps the report that the hook was given.
     ///
     /// # Safety
     ///
-    /// It is the one that is being made.
+    /// It must be the report that is being made.
     pub unsafe fn of<'a>(report: *mut pg_sys::ErrorData) -> LastReport<'a> {
-        // SAFETY: the caller's.
+        // SAFETY: the caller passes the report that is being made.
         LastReport(unsafe { &mut *report })
     }
 
@@ -106,10 +106,10 @@ impl LastReport<'_> {
         self.0.sqlerrcode == sqlstate(code)
     }
 
-    /// Has it say something else; an empty detail leaves its own.
+    /// Replaces its texts; an empty detail leaves the report's own.
     pub fn replace(&mut self, message: &CStr, detail: &CStr, hint: &CStr, reason: &CStr) {
         let report = &mut *self.0;
-        // SAFETY: copies in the report's own memory, which lasts as long as it.
+        // SAFETY: the copies are in the report's own memory context, which lasts as long as the report.
         unsafe {
             let copy =
                 |text: &CStr| pg_sys::MemoryContextStrdup(report.assoc_context, text.as_ptr());
@@ -123,7 +123,7 @@ impl LastReport<'_> {
     }
 }
 
-/// An SQLSTATE as PostgreSQL packs it.
+/// Returns an SQLSTATE as PostgreSQL packs it.
 fn sqlstate(code: [u8; 5]) -> c_int {
     let packed =
         |sum: c_int, letter: &u8| (sum << 6) + c_int::from(letter.wrapping_sub(b'0') & 0x3f);

@@ -1,7 +1,7 @@
 //! Errors and log lines in PostgreSQL's style, with the reason for programs in CONSTRAINT_NAME.
 //!
-//! pgrx makes the report, in UTF-8 and without a reason. What is missing is put in while PostgreSQL
-//! finishes it, by an error context callback.
+//! pgrx makes the report, in UTF-8 and without a reason. An error context callback adds what is missing while
+//! PostgreSQL finishes the report.
 #![allow(
     unsafe_code,
     reason = "completes reports in PostgreSQL's error context callbacks"
@@ -29,7 +29,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report with its SQLSTATE and primary message.
+    /// Returns a report with its SQLSTATE and primary message.
     pub fn new(code: PgSqlErrorCode, message: impl Into<String>) -> Report {
         Report {
             code,
@@ -40,13 +40,13 @@ impl Report {
         }
     }
 
-    /// Adds what else is known: whole sentences.
+    /// Adds a detail, in whole sentences.
     pub fn detail(mut self, detail: impl Into<String>) -> Report {
         self.detail = Some(detail.into());
         self
     }
 
-    /// Adds what to do next: whole sentences.
+    /// Adds a hint about what to do next, in whole sentences.
     pub fn hint(mut self, hint: impl Into<String>) -> Report {
         self.hint = Some(hint.into());
         self
@@ -66,13 +66,12 @@ impl Report {
         unreachable!("an ERROR does not return")
     }
 
-    /// Writes to the server log, and at WARNING or NOTICE to the client too, if its encoding has every
-    /// letter.
+    /// Writes to the server log, and at WARNING or NOTICE to the client too, if its encoding has every letter.
     pub fn log(self, level: PgLogLevel) {
-        // A report that returns ends by looking for interrupts, and a cancel would leave without
-        // dropping what our callers hold.
+        // A report that returns ends with a check for interrupts, and a cancel there would skip the drops of the
+        // callers' values.
         let _held = InterruptsHeld::new();
-        // A client that lacks a letter of it would have the report fail.
+        // For a client that lacks a letter of it the report would fail.
         let level = if level == PgLogLevel::LOG_SERVER_ONLY || self.reaches_client() {
             level
         } else {
@@ -88,7 +87,7 @@ impl Report {
         if watching {
             stop_watching();
         }
-        // Where the level is not reported, nobody has come for it.
+        // If the level is not reported, nothing has taken it.
         MISSING.set(None);
     }
 
@@ -103,7 +102,7 @@ impl Report {
         .all(|text| reaches_client(&encode(text)))
     }
 
-    /// What pgrx does not put into the report; `None` when that is nothing.
+    /// Returns what pgrx does not put into the report; `None` if that is nothing.
     fn missing(&self) -> Option<Missing> {
         let texts = [
             Some(&self.message),
@@ -135,12 +134,12 @@ impl Report {
     }
 }
 
-/// No cancel or termination is acted upon until it is dropped.
+/// Holds back cancels and terminations until it is dropped.
 struct InterruptsHeld;
 
 impl InterruptsHeld {
     fn new() -> InterruptsHeld {
-        // SAFETY: as PostgreSQL's HOLD_INTERRUPTS does; this process has one thread.
+        // SAFETY: does what PostgreSQL's HOLD_INTERRUPTS does; this process has one thread.
         unsafe { pg_sys::InterruptHoldoffCount += 1 };
         InterruptsHeld
     }
@@ -148,27 +147,27 @@ impl InterruptsHeld {
 
 impl Drop for InterruptsHeld {
     fn drop(&mut self) {
-        // SAFETY: as RESUME_INTERRUPTS. An error meanwhile would have set it to 0.
+        // SAFETY: does what RESUME_INTERRUPTS does. An error meanwhile would have set the count to 0.
         unsafe { pg_sys::InterruptHoldoffCount = pg_sys::InterruptHoldoffCount.saturating_sub(1) };
     }
 }
 
-/// A name as part of a line or sentence: in double quotes, with what could break out of them, or change
-/// how the line is shown, escaped as in JSON.
+/// Returns a name as part of a line or sentence: in double quotes, with what could break out of them, or change how the
+/// line is shown, escaped as in JSON.
 pub fn quoted(name: impl Display) -> String {
     shown(&serde_json::Value::String(name.to_string()))
 }
 
-/// JSON as part of a line, with the same escaped in its texts.
+/// Returns JSON as part of a line, with the same characters escaped in its texts.
 pub fn shown(json: &serde_json::Value) -> String {
     escaped(&json.to_string())
 }
 
-/// A text that is a sentence of its own, with the same escaped, save quotes.
+/// Returns a text that is a sentence of its own, with the same characters escaped, except quotes.
 pub fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
-        // Control characters, separators of lines, and what turns the direction of writing.
+        // Control characters, line separators, and characters that change the direction of writing.
         if letter.is_control()
             || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         {
@@ -186,10 +185,10 @@ pub fn log(message: impl Into<String>) {
         .log(PgLogLevel::LOG_SERVER_ONLY);
 }
 
-/// What PostgreSQL is yet to be told of the report that comes next.
+/// What PostgreSQL is yet to be told of the next report.
 struct Missing {
     reason: Option<&'static CStr>,
-    /// Message, detail and hint in the database's encoding, where that makes a difference.
+    /// Message, detail and hint in the database's encoding, if that makes a difference.
     texts: Option<[Option<CString>; 3]>,
 }
 
@@ -203,12 +202,12 @@ static mut WATCHER: pg_sys::ErrorContextCallback = pg_sys::ErrorContextCallback 
     arg: ptr::null_mut(),
 };
 
-/// Puts our callback on PostgreSQL's stack of error context callbacks, unless it is there already.
-/// Whoever catches an error puts the stack back as it was.
+/// Pushes the callback on PostgreSQL's stack of error context callbacks, unless it is there already. Whoever catches an
+/// error restores the stack.
 fn watch_reports() -> bool {
     let watcher = &raw mut WATCHER;
-    // SAFETY: the stack is this process's list of nodes that outlive it; ours is static and goes in
-    // only where it is not in already.
+    // SAFETY: the stack is this process's list of nodes that outlive it; this node is static, and is pushed only if it
+    // is not on the stack.
     unsafe {
         let mut node = pg_sys::error_context_stack;
         while !node.is_null() {
@@ -223,9 +222,9 @@ fn watch_reports() -> bool {
     true
 }
 
-/// Takes our callback from the top of the stack, where [`watch_reports`] has put it.
+/// Pops the callback from the top of the stack, where [`watch_reports`] has pushed it.
 fn stop_watching() {
-    // SAFETY: a report that returns leaves the stack as it found it.
+    // SAFETY: a report that returns leaves the stack as it found it, so the callback is on top.
     unsafe { pg_sys::error_context_stack = WATCHER.previous };
 }
 
@@ -240,7 +239,7 @@ unsafe extern "C-unwind" fn put_in_what_is_missing(_arg: *mut std::ffi::c_void) 
     };
     let [message, detail, hint] = texts.unwrap_or_default();
     let text = c"%s".as_ptr();
-    // SAFETY: called by errfinish, while there is a report to add to; PostgreSQL copies the texts.
+    // SAFETY: errfinish calls this while there is a report to add to; PostgreSQL copies the texts.
     unsafe {
         if let Some(reason) = reason {
             pg_sys::err_generic_string(pg_sys::PG_DIAG_CONSTRAINT_NAME as i32, reason.as_ptr());

@@ -1,6 +1,5 @@
-//! Rows of a table of our own, put in and taken out by its key, without a plan, a trigger, a rule or a policy;
-//! in the current transaction, whoever's it is. What its CHECKs and indexes compute runs as
-//! [nobody](super::nobody).
+//! Inserts and deletes rows of one of the extension's tables by its key, without a plan, a trigger, a rule or a policy,
+//! in the current transaction, whoever's it is. What its CHECKs and indexes compute runs as [nobody](super::nobody).
 #![allow(unsafe_code, reason = "calls PostgreSQL's table and index access")]
 
 use std::ffi::{CStr, c_int};
@@ -28,25 +27,25 @@ pub enum Value<'a> {
     Timestamp(i64),
 }
 
-/// What became of a row that was to be deleted.
+/// The outcome of deleting a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Deletion {
-    /// It is deleted, if the transaction commits.
+    /// The row is deleted if the transaction commits.
     Deleted,
-    /// There is none.
+    /// There is no such row.
     Gone,
     /// Another transaction has locked it, and was not waited for.
     Locked,
 }
 
-/// A table whose first columns are its primary key. Locked until the transaction ends.
+/// A table whose first columns are its primary key. It is locked until the transaction ends.
 pub struct Table {
     own: Own,
 }
 
 impl Table {
-    /// Opens a table of a schema to write it; `None` where there is none. Raises an error where it is not
-    /// what it was made.
+    /// Opens a table of a schema for writing; `None` if there is none. Raises an error if it is not what it was created
+    /// as.
     pub fn open(schema: u32, name: &CStr) -> Option<Table> {
         let own = match Own::open(schema, name, pg_sys::RowExclusiveLock) {
             Ok(own) => own,
@@ -56,14 +55,13 @@ impl Table {
         Some(Table { own })
     }
 
-    /// Puts a row in. Raises an error where the table has other columns, or a constraint or an index of it
-    /// does.
+    /// Inserts a row. Raises an error if the table has other columns, or if a constraint or an index of it does.
     pub fn insert(&self, values: &[Value]) {
         let _nobody = Acting::as_nobody();
         let _settings = Settings::kept();
         let relation = self.own.relation();
-        // SAFETY: as many values as the table has columns, each of its column's type; the executor's parts
-        // that rows of logical replication are put in with, closed in the reverse order.
+        // SAFETY: there are as many values as the table has columns, each of its column's type. The executor's parts
+        // are used as for inserting rows of logical replication, and closed in the reverse order.
         unsafe {
             let columns = (*relation).rd_att;
             if (*columns).natts as usize != values.len() || !begins_with(columns, values) {
@@ -96,15 +94,15 @@ impl Table {
         }
     }
 
-    /// Deletes the row with this key, as it is committed now, also in a transaction that sees the
-    /// tables as they were. `waits`: for another transaction that has locked it.
+    /// Deletes the row with this key, as it is committed now, even in a transaction that sees the tables as they were.
+    /// `waits` tells whether to wait for another transaction that has locked it.
     pub fn delete(&self, key: &[Value; 3], waits: bool) -> Deletion {
         use pg_sys::TM_Result as Found;
         loop {
             match self.try_delete(key, waits) {
                 Some(Found::TM_Ok) => return Deletion::Deleted,
                 Some(Found::TM_BeingModified) => return Deletion::Locked,
-                // There is a newer one.
+                // There is a newer version of it.
                 Some(Found::TM_Updated) => {
                     pgrx::check_for_interrupts!();
                 }
@@ -114,8 +112,8 @@ impl Table {
     }
 
     fn try_delete(&self, key: &[Value; 3], waits: bool) -> Option<pg_sys::TM_Result::Type> {
-        // SAFETY: scans the table by columns of the key's types, and ends the scan. An error ends the
-        // transaction, or the part of it, that we are in, which also ends the scan.
+        // SAFETY: scans the table by columns of the key's types, and ends the scan. An error ends the transaction, or
+        // the subtransaction, which also ends the scan.
         unsafe {
             let mut by_key = [pg_sys::ScanKeyData::default(); 3];
             for ((column, part), value) in (1..).zip(&mut by_key).zip(key) {
@@ -172,18 +170,18 @@ fn refuse_columns() -> ! {
     refuse("a table of pg_seats has other columns than it was made with".to_owned())
 }
 
-/// Whether the first columns are of these values' types: a function that compares them takes them for that.
+/// Tells whether the first columns have these values' types, because a function that compares them relies on that.
 unsafe fn begins_with(columns: pg_sys::TupleDesc, values: &[Value]) -> bool {
     (1..).zip(values).all(|(number, value)| {
-        // SAFETY: the description of an open table; where there is no such column there is no type.
+        // SAFETY: the description of an open table; a column that does not exist has no type.
         unsafe { pg_sys::SPI_gettypeid(columns, number) == value.type_oid() }
     })
 }
 
-/// The index that the primary key has, by whatever name, where it leads to rows by their first columns; or no
-/// OID, whereupon the table itself is searched. Whoever owned the table may have given it another key.
+/// Returns the index of the primary key, by whatever name, if it finds rows by their first columns; else no OID, and
+/// the table itself is searched. Whoever owned the table may have given it another key.
 unsafe fn index_by(table: pg_sys::Relation, key: &[Value]) -> pg_sys::Oid {
-    // SAFETY: an index of an open, locked table; its description has as many of each as it has keys.
+    // SAFETY: an index of an open, locked table; the arrays in its description have as many elements as it has keys.
     unsafe {
         let oid = primary_key(table);
         if oid == pg_sys::InvalidOid {
@@ -209,9 +207,9 @@ unsafe fn index_by(table: pg_sys::Relation, key: &[Value]) -> pg_sys::Oid {
     }
 }
 
-/// The index that a table's primary key has, or no OID.
+/// Returns the index of a table's primary key, or no OID.
 unsafe fn primary_key(table: pg_sys::Relation) -> pg_sys::Oid {
-    // SAFETY: an open table.
+    // SAFETY: the table is open.
     unsafe {
         #[cfg(not(feature = "pg18"))]
         return pg_sys::RelationGetPrimaryKeyIndex(table);
@@ -220,14 +218,15 @@ unsafe fn primary_key(table: pg_sys::Relation) -> pg_sys::Oid {
     }
 }
 
-/// Also into those that somebody else has made, whose keys he computes.
+/// Inserts a row into the table's indexes, including those that somebody else has created and whose keys their
+/// expressions compute.
 unsafe fn insert_into_indexes(
     target: *mut pg_sys::ResultRelInfo,
     slot: *mut pg_sys::TupleTableSlot,
     state: *mut pg_sys::EState,
 ) {
     let (mut conflict, none) = (false, ptr::null_mut());
-    // SAFETY: a row that has just been put in.
+    // SAFETY: the row has just been inserted, and the indexes are open.
     unsafe {
         #[cfg(feature = "pg15")]
         pg_sys::ExecInsertIndexTuples(target, slot, state, false, false, &raw mut conflict, none);
@@ -256,7 +255,7 @@ impl Value<'_> {
         }
     }
 
-    /// The function that tells whether two values of its type are the same.
+    /// Returns the function that tells whether two values of its type are equal.
     fn equality(&self) -> u32 {
         match self {
             Value::Uuid(_) => pg_sys::F_UUID_EQ,
@@ -268,7 +267,7 @@ impl Value<'_> {
     }
 
     fn datum(&self) -> pg_sys::Datum {
-        // SAFETY: each datum is of the value's type, made in the current memory context.
+        // SAFETY: each datum is of the value's type, allocated in the current memory context.
         unsafe {
             match self {
                 Value::Uuid(bytes) => {

@@ -1,18 +1,25 @@
-//! What pg_seats needs of PostgreSQL, as safe calls: the only unsafe code besides [`crate::memory`]
-//! and the entry points that PostgreSQL calls.
+//! What pg_seats needs of PostgreSQL, as safe calls: the only unsafe code besides [`crate::memory`] and the entry
+//! points that PostgreSQL calls.
 //!
-//! * [`backend`]: who is at the other end of this connection, and what this backend is
+//! * [`backend`]: this backend: its state, its slot, its waits
 //! * [`catalog`]: roles, databases, privileges
-//! * [`deadline`]: a time after which what runs on our tables is cancelled
-//! * [`encoding`]: text of the database's encoding, in and out
+//! * [`client`]: the client at the other end of the connection
+//! * [`clock`]: the server's time
+//! * [`deadline`]: a deadline for statements on the extension's tables
+//! * [`encoding`]: text in the database's encoding, in and out
+//! * [`ends`]: the end of this session
 //! * [`error`]: errors and log lines with their SQLSTATE and reason
-//! * [`heap`]: rows of a table of our own
+//! * [`exit`]: functions that are called when this process ends
+//! * [`heap`]: rows of the extension's tables, by their key
 //! * [`nobody`]: acting without anybody's rights
-//! * [`own`]: our own tables, as they may be touched
-//! * [`rows`]: the rows that a function returns
-//! * [`statement`]: a statement on our own tables, executed as nobody
+//! * [`own`]: the extension's tables, checked before they are used
+//! * [`read_error`]: why tables could not be read
+//! * [`row`], [`rows`]: the row, or the rows, that a function returns
+//! * [`statement`]: a statement on the extension's tables, executed as nobody
 //! * [`status`]: what other backends are doing
-//! * [`table`]: reading tables in a transaction that can't be harmed
+//! * [`table`]: reads and writes tables in a transaction without harm to it
+//! * [`text`]: values of SQL's type text
+//! * [`trigger`]: the rows that a trigger gets
 //! * [`unguarded`]: functions that raise no error
 
 pub mod backend;

@@ -1,46 +1,46 @@
-//! Acting as nobody: whatever hangs on a table that is touched (a trigger, a CHECK, a default, an
-//! expression of an index, a cast) runs with the rights of PUBLIC alone, and leaves nothing behind.
+//! Acts as nobody: whatever is attached to a table that is used (a trigger, a CHECK, a default, an expression of an
+//! index, a cast) runs with the rights of PUBLIC alone, and leaves nothing behind.
 //!
-//! Switching to a superuser, or to anybody who owns anything, would hand his rights to whoever has got
-//! something onto the table. A role that does not exist has nothing to hand on: it owns nothing, is a member
-//! of nothing, and can't be returned from: SET ROLE and SET SESSION AUTHORIZATION, temporary tables, deferred
-//! triggers and cursors that stay are refused in such an operation, also within SECURITY DEFINER functions.
-//! Nor can it create anything: see [`crate::rules`], which hears of it.
+//! Switching to a superuser, or to anybody who owns anything, would hand over that role's rights to whoever has
+//! attached something to the table. A role that does not exist has nothing to hand over: it owns nothing and is a
+//! member of nothing. Nor can code leave it: SET ROLE and SET SESSION AUTHORIZATION, temporary tables, deferred
+//! triggers and holdable cursors are refused in such an operation, even in SECURITY DEFINER functions. Nor can it
+//! create anything: [`crate::rules::change`] refuses that.
 #![allow(unsafe_code, reason = "switches PostgreSQL's current user")]
 
 use std::ffi::c_int;
 
 use pgrx::pg_sys;
 
-/// The OID of nobody: no role can have it, since those that are made by hand begin at 10, and those
-/// that a server assigns at 16384.
+/// The OID of nobody. No role can have it: the lowest OID of PostgreSQL's own roles is 10, and a server assigns OIDs
+/// from 16384.
 const NOBODY: u32 = 1;
 
 const RESTRICTED: u32 =
     pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION;
 
-/// Whether the current user is nobody.
+/// Tells whether the current user is nobody.
 pub fn is_acting() -> bool {
-    // SAFETY: a plain global of this process.
+    // SAFETY: the call only reads a global of this process.
     unsafe { pg_sys::GetUserId() == pg_sys::Oid::from(NOBODY) }
 }
 
-/// Acts as somebody else until it is dropped, or until the transaction, or the part of it, is rolled back.
+/// Acts as another role until it is dropped, or until the transaction, or subtransaction, is rolled back.
 pub struct Acting {
     user: pg_sys::Oid,
     context: c_int,
 }
 
 impl Acting {
-    /// As nobody. Within a transaction.
+    /// Acts as nobody. It must be called in a transaction.
     pub fn as_nobody() -> Acting {
         Acting::as_role(pg_sys::Oid::from(NOBODY))
     }
 
-    /// As this role, who can neither leave it nor do what outlasts the operation.
+    /// Acts as this role, which can neither be left nor do anything that outlasts the operation.
     pub fn as_role(role: pg_sys::Oid) -> Acting {
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
-        // SAFETY: plain globals of this process; whoever aborts the transaction puts them back.
+        // SAFETY: the calls read and set globals of this process, which an abort of the transaction restores.
         unsafe {
             pg_sys::GetUserIdAndSecContext(&raw mut user, &raw mut context);
             pg_sys::SetUserIdAndSecContext(role, context | RESTRICTED as c_int);
@@ -51,21 +51,21 @@ impl Acting {
 
 impl Drop for Acting {
     fn drop(&mut self) {
-        // SAFETY: who it was before.
+        // SAFETY: restores the role that was current before.
         unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) };
     }
 }
 
-/// Undoes every change of a setting when it is dropped, whoever made it: what hangs on a table could
-/// otherwise leave another search_path to the session.
+/// Undoes every change of a setting when it is dropped, whoever made it: what is attached to a table could otherwise
+/// leave another search_path to the session.
 pub struct Settings {
     level: c_int,
 }
 
 impl Settings {
-    /// From here on. Within a transaction.
+    /// Undoes changes from here on. It must be called in a transaction.
     pub fn kept() -> Settings {
-        // SAFETY: as a function's SET clause does it.
+        // SAFETY: does what a function's SET clause does.
         let level = unsafe { pg_sys::NewGUCNestLevel() };
         Settings { level }
     }
@@ -73,9 +73,9 @@ impl Settings {
 
 impl Drop for Settings {
     fn drop(&mut self) {
-        // After an error the end of the transaction, or of the part of it, does that.
+        // After an error, the end of the transaction or subtransaction does that.
         if !std::thread::panicking() {
-            // SAFETY: the level that was begun, and whatever is above it.
+            // SAFETY: the level is the one that was begun; the call also ends those above it.
             unsafe { pg_sys::AtEOXact_GUC(false, self.level) };
         }
     }

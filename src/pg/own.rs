@@ -1,4 +1,4 @@
-//! Our own tables, looked up as what they were made: whoever owns one, or the schema, may have put
+//! The extension's tables, checked to be what they were created as: whoever owns one, or the schema, may have put
 //! something else in its place.
 #![allow(unsafe_code, reason = "opens tables, and reads PostgreSQL's caches")]
 
@@ -14,7 +14,7 @@ use super::read_error::{ReadError, damaged};
 /// The columns of a table: name and type.
 type Columns = &'static [(&'static CStr, pg_sys::Oid)];
 
-/// The tables as sql/ makes them. The code that reads their rows takes each column for what is said here.
+/// The tables as sql/ creates them. The code that reads their rows relies on these types.
 const TABLES: [(&CStr, Columns); 9] = {
     use pg_sys::{
         BOOLOID as BOOL, INT4OID as INT4, INT8OID as INT8, INTERVALOID as INTERVAL,
@@ -151,20 +151,20 @@ const TABLES: [(&CStr, Columns); 9] = {
     ]
 };
 
-/// A table of ours, locked until the transaction ends, and open until this is dropped.
+/// A table of the extension, locked until the transaction ends, and open until this is dropped.
 pub struct Own {
     relation: pg_sys::Relation,
 }
 
 impl Own {
-    /// Locks and opens the table of this name; an error where it is not the extension's, where a column
-    /// of ours has another type by now, or where it is no longer a table of PostgreSQL's own types. With
-    /// others already the reading of a statement, before anything is executed, would run whatever somebody has
-    /// put under them. A column that is missing is left to the statement that names it.
+    /// Locks and opens the table of this name. Returns an error if it is not the extension's, if a column of the
+    /// extension has another type by now, or if it is no longer a plain table with PostgreSQL's own types: otherwise
+    /// even analysing a statement, before anything is executed, would run whatever somebody has put under it. A missing
+    /// column is left to the statement that names it.
     pub fn open(schema: u32, name: &CStr, lock: u32) -> Result<Own, ReadError> {
         let schema = pg_sys::Oid::from(schema);
         let lock = lock as c_int;
-        // SAFETY: catalog look-ups and a lock within a transaction; an error gives the lock back.
+        // SAFETY: catalog look-ups and a lock in a transaction; an error releases the lock.
         unsafe {
             let mut table = pg_sys::get_relname_relid(name.as_ptr(), schema);
             loop {
@@ -172,7 +172,7 @@ impl Own {
                     return Err(missing(schema, name));
                 }
                 pg_sys::LockRelationOid(table, lock);
-                // Somebody may have given the name to another meanwhile.
+                // Somebody may have given the name to another table meanwhile.
                 let present = pg_sys::get_relname_relid(name.as_ptr(), schema);
                 if present == table {
                     break;
@@ -196,7 +196,7 @@ impl Own {
                 quoted(name)
             )))
         };
-        // SAFETY: an open relation.
+        // SAFETY: the relation is open.
         let (form, columns) = unsafe {
             let relation = &*self.relation;
             (&*relation.rd_rel, relation.rd_att)
@@ -215,8 +215,8 @@ impl Own {
         let Some((_, made)) = TABLES.iter().find(|(table, _)| *table == name) else {
             return refused("it is none that is known");
         };
-        // SAFETY: the description of an open table; a column that was dropped has no type, and no name
-        // of ours.
+        // SAFETY: the description of an open table; a column that was dropped has no type, and no name of the
+        // extension's.
         unsafe {
             for column in 1..=(*columns).natts {
                 let of_type = pg_sys::SPI_gettypeid(columns, column);
@@ -236,30 +236,30 @@ impl Own {
         Ok(())
     }
 
-    /// The table.
+    /// Returns the table.
     pub fn relation(&self) -> pg_sys::Relation {
         self.relation
     }
 
-    /// Its OID.
+    /// Returns its OID.
     pub fn oid(&self) -> pg_sys::Oid {
-        // SAFETY: an open relation.
+        // SAFETY: the relation is open.
         unsafe { (*self.relation).rd_id }
     }
 }
 
 impl Drop for Own {
     fn drop(&mut self) {
-        // After an error the end of the transaction, or of the part of it, closes it.
+        // After an error, the end of the transaction or subtransaction closes it.
         if !std::thread::panicking() {
-            // SAFETY: open since `open`; the lock is kept until the transaction ends.
+            // SAFETY: the relation has been open since `open`; the lock is kept until the transaction ends.
             unsafe { pg_sys::relation_close(self.relation, pg_sys::NoLock as c_int) };
         }
     }
 }
 
-/// Locks, until the transaction ends, those of these tables of the extension's schema that it need not wait for; gives
-/// their OIDs.
+/// Locks, until the transaction ends, those of these tables of the extension's schema for which it need not wait, and
+/// returns their OIDs.
 pub fn lock_if_free<'a>(names: impl Iterator<Item = &'a str>) -> Vec<u32> {
     let Some(schema) = catalog::extension_schema().map(pg_sys::Oid::from) else {
         return Vec::new();
@@ -277,13 +277,13 @@ pub fn lock_if_free<'a>(names: impl Iterator<Item = &'a str>) -> Vec<u32> {
         .collect();
     tables.retain(|&table| {
         let lock = pg_sys::AccessShareLock as c_int;
-        // SAFETY: the lock that a reader takes, within a transaction.
+        // SAFETY: the lock that a reader takes, in a transaction; the call does not wait for it.
         unsafe { pg_sys::ConditionalLockRelationOid(pg_sys::Oid::from(table), lock) }
     });
     tables
 }
 
-/// Locks and opens a table of ours in whatever schema the extension is in.
+/// Locks and opens a table of the extension, in whatever schema the extension is.
 pub fn open(name: &str, lock: u32) -> Result<Own, ReadError> {
     let name = CString::new(encode(name)).map_err(|_| damaged("a name holds a zero byte"))?;
     let schema = catalog::extension_schema()

@@ -1,8 +1,8 @@
-//! Why tables could not be read.
+//! The error of reading tables.
 
 use super::error::PgSqlErrorCode;
 
-/// Why tables could not be read.
+/// The error of reading tables.
 #[derive(Debug)]
 pub struct ReadError {
     /// Its SQLSTATE.
@@ -12,7 +12,7 @@ pub struct ReadError {
 }
 
 impl ReadError {
-    /// Whether it came of values: one can't be read as its column's type, or a CHECK forbids it.
+    /// Tells whether a value caused it: one can't be read as its column's type, or a CHECK forbids it.
     pub fn is_of_values(&self) -> bool {
         let class = |code: PgSqlErrorCode| code as i32 & 0xfff;
         class(self.code) == class(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION)
@@ -20,7 +20,7 @@ impl ReadError {
     }
 }
 
-/// An error of what was read, rather than of reading it.
+/// Returns an error about what was read, rather than about reading it.
 pub fn damaged(message: &str) -> ReadError {
     ReadError {
         code: PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,

@@ -1,4 +1,4 @@
-//! A row that a function returns: its type is made once in a process, since to look it up costs more than all else.
+//! A row that a function returns. Its type is made once in a process, because looking it up costs more than all else.
 #![allow(unsafe_code, reason = "makes a row of SQL values")]
 
 use std::ffi::{CStr, c_int};
@@ -18,7 +18,7 @@ pub struct RowType<const COLUMNS: usize> {
 }
 
 impl<const COLUMNS: usize> RowType<COLUMNS> {
-    /// Describes it: the names and types of its columns.
+    /// Describes the type by the names and types of its columns.
     pub const fn new(columns: [(&'static CStr, pg_sys::Oid); COLUMNS]) -> RowType<COLUMNS> {
         RowType {
             columns,
@@ -31,7 +31,7 @@ impl<const COLUMNS: usize> RowType<COLUMNS> {
         if !made.is_null() {
             return made;
         }
-        // SAFETY: made in a memory context that lasts as long as the process.
+        // SAFETY: the type is allocated in a memory context that lasts as long as the process.
         let made = unsafe {
             let context = pg_sys::CurrentMemoryContext;
             pg_sys::CurrentMemoryContext = pg_sys::TopMemoryContext;
@@ -47,10 +47,10 @@ impl<const COLUMNS: usize> RowType<COLUMNS> {
         made
     }
 
-    /// Makes a row of these values, which must be of the columns' types.
+    /// Returns a row of these values, which must be of the columns' types.
     pub fn row(&self, values: [Option<pg_sys::Datum>; COLUMNS]) -> pg_sys::Datum {
         let (mut values, mut nulls) = values_and_nulls(values);
-        // SAFETY: the values are of the types of the columns.
+        // SAFETY: the values are of the columns' types, as the caller must see to.
         unsafe {
             let description = self.description();
             let tuple =
@@ -60,25 +60,25 @@ impl<const COLUMNS: usize> RowType<COLUMNS> {
     }
 }
 
-/// What a function returns that returns a row.
+/// The result of a function that returns a row.
 pub struct OneRow(pub pg_sys::Datum);
 
 pgrx::impl_sql_translatable!(OneRow, "RECORD");
 
-// SAFETY: returns a tuple of the type that the function is declared with.
+// SAFETY: the result is a tuple of the type that the function is declared with.
 unsafe impl BoxRet for OneRow {
     unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
-        // SAFETY: a new tuple.
+        // SAFETY: the datum is a new tuple.
         unsafe { fcinfo.return_raw_datum(self.0) }
     }
 }
 
-/// What a function returns that returns a row, or none.
+/// The result of a function that returns a row, or none.
 pub struct Rows(pub Option<pg_sys::Datum>);
 
 pgrx::impl_sql_translatable!(Rows, "SETOF RECORD");
 
-// SAFETY: the protocol of functions that return a row a call, which ends with the first.
+// SAFETY: follows the protocol of functions that return one row a call, and ends with the first.
 unsafe impl BoxRet for Rows {
     unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
         // SAFETY: PostgreSQL calls a function that returns a set with a ReturnSetInfo.

@@ -3,7 +3,7 @@
 
 use pgrx::{PgMemoryContexts, pg_sys};
 
-/// A row's values as PostgreSQL takes them: the values, and which of them are null.
+/// Returns a row's values as PostgreSQL takes them: the values, and which of them are null.
 pub fn values_and_nulls<const COLUMNS: usize>(
     row: [Option<pg_sys::Datum>; COLUMNS],
 ) -> ([pg_sys::Datum; COLUMNS], [bool; COLUMNS]) {
@@ -11,8 +11,8 @@ pub fn values_and_nulls<const COLUMNS: usize>(
     (values, row.map(|value| value.is_none()))
 }
 
-/// Where a function that returns many rows puts them all at once: a call for each row would cost
-/// more than the row.
+/// The store into which a function that returns many rows puts them all at once: a call for each row would cost more
+/// than the row.
 pub struct Rows {
     store: *mut pg_sys::Tuplestorestate,
     columns: pg_sys::TupleDesc,
@@ -20,10 +20,10 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The rows of the function that is being called: one that is declared to return a table, and
-    /// itself returns nothing. Raises an error where it was called as if it returned one value.
+    /// Returns the store of the function that is being called, which must be declared to return a table and itself
+    /// return nothing. Raises an error if it was called as if it returned one value.
     pub fn of(fcinfo: pg_sys::FunctionCallInfo) -> Rows {
-        // SAFETY: the function's own call; what is made lasts longer than it.
+        // SAFETY: PostgreSQL passes a valid call to the function; the store that the first call makes outlives it.
         unsafe {
             pg_sys::InitMaterializedSRF(fcinfo, 0);
             let result = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
@@ -35,14 +35,13 @@ impl Rows {
         }
     }
 
-    /// Puts in a row. Its values must be of the types of the columns; what is made of memory
-    /// meanwhile is gone afterwards.
+    /// Adds a row. Its values must be of the columns' types; memory that is allocated meanwhile is freed afterwards.
     pub fn put<const COLUMNS: usize>(
         &mut self,
         values: impl FnOnce() -> [Option<pg_sys::Datum>; COLUMNS],
     ) {
         let (store, columns) = (self.store, self.columns);
-        // SAFETY: copies the values into the store of this call.
+        // SAFETY: the call copies the values into the store of this function call.
         unsafe {
             self.row.switch_to(|_| {
                 let (mut values, mut nulls) = values_and_nulls(values());

@@ -1,16 +1,16 @@
-//! A statement on our own tables, read, planned and executed by hand: nothing that somebody has hung on
+//! A statement on the extension's tables, analysed, planned and executed by hand: nothing that somebody has attached to
 //! them is obeyed, and what runs all the same runs as [nobody](super::nobody).
 //!
-//! 1. The tables that it names are locked and looked at ([`super::own`]) before anything is made of it.
-//! 2. It is analysed as the owner of our schema: whoever could put another table in the place of ours at that
-//!    moment gains what he has. Where the owner may not use the schema any more, as `pg_read_all_data`, while no
-//!    schema can be renamed: then nobody can put another table there.
-//! 3. Its tables are marked: privileges and policies are judged as for the superuser whom every server has,
-//!    and neither children nor rules count.
-//! 4. It is planned and executed as nobody. Of the triggers ours alone fire. For what only reads the planner sees no
-//!    index and no statistics, whose expressions it would compute: nothing of anybody's runs then.
+//! 1. The tables that it names are locked and checked ([`super::own`]) before anything else is done with it.
+//! 2. It is analysed as the owner of the extension's schema: whoever could put another table in the place of one at
+//!    that moment would gain no more than the owner's rights. If the owner may no longer use the schema, it is analysed
+//!    as `pg_read_all_data`, while no schema can be renamed: then nobody can put another table there.
+//! 3. Its tables are marked: privileges and policies are judged as for the superuser that every server has, and neither
+//!    children nor rules count.
+//! 4. It is planned and executed as nobody. Only the extension's own triggers fire. For a statement that only reads,
+//!    the planner sees no index and no statistics, whose expressions it would compute: then nobody else's code runs.
 //!
-//! There is no cached plan: an invalidated one would be analysed anew, without the mark.
+//! There is no cached plan: an invalidated one would be analysed anew, without the marks.
 #![allow(
     unsafe_code,
     reason = "calls PostgreSQL's parser, planner and executor"
@@ -35,25 +35,24 @@ const FIRST_OF_USERS: u32 = pg_sys::FirstNormalObjectId;
 pub struct Outcome {
     /// The rows.
     pub rows: Vec<pg_sys::HeapTuple>,
-    /// Their description; null where a statement returns none.
+    /// Their description; null if the statement returns none.
     pub columns: pg_sys::TupleDesc,
     /// How many rows it concerned.
     pub processed: u64,
 }
 
-/// A value that a statement is told, and its type.
+/// A parameter of a statement: its type, and its value.
 pub type Told = (pg_sys::Oid, Option<pg_sys::Datum>);
 
-/// Executes one SELECT, INSERT, UPDATE or DELETE, with a snapshot that is active; only the first, unless it
-/// `writes`.
+/// Executes one SELECT, INSERT, UPDATE or DELETE with the active snapshot; only a SELECT, unless it `writes`.
 ///
 /// # Safety
 ///
-/// As nobody, in a transaction that an error takes back. The values are of their types.
+/// The caller must act as nobody, in a transaction that an error undoes. The values must be of their types.
 pub unsafe fn execute(statement: &str, told: &[Told], writes: bool) -> Result<Outcome, ReadError> {
     let text =
         CString::new(encode(statement)).map_err(|_| damaged("a statement holds a zero byte"))?;
-    // SAFETY: PostgreSQL's own way from a text to a plan, with a snapshot; what is made lasts as long as
+    // SAFETY: takes PostgreSQL's own steps from a text to a plan, with a snapshot; what they allocate lasts as long as
     // the current memory context.
     unsafe {
         let raw = only(pg_sys::pg_parse_query(text.as_ptr())).cast::<pg_sys::RawStmt>();
@@ -96,15 +95,15 @@ pub unsafe fn execute(statement: &str, told: &[Told], writes: bool) -> Result<Ou
     }
 }
 
-/// Who analyses a statement.
+/// The role that analyses a statement.
 struct Analyser {
     role: pg_sys::Oid,
-    /// No schema can be renamed as long as this is there.
+    /// Whether no schema can be renamed as long as this exists.
     locks_names: bool,
 }
 
 impl Analyser {
-    /// Before the statement's tables are looked up.
+    /// Chooses the role, before the statement's tables are looked up.
     fn new() -> Result<Analyser, ReadError> {
         let owner = catalog::schema_owner().ok_or_else(no_schema)?;
         let schema = pg_sys::Oid::from(catalog::extension_schema().ok_or_else(no_schema)?);
@@ -114,7 +113,7 @@ impl Analyser {
                 locks_names: false,
             });
         }
-        // SAFETY: a lock in a transaction, which an error gives back; it is waited for as any of a statement's.
+        // SAFETY: a lock in a transaction, which an error releases; it is waited for like any lock of a statement.
         unsafe {
             pg_sys::LockRelationOid(pg_sys::NamespaceRelationId, pg_sys::ShareLock as c_int);
         }
@@ -127,9 +126,9 @@ impl Analyser {
 
 impl Drop for Analyser {
     fn drop(&mut self) {
-        // After an error the end of the transaction, or of the part of it, does that.
+        // After an error, the end of the transaction or subtransaction does that.
         if self.locks_names && !std::thread::panicking() {
-            // SAFETY: the lock that was taken.
+            // SAFETY: the lock was taken in `new`.
             unsafe {
                 pg_sys::UnlockRelationOid(pg_sys::NamespaceRelationId, pg_sys::ShareLock as c_int);
             }
@@ -141,21 +140,21 @@ fn no_schema() -> ReadError {
     damaged("the extension's schema can't be read")
 }
 
-/// The only element of a list of nodes, or null.
+/// Returns the only element of a list of nodes, or null.
 unsafe fn only(list: *mut pg_sys::List) -> *mut c_void {
-    // SAFETY: a list of PostgreSQL's, or null.
+    // SAFETY: the caller passes a list of PostgreSQL's, or null.
     match unsafe { elements::<c_void>(list) }.as_slice() {
         [one] => *one,
         _ => ptr::null_mut(),
     }
 }
 
-/// What a list points to.
+/// Returns the pointers in a list.
 unsafe fn elements<T>(list: *mut pg_sys::List) -> Vec<*mut T> {
     if list.is_null() {
         return Vec::new();
     }
-    // SAFETY: a list of pointers has as many as it says.
+    // SAFETY: a list of pointers has as many elements as its length says.
     unsafe {
         (0..(*list).length as usize)
             .map(|at| (*(*list).elements.add(at)).ptr_value.cast())
@@ -170,7 +169,7 @@ unsafe fn is_a(node: *mut pg_sys::Node, tag: NodeTag) -> bool {
 
 type Visit = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool;
 
-// The bindings lack them for 15, whose declarations don't say what a visitor is told.
+// The bindings lack them for 15, whose declarations don't say which arguments the callback gets.
 unsafe extern "C-unwind" {
     #[cfg_attr(not(feature = "pg15"), link_name = "raw_expression_tree_walker_impl")]
     fn raw_expression_tree_walker(
@@ -189,11 +188,11 @@ unsafe extern "C-unwind" {
     ) -> bool;
 }
 
-/// The tables of ours that a statement names, locked as it will lock them.
+/// Returns the extension's tables that a statement names, locked as it will lock them.
 unsafe fn tables_of(statement: *mut pg_sys::Node) -> Result<Vec<Own>, ReadError> {
     let mut named: Vec<*mut pg_sys::RangeVar> = Vec::new();
-    // SAFETY: a statement as the parser made it. The visitor's frames hold nothing, so that an error may pass
-    // them.
+    // SAFETY: the statement is as the parser made it. The callback's frames hold nothing, so an error may unwind
+    // through them.
     unsafe {
         let (target, others) = match (*statement).type_ {
             NodeTag::T_InsertStmt => (
@@ -229,11 +228,11 @@ unsafe fn tables_of(statement: *mut pg_sys::Node) -> Result<Vec<Own>, ReadError>
         let schema = catalog::extension_schema().ok_or_else(no_schema)?;
         let own_name = pg_sys::get_namespace_name(pg_sys::Oid::from(schema));
         let mut tables = Vec::new();
-        // What is changed has the stronger lock: it comes first.
+        // The table that is changed needs the stronger lock, so it comes first.
         named.sort_by_key(|name| *name != target);
         for name in named {
             let of_schema = (*name).schemaname;
-            // What is not qualified is found in pg_catalog, or is a name for a part of the statement.
+            // A name without a schema is found in pg_catalog, or names a part of the statement.
             if of_schema.is_null() || CStr::from_ptr(of_schema) == c"pg_catalog" {
                 continue;
             }
@@ -252,7 +251,7 @@ unsafe fn tables_of(statement: *mut pg_sys::Node) -> Result<Vec<Own>, ReadError>
 }
 
 unsafe extern "C-unwind" fn note_name(node: *mut pg_sys::Node, names: *mut c_void) -> bool {
-    // SAFETY: the vector that `tables_of` lends, and a node of the parser's.
+    // SAFETY: `tables_of` lends the vector, and the node is the parser's.
     unsafe {
         if node.is_null() {
             return false;
@@ -265,11 +264,11 @@ unsafe extern "C-unwind" fn note_name(node: *mut pg_sys::Node, names: *mut c_voi
     }
 }
 
-/// Has the tables of an analysed statement be read and written as what they are: without children, and with
-/// the privileges of a superuser. An error where it concerns others.
+/// Marks the tables of an analysed statement to be read and written as what they are: without children, and with the
+/// privileges of a superuser. Returns an error if it concerns other tables.
 unsafe fn mark(query: *mut pg_sys::Query, tables: &[Own]) -> Result<(), ReadError> {
     let tables: Vec<pg_sys::Oid> = tables.iter().map(Own::oid).collect();
-    // SAFETY: a statement as the analyser made it. The visitor's frames hold nothing.
+    // SAFETY: the statement is as the analyser made it. The callback's frames hold nothing.
     let concerns_others = unsafe {
         pg_sys::ffi::pg_guard_ffi_boundary(|| {
             mark_node(query.cast(), (&raw const tables).cast_mut().cast())
@@ -284,7 +283,7 @@ unsafe fn mark(query: *mut pg_sys::Query, tables: &[Own]) -> Result<(), ReadErro
 }
 
 unsafe extern "C-unwind" fn mark_node(node: *mut pg_sys::Node, tables: *mut c_void) -> bool {
-    // SAFETY: the vector that `mark` lends, and a node of the analyser's.
+    // SAFETY: `mark` lends the vector, and the node is the analyser's.
     unsafe {
         if node.is_null() {
             return false;
@@ -298,10 +297,10 @@ unsafe extern "C-unwind" fn mark_node(node: *mut pg_sys::Node, tables: *mut c_vo
     }
 }
 
-/// True where there are others.
+/// Marks the tables of one query. Returns true if it has others.
 unsafe fn mark_tables(query: *mut pg_sys::Query, own: &[pg_sys::Oid]) -> bool {
     let superuser = pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID);
-    // SAFETY: lists of the analyser's.
+    // SAFETY: the lists are the analyser's.
     unsafe {
         let ranges = (*query).rtable;
         let count = if ranges.is_null() {
@@ -345,8 +344,8 @@ unsafe fn mark_tables(query: *mut pg_sys::Query, own: &[pg_sys::Oid]) -> bool {
     false
 }
 
-/// Tables whose rules the rewriter does not see. Nobody can change a rule meanwhile: that takes a lock
-/// that ours excludes.
+/// Tables whose rules the rewriter does not see. Nobody can change a rule meanwhile, because that takes a lock which
+/// conflicts with the one that is held.
 struct HiddenRules {
     rules: Vec<(pg_sys::Relation, *mut pg_sys::RuleLock)>,
 }
@@ -356,7 +355,7 @@ impl HiddenRules {
         let mut rules = Vec::new();
         for table in tables {
             let relation = table.relation();
-            // SAFETY: an open table, whose entry in the cache stays where it is.
+            // SAFETY: the table is open, so its entry in the cache stays where it is.
             let its_rules =
                 unsafe { std::mem::replace(&mut (*relation).rd_rules, ptr::null_mut()) };
             if !its_rules.is_null() {
@@ -370,8 +369,8 @@ impl HiddenRules {
 impl Drop for HiddenRules {
     fn drop(&mut self) {
         for (relation, rules) in &self.rules {
-            // SAFETY: still open. Where the cache has made the entry anew, it has its rules, and the former
-            // are gone.
+            // SAFETY: the table is still open. If the cache has rebuilt the entry, it has its rules, and the former
+            // ones are gone.
             unsafe {
                 if (**relation).rd_rules.is_null() {
                     (**relation).rd_rules = *rules;
@@ -400,8 +399,7 @@ impl HiddenIndexes {
             if hidden.iter().any(|hidden| hidden.relation == relation) {
                 continue;
             }
-            // SAFETY: an open table, whose entry in the cache stays where it is, and lists that it may say are
-            // whole, and empty.
+            // SAFETY: the table is open, so its entry in the cache stays where it is. Its lists may be valid and empty.
             unsafe {
                 let entry = &mut *relation;
                 hidden.push(Hidden {
@@ -420,7 +418,7 @@ impl HiddenIndexes {
 impl Drop for HiddenIndexes {
     fn drop(&mut self) {
         for hidden in &self.hidden {
-            // SAFETY: still open. Where the cache has made the entry anew meanwhile, it looks for its lists itself.
+            // SAFETY: the table is still open. If the cache has rebuilt the entry meanwhile, it finds its lists itself.
             unsafe {
                 let entry = &mut *hidden.relation;
                 if entry.rd_indexvalid && entry.rd_indexlist.is_null() {
@@ -434,12 +432,12 @@ impl Drop for HiddenIndexes {
     }
 }
 
-/// The values as the planner and the executor take them.
+/// Returns the parameters as the planner and the executor take them.
 unsafe fn values_of(told: &[Told]) -> pg_sys::ParamListInfo {
     if told.is_empty() {
         return ptr::null_mut();
     }
-    // SAFETY: the list has room for as many as it was made for.
+    // SAFETY: the list has room for as many parameters as it was made for.
     unsafe {
         let list = pg_sys::makeParamList(told.len() as c_int);
         let places = (&raw mut (*list).params).cast::<pg_sys::ParamExternData>();
@@ -455,7 +453,7 @@ unsafe fn values_of(told: &[Told]) -> pg_sys::ParamListInfo {
     }
 }
 
-/// Takes the rows that the executor hands out. PostgreSQL knows its first field alone.
+/// Receives the rows that the executor returns. PostgreSQL knows only its first field.
 #[repr(C)]
 struct Taker {
     receiver: pg_sys::DestReceiver,
@@ -470,7 +468,7 @@ unsafe extern "C-unwind" fn begin(
     _operation: c_int,
     columns: pg_sys::TupleDesc,
 ) {
-    // SAFETY: the receiver is a Taker's first field; the description is copied to where it lasts.
+    // SAFETY: the receiver is the first field of a `Taker`; the description is copied into memory that lasts.
     unsafe {
         let taker = taker.cast::<Taker>();
         let before = pg_sys::MemoryContextSwitchTo((*taker).memory);
@@ -504,7 +502,7 @@ unsafe fn run(
     text: &CStr,
     values: pg_sys::ParamListInfo,
 ) -> Outcome {
-    // SAFETY: as SPI does it, with an active snapshot; `taker` outlives the executor.
+    // SAFETY: does what SPI does, with an active snapshot; `taker` outlives the executor.
     unsafe {
         let mut taker = Taker {
             receiver: pg_sys::DestReceiver {
@@ -547,7 +545,7 @@ unsafe fn run(
 
 unsafe fn run_to_end(query: *mut pg_sys::QueryDesc) {
     let forward = pg_sys::ScanDirection::ForwardScanDirection;
-    // SAFETY: a query that was started.
+    // SAFETY: the query was started.
     unsafe {
         #[cfg(not(feature = "pg18"))]
         pg_sys::ExecutorRun(query, forward, 0, true);
@@ -556,10 +554,10 @@ unsafe fn run_to_end(query: *mut pg_sys::QueryDesc) {
     }
 }
 
-/// Has no trigger of a table fire but ours: also none that is ENABLE ALWAYS, none of a foreign key, and
-/// none that would be deferred until somebody else is the current user.
+/// Disables the triggers of a table that are not the extension's: also those that are ENABLE ALWAYS, those of foreign
+/// keys, and those that would be deferred until somebody else is the current user.
 unsafe fn disable_triggers(target: *mut pg_sys::ResultRelInfo) {
-    // SAFETY: the executor's own copy of the table's triggers.
+    // SAFETY: the triggers are the executor's own copy.
     unsafe {
         let triggers = (*target).ri_TrigDesc;
         if triggers.is_null() {
@@ -574,7 +572,7 @@ unsafe fn disable_triggers(target: *mut pg_sys::ResultRelInfo) {
     }
 }
 
-/// True for a trigger as the extension's script makes it.
+/// Tells whether a trigger is as the extension's script creates it.
 unsafe fn is_ours(trigger: &pg_sys::Trigger) -> bool {
     !trigger.tgisinternal
         && !trigger.tgdeferrable

@@ -14,11 +14,11 @@ use crate::core::ledger::time::Timestamp;
 pub struct Activity {
     /// Since when it is inactive; `None` while it runs a query.
     pub inactive_since: Option<Timestamp>,
-    /// Since when its status is what it is, by the wall clock of then; it tells that nothing has changed.
+    /// Since when its status is what it is, by the wall clock at that time: if it is the same, nothing has changed.
     pub status_since: Timestamp,
-    /// It is in a transaction.
+    /// Whether it is in a transaction.
     pub in_transaction: bool,
-    /// It serves no client: a background or parallel worker.
+    /// Whether it serves no client, as a background or parallel worker.
     pub background_worker: bool,
     /// The database's OID.
     pub database: u32,
@@ -28,7 +28,7 @@ pub struct Activity {
     pub application_name: String,
 }
 
-/// Since when a backend is inactive; `now` where it is not, or nothing is known of it.
+/// Returns since when a backend is inactive; `now` if it is not, or nothing is known of it.
 pub fn inactive_since(activities: &HashMap<i32, Activity>, pid: i32, now: Timestamp) -> Timestamp {
     activities
         .get(&pid)
@@ -36,14 +36,14 @@ pub fn inactive_since(activities: &HashMap<i32, Activity>, pid: i32, now: Timest
         .unwrap_or(now)
 }
 
-/// What every backend is doing at this moment, even if the transaction has looked before.
+/// Returns what every backend is doing at this moment, even if the transaction has looked before.
 pub fn activities_now() -> HashMap<i32, Activity> {
-    // SAFETY: drops this process's own copy of the entries.
+    // SAFETY: the call drops this process's own copy of the entries.
     unsafe { pg_sys::pgstat_clear_backend_activity_snapshot() };
     activities()
 }
 
-/// What every backend is doing, by process id, as it was when the transaction first looked.
+/// Returns what every backend is doing, by process id, as it was when the transaction first looked.
 pub fn activities() -> HashMap<i32, Activity> {
     let mut activities = HashMap::new();
     // SAFETY: PostgreSQL copies the entries for this transaction; the pointers are into that copy.

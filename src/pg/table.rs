@@ -1,4 +1,4 @@
-//! Reading tables in the midst of another transaction, without harm to it whatever happens.
+//! Reads and writes tables in the middle of another transaction, without harm to it whatever happens.
 #![allow(unsafe_code, reason = "runs a subtransaction by hand, and reads rows")]
 
 use std::ffi::{CStr, CString, c_int};
@@ -20,16 +20,17 @@ use super::{backend, catalog, own};
 
 pub use super::read_error::{ReadError, damaged};
 
-/// How much longer than locks all that is done may take: almost as long as DROP DATABASE waits for a worker.
+/// How much longer than waiting for locks all the work may take: together almost as long as DROP DATABASE waits for a
+/// worker.
 const WORK: Duration = Duration::from_secs(4);
-/// The same where somebody must not be kept waiting: a superuser gets in within a second.
+/// The same for somebody who must not be kept waiting: a superuser gets in within a second.
 const HURRIED_WORK: Duration = Duration::from_millis(500);
 
-/// How long a standby waits for a lock at a time, and how long it lets others by before it tries again.
+/// How long a standby waits for a lock at a time, and how long it lets others proceed before it tries again.
 const TRY: Duration = Duration::from_millis(1);
 const MOMENT: Duration = Duration::from_millis(20);
 
-/// How long reading may take. Made of a duration alone, it is how long locks are waited for.
+/// How long reading may take. Made from a duration alone, the duration is how long to wait for locks.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// For each lock.
@@ -45,13 +46,13 @@ impl From<Duration> for Patience {
 }
 
 impl Patience {
-    /// Of whom must not be kept waiting, even if it takes a busy machine longer to read.
+    /// Returns the patience of somebody who must not be kept waiting, even if a busy machine needs longer to read.
     pub fn hurried(locks: Duration) -> Patience {
         let work = HURRIED_WORK;
         Patience { locks, work }
     }
 
-    /// What is left of it after so long.
+    /// Returns what is left of it after a time.
     pub fn after(self, elapsed: Duration) -> Patience {
         Patience {
             locks: self.locks.saturating_sub(elapsed),
@@ -60,13 +61,13 @@ impl Patience {
     }
 }
 
-/// Runs `read` on what is committed now, no longer than `patience` allows, in a subtransaction that is rolled back: it leaves neither locks nor settings nor an error behind, save that a query that is
-/// cancelled ends. Our tables can be read whatever was granted, and what hangs on them runs as
-/// [nobody](super::nobody). Names resolve in pg_catalog alone, so that no user's operator is run, and the
-/// time zone is UTC.
+/// Runs `read` on what is committed now, no longer than `patience` allows, in a subtransaction that is rolled back: it
+/// leaves neither locks nor settings nor an error behind, except that a query that is cancelled ends. The extension's
+/// tables can be read whatever was granted, and what is attached to them runs as [nobody](super::nobody). Names resolve
+/// in pg_catalog alone, so that no user's operator is run, and the time zone is UTC.
 ///
-/// On a standby nothing is held that the replay may be in need of while a lock is waited for, and a conflict with it is
-/// heard only afterwards: in the midst of it the whole session would end.
+/// On a standby nothing that the replay may need is held while waiting for a lock, and a conflict with the replay is
+/// noticed only afterwards: during the subtransaction it would end the whole session.
 pub fn read_committed<R>(
     patience: impl Into<Patience>,
     mut read: impl FnMut(&Reader) -> Result<R, ReadError>,
@@ -80,7 +81,7 @@ pub fn read_committed<R>(
         let left = deadline.saturating_duration_since(Instant::now());
         let result = {
             let _held = backend::ConflictsHeld::new();
-            // One that was signalled before ends the statement, not the session.
+            // A conflict that was signalled before ends the statement, not the session.
             pgrx::check_for_interrupts!();
             in_subtransaction(left.min(TRY), left.saturating_add(work), false, &mut read)
         };
@@ -95,7 +96,7 @@ pub fn read_committed<R>(
     }
 }
 
-/// The same for what is to be written: it is part of the transaction, unless it fails.
+/// Runs `write` in the same way, but as part of the transaction, unless it fails.
 pub fn write_as_part<R>(
     patience: Duration,
     write: impl FnOnce(&Reader) -> Result<R, ReadError>,
@@ -103,8 +104,8 @@ pub fn write_as_part<R>(
     in_subtransaction(patience, patience.saturating_add(WORK), true, write)
 }
 
-/// The same in a worker, outside a transaction, as one of its own: neither a lock that its commit needs
-/// is waited for any longer, nor does an error of the commit leave this function.
+/// Runs `write` in the same way in a worker, outside a transaction, in a transaction of its own: its commit waits no
+/// longer than `patience` for a lock, and an error of the commit is returned.
 pub fn write_alone<R>(
     patience: Duration,
     write: impl FnOnce(&Reader) -> Result<R, ReadError>,
@@ -115,21 +116,22 @@ pub fn write_alone<R>(
     })?
 }
 
-/// A transaction of a worker: its error ends nothing but itself. Outside a transaction.
+/// Runs a transaction of a worker, whose error ends nothing but the transaction. It must be called outside a
+/// transaction.
 pub fn transaction<R>(act: impl FnOnce() -> R) -> Result<R, ReadError> {
     let act = AssertUnwindSafe(act);
     PgTryBuilder::new(AssertUnwindSafe(|| {
         Ok(BackgroundWorker::transaction(AssertUnwindSafe(|| act.0())))
     }))
     .catch_others(|error| {
-        // SAFETY: as every worker goes on after an error.
+        // SAFETY: does what every worker does to go on after an error.
         unsafe { pg_sys::AbortCurrentTransaction() };
         Err(read_error(error))
     })
     .execute()
 }
 
-/// Has the server log say what could not be done to a database; in a worker, outside a transaction.
+/// Writes to the server log what could not be done to a database. Only a worker may call it, outside a transaction.
 pub fn log_failure(what: &str, database: u32, error: &ReadError, and_now: &str) {
     let name = BackgroundWorker::transaction(|| catalog::database_name(database));
     error::log(format!(
@@ -157,9 +159,9 @@ fn in_subtransaction<R>(
     keeps: bool,
     act: impl FnOnce(&Reader) -> Result<R, ReadError>,
 ) -> Result<R, ReadError> {
-    // SAFETY: PL languages' own way of trapping errors: an internal subtransaction, with memory
-    // context and resource owner put back as they were. Its rollback also restores the user, the settings
-    // and the snapshot stack, and frees the memory.
+    // SAFETY: traps errors as procedural languages do: by an internal subtransaction, with the memory context and
+    // resource owner restored afterwards. Its rollback also restores the user, the settings and the snapshot stack, and
+    // frees the memory.
     unsafe {
         let memory = pg_sys::CurrentMemoryContext;
         let owner = pg_sys::CurrentResourceOwner;
@@ -169,15 +171,15 @@ fn in_subtransaction<R>(
             let _nobody = Acting::as_nobody();
             let _settings = Settings::kept();
             set_locally(c"search_path", c"pg_catalog, pg_temp");
-            // Definitions in the catalogs have the same words whoever reads them.
+            // Definitions in the catalogs read the same, whoever reads them.
             set_locally(c"quote_all_identifiers", c"off");
             set_locally(c"IntervalStyle", c"postgres");
-            // A day, or a month, that is added to a moment must not depend on who happens to be here.
+            // Adding a day or a month to a moment must not depend on the session's time zone.
             set_locally(c"TimeZone", c"UTC");
             set_locally(c"DateStyle", c"ISO, YMD");
-            // What a statement quotes, as the schema's name, must not be read otherwise.
+            // Quoted parts of statements, such as the schema's name, must not be read in another way.
             set_locally(c"standard_conforming_strings", c"on");
-            // The planner would compute what CHECKs make of a query.
+            // The planner would compute CHECKs of the tables for a query.
             set_locally(c"constraint_exclusion", c"off");
             let own_memory = pg_sys::AllocSetContextCreateExtended(
                 pg_sys::CurrentMemoryContext,
@@ -228,7 +230,7 @@ fn in_subtransaction<R>(
 }
 
 unsafe fn set_locally(name: &CStr, value: &CStr) {
-    // SAFETY: as a function's SET clause does it.
+    // SAFETY: does what a function's SET clause does; both strings are zero-terminated.
     unsafe {
         pg_sys::set_config_option(
             name.as_ptr(),
@@ -249,9 +251,9 @@ pub struct Reader {
     writes: bool,
 }
 
-/// What a statement is told, as `$1`, `$2`, …
+/// A parameter of a statement: `$1`, `$2`, …
 pub enum Argument<'a> {
-    /// A text; none for null.
+    /// A text; `None` for null.
     Text(Option<&'a str>),
 }
 
@@ -270,7 +272,7 @@ impl Argument<'_> {
 }
 
 impl Reader {
-    /// The rows of a query.
+    /// Returns what `each` makes of the rows of a query.
     pub fn query<R>(
         &self,
         query: &str,
@@ -279,7 +281,7 @@ impl Reader {
         self.query_with(query, &[], each)
     }
 
-    /// The rows of a query that is told something.
+    /// Returns what `each` makes of the rows of a query with parameters.
     pub fn query_with<R>(
         &self,
         query: &str,
@@ -295,12 +297,12 @@ impl Reader {
         rows.map(|tuple| each(&Row { tuple, columns })).collect()
     }
 
-    /// Executes a statement; how many rows it concerned.
+    /// Executes a statement, and returns how many rows it concerned.
     pub fn execute(&self, statement: &str, arguments: &[Argument]) -> Result<u64, ReadError> {
         Ok(self.run(statement, arguments)?.processed)
     }
 
-    /// Locks a table of ours against whoever else would change it, until the transaction ends.
+    /// Locks a table of the extension against everybody who would change it, until the transaction ends.
     pub fn lock(&self, table: &str) -> Result<(), ReadError> {
         self.wait_for_locks();
         own::open(table, pg_sys::ShareRowExclusiveLock)?;
@@ -317,8 +319,8 @@ impl Reader {
             .iter()
             .map(|argument| (argument.type_oid(), argument.datum()))
             .collect();
-        // SAFETY: as nobody, in a subtransaction with a snapshot; each value is of its type. What writes sees
-        // what was written before it, as SPI has it.
+        // SAFETY: runs as nobody, in a subtransaction with a snapshot; each value is of its type. A statement that
+        // writes sees what was written before it, as with SPI.
         unsafe {
             if self.writes {
                 pg_sys::CommandCounterIncrement();
@@ -334,19 +336,19 @@ impl Reader {
     }
 }
 
-/// Waits for locks no longer than `patience`, until the transaction ends.
+/// Limits the wait for locks to `patience`, until the transaction ends.
 pub fn be_patient(patience: Duration) {
     let patience = CString::new(patience.as_millis().max(1).to_string()).unwrap_or_default();
     // SAFETY: a valid value of the setting.
     unsafe { set_locally(c"lock_timeout", &patience) };
 }
 
-/// The extension's schema, as a part of statements.
+/// Returns the extension's schema, as a part of statements.
 pub fn schema() -> Result<String, ReadError> {
     catalog::schema().ok_or_else(|| damaged("the extension's schema can't be read"))
 }
 
-/// What `license_origin()` returns, as a part of statements.
+/// Returns what `license_origin()` returns, as a part of statements.
 pub fn origin() -> Result<String, ReadError> {
     let origin = catalog::extension_schema().and_then(catalog::origin);
     let origin = origin.ok_or_else(|| damaged("license_origin() can't be read"))?;
@@ -360,23 +362,23 @@ pub struct Row {
 }
 
 impl Row {
-    /// A row of a table, not of a query's result.
+    /// Wraps a row of a table, rather than of a query's result.
     ///
     /// # Safety
     ///
-    /// The row and its description belong together, and outlive this.
+    /// The row and its description must belong together, and outlive this.
     pub unsafe fn of(tuple: pg_sys::HeapTuple, columns: pg_sys::TupleDesc) -> Row {
         Row { tuple, columns }
     }
 
-    /// Its columns as JSON has them, save those whose types are not PostgreSQL's own: to make text of
-    /// such a value could run somebody's code.
+    /// Returns its columns as JSON, except those whose types are not PostgreSQL's own: making text of such a value
+    /// could run somebody's code.
     pub fn to_json(&self) -> Map<String, Value> {
         let mut columns = Map::new();
-        // SAFETY: the description of the row.
+        // SAFETY: the description belongs to the row.
         let count = unsafe { (*self.columns).natts };
         for column in 1..=count {
-            // SAFETY: there is such a column; one that was dropped has no type.
+            // SAFETY: the column exists; one that was dropped has no type.
             let (of_type, name) = unsafe {
                 let of_type = pg_sys::SPI_gettypeid(self.columns, column);
                 if of_type == pg_sys::InvalidOid
@@ -396,7 +398,7 @@ impl Row {
                     let at = self.number(column);
                     at.map(|at| json!(catalog::timestamp_iso(at)))
                 }
-                // Nothing is told of a text that is none.
+                // A value that can't be read as text is left null.
                 _ => self.text(column).ok().flatten().map(Value::String),
             };
             columns.insert(name, value.unwrap_or(Value::Null));
@@ -404,12 +406,12 @@ impl Row {
         columns
     }
 
-    /// A column as text; empty where it is null, or can't be read as text.
+    /// Returns a column as text; empty if it is null, or can't be read as text.
     pub fn text_or_none(&self, column: i32) -> String {
         self.text(column).ok().flatten().unwrap_or_default()
     }
 
-    /// The column's value as text.
+    /// Returns a column's value as text; `None` if it is null.
     pub fn text(&self, column: c_int) -> Result<Option<String>, ReadError> {
         // SAFETY: the tuple and its description belong together; a column out of range is null.
         let value = unsafe {
@@ -425,7 +427,7 @@ impl Row {
         }
     }
 
-    /// The column's value where its type is an integer, a boolean or a timestamp.
+    /// Returns a column's value if its type is an integer, a boolean or a timestamp; `None` if it is null.
     pub fn number(&self, column: c_int) -> Option<i64> {
         let mut null = false;
         // SAFETY: as for `text`; such values are passed by value.

@@ -20,12 +20,12 @@ impl<T: Into<String>> From<T> for ServerText {
     }
 }
 
-/// A value of SQL's type text, as PostgreSQL takes it.
+/// Returns a value of SQL's type text, as PostgreSQL takes it.
 pub fn text_datum(text: &str) -> Option<pg_sys::Datum> {
     rust_byte_slice_to_bytea(&encode(text)).into_datum()
 }
 
-/// The same; null for none.
+/// Returns the same, but null for an empty text.
 pub fn given_text(text: &str) -> Option<pg_sys::Datum> {
     if text.is_empty() {
         return None;
@@ -33,10 +33,10 @@ pub fn given_text(text: &str) -> Option<pg_sys::Datum> {
     text_datum(text)
 }
 
-/// A value of SQL's type name.
+/// Returns a value of SQL's type name.
 pub fn name_datum(text: &str) -> Option<pg_sys::Datum> {
     let text = encode(text);
-    // SAFETY: room for a name, zero beyond the text, which ends before the room does.
+    // SAFETY: the allocation has room for a name and is zeroed; the text that is copied ends before the room does.
     unsafe {
         let room = pg_sys::NAMEDATALEN as usize;
         let name = pg_sys::palloc0(room).cast::<u8>();
@@ -61,12 +61,12 @@ pgrx::impl_sql_translatable!(ServerText, "TEXT");
 pub struct TextArgument<'a>(Cow<'a, str>);
 
 impl TextArgument<'_> {
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The text, for keeps.
+    /// Returns the text as an owned string.
     pub fn into_string(self) -> String {
         self.0.into_owned()
     }
@@ -81,7 +81,7 @@ impl FromDatum for TextArgument<'_> {
         if is_null {
             return None;
         }
-        // SAFETY: a value of type text, whole once it is detoasted; it lives as long as the call.
+        // SAFETY: the datum is a value of type text, which detoasting makes whole; it lives as long as the call.
         let bytes =
             unsafe { varlena_to_byte_slice(pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr())) };
         let Some(text) = decode(bytes) else {
@@ -98,7 +98,7 @@ impl FromDatum for TextArgument<'_> {
 
 pgrx::impl_sql_translatable!(TextArgument<'_>, "TEXT");
 
-// SAFETY: reads a value of type text.
+// SAFETY: reads the argument as a value of type text, as it is declared.
 unsafe impl<'fcx> ArgAbi<'fcx> for TextArgument<'fcx> {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
         // SAFETY: the argument is a text, and not null.
@@ -110,7 +110,7 @@ unsafe impl<'fcx> ArgAbi<'fcx> for TextArgument<'fcx> {
 unsafe impl BoxRet for ServerText {
     unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
         match self.into_datum() {
-            // SAFETY: a new value of type text.
+            // SAFETY: the datum is a new value of type text.
             Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
             None => fcinfo.return_null(),
         }

@@ -1,4 +1,4 @@
-//! What PostgreSQL tells a trigger.
+//! The rows that PostgreSQL passes to a trigger.
 #![allow(unsafe_code, reason = "reads rows")]
 
 use pgrx::pg_sys;
@@ -10,14 +10,14 @@ use super::table::Row;
 /// The columns of a row.
 type Columns = Map<String, Value>;
 
-/// The row before and after. They are made into text by PostgreSQL's own functions alone: by a cast to json of
-/// somebody else's it would be his code that runs, whose rights soever.
+/// Returns the row before and after the change. Only PostgreSQL's own functions make text of them: somebody else's cast
+/// to json would run that person's code with the rights of whoever changes the row.
 pub fn rows_of(trigger: &PgTrigger) -> (Option<Columns>, Option<Columns>) {
-    // SAFETY: what PostgreSQL passed to the trigger that is running: each row is of the table.
+    // SAFETY: PostgreSQL passed the rows to the trigger that is running, and each row is of the table.
     let columns_of = |row: pg_sys::HeapTuple| unsafe {
         let columns = (*trigger.trigger_data().tg_relation).rd_att;
         let mut columns = (!row.is_null()).then(|| Row::of(row, columns).to_json())?;
-        // The row's own moment, which the trail has anyway.
+        // The moment when the row was added, which the trail has anyway.
         columns.remove("added_at");
         Some(columns)
     };

@@ -1,6 +1,6 @@
-//! Functions of PostgreSQL that raise no error where we call them. pgrx guards every call of its
-//! bindings against one, at the price of a jump buffer and two kilobytes of code; what each login
-//! and each use of the ledger calls is declared here to be called as it is, wherever it is called.
+//! Functions of PostgreSQL that raise no error where they are called here. pgrx guards every call of its bindings
+//! against an error, at the price of a jump buffer and two kilobytes of code. What each login and each use of the
+//! ledger calls is declared here without the guard.
 #![allow(unsafe_code, reason = "declares PostgreSQL's functions")]
 
 use std::ffi::{c_char, c_int, c_long, c_void};
@@ -16,7 +16,7 @@ unsafe extern "C-unwind" {
     pub fn LWLockConditionalAcquire(lock: *mut LWLock, mode: LWLockMode::Type) -> bool;
     pub fn LWLockRelease(lock: *mut LWLock);
 
-    // Raise no error for a table in shared memory that is scanned to its end, or until that is ended.
+    // These raise no error for a table in shared memory whose scan runs to its end, or is ended.
     pub fn hash_search(
         table: *mut HTAB,
         key: *const c_void,
@@ -28,17 +28,17 @@ unsafe extern "C-unwind" {
     pub fn hash_seq_term(status: *mut HASH_SEQ_STATUS);
     pub fn hash_get_num_entries(table: *mut HTAB) -> c_long;
 
-    // Ends the process where there is no room for one more callback.
+    // Ends the process if there is no room for another callback.
     pub fn before_shmem_exit(
         function: Option<unsafe extern "C-unwind" fn(c_int, Datum)>,
         argument: Datum,
     );
 
-    // Where a client logs in, an error of these ends the process: nobody would catch it.
+    // When a client logs in, an error of these ends the process, because nothing catches it.
     pub fn superuser_arg(role: Oid) -> bool;
     pub fn has_rolreplication(role: Oid) -> bool;
 
-    // Raises no error where it is told so.
+    // Raises no error if it is told so.
     pub fn pg_verify_mbstr(
         encoding: c_int,
         text: *const c_char,
@@ -46,7 +46,7 @@ unsafe extern "C-unwind" {
         no_error: bool,
     ) -> bool;
 
-    // Raises no error for a value that is valid.
+    // Raises no error for a valid value.
     pub fn SetConfigOption(
         name: *const c_char,
         value: *const c_char,
@@ -54,7 +54,7 @@ unsafe extern "C-unwind" {
         source: GucSource::Type,
     );
 
-    // Raises no error where it is told to complain below one, of a value that is valid or not.
+    // Raises no error if it is told to complain at a level below, for a valid value or not.
     pub fn set_config_option(
         name: *const c_char,
         value: *const c_char,
@@ -66,18 +66,18 @@ unsafe extern "C-unwind" {
         is_reload: bool,
     ) -> c_int;
 
-    // Rust's own would have each login map two more pieces of the library.
+    // Rust's own formatting would make each login map two more parts of the library.
     pub fn pg_ltoa(number: i32, text: *mut c_char) -> c_int;
 
-    // Report to the log that the kernel doesn't answer.
+    // These report to the log that the kernel doesn't answer.
     pub fn pq_getkeepalivesidle(port: *mut Port) -> c_int;
     pub fn pq_getkeepalivesinterval(port: *mut Port) -> c_int;
     pub fn pq_getkeepalivescount(port: *mut Port) -> c_int;
 
-    // Raises an error only where the clock can't be set.
+    // These raise an error only if the timer can't be set.
     pub fn disable_timeout(timeout: c_int, keep_indicator: bool);
     pub fn enable_timeout_after(timeout: c_int, milliseconds: c_int);
-    // Ends the process where others have taken all ten.
+    // Ends the process if others have taken all ten.
     pub fn RegisterTimeout(timeout: c_int, handler: Option<unsafe extern "C-unwind" fn()>)
     -> c_int;
     #[cfg(any(feature = "pg17", feature = "pg18"))]
@@ -94,18 +94,18 @@ unsafe extern "C-unwind" {
     fn pqsignal(signal: c_int, handler: SignalHandler) -> *mut c_void;
 }
 
-/// The place of `transaction_timeout` among PostgreSQL's timeouts.
+/// The number of `transaction_timeout` among PostgreSQL's timeouts.
 #[cfg(any(feature = "pg17", feature = "pg18"))]
 pub const TRANSACTION_TIMEOUT: c_int = 8;
 
-/// A number beyond PostgreSQL's own timeouts in every version: the next that is free is given.
+/// A number beyond PostgreSQL's own timeouts in every version: the next free one is assigned.
 pub const USER_TIMEOUT: c_int = 20;
 
-/// What runs when a signal arrives.
+/// A function that runs when a signal arrives.
 pub type SignalHandler = unsafe extern "C-unwind" fn(c_int);
 
 /// Sets the handler of a signal.
 pub unsafe fn set_signal_handler(signal: c_int, handler: SignalHandler) {
-    // SAFETY: as the caller promises; raises no error.
+    // SAFETY: the caller passes a handler that does what signal handlers may; the call raises no error.
     unsafe { pqsignal(signal, handler) };
 }

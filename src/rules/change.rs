@@ -1,8 +1,8 @@
-//! Notices what changes the license tables, and says so in the ledger when it commits.
+//! Notices changes of the license tables, and reports them to the ledger when they commit.
 //!
-//! What counts as a change: rows (ROW triggers, also for logical replication, and TRUNCATE), and
-//! whatever happens to the tables themselves, their triggers or the extension (object access hook).
-//! Databases that come and go are noticed too: a number may be used again.
+//! A change is any changed row (by ROW triggers, also under logical replication, and TRUNCATE), and anything that
+//! happens to the tables themselves, their triggers or the extension (by the object access hook). Databases that are
+//! created or dropped are noticed too, because an OID may be used again.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,21 +16,21 @@ use crate::memory;
 use crate::pg::error::{PgSqlErrorCode, Report};
 use crate::pg::{backend, catalog, nobody};
 
-/// This transaction has changed the tables, or created or dropped databases.
+/// Whether this transaction has changed the tables, or created or dropped databases.
 static PENDING: AtomicBool = AtomicBool::new(false);
-/// The ledger knows that this transaction is about to commit a change.
+/// Whether the ledger knows that this transaction is about to commit a change.
 static BEGUN: AtomicBool = AtomicBool::new(false);
-/// What others can't know of that change: an [`Unsettled`].
+/// What others can't know of that change, as an [`Unsettled`].
 static UNSETTLED: AtomicU8 = AtomicU8::new(Unsettled::Nothing as u8);
-/// The databases that this transaction created or dropped.
+/// The databases that this transaction created (true) or dropped (false).
 static DATABASES: Mutex<Vec<(u32, bool)>> = Mutex::new(Vec::new());
 
-/// This transaction has changed the tables, or created or dropped databases, and not yet ended.
+/// Tells whether the current transaction has changed the tables, or created or dropped databases.
 pub fn is_pending() -> bool {
     PENDING.load(Relaxed)
 }
 
-/// Takes note of a changed row, and of what it brings that others can't know until it has been read.
+/// Notes a changed row, and what it brings that others can't know until it has been read.
 pub fn note_row(is_new: bool, may_join: bool) {
     PENDING.store(true, Relaxed);
     if is_new {
@@ -43,7 +43,7 @@ pub fn note_row(is_new: bool, may_join: bool) {
     });
 }
 
-/// This transaction brings what others can't know until it has been read.
+/// Notes that this transaction brings something that others can't know until it has been read.
 fn unsettle(what: Unsettled) {
     UNSETTLED.fetch_max(what as u8, Relaxed);
 }
@@ -56,7 +56,7 @@ fn unsettled() -> Unsettled {
         .unwrap_or(Unsettled::Nothing)
 }
 
-/// Takes note of an object that is created, altered, truncated or dropped.
+/// Notes an object that is created, altered, truncated or dropped.
 pub fn note_access(
     access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
@@ -70,7 +70,7 @@ pub fn note_access(
         return;
     }
     if nobody::is_acting() && access != OAT_TRUNCATE {
-        // It would outlast the operation, and belong to a role that does not exist: no dump can be made of that.
+        // The object would outlast the operation and belong to a role that does not exist, which pg_dump can't dump.
         Report::new(
             PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
             "cannot create, alter or drop anything as nobody",
@@ -80,7 +80,7 @@ pub fn note_access(
     }
     if class == pg_sys::DatabaseRelationId {
         if access == OAT_POST_CREATE {
-            // Whatever is known of this number is of a database that is gone.
+            // Whatever is known of this OID belongs to a database that is gone.
             memory::write(|ledger| ledger.forget(object.to_u32(), backend::now()));
         }
         if matches!(access, OAT_DROP | OAT_POST_CREATE) {
@@ -97,8 +97,8 @@ pub fn note_access(
 /// The OID of pg_inherits.
 pub const INHERITS: pg_sys::Oid = pg_sys::Oid::from_u32(2611);
 
-/// True for our extension, its tables, what hangs on them, its functions, and its triggers, on whatever table. That the
-/// extension is created is noticed by the triggers that it brings.
+/// Tells whether the object is the extension, one of its tables or functions, something attached to such a table, or
+/// one of its triggers on any table. The creation of the extension is noticed through the triggers that it brings.
 fn concerns_us(
     access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
@@ -122,7 +122,7 @@ fn concerns_us(
     }
 }
 
-/// Takes note that this transaction is about to commit.
+/// Notes that this transaction is about to commit.
 pub fn at_pre_commit() {
     if !PENDING.load(Relaxed) {
         return;
@@ -134,7 +134,7 @@ pub fn at_pre_commit() {
     let unsettled = unsettled();
     memory::write(|ledger| ledger.change_begins(backend::database(), unsettled));
     if unsettled != Unsettled::Nothing {
-        // What is remembered on disk of pools must not know of a change that a crash takes back.
+        // The pools remembered on disk must not reflect a change that a crash undoes.
         backend::force_sync_commit();
     }
     if unsettled == Unsettled::Pools {
@@ -142,7 +142,7 @@ pub fn at_pre_commit() {
     }
 }
 
-/// Refuses to prepare a transaction that has changed the tables: nobody could say when it ends.
+/// Refuses to prepare a transaction that has changed the tables, because nobody could tell when it ends.
 pub fn at_pre_prepare() {
     if PENDING.load(Relaxed) {
         Report::new(
@@ -158,7 +158,7 @@ fn databases() -> MutexGuard<'static, Vec<(u32, bool)>> {
     DATABASES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes note that this transaction has ended.
+/// Notes that this transaction has ended.
 pub fn at_end(committed: bool) {
     if !PENDING.swap(false, Relaxed) {
         return;
@@ -168,7 +168,7 @@ pub fn at_end(committed: bool) {
     room::forget_added();
     let databases = std::mem::take(&mut *databases());
     if !BEGUN.swap(false, Relaxed) {
-        // Rolled back before the ledger knew of it.
+        // It was rolled back before the ledger knew of it.
         return;
     }
     memory::write(|ledger| {

@@ -1,4 +1,4 @@
-//! Reads a database's tables and puts what they say in force.
+//! Reads a database's tables and puts their rules in force.
 
 use std::time::{Duration, Instant};
 
@@ -19,12 +19,12 @@ use crate::signed::book::Book;
 use crate::tables::{bars, exemptions, interference, leases, licenses, reservations};
 use crate::{memory, settings};
 
-/// So often the tables are read at least, where they change meanwhile: a machine may be so busy that one reading takes
-/// longer than locks may.
+/// The least number of times that the tables are read if they change meanwhile: a machine may be so busy that one
+/// reading takes longer than the patience for locks.
 const TRIES: u32 = 3;
 
-/// Reads the tables of this backend's database and puts the rules in force, waiting for locks, and
-/// for a moment without changes, at most `patience`.
+/// Reads the tables of this backend's database and puts the rules in force. It waits for locks, and for a moment
+/// without changes, at most `patience`.
 pub fn load(database: u32, patience: impl Into<Patience>) -> Result<Rules, LoadError> {
     let patience = patience.into();
     let start = Instant::now();
@@ -46,7 +46,7 @@ pub fn load(database: u32, patience: impl Into<Patience>) -> Result<Rules, LoadE
             })
         })?;
         let Some((generation, loaded_before)) = noted.flatten() else {
-            // Where there is no room to note the database, it has no license or no users.
+            // If there is no room to note the database, it has no license or no users.
             return if rules.licenses.is_empty() {
                 Ok(rules)
             } else {
@@ -63,7 +63,7 @@ pub fn load(database: u32, patience: impl Into<Patience>) -> Result<Rules, LoadE
                 rules.outdated = true;
                 memory::announce_rules_read();
                 if rules.licenses.iter().any(|license| license.interfered) {
-                    // A visitor tells of it.
+                    // A database worker writes it to the audit trail.
                     memory::write(|ledger| ledger.write_soon(database, backend::now()));
                 }
                 if let Some(product) = disagreement {
@@ -90,8 +90,8 @@ pub fn load(database: u32, patience: impl Into<Patience>) -> Result<Rules, LoadE
     }
 }
 
-/// Judges the sessions of the database by the rules, and puts them in force: again until the deadline
-/// where others come meanwhile, of whom there are fewer each time. `loaded_before` were in force when the
+/// Judges the sessions of the database by the rules, and puts them in force. If sessions arrive meanwhile it repeats
+/// that until the deadline, with fewer new ones each time. `loaded_before` is the generation that was in force when the
 /// reading began.
 fn publish(database: u32, rules: &mut Rules, loaded_before: u64, deadline: Instant) -> Published {
     let mut judgement = Judgement::default();
@@ -99,7 +99,7 @@ fn publish(database: u32, rules: &mut Rules, loaded_before: u64, deadline: Insta
     loop {
         let quicker = memory::read(|ledger| ledger.was_quicker(database, loaded_before, rules));
         if quicker == Some(true) {
-            // As when many in line hear of one change.
+            // This happens when many in the queue learn of one change.
             return Published::Superseded;
         }
         let room = memory::read(|ledger| ledger.room_for(database, rules.wanted()));
@@ -108,7 +108,7 @@ fn publish(database: u32, rules: &mut Rules, loaded_before: u64, deadline: Insta
         };
         if room != rules.counts_of_rows() {
             rules.fit(room);
-            // Who was exempt by rows that are left out is so no longer.
+            // A session that was exempt by a row that is left out is no longer exempt.
             judgement = Judgement::default();
         }
         let planned = memory::read(|ledger| ledger.plan_roles(database, &rules.reservations));
@@ -151,13 +151,13 @@ fn publish(database: u32, rules: &mut Rules, loaded_before: u64, deadline: Insta
     }
 }
 
-/// The roles of all who are in and of the leases that were read, where anything is reserved.
+/// Returns the roles of all holders and of the leases that were read, if anything is reserved.
 fn roles(rules: &Rules) -> Vec<RoleIn> {
     let mut roles = Vec::new();
     if rules.reserved_roles.is_empty() {
         return roles;
     }
-    // Under the lock nothing is allocated: room is made before, until it is enough.
+    // Nothing may be allocated under the lock, so room is made before, until it is enough.
     while let Some(holders) = memory::read(|ledger| ledger.holders()) {
         roles.reserve(holders);
         let copied = memory::read(|ledger| {
@@ -176,7 +176,7 @@ fn roles(rules: &Rules) -> Vec<RoleIn> {
     roles
 }
 
-/// The reserved roles of all whose roles [`roles`] has; of some of them they are known.
+/// Returns the reserved roles of everybody whom [`roles`] returns; some of them are already known.
 fn members(rules: &Rules, known: Vec<(RoleIn, Roles)>) -> Vec<(RoleIn, Roles)> {
     let is_known = |taker: &RoleIn| {
         known
@@ -206,7 +206,7 @@ fn warn_of_disagreement(product: Name) {
     .log(PgLogLevel::WARNING);
 }
 
-/// Tells of databases whose rows don't all fit, or do again.
+/// Logs which databases have rows that don't all fit, or do again.
 fn log_left_out() {
     if memory::read(|ledger| ledger.has_left_out()) != Some(true) {
         return;
@@ -231,7 +231,7 @@ fn log_left_out() {
     }
 }
 
-/// Leases that have no room when they are read are over: nobody is kept out because of them.
+/// Logs leases that found no room when they were read. They have ended: nobody is kept out because of them.
 fn log_leases_left(database: u32) {
     let known = memory::read(|ledger| {
         let known = ledger.databases.get(&database);
@@ -251,7 +251,7 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
         in_recovery: backend::in_recovery(),
         exempt_superusers: settings::exempt_superusers(),
         read_at: backend::now(),
-        // Where there is no extension, its coming is noticed.
+        // Where there is no extension, its creation is noticed.
         watched: true,
         counts: (!backend::in_recovery()).then(Vec::new),
         ..Rules::default()
@@ -272,7 +272,7 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
     }
     rules.bars = bars::read(reader, &schema)?;
     if !rules.in_recovery {
-        // Another server's counts and leases are no business of a standby.
+        // A standby must not use another server's counts and leases.
         rules.counts = counts::read(&schema);
         rules.leases_of = leases::oid(reader, &schema)?;
         let known = memory::read(|ledger| ledger.leases_of(backend::database()));
@@ -284,7 +284,7 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
     Ok(rules)
 }
 
-/// Whether this backend's database surely has no leases, also where the rest of its tables can't be read.
+/// Tells whether this backend's database certainly has no leases, even if the rest of its tables can't be read.
 pub fn has_no_leases(patience: Duration) -> bool {
     let leases = read_committed(patience, |reader| match catalog::schema() {
         Some(schema) => leases::read(reader, &schema),

@@ -1,15 +1,13 @@
-//! The rules in force: read from a database's tables, published in the ledger, renewed after every
-//! change.
+//! The rules in force: read from a database's tables, published in the ledger, renewed after every change.
 //!
-//! * [`change`]: notices what changes the tables
-//! * [`load`]: reads the tables, and puts what they say in force
-//! * [`room`]: warns who adds rows that there is no room for
-//! * [`pools`]: which databases are in which pools, over a restart
+//! * [`change`]: notices changes of the tables
+//! * [`load`](mod@load): reads the tables and puts the rules in force
+//! * [`room`]: warns a transaction that adds rows for which there is no room
+//! * [`pools`]: remembers over a restart which databases are in which pools
 //!
-//! A change gives its database a new generation when it commits. A login that finds the rules in
-//! force outdated reads the tables itself and publishes them for all. No worker is needed for that;
-//! only where databases share a pool does the launcher have others' tables read (see
-//! [`crate::worker`]).
+//! A change gives its database a new generation when it commits. A login that finds the rules in force outdated reads
+//! the tables itself and publishes them for all. That needs no worker; only where databases share a pool does the
+//! launcher have other databases' tables read (see [`crate::worker`]).
 
 pub mod change;
 mod load;
@@ -29,14 +27,14 @@ use crate::{memory, settings};
 
 pub use load::{has_no_leases, load};
 
-/// How long a login waits for a lock on the tables that another one has just waited for in vain.
+/// How long a login waits for a lock on the tables after another one has waited for it in vain.
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// How long a view waits for a lock on the tables.
 const SHOW_PATIENCE: Duration = Duration::from_millis(200);
 
-/// The rules of this backend's database: those in force when they are current, else read and put
-/// in force. When they can't be read in time, the last ones stay in force, and the log says so.
+/// Returns the rules of this backend's database: those in force if they are current, else it reads them and puts them
+/// in force. If they can't be read in time, the last ones stay in force, and the log says so.
 pub fn in_force(patience: impl Into<Patience>) -> Result<Rules, LoadError> {
     let patience = patience.into();
     let database = backend::database();
@@ -47,7 +45,7 @@ pub fn in_force(patience: impl Into<Patience>) -> Result<Rules, LoadError> {
     let loaded = if change::is_pending() {
         read_by_visitor(database, patience.locks)
     } else if has_just_failed(database, patience.locks) {
-        // Whoever held a lock may have released it meanwhile.
+        // The lock may have been released meanwhile.
         waited = false;
         load(database, Patience::hurried(GLANCE))
     } else {
@@ -55,7 +53,7 @@ pub fn in_force(patience: impl Into<Patience>) -> Result<Rules, LoadError> {
     };
     loaded.or_else(|error| {
         if !waited {
-            // Whoever has waited has told the log.
+            // The one that waited has written to the log.
             return memory::rules::last_in_force(database).ok_or(error);
         }
         let rules = memory::rules::last_in_force(database).ok_or_else(|| error.clone())?;
@@ -68,10 +66,10 @@ pub fn in_force(patience: impl Into<Patience>) -> Result<Rules, LoadError> {
     })
 }
 
-/// Reads the rules. That they can't be read is noted by those alone who have waited long enough to know:
-/// who is impatient says nothing of a lock that is held for a moment.
+/// Reads the rules. A failure is noted only by a caller with enough patience to know: a short wait proves nothing about
+/// a lock that is held for a moment.
 fn load_or_note_failure(database: u32, patience: Patience) -> Result<Rules, LoadError> {
-    // Also where nobody has noted the database yet: who comes next is to know of the failure.
+    // Also where the database is not noted yet, so that the next login learns of the failure.
     let generation = memory::write(|ledger| ledger.generation(database)).flatten();
     let loaded = load(database, patience);
     if loaded.is_err() && patience.locks >= settings::load_timeout() / 2 {
@@ -81,25 +79,24 @@ fn load_or_note_failure(database: u32, patience: Patience) -> Result<Rules, Load
     loaded
 }
 
-/// True where somebody else could not read the rules a moment ago, or is trying again: a queue of logins
-/// would wait for them in turn.
+/// Tells whether somebody else could not read the rules a moment ago, or is trying again: otherwise logins would wait
+/// for the lock one after another.
 fn has_just_failed(database: u32, patience: Duration) -> bool {
     let now = backend::now();
     let until = now.saturating_add(i64::try_from(patience.as_micros()).unwrap_or(i64::MAX));
     memory::write(|ledger| ledger.has_just_failed(database, now, until)) == Some(true)
 }
 
-/// The rules as a visitor reads them for this backend, whose own transaction has changed the tables:
+/// Returns the rules as a database worker reads them for this backend, whose own transaction has changed the tables:
 /// what it would read itself may never be committed.
 fn read_by_visitor(database: u32, patience: Duration) -> Result<Rules, LoadError> {
-    // Visitors come to what is noted.
+    // Workers visit only databases that are noted.
     memory::write(|ledger| ledger.generation(database));
     await_visitors(patience, || memory::rules::current(database))
         .ok_or_else(|| LoadError::Unreadable("this transaction has changed them".to_owned()))
 }
 
-/// Has visitors read until `look` finds what they were sent for, at most `patience`; `None` when it
-/// did not.
+/// Waits until database workers have read what makes `look` succeed, at most `patience`; `None` if they have not.
 fn await_visitors<R>(patience: Duration, mut look: impl FnMut() -> Option<R>) -> Option<R> {
     let deadline = Instant::now() + patience;
     loop {
@@ -114,18 +111,18 @@ fn await_visitors<R>(patience: Duration, mut look: impl FnMut() -> Option<R>) ->
     }
 }
 
-/// Brings the rules of this backend's database up to date before they are shown, unless its own
-/// transaction has changed them: then the ledger shows what is committed.
+/// Brings the rules of this backend's database up to date before they are shown, unless its own transaction has changed
+/// them: then the ledger shows what is committed.
 pub fn refresh() {
     let database = backend::database();
     if !memory::rules::are_current(database) && !change::is_pending() {
-        // What can't be read now is shown as it was; the next login says why.
+        // If the rules can't be read now, the last ones are shown; the next login reports the cause.
         let _ = load(database, SHOW_PATIENCE);
     }
 }
 
-/// Waits until what other databases add to a license's pool is known, at most `patience`. An error where that is not
-/// so by then, unless nobody is denied.
+/// Waits at most `patience` until it is known what other databases add to a license's pool. If it is not known by then
+/// it returns an error, unless nobody is denied.
 pub fn await_pool(license: &License, patience: Duration) -> Result<(), LoadError> {
     let database = backend::database();
     let remembered = pools::Of {
@@ -143,7 +140,7 @@ pub fn await_pool(license: &License, patience: Duration) -> Result<(), LoadError
     let all_read = || match awaited() {
         None | Some((true, None)) => Some(()),
         Some((_, other)) => {
-            // Once for each: the launcher hears of it, and does not wait for the end of a pause.
+            // Once for each database: this tells the launcher, which then does not wait for the end of a pause.
             if let Some(other) = other.filter(|other| other.oid != wanted) {
                 wanted = other.oid;
                 memory::write(|ledger| ledger.want(other.oid));

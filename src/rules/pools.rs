@@ -1,13 +1,13 @@
 //! The file `pg_seats.pools` in the data directory: which databases are in which pools, so that after a start nobody
-//! waits for databases that have nothing to do with a pool; and which have no leases, so that nobody waits for one that
-//! can't be read and adds nothing.
+//! waits for databases that have nothing to do with a pool; and which have no leases, so that nobody waits for a
+//! database that can't be read and adds nothing.
 //!
-//! It must never say less than is true, or a pool would give away what others hold. So it is there only as long as it
-//! is true: whoever is about to commit that a database may be in another pool, or the first lease of a database, removes
-//! it first, and the launcher
-//! writes it anew once the change has been read. A server without the library removes it as soon as one of our triggers or
-//! functions is called. What is begun from a backup, or follows another server, begins
-//! without it, for there it may be older than the tables; a copy or an older state of the file is not believed.
+//! The file must never say less than is true, or a pool would give away seats that others hold. So it exists only while
+//! it is true: before a transaction commits that may put a database into another pool, or commits a database's first
+//! lease, it removes the file, and the launcher writes it anew once the change has been read. A server without the
+//! library removes it as soon as one of the extension's triggers or functions is called. A server that starts from a
+//! backup, or as a standby, starts without it, because there it may be older than the tables; a copy or an older state
+//! of the file is not believed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -22,14 +22,14 @@ use crate::core::ledger::table::Table;
 use crate::memory;
 use crate::pg::{backend, error};
 
-/// In the data directory, which every process of the server works in.
+/// In the data directory, which is the working directory of every process of the server.
 const FILE: &str = "pg_seats.pools";
 const NEW: &str = "pg_seats.pools.new";
 
-/// Who replaces or removes the file has this one's lock.
+/// The lock file that a process holds while it replaces or removes the file.
 const LOCK: &str = "pg_seats.pools.lock";
 
-/// With one of these in the data directory the server begins with what a backup or another server has.
+/// Files in the data directory that tell that the server starts with the data of a backup or of another server.
 const SIGNALS: [&str; 3] = ["backup_label", "standby.signal", "recovery.signal"];
 
 /// What was remembered when the server started; every backend inherits it.
@@ -39,7 +39,7 @@ fn remembered() -> MutexGuard<'static, Option<Pools>> {
     REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads what is remembered. Called by the postmaster alone, at the start and after a crash.
+/// Reads the file. Only the postmaster calls it, at the start and after a crash.
 pub fn recall() {
     let follows = SIGNALS.iter().any(|signal| Path::new(signal).exists());
     if follows && let Err(error) = remove() {
@@ -48,7 +48,7 @@ pub fn recall() {
     *remembered() = if follows { None } else { read().ok().flatten() };
 }
 
-/// What was remembered of databases with regard to a pool. Allocates nothing.
+/// A pool and product to look up among the remembered databases. Its methods allocate nothing.
 pub struct Of<'a> {
     /// The pool's name.
     pub pool: &'a str,
@@ -70,7 +70,7 @@ impl RememberedPools for Of<'_> {
     }
 }
 
-/// A lease is about to be committed in a database: the file says no more that there is none.
+/// Notes that a lease is about to be committed in a database: the file no longer says that it has none.
 pub fn note_lease(database: u32) {
     if memory::write(|ledger| ledger.lease_comes(database)) == Some(true) {
         outdate();
@@ -78,8 +78,8 @@ pub fn note_lease(database: u32) {
     }
 }
 
-/// Somebody is about to commit that a database may be in another pool, and has told the ledger: the file says so no
-/// more, also after a crash.
+/// Removes the file durably, because it may no longer be true once the transaction commits. The caller must have told
+/// the ledger before, if there is one.
 pub fn outdate() {
     if let Err(error) = remove() {
         log("remove", &error);
@@ -89,18 +89,18 @@ pub fn outdate() {
 /// What the launcher has written.
 #[derive(Default)]
 pub struct Written {
-    /// What is in the file, and when that was known.
+    /// The content of the file, and the edition of the pools that it reflects.
     last: Option<(u64, Pools)>,
-    /// The state of the ledger when it was looked at.
+    /// The state of the ledger at the last look.
     state: Option<State>,
 }
 
-/// As long as it is the same there is nothing else to be known.
+/// As long as this stays the same, there is nothing new to write.
 type State = (u64, u64, u64, usize);
 
 impl Written {
-    /// Writes what is known now, where it is other than what was written. Where somebody is just about to change it,
-    /// the next time.
+    /// Writes what is known now, if it differs from what was written. If somebody is just about to change it, it is
+    /// written the next time.
     pub fn keep_up(&mut self) {
         let state = memory::read(|ledger| {
             let head = &ledger.head;
@@ -118,7 +118,7 @@ impl Written {
             match write(edition, &pools) {
                 Ok(true) => {}
                 Ok(false) => return,
-                // It is written when there is something else to write.
+                // It is written again when there is something else to write.
                 Err(error) => log("write", &error),
             }
             self.last = Some((edition, pools));
@@ -131,7 +131,7 @@ fn log(what: &str, error: &io::Error) {
     error::log(format!("pg_seats could not {what} {FILE}: {error}"));
 }
 
-/// What is known of every database, with the number of the last change.
+/// Returns what is known of every database, with the number of the last change.
 fn present() -> Option<(u64, Pools)> {
     let (databases, licenses) =
         memory::read(|ledger| (ledger.databases.len(), ledger.licenses.len()))?;
@@ -139,7 +139,7 @@ fn present() -> Option<(u64, Pools)> {
     let mut without_leases = Vec::with_capacity(databases);
     let mut named: Vec<PoolOf> = Vec::with_capacity(licenses);
     let former = remembered().clone().unwrap_or_default();
-    // Under the lock nothing is allocated; what came meanwhile is written the next time.
+    // Nothing may be allocated under the lock; what arrived meanwhile is written the next time.
     let edition = memory::read(|ledger| {
         ledger.each_known(|database| {
             if known.len() < known.capacity() {
@@ -183,7 +183,7 @@ fn present() -> Option<(u64, Pools)> {
     Some((edition, pools))
 }
 
-/// Holds the lock until it is dropped.
+/// Takes the lock, which is held until the file is dropped.
 fn lock() -> io::Result<File> {
     let file = OpenOptions::new()
         .write(true)
@@ -196,7 +196,7 @@ fn lock() -> io::Result<File> {
 }
 
 fn remove() -> io::Result<()> {
-    // In this order: the one becomes the other.
+    // In this order, because the one is renamed to the other.
     if !Path::new(NEW).exists() && !Path::new(FILE).exists() {
         return Ok(());
     }
@@ -208,7 +208,7 @@ fn remove() -> io::Result<()> {
     File::open(".")?.sync_all()
 }
 
-/// False where the ledger has moved on.
+/// Writes the file; false if the ledger has moved on.
 fn write(edition: u64, pools: &Pools) -> io::Result<bool> {
     let _ = fs::remove_file(NEW);
     let mut file = OpenOptions::new()
@@ -228,7 +228,7 @@ fn write(edition: u64, pools: &Pools) -> io::Result<bool> {
     file.set_modified(UNIX_EPOCH + Duration::from_micros(written_at))?;
     file.sync_all()?;
     let _lock = lock()?;
-    // Who has changed it since then waits for the lock, and removes what is in the file's place by then.
+    // Whoever has changed the pools since then waits for the lock, and then removes the file that is in place.
     if memory::read(|ledger| ledger.head.pools_edition) != Some(edition) {
         return Ok(false);
     }

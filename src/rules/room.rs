@@ -1,5 +1,5 @@
-//! Warns who adds rows to the license tables that there is no room for, when the change commits: what is
-//! in force is decided by whoever reads them next.
+//! Warns a transaction that adds rows to the license tables for which there is no room, when it commits. Which rows are
+//! in force is decided by the next reading.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -13,32 +13,32 @@ use crate::pg::{backend, catalog};
 use crate::tables::{self, reservations};
 use crate::{memory, settings};
 
-/// How long a commit waits for a lock on the tables to warn: it is not held up for that.
+/// How long a commit waits for a lock on the tables in order to warn, so that it is not held up.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// How many rows this transaction has added.
+/// The number of rows that this transaction has added.
 static ADDED: AtomicUsize = AtomicUsize::new(0);
 
-/// Takes note of a row that is added.
+/// Notes that a row is added.
 pub fn note_added() {
     ADDED.fetch_add(1, Relaxed);
 }
 
-/// Forgets what a transaction has added.
+/// Forgets which rows a transaction has added.
 pub fn forget_added() {
     ADDED.store(0, Relaxed);
 }
 
-/// Called when the transaction is about to commit.
+/// Warns of rows without room when the transaction is about to commit.
 pub fn warn() {
     let database = backend::database();
     let added = ADDED.swap(0, Relaxed);
-    // Rows are counted only where there may not be room for them.
+    // Rows are counted only where there may not be enough room.
     if memory::read(|ledger| ledger.may_lack_room(database, added)) != Some(true) {
         return;
     }
     backend::see_own_changes();
-    // Whoever can't be counted is warned by the log.
+    // If they can't be counted now, the log of the next reading warns.
     let Ok((wanted, roles)) = read_committed(PATIENCE, read) else {
         return;
     };
@@ -100,7 +100,7 @@ fn warning(message: String, detail: String, hint: &str) {
     .log(PgLogLevel::WARNING);
 }
 
-/// How many rows there are, and the reservations.
+/// Returns how many rows there are, and the reservations.
 fn read(reader: &Reader) -> Result<(RuleCounts, Vec<Reservation>), ReadError> {
     let Some(schema) = catalog::schema() else {
         return Ok(Default::default());

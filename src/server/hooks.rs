@@ -1,4 +1,5 @@
-//! Every hook of PostgreSQL that is used, once: whoever was there before is called as well, and then a room.
+//! Every PostgreSQL hook that the extension uses, each installed once: the previous hook is chained, then one module is
+//! called.
 #![allow(unsafe_code, reason = "hooks are PostgreSQL's C interface")]
 
 use std::cell::Cell;
@@ -25,7 +26,7 @@ thread_local! {
 
 /// Installs the hooks, in the postmaster.
 pub fn install() {
-    // SAFETY: called once from _PG_init, while the library is preloaded.
+    // SAFETY: called once from `_PG_init`, while the library is preloaded, in a process with one thread.
     unsafe {
         PREVIOUS_AUTHENTICATION.set(CLIENT_AUTHENTICATION_HOOK);
         CLIENT_AUTHENTICATION_HOOK = Some(on_client_authentication);
@@ -54,8 +55,8 @@ const AUTHENTICATED: c_int = 0;
 
 unsafe extern "C-unwind" fn on_client_authentication(port: *mut Port, status: c_int) {
     if let Some(previous) = PREVIOUS_AUTHENTICATION.get() {
-        // SAFETY: the hook that was there before, with the arguments that we were given. Its error
-        // passes through this frame, which holds nothing, and arrives whole.
+        // SAFETY: the previous hook gets the arguments that this one was given. An error of it may unwind through this
+        // frame, which holds nothing that would have to be dropped.
         unsafe { previous(port, status) };
     }
     login::note_authentication(status == AUTHENTICATED);
@@ -69,13 +70,14 @@ unsafe extern "C-unwind" fn on_object_access(
     argument: *mut c_void,
 ) {
     if let Some(previous) = PREVIOUS_OBJECT_ACCESS.get() {
-        // SAFETY: the hook that was there before, with the arguments that we were given. Its error
-        // passes through this frame, which holds nothing, and arrives whole.
+        // SAFETY: the previous hook gets the arguments that this one was given. An error of it may unwind through this
+        // frame, which holds nothing that would have to be dropped.
         unsafe { previous(access, class, object, sub, argument) };
     }
-    // Who inherits from a table is altered, not the table.
+    // When a table's inheritance changes, PostgreSQL reports the child as the object and the parent as the auxiliary
+    // object; it is the parent that may be one of the extension's tables.
     let table = if class == change::INHERITS && access == pg_sys::ObjectAccessType::OAT_POST_ALTER {
-        // SAFETY: what goes with this kind of access.
+        // SAFETY: for this kind of access PostgreSQL passes an `ObjectAccessPostAlter`, or null.
         unsafe { argument.cast::<pg_sys::ObjectAccessPostAlter>().as_ref() }
             .map_or(object, |alter| alter.auxiliary_id)
     } else {
@@ -106,8 +108,8 @@ unsafe extern "C-unwind" {
     );
 }
 
-/// Every utility statement of the server comes by here. Nothing guards the call: an error of the
-/// statement passes through this frame, which holds nothing, and arrives whole.
+/// Passes on every utility statement of the server. The call is not guarded: an error of the statement may unwind
+/// through this frame, which holds nothing that would have to be dropped.
 #[allow(clippy::too_many_arguments, reason = "PostgreSQL's hook has as many")]
 unsafe extern "C-unwind" fn on_utility(
     statement: *mut pg_sys::PlannedStmt,
@@ -119,15 +121,14 @@ unsafe extern "C-unwind" fn on_utility(
     destination: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
-    // SAFETY: a utility statement, as PostgreSQL parsed it.
+    // SAFETY: PostgreSQL passes a parsed utility statement, whose node type says which struct it is.
     let discards_all = unsafe {
         let node = (*statement).utilityStmt;
         (*node).type_ == pg_sys::NodeTag::T_DiscardStmt
             && (*node.cast::<pg_sys::DiscardStmt>()).target == pg_sys::DiscardMode::DISCARD_ALL
     };
     let process = PREVIOUS_UTILITY.get().unwrap_or(standard_ProcessUtility);
-    // SAFETY: the hook that was there before, or PostgreSQL's own function, with the arguments that
-    // we were given.
+    // SAFETY: the previous hook, or PostgreSQL's own function, gets the arguments that this one was given.
     unsafe {
         process(
             statement,
@@ -150,12 +151,13 @@ extern "C-unwind" fn end_of_discard() {
     discard::give_all_back();
 }
 
-/// Called for every report that goes to the server log.
+/// Adds the reason to the report of a session that the extension ends. PostgreSQL calls it for every report that goes
+/// to the server log.
 unsafe extern "C-unwind" fn on_report(report: *mut pg_sys::ErrorData) {
-    // SAFETY: the report that is being made.
+    // SAFETY: PostgreSQL passes the report that it is about to make, and nothing else refers to it during the call.
     session::put_in_why(&mut unsafe { LastReport::of(report) });
     if let Some(previous) = PREVIOUS_REPORT.get() {
-        // SAFETY: the hook that was there before, with the argument that we were given.
+        // SAFETY: the previous hook gets the argument that this one was given.
         unsafe { previous(report) };
     }
 }
@@ -163,7 +165,7 @@ unsafe extern "C-unwind" fn on_report(report: *mut pg_sys::ErrorData) {
 #[pg_guard]
 unsafe extern "C-unwind" fn on_memory_request() {
     if let Some(previous) = PREVIOUS_REQUEST.get() {
-        // SAFETY: the hook that was there before.
+        // SAFETY: the previous hook is called as PostgreSQL would call it; the guard turns its error into a panic.
         unsafe { pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| previous()) };
     }
     memory::request();
@@ -172,7 +174,7 @@ unsafe extern "C-unwind" fn on_memory_request() {
 #[pg_guard]
 unsafe extern "C-unwind" fn on_memory_startup() {
     if let Some(previous) = PREVIOUS_STARTUP.get() {
-        // SAFETY: the hook that was there before.
+        // SAFETY: the previous hook is called as PostgreSQL would call it; the guard turns its error into a panic.
         unsafe { pg_sys::submodules::ffi::pg_guard_ffi_boundary(|| previous()) };
     }
     memory::create();

@@ -1,7 +1,7 @@
-//! Where PostgreSQL enters: the library's initialisation and the schema's files.
+//! The entry points from PostgreSQL: the library's initialisation, and the SQL files of the schema.
 //!
-//! * `hooks`: every hook, once
-//! * `transaction`: every callback of transactions
+//! * `hooks`: every hook
+//! * `transaction`: every transaction callback
 //! * `trigger`: the function of the tables' triggers
 #![allow(unsafe_code, reason = "hooks are PostgreSQL's C interface")]
 
@@ -50,10 +50,10 @@ extension_sql_file!(
 );
 extension_sql_file!("../../sql/privileges.sql", name = "privileges", finalize);
 
-/// Called by PostgreSQL when it loads the library. Never raises an error.
+/// Initialises the library when PostgreSQL loads it. Never raises an error.
 #[pg_guard]
 pub unsafe extern "C-unwind" fn _PG_init() {
-    // SAFETY: flags of this process.
+    // SAFETY: these globals of the process are initialised before any library is loaded.
     let (preloading, creating, upgrading) = unsafe {
         (
             pg_sys::process_shared_preload_libraries_in_progress,
@@ -68,7 +68,7 @@ pub unsafe extern "C-unwind" fn _PG_init() {
         if creating {
             warn_not_preloaded();
         }
-        // Nobody tells the next server what is changed in this one.
+        // Changes made in this server are not recorded for the next one.
         rules::pools::outdate();
         return;
     }
@@ -78,7 +78,8 @@ pub unsafe extern "C-unwind" fn _PG_init() {
     worker::register();
 }
 
-/// Without preloading nothing is enforced; a restore that creates the extension must not fail.
+/// Warns that nothing is enforced without preloading. It is no error, because a restore that creates the extension must
+/// not fail.
 fn warn_not_preloaded() {
     crate::pg::error::Report::new(
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -88,14 +89,14 @@ fn warn_not_preloaded() {
     .log(PgLogLevel::WARNING);
 }
 
-/// Begins once there is shared memory: in the postmaster, at the start and after a crash.
+/// Starts the extension once shared memory exists: in the postmaster, at the start and after a crash.
 fn start() {
     events::shutdown::watch();
     rules::pools::recall();
     make_installation_key();
 }
 
-/// Makes the installation's key pair, where this is the first start.
+/// Creates the installation's key pair, if this is the first start.
 fn make_installation_key() {
     if backend::group_reads_data_directory() {
         installation::let_group_read();

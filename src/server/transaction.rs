@@ -1,4 +1,4 @@
-//! Every callback of transactions: each room is called in its turn.
+//! Every transaction callback: each calls the modules in a fixed order.
 #![allow(unsafe_code, reason = "callbacks are PostgreSQL's C interface")]
 
 use std::ffi::c_void;
@@ -12,7 +12,8 @@ use crate::rules::change;
 
 /// Registers the callbacks, in the postmaster.
 pub fn install() {
-    // SAFETY: called once from _PG_init, while the library is preloaded.
+    // SAFETY: called once from `_PG_init`, while the library is preloaded; the callbacks are functions that live for
+    // ever.
     unsafe {
         pg_sys::RegisterXactCallback(Some(on_transaction), std::ptr::null_mut());
         pg_sys::RegisterSubXactCallback(Some(on_subtransaction), std::ptr::null_mut());
@@ -36,7 +37,7 @@ unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _argu
             change::at_pre_prepare();
             lease::at_pre_prepare();
         }
-        // It took and released nothing, or it could not have been prepared.
+        // A transaction that took or released a lease could not have been prepared.
         XACT_EVENT_PREPARE => lease::at_end(true),
         XACT_EVENT_COMMIT => {
             change::at_end(true);

@@ -12,28 +12,28 @@ use crate::pg::catalog;
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
 use crate::rules::change;
 
-/// Tells PostgreSQL how the function below is called.
+/// Tells PostgreSQL the calling convention of the function below.
 #[unsafe(no_mangle)]
 pub extern "C" fn pg_finfo_license_tables_changed_wrapper() -> &'static pg_sys::Pg_finfo_record {
     const VERSION_1: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
     &VERSION_1
 }
 
-/// `license_tables_changed()`, called for every changed row of the license tables, and for TRUNCATE. Takes note, also in the
-/// audit trail, and never refuses a row of ours. Raises 39P01 where it is called otherwise than by a trigger of
-/// the extension's tables: of what others have there is nothing to tell.
+/// Notes a changed row of the license tables, or a TRUNCATE, for the rules and for the audit trail: the function
+/// `license_tables_changed()`. It never refuses a row. It raises 39P01 unless a trigger on one of the extension's
+/// tables calls it.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn license_tables_changed_wrapper(
     fcinfo: pg_sys::FunctionCallInfo,
 ) -> pg_sys::Datum {
-    // SAFETY: the call as PostgreSQL makes it; what it says of a trigger lasts as long.
+    // SAFETY: PostgreSQL passes a valid call, and its trigger data outlives this function.
     let trigger = unsafe { fcinfo.as_ref().map(|call| PgTrigger::from_fcinfo(call)) };
     let Some(Ok(trigger)) = trigger else {
         refuse_call("license_tables_changed() was not called by a trigger".to_owned())
     };
     let data = trigger.trigger_data();
-    // SAFETY: the table whose trigger is running.
+    // SAFETY: `tg_relation` is the open table whose trigger is running.
     let table = unsafe { (*data.tg_relation).rd_id };
     if !catalog::belongs_to_extension(pg_sys::RelationRelationId, table) {
         refuse_call(format!(
@@ -46,7 +46,8 @@ pub unsafe extern "C-unwind" fn license_tables_changed_wrapper(
         change::note_row(is_new, may_join(&trigger));
         tell(&trigger);
     }
-    // What comes of an AFTER trigger is ignored; one that somebody made to run before changes nothing.
+    // PostgreSQL ignores the result of an AFTER trigger; returning the row keeps a BEFORE trigger that somebody else
+    // created from changing anything.
     let row = if data.tg_newtuple.is_null() {
         data.tg_trigtuple
     } else {
@@ -64,7 +65,7 @@ fn refuse_call(message: String) -> ! {
     .raise()
 }
 
-/// True for our own triggers. Any other one of our tables has nothing to tell.
+/// Tells whether the trigger is one of the extension's own. Any other trigger on its tables is ignored.
 fn is_one_of_ours(trigger: &PgTrigger) -> bool {
     let is_after = matches!(trigger.when(), Ok(PgTriggerWhen::After));
     let is_truncate = matches!(trigger.op(), Ok(PgTriggerOperation::Truncate));
@@ -76,14 +77,16 @@ fn is_one_of_ours(trigger: &PgTrigger) -> bool {
         }
 }
 
-/// Whether a changed row may put its database into a pool: one of `licenses` with a pool, or whatever is signed.
+/// Tells whether a changed row may put its database into a pool: a row of `licenses` with a pool, or any row of
+/// `license_keys`.
 fn may_join(trigger: &PgTrigger) -> bool {
     let is_signed = match trigger.table_name().as_deref() {
         Ok("licenses") => false,
         Ok("license_keys") => true,
         _ => return false,
     };
-    // SAFETY: what PostgreSQL passed to the trigger that is running; reads whether a column is null.
+    // SAFETY: PostgreSQL passed the row and its table to the trigger that is running, and the column's number comes
+    // from that table's descriptor.
     unsafe {
         let data = trigger.trigger_data();
         let row = match trigger.op() {

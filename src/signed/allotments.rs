@@ -1,5 +1,5 @@
-//! Seats that were passed on to other installations. The installation's record says which: what it has signed
-//! once is out in the world, whatever becomes of the transaction. The tables follow it.
+//! Seats that were allotted to other installations. The installation's record says which: a token, once signed, exists
+//! whatever becomes of the transaction. The tables follow the record.
 
 use crate::core::tokens::allotment::Allotted;
 use crate::core::tokens::claims::Confirmation;
@@ -14,12 +14,12 @@ use crate::tables::licenses;
 
 use super::book::Book;
 
-/// The token of an allotment of this license. It is the same each time, save that a renewal of the license
-/// makes a younger one.
+/// Returns the token of an allotment of this license. It is the same each time, except that a renewal of the license
+/// makes a newer one.
 ///
 /// # Errors
 ///
-/// Where it can't be signed.
+/// If it can't be signed.
 pub fn token(allotment: &Allotment, license: &Standing, pair: &KeyPair) -> Result<String, Refused> {
     let allotted = Allotted {
         iss: pair.public().id(),
@@ -38,7 +38,7 @@ pub fn token(allotment: &Allotment, license: &Standing, pair: &KeyPair) -> Resul
 }
 
 impl Book {
-    /// Has the record know of what the table alone knows, after the record was lost with a server.
+    /// Adds to the record what only the table knows, after the record was lost with a server.
     pub fn adopt(&self, record: &mut Record) {
         let now = backend::now();
         let away = self.away.iter();
@@ -63,12 +63,12 @@ impl Book {
         }
     }
 
-    /// Whether anything was passed on from here.
+    /// Tells whether any seats were allotted from this database.
     pub fn has_passed_on(&self) -> bool {
         !self.away.is_empty() || self.record.allotments.iter().any(is_of_this_database)
     }
 
-    /// Has `license_allotments`, and the seats of `licenses`, follow what is recorded.
+    /// Makes `license_allotments`, and the seats in `licenses`, follow the record.
     pub fn settle(&self, writer: &Reader, schema: &str, pair: &KeyPair) -> Result<(), ReadError> {
         let rows = allotments::read(writer, schema)?;
         for allotment in &self.record.allotments {
@@ -84,8 +84,8 @@ impl Book {
         Ok(())
     }
 
-    /// Whether an allotment may be signed anew: a renewal of fewer seats passes on no more than it has. Those that were
-    /// passed on first come first; others end with the token that they are of.
+    /// Tells whether an allotment may be signed anew: after a renewal with fewer seats, no more are allotted than the
+    /// license has. The oldest allotments come first; the others end with the token that they are of.
     fn fits(&self, allotment: &Allotment, license: &Standing) -> bool {
         let now = backend::now();
         let of_product = |other: &&Allotment| {
@@ -111,7 +111,7 @@ impl Book {
         pair: Option<&KeyPair>,
     ) -> Result<(), ReadError> {
         let is_away = allotment.is_away(backend::now());
-        // A license that has become too long leaves the former token, as one does that has too few seats.
+        // If the license has become too long, or has too few seats, the former token stays.
         let signed = license.zip(pair);
         let signed = signed.and_then(|(license, pair)| token(allotment, license, pair).ok());
         match (row, signed) {
@@ -152,7 +152,7 @@ impl Book {
         }
     }
 
-    /// Seats that are no longer left are nobody's.
+    /// Limits the seats of a product's row to those that are left.
     fn limit(
         &self,
         writer: &Reader,
@@ -167,14 +167,14 @@ impl Book {
         Ok(())
     }
 
-    /// What is left of a product here; `None`: it has no limit, or is another license's.
+    /// Returns how many seats of a product are left here; `None` if it has no limit, or is another license's.
     fn left(&self, license: &Standing, product: &str) -> Option<i64> {
         let is_its = license.products.iter().any(|own| own == product);
         let bought = license.seats(product).filter(|_| is_its)?;
         Some((i64::from(bought) - self.away(license, product)).max(0))
     }
 
-    /// No more than are left of what was bought.
+    /// Adds the seats that came back to a product's row, up to those that are left of what was bought.
     fn restore(
         &self,
         writer: &Reader,
@@ -190,7 +190,7 @@ impl Book {
     }
 }
 
-/// Tells whether seats were this database's before they were passed on.
+/// Tells whether seats were this database's before they were allotted.
 pub fn is_of_this_database(allotment: &Allotment) -> bool {
     allotment.database == backend::database() || allotment.database == GONE
 }

@@ -1,5 +1,5 @@
-//! What signatures make of the licenses of this backend's database: reads the tokens, the vendors' keys and
-//! what the installation remembers, and holds the rows of `licenses` to what was signed.
+//! The signed licenses of this backend's database: reads the tokens, the vendors' keys and what the installation
+//! remembers, and holds the rows of `licenses` to what was signed.
 
 use std::path::{Path, PathBuf};
 
@@ -35,29 +35,29 @@ const READ_BY_POSTGRES: [&str; 6] = [
 /// How soon signatures are verified again, in microseconds.
 const VERIFIED_AGAIN_AFTER: Timestamp = 3_600_000_000;
 
-/// How soon those are told again who have not ended, in microseconds.
+/// How soon sessions that have not ended are told again, in microseconds.
 const TOLD_AGAIN_AFTER: Timestamp = 60_000_000;
 
-/// What is known of the signed licenses of a database.
+/// The signed licenses of a database, and what is known of them.
 pub struct Book {
     /// The licenses.
     pub standings: Vec<Standing>,
-    /// Rows of `license_keys` that hold none.
+    /// Rows of `license_keys` that hold no license.
     pub invalid: Vec<Invalid>,
     /// The ids of licenses that were uninstalled.
     pub uninstalled: Vec<String>,
-    /// What could not be read of keys and records, as lines for the server log.
+    /// Complaints about keys and records that could not be read, as lines for the server log.
     pub unreadable: Vec<String>,
     /// What the installation remembers.
     pub record: Record,
-    /// Seats that are away as the table has it: the record may have been lost with a server.
+    /// Seats that are away according to the table: the record may have been lost with a server.
     pub away: Vec<Away>,
-    /// The record is lost: these are the signed licenses that were in force here until now, and no more is.
+    /// The signed licenses that were in force here until now, if the record is lost; nothing beyond them is in force.
     lost: Option<Vec<License>>,
 }
 
-/// Whether the installation of this license has signed that they are: who writes such a row has not passed
-/// anything on.
+/// Tells whether the installation of this license has signed that the seats are away: writing such a row by hand allots
+/// nothing.
 fn is_signed(away: &Away, license: &Standing) -> bool {
     let by = license.claims.cnf.as_ref().map(|cnf| &cnf.jkt);
     Allotted::verify(&away.token).is_ok_and(|allotted| {
@@ -72,7 +72,7 @@ fn is_signed(away: &Away, license: &Standing) -> bool {
 }
 
 impl Book {
-    /// Reads what there is to know.
+    /// Reads the signed licenses of this database.
     pub fn read(reader: &Reader, schema: &str) -> Result<Book, ReadError> {
         let rows = keys::read(reader, schema)?;
         let rows: Vec<_> = rows
@@ -155,7 +155,8 @@ impl Book {
         book
     }
 
-    /// Reads what the installation remembers. Where that is lost, what was in force here stays so, and no more is.
+    /// Reads what the installation remembers. If that is lost, what was in force here stays in force, and nothing
+    /// beyond it.
     fn read_record(&mut self, key: &Path) {
         match files::read(key) {
             Ok(Read { record, complaint }) => {
@@ -168,7 +169,7 @@ impl Book {
                     .push(complaint_of_record(key, &error.to_string()));
                 let rules = memory::rules::last_in_force(backend::database()).unwrap_or_default();
                 let mut licenses = rules.licenses;
-                // Of what was given back, or not believed, there is nothing to go on with.
+                // Seats that were given back, or were no longer believed, do not stay in force.
                 licenses.retain(|license| {
                     license.seats != Some(0)
                         && license.signed.is_some_and(|signed| {
@@ -183,12 +184,12 @@ impl Book {
         }
     }
 
-    /// Whether anything in it was ever signed.
+    /// Tells whether anything in this database was ever signed.
     pub fn is_signed(&self) -> bool {
         !self.standings.is_empty() || !self.invalid.is_empty() || !self.uninstalled.is_empty()
     }
 
-    /// Seats of a license's product that are with other installations.
+    /// Returns how many seats of a license's product are with other installations.
     pub fn away(&self, standing: &Standing, product: &str) -> i64 {
         let (iss, jti) = (&standing.claims.iss, &standing.claims.jti);
         let recorded = self.record.away(iss, jti, product, backend::now());
@@ -197,8 +198,8 @@ impl Book {
         recorded + sum(unrecorded)
     }
 
-    /// Those of which this database's rows know nothing: another database has passed them on, or this one
-    /// is just about to say so.
+    /// Returns how many of those are unknown to this database's rows: another database has allotted them, or this one
+    /// is about to write its row.
     fn away_unseen(&self, standing: &Standing, product: &str) -> i64 {
         self.away(standing, product) - sum(self.rows_away(standing, product))
     }
@@ -213,8 +214,8 @@ impl Book {
         })
     }
 
-    /// When it is to be read again though nobody has changed a table: keys come and go without a word, and seats
-    /// come back by themselves.
+    /// Returns when the licenses must be read again even if nobody changes a table: keys come and go unnoticed, and
+    /// seats come back by themselves.
     pub fn changes_at(&self) -> Option<Timestamp> {
         let now = backend::now();
         let recorded = self.record.allotments.iter();
@@ -230,8 +231,8 @@ impl Book {
         to_come.chain(verify).chain(tell_again).min()
     }
 
-    /// The tallies of seats that another installation has lent to this one, and that are in use though their time is
-    /// over.
+    /// Returns the tallies of seats that another installation has allotted to this one and that are still in use after
+    /// their end.
     pub fn lent_too_long(&self) -> impl Iterator<Item = u64> {
         let now = backend::now().max(self.record.latest);
         let is_over = move |standing: &&Standing| {
@@ -250,18 +251,18 @@ impl Book {
             .filter(|tally| memory::read(|ledger| ledger.in_use(*tally)) != Some(0))
     }
 
-    /// The license of a product.
+    /// Returns the license of a product.
     pub fn license_of(&self, product: &str) -> Option<&Standing> {
         let mut standings = self.standings.iter();
         standings.find(|standing| standing.products.iter().any(|own| own == product))
     }
 
-    /// The products that a license has here, as [`PRODUCTS`] reads them.
+    /// Returns the products that a license has here, as [`licenses::read_products`] reads them.
     pub fn products(&self, standing: &Standing) -> String {
         self.rows(standing).to_string()
     }
 
-    /// The same without what PostgreSQL alone can read.
+    /// Returns the same without the values that only PostgreSQL can read.
     fn bare_products(&self, standing: &Standing) -> String {
         let mut rows = self.rows(standing);
         let members = rows.as_array_mut().into_iter().flatten();
@@ -280,7 +281,7 @@ impl Book {
             if let Some(row) = row.as_object_mut() {
                 let name = &product.product;
                 if standing.doubt == Some(Doubt::GivenBack) {
-                    // Nobody is admitted, by whatever else was signed.
+                    // Nobody is admitted, whatever else was signed.
                     row.remove("overdraft");
                     row.remove("enforcement");
                 }
@@ -297,7 +298,7 @@ impl Book {
         Value::from_iter(rows)
     }
 
-    /// Leaves licenses alone whose newest token is another one by now: a renewal came meanwhile.
+    /// Drops the licenses whose newest token has changed meanwhile, because of a renewal.
     pub fn forget_what_changed(&mut self, record: &Record) {
         let former = &self.record;
         self.standings.retain(|standing| {
@@ -307,8 +308,8 @@ impl Book {
         });
     }
 
-    /// Holds the rows of `licenses` to what was signed, and puts what was signed in the place of rows that are
-    /// gone. A license whose intervals or times PostgreSQL can't read holds without them.
+    /// Holds the rows of `licenses` to what was signed, and replaces rows that are gone by what was signed. A license
+    /// whose intervals or times PostgreSQL can't read is held without them.
     pub fn hold(&self, licenses: &mut Vec<License>) -> Result<(), ReadError> {
         for standing in &self.standings {
             let signed = match made_of(&self.products(standing)) {
@@ -326,7 +327,8 @@ impl Book {
         Ok(())
     }
 
-    /// What nobody has signed joins no pool of what was. While the record is lost no license has more seats than it had.
+    /// Keeps an unsigned license out of the pools of signed ones, and, while the record is lost, limits a signed
+    /// license to the seats that it had.
     fn leave_in_force(&self, license: &mut License) {
         if license.signed.is_none() {
             if license.pool.as_str().starts_with(SIGNED_POOL) {
@@ -347,7 +349,8 @@ impl Book {
     }
 }
 
-/// The licenses that PostgreSQL makes of products: a bad value must not end the reading of all others.
+/// Returns the licenses that PostgreSQL makes of products. It reads them by themselves, because a bad value must not
+/// end the reading of all others.
 fn made_of(products: &str) -> Result<Vec<License>, ReadError> {
     read_committed(backend::lock_timeout(), |reader| {
         licenses::read_products(reader, products)
@@ -358,7 +361,7 @@ fn sum<'a>(away: impl Iterator<Item = &'a Away>) -> i64 {
     away.map(|away| i64::from(away.seats)).sum()
 }
 
-/// One product of one license. The row need not know yet that so many seats are away, or that all were given
+/// Holds the row of one product to one license. The row need not know yet that seats are away, or that all were given
 /// back.
 fn hold(
     licenses: &mut Vec<License>,
@@ -376,7 +379,7 @@ fn hold(
         Excess::TOKEN
     };
     let terms = |excess: Excess| Signed {
-        // The rows of a license that was renewed are yet to be written.
+        // After a renewal, the rows of the license are yet to be written.
         excess: if standing.is_newer {
             Excess::default()
         } else {
@@ -386,7 +389,7 @@ fn hold(
         exempt: standing.claims.exempt,
         not_before: latest,
     };
-    // Databases of one server count together under one license, whatever pool it names: nobody else joins it.
+    // Databases of one server count together under one license, whatever pool it names, and no other database joins it.
     let pool = standing.pool();
     match row {
         Some(row) => {
@@ -415,21 +418,22 @@ fn hold(
     }
 }
 
-/// Locks the signed licenses of the database: their changes come one after the other. The extension's schema.
+/// Locks the signed licenses of the database, so that they are changed one at a time, and returns the extension's
+/// schema.
 pub fn lock(writer: &Reader) -> Result<String, ReadError> {
     let schema = schema()?;
     writer.lock("license_keys")?;
     Ok(schema)
 }
 
-/// The vendors' keys; the server log says which can't be read.
+/// Returns the vendors' keys, and logs which can't be read.
 pub fn vendor_keys() -> Keys {
     let (keys, wrong) = read_vendor_keys();
     wrong.into_iter().for_each(error::log);
     keys
 }
 
-/// The same, with lines for the server log.
+/// Returns the same, with the lines for the server log.
 fn read_vendor_keys() -> (Keys, Vec<String>) {
     let Some(path) = settings::vendor_keys() else {
         return (Keys::default(), Vec::new());
@@ -442,7 +446,7 @@ fn read_vendor_keys() -> (Keys, Vec<String>) {
     (keys, wrong.into_iter().map(line).collect())
 }
 
-/// A line for the server log about the record beside an installation's key.
+/// Returns a line for the server log about the record beside an installation's key.
 pub fn complaint_of_record(key: &Path, complaint: &str) -> String {
     let key = key.display();
     format!("could not read what was recorded beside {key}: {complaint}")

@@ -1,5 +1,4 @@
-//! How it stands with the licenses of a database: which of its tokens count, how long each is believed,
-//! and of which products.
+//! Evaluates the licenses of a database: which of its tokens count, how long each is believed, and for which products.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,25 +20,25 @@ pub struct Row {
     pub license_id: String,
     /// Its token.
     pub token: String,
-    /// It was not uninstalled since.
+    /// Whether it is installed: it was not uninstalled since.
     pub is_installed: bool,
 }
 
-/// What tokens are judged by.
+/// The facts by which tokens are judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Judge<'a> {
     /// The vendors' keys.
     pub keys: &'a Keys,
     /// What this installation remembers.
     pub record: &'a Record,
-    /// That can't be read, nor what was read of it last: then nobody knows what was given back, save for the licenses
-    /// of these pools, of which seats were in force until now.
+    /// Set if the record can't be read, and was not read before: then nobody knows which seats were given back, except
+    /// for the licenses of these pools, of which seats were in force until now.
     pub lost: Option<&'a [Name]>,
-    /// This installation's id; `None` where its key can't be read.
+    /// This installation's id; `None` if its key can't be read.
     pub installation: Option<&'a str>,
     /// The database's OID.
     pub database: u32,
-    /// How long what was verified once is believed, in microseconds.
+    /// How long a license that was verified once is believed, in microseconds.
     pub key_grace: Timestamp,
     /// The present moment.
     pub now: Timestamp,
@@ -48,20 +47,20 @@ pub struct Judge<'a> {
 /// A license of a database.
 #[derive(Clone, Debug)]
 pub struct Standing {
-    /// What it says.
+    /// Its claims.
     pub claims: Claims,
-    /// The token that says so.
+    /// The token that has these claims.
     pub token: String,
-    /// The row of `license_keys` has that token, or an older one of the same license: nobody has removed or
+    /// Whether the row of `license_keys` has that token, or an older one of the same license: nobody has removed or
     /// replaced it.
     pub is_in_table: bool,
-    /// The row has the older one: the license was renewed since.
+    /// Whether the row has an older token: the license was renewed since.
     pub is_newer: bool,
     /// What is wrong with it.
     pub doubt: Option<Doubt>,
     /// Until when it is believed; `None`: as long as it says.
     pub believed_until: Option<Timestamp>,
-    /// The products that it licenses here: none of them is another license's.
+    /// The products that it licenses here; none of them is another license's.
     pub products: Vec<String>,
 }
 
@@ -86,8 +85,8 @@ pub struct Invalid {
 }
 
 impl Judge<'_> {
-    /// The licenses of these rows, and those that were installed in the database and never uninstalled:
-    /// of each the newest token.
+    /// Returns the licenses of these rows, and those that were installed in the database and never uninstalled, each
+    /// with its newest token; and the rows that hold none.
     pub fn licenses(&self, rows: &[Row]) -> (Vec<Standing>, Vec<Invalid>) {
         let mut standings: Vec<Standing> = Vec::new();
         let mut invalid = Vec::new();
@@ -103,7 +102,7 @@ impl Judge<'_> {
         };
         for row in rows.iter().filter(|row| row.is_installed) {
             match self.standing_of(row) {
-                // What was verified last comes below, also where its key is gone and an older one's is not.
+                // The token that was verified last is added below, even if its key is gone and an older one's is not.
                 Ok(standing) if self.is_outdated(&standing) => {}
                 Ok(standing) => add(standing),
                 Err(refused) => {
@@ -120,7 +119,7 @@ impl Judge<'_> {
             let was_installed = known.databases.contains(&self.database);
             if row.map_or(was_installed, |row| row.is_installed) {
                 let is_same = row.is_some_and(|row| row.token == known.token);
-                // Also where the key of the older one has gone since.
+                // Even if the key of the older token has gone since.
                 let is_newer = row.is_some_and(|row| known.replaces(&row.token));
                 // What was recorded was a license then.
                 if let Ok(standing) = self.standing(&known.token, is_same || is_newer) {
@@ -135,7 +134,8 @@ impl Judge<'_> {
         (standings, invalid)
     }
 
-    /// Until when that is believed which is not: also for who has begun to log in before this was judged.
+    /// Returns the end of belief for what is not believed at all. It lies far enough back to count also for a login
+    /// that began before this was judged.
     fn long_ago(&self) -> Timestamp {
         self.now.saturating_sub(86_400_000_000)
     }
@@ -148,7 +148,7 @@ impl Judge<'_> {
         Ok(standing)
     }
 
-    /// Whether a younger token of the same license was verified here before.
+    /// Tells whether a newer token of the same license was verified here before.
     fn is_outdated(&self, standing: &Standing) -> bool {
         let claims = &standing.claims;
         let known = self.record.license(&claims.iss, &claims.jti);
@@ -169,7 +169,7 @@ impl Judge<'_> {
         if let Some(refused) = &unverified
             && known.is_some_and(|known| known.is_verified && known.token != token)
         {
-            // What was verified last holds.
+            // The token that was verified last stays in force.
             return Err(refused.clone());
         }
         let since =
@@ -186,7 +186,7 @@ impl Judge<'_> {
             (Some(Doubt::Unverified(refused)), Some(self.long_ago()))
         } else if let Some(refused) = unverified {
             let until = match known {
-                // Nothing notes since when: nobody is believed anew each time.
+                // Nothing would note since when it is unverified, and it would be believed anew each time.
                 None if self.record.has_no_room_for_unverified() => self.long_ago(),
                 known => since(known.and_then(|known| known.unverified_since)),
             };
@@ -214,12 +214,12 @@ impl Judge<'_> {
         })
     }
 
-    /// Gives each product to one license: a verified one before others, one that was given back after all
-    /// others, and of those the first that was known here. So a product stays with its first issuer.
+    /// Gives each product to one license: verified licenses come before others, those that were given back come last,
+    /// and otherwise the one first known here comes first. So a product stays with its first issuer.
     fn share_out(&self, standings: &mut [Standing]) {
         let known_as = |standing: &Standing| {
             let licenses = self.record.licenses.iter();
-            // Not by a license that somebody has begun to install here, and has not.
+            // A license that somebody has begun to install here, without finishing, does not count.
             let installed = licenses.filter(|known| !known.token.is_empty());
             let mut ids = installed.map(|known| (&known.iss, &known.jti));
             ids.position(|id| id == (&standing.claims.iss, &standing.claims.jti))
@@ -251,12 +251,12 @@ impl Judge<'_> {
 }
 
 impl Standing {
-    /// What another installation has passed on, if the license is that.
+    /// Returns the allotment that the license is, if it is one.
     pub fn allotted(&self) -> Option<Allotted> {
         Allotted::read(&self.token).ok()
     }
 
-    /// Seats of a product that were bought, or passed on; none any more where they were given back.
+    /// Returns the seats of a product that were bought, or allotted; 0 if they were given back.
     pub fn seats(&self, product: &str) -> Option<i32> {
         if self.doubt == Some(Doubt::GivenBack) {
             return Some(0);
@@ -269,21 +269,22 @@ impl Standing {
         matches!(self.doubt, Some(Doubt::Unverified(_)))
     }
 
-    /// The pool of the databases that have this license, whatever pool it names.
+    /// Returns the pool of the databases that have this license, whatever pool it names.
     pub fn pool(&self) -> Name {
         pool_of(&self.claims)
     }
 
-    /// Of two tokens of one license the higher counts.
+    /// Returns the rank of a token among those of one license: the highest counts.
     fn rank(&self) -> (bool, i64) {
         (!self.is_unverified(), self.claims.iat)
     }
 }
 
-/// What the name of a pool of databases with one license begins with, and no pool of a table: its rows join none.
+/// The first character of the name of a pool of databases with one license. No pool of a table may begin with it, so
+/// that its rows join none.
 pub const SIGNED_POOL: char = '\x01';
 
-/// The pool of the databases that have this license of this issuer.
+/// Returns the pool of the databases that have this license of this issuer.
 fn pool_of(claims: &Claims) -> Name {
     let id = [claims.iss.as_bytes(), b"\x01", claims.jti.as_bytes()].concat();
     let digest = URL_SAFE_NO_PAD.encode(Sha256::digest(id));

@@ -1,18 +1,18 @@
 //! Signed licenses: vendors sign what was sold, and the rows of a database are held to it.
 //!
-//! * [`evaluation`]: which of a database's tokens count, how long each is believed, and of which products
+//! * [`evaluation`]: which of a database's tokens count, how long each is believed, and for which products
 //! * [`installation`]: this server's key pair, and what it must not forget
-//! * [`observation`]: what it notes of what is seen of a database's licenses
-//! * [`renewal`]: the next token of a license, by a command
-//! * `book`: what is known of a database's signed licenses
+//! * [`observation`]: notes in the record what is seen of a database's licenses
+//! * [`renewal`]: fetches the next token of a license by a command
+//! * `book`: the signed licenses of a database, and what is known of them
 //! * `products`: writes what was signed into rows
 //! * `allotments`: seats that other installations have
 //! * `own`: the installation's key and record, as a session uses them
-//! * `in_force`: what is in force of a license here
+//! * `in_force`: the license of a product that is in force here
 //! * `refusal`: why something is refused
 //! * `acts`: what is done with licenses
 //!
-//! The first four need no PostgreSQL, save what renewal tells a database.
+//! The first four need no PostgreSQL, except where renewal writes to a database.
 
 pub mod evaluation;
 pub mod installation;

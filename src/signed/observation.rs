@@ -1,16 +1,16 @@
-//! What the installation notes of what is seen of a database's signed licenses.
+//! Notes in the installation's record what is seen of a database's signed licenses.
 
 use super::evaluation::{Doubt, Standing};
 use super::installation::record::{Known, Record};
 use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::moment;
 
-/// How often the time is noted: who sets the clock back gains no more than this, in microseconds.
+/// How often the time is noted, in microseconds: setting the clock back gains no more than this.
 const HOUR: Timestamp = 3_600_000_000;
 
 impl Record {
     /// Notes what was seen of the licenses of a database: their newest tokens, and since when they are in doubt.
-    /// The ids of those that are newly in doubt come back.
+    /// Returns the ids of those that are newly in doubt.
     pub fn observe(
         &mut self,
         database: u32,
@@ -59,7 +59,7 @@ impl Record {
                 }
                 Some(Doubt::Elsewhere) => {
                     known.unverified_since = None;
-                    // Once: a later token of the same license has no second grace.
+                    // Once only: a later token of the same license gets no second grace period.
                     known.elsewhere_since.get_or_insert(now);
                 }
                 Some(Doubt::GivenBack) | None => known.unverified_since = None,
@@ -72,7 +72,7 @@ impl Record {
         doubtful
     }
 
-    /// Notes the latest moment: each hour, and when a license has come to its end, for that must not begin anew.
+    /// Notes the latest moment: each hour, and when a license has ended, because it must not begin anew.
     fn see_time(&mut self, now: Timestamp, standings: &[Standing]) {
         let has_ended = |standing: &Standing| {
             let end = standing.claims.exp.map(moment);

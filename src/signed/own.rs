@@ -9,7 +9,7 @@ use crate::settings;
 use crate::signed::installation::record::Record;
 use crate::signed::installation::{files, key};
 
-/// The latest moment that this server has known: what has ended stays so when the clock is set back.
+/// Returns the latest moment that this server has known: what has ended must not begin anew when the clock is set back.
 pub fn latest() -> Timestamp {
     let record = files::record(&settings::installation_key());
     let now = backend::now();
@@ -19,7 +19,7 @@ pub fn latest() -> Timestamp {
 pub fn own_key() -> KeyPair {
     let path = settings::installation_key();
     key::read(&path).unwrap_or_else(|error| {
-        // Where it is, is not for everybody to know.
+        // The path is not for everybody to know.
         crate::pg::error::log(format!(
             "could not read installation key {}: {error}",
             path.display()

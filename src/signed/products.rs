@@ -1,4 +1,4 @@
-//! What a signed license says of its products, written into the table.
+//! Writes what a signed license says of its products into the table.
 
 use serde_json::Value;
 
@@ -12,8 +12,8 @@ use crate::tables::licenses;
 /// The columns that a license's token decides, whatever the row had before.
 const DECIDED: [&str; 4] = ["purchased", "valid_from", "valid_until", "grace"];
 
-/// Writes what a license says into `licenses`. A new product gets all its seats; a row that is there keeps what
-/// is narrower than that, save the rules that the token gives.
+/// Writes what a license says into `licenses`. A new product gets all its seats; an existing row keeps what is
+/// narrower, except for the rules that the token gives.
 pub fn write_products(
     writer: &Reader,
     schema: &str,

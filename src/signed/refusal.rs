@@ -1,4 +1,4 @@
-//! Why a token, or a call about signed licenses, is refused.
+//! The refusal of a token, or of a call about signed licenses.
 
 use crate::denial::unlicensed_report;
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
@@ -20,10 +20,10 @@ pub fn refusal(detail: impl Into<String>, hint: &str) -> Report {
     .reason(c"license_not_verified")
 }
 
-/// What a statement's result is, or why it was refused.
+/// A statement's result, or the report of why it was refused.
 pub type Refusable<R> = Result<Result<R, Report>, ReadError>;
 
-/// What was refused is raised outside the tables' reading.
+/// Returns the result, or raises the refusal, which must not be raised while the tables are read.
 pub fn answer<R>(result: Refusable<R>) -> R {
     match result {
         Ok(Ok(result)) => result,
@@ -38,7 +38,7 @@ pub fn failed(error: ReadError) -> ! {
         .raise()
 }
 
-/// A product of this database that no license signs.
+/// Returns the report for a product of this database that no license signs.
 pub fn unsigned(product: &str) -> Report {
     if in_force(product).is_none() {
         return unlicensed_report(product);

@@ -1,21 +1,21 @@
-//! `license_allotments`: seats that were passed on to other installations.
+//! `license_allotments`: seats that were allotted to other installations.
 
 use crate::core::ledger::time::{LEEWAY, Timestamp};
 use crate::pg::table::{Argument, ReadError, Reader};
 
-/// A row of `license_allotments` whose seats have not come back.
+/// A row of `license_allotments` whose seats were not returned before their end.
 pub struct Away {
     /// The allotment's id.
     pub id: String,
-    /// The license that they are of.
+    /// The license that the seats are of.
     pub license_id: String,
     /// The product.
     pub product: String,
-    /// How many.
+    /// The number of seats.
     pub seats: i32,
     /// The installation that has them.
     pub installation: String,
-    /// When they were passed on.
+    /// When they were allotted.
     pub allotted_at: Timestamp,
     /// When they come back by themselves; `None`: never.
     pub valid_until: Option<Timestamp>,
@@ -24,17 +24,17 @@ pub struct Away {
 }
 
 impl Away {
-    /// When the seats come back by themselves.
+    /// Returns when the seats come back by themselves.
     pub fn comes_back_at(&self) -> Option<Timestamp> {
         Some(self.valid_until?.saturating_add(LEEWAY))
     }
 }
 
-/// Reads those whose seats are away, as the table has it.
+/// Reads the allotments whose seats are away according to the table: they were not returned, or not before their end.
 ///
 /// # Errors
 ///
-/// Where it can't be read.
+/// If the table can't be read.
 pub fn read_away(reader: &Reader, schema: &str) -> Result<Vec<Away>, ReadError> {
     reader.query(
             &format!(
@@ -62,17 +62,17 @@ pub fn read_away(reader: &Reader, schema: &str) -> Result<Vec<Away>, ReadError> 
 pub struct Row {
     /// The allotment's id.
     pub id: String,
-    /// Its seats have come back.
+    /// Whether its seats have come back.
     pub is_returned: bool,
     /// The token that was made of it.
     pub token: String,
 }
 
-/// Reads its rows.
+/// Reads the rows.
 ///
 /// # Errors
 ///
-/// Where it can't be read.
+/// If the table can't be read.
 pub fn read(reader: &Reader, schema: &str) -> Result<Vec<Row>, ReadError> {
     reader.query(
         &format!(
@@ -89,7 +89,7 @@ pub fn read(reader: &Reader, schema: &str) -> Result<Vec<Row>, ReadError> {
     )
 }
 
-/// A row to be inserted.
+/// A row to insert.
 pub struct NewRow<'a> {
     /// The allotment's id.
     pub allotment_id: &'a str,
@@ -97,11 +97,11 @@ pub struct NewRow<'a> {
     pub license_id: &'a str,
     /// The product.
     pub product: &'a str,
-    /// How many.
+    /// The number of seats.
     pub seats: i32,
     /// The installation that has them.
     pub installation: &'a str,
-    /// When they were passed on, as ISO 8601.
+    /// When they were allotted, as ISO 8601.
     pub allotted_at: &'a str,
     /// When they come back by themselves, as ISO 8601.
     pub valid_until: Option<&'a str>,
@@ -113,7 +113,7 @@ pub struct NewRow<'a> {
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn insert(writer: &Reader, schema: &str, row: &NewRow) -> Result<(), ReadError> {
     writer.execute(
         &format!(
@@ -139,7 +139,7 @@ pub fn insert(writer: &Reader, schema: &str, row: &NewRow) -> Result<(), ReadErr
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn set_away(writer: &Reader, schema: &str, id: &str, token: &str) -> Result<(), ReadError> {
     let statement = format!(
         "UPDATE {schema}.license_allotments SET returned_at = NULL, token = $2 WHERE allotment_id = $1"
@@ -151,11 +151,11 @@ pub fn set_away(writer: &Reader, schema: &str, id: &str, token: &str) -> Result<
     Ok(())
 }
 
-/// Notes when seats have come back, as ISO 8601.
+/// Notes when seats came back, as ISO 8601.
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn set_returned(
     writer: &Reader,
     schema: &str,

@@ -1,16 +1,16 @@
-//! `license_bars`: who can't come back for a time.
+//! `license_bars`: those who can't come back for a time.
 
 use crate::core::ledger::bar::{BarBy, Barred, StoredBar};
 use crate::core::ledger::identity::{Name, Text};
 use crate::pg::backend;
 use crate::pg::table::{self, Argument, ReadError, Reader, damaged};
 
-/// Reads the bars of this database that are in force, the oldest first. Those of a database that was its
-/// template, or that replication brought, are that one's.
+/// Reads the bars of this database that are in force, the oldest first. Rows that came from a template database or by
+/// replication belong to that database.
 ///
 /// # Errors
 ///
-/// Where they can't be read, or hold what no bar may have.
+/// If they can't be read, or hold what no bar may have.
 pub fn read(reader: &Reader, schema: &str) -> Result<Vec<StoredBar>, ReadError> {
     let origin = table::origin()?;
     reader.query(
@@ -45,7 +45,7 @@ pub fn read(reader: &Reader, schema: &str) -> Result<Vec<StoredBar>, ReadError> 
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn write(writer: &Reader, schema: &str, rows: &str, lifted: &[i64]) -> Result<(), ReadError> {
     let origin = table::origin()?;
     let own = format!(
@@ -77,11 +77,11 @@ pub fn write(writer: &Reader, schema: &str, rows: &str, lifted: &[i64]) -> Resul
     Ok(())
 }
 
-/// Deletes a row; false where there is none in force.
+/// Deletes a row; false if none is in force.
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn delete(writer: &Reader, schema: &str, id: i64) -> Result<bool, ReadError> {
     let origin = table::origin()?;
     let statement = format!(

@@ -1,15 +1,15 @@
-//! `license_counts`: what was counted of each license, as it lasts.
+//! `license_counts`: the counts of each license, as they last.
 
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::rules::Counts;
 use crate::pg::backend;
 use crate::pg::table::{self, Argument, ReadError, Reader};
 
-/// Reads what was counted of this database's licenses, neither of its template's nor of a publisher's.
+/// Reads the counts of this database's licenses, leaving out those of its template or of a publisher.
 ///
 /// # Errors
 ///
-/// Where it can't be read.
+/// If they can't be read.
 pub fn read(reader: &Reader, schema: &str) -> Result<Vec<Counts>, ReadError> {
     let origin = table::origin()?;
     reader.query(
@@ -22,7 +22,7 @@ pub fn read(reader: &Reader, schema: &str) -> Result<Vec<Counts>, ReadError> {
         ),
         |row| {
             Ok(Counts {
-                // What is too long is no product's.
+                // A name that is too long belongs to no product.
                 product: row.text(1)?.and_then(Name::new).unwrap_or(Name::EMPTY),
                 high_water: row.number(2).unwrap_or(0),
                 high_water_at: row.number(3).unwrap_or(0),
@@ -33,14 +33,14 @@ pub fn read(reader: &Reader, schema: &str) -> Result<Vec<Counts>, ReadError> {
     )
 }
 
-/// Writes what is counted now, given as JSON; only what has changed.
+/// Writes the present counts, given as JSON; only those that have changed.
 ///
 /// # Errors
 ///
-/// Where it can't be written.
+/// If they can't be written.
 pub fn write(writer: &Reader, schema: &str, counts: &str) -> Result<(), ReadError> {
     let origin = table::origin()?;
-    // Only what has changed comes to the conflict: that writes also where it updates nothing.
+    // Only what has changed gets to ON CONFLICT, which writes even if it updates nothing.
     let statement = format!(
         "WITH present AS (
             SELECT CAST('{origin}' AS uuid) AS origin, {}::oid AS datid, product, high_water, epoch + high_water_at * microsecond AS high_water_at,

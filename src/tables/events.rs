@@ -1,5 +1,5 @@
-//! `license_events`: the audit trail. A row's `run` and `number` tell it from every other one, wherever rows come
-//! together; without them it is a run of its own.
+//! `license_events`: the audit trail. A row's `run` and `number` identify it, wherever rows come together; a row
+//! without them is a run of its own.
 
 use serde_json::Value;
 
@@ -8,11 +8,11 @@ use crate::pg::table::{Argument, ReadError, Reader};
 /// A row's `run` and `number`.
 pub type Key<'a> = [Argument<'a>; 2];
 
-/// Inserts these rows, given as JSON; one that is there already is left as it is.
+/// Inserts rows, given as JSON; one that is already there is left as it is.
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn insert(writer: &Reader, schema: &str, rows: Vec<Value>) -> Result<(), ReadError> {
     if rows.is_empty() {
         return Ok(());
@@ -34,12 +34,12 @@ pub fn insert(writer: &Reader, schema: &str, rows: Vec<Value>) -> Result<(), Rea
     Ok(())
 }
 
-/// Deletes rows older than so many minutes, so many at most, and returns how many. Who is deleting or changing such a row
-/// himself is not waited for. What was said of a license's end stays as long as it would be said again.
+/// Deletes rows older than `minutes`, at most `most`, and returns how many. It does not wait for a transaction that is
+/// deleting or changing such a row. A warning of a license's end stays as long as it would be given again.
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn delete_old(
     writer: &Reader,
     schema: &str,
@@ -60,15 +60,15 @@ pub fn delete_old(
 
 /// A change of a license table.
 pub struct Change<'a> {
-    /// What happened.
+    /// The event.
     pub event: &'a str,
     /// The product.
     pub product: Option<&'a str>,
-    /// The role that has changed it.
+    /// The role that made it.
     pub usename: &'a str,
-    /// Its host.
+    /// The role's host.
     pub client_host: Option<&'a str>,
-    /// Its workstation.
+    /// The role's workstation.
     pub workstation: Option<&'a str>,
     /// What was changed, as JSON.
     pub detail: &'a str,
@@ -78,7 +78,7 @@ pub struct Change<'a> {
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn note_change(
     writer: &Reader,
     schema: &str,
@@ -106,11 +106,11 @@ pub fn note_change(
     Ok(())
 }
 
-/// Notes that a license comes to its end. Returns false where that was said before.
+/// Notes that a license is about to end. Returns false if that was noted before.
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn note_end(
     writer: &Reader,
     schema: &str,
@@ -137,11 +137,11 @@ pub fn note_end(
     Ok(writer.execute(&statement, &arguments)? > 0)
 }
 
-/// Notes something that others have hung on the tables. Returns false where that was said before.
+/// Notes something that others have attached to the tables. Returns false if that was noted before.
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn note_interference(
     writer: &Reader,
     schema: &str,
@@ -163,7 +163,7 @@ pub fn note_interference(
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn note(
     writer: &Reader,
     schema: &str,
@@ -181,11 +181,11 @@ pub fn note(
     Ok(())
 }
 
-/// Notes a try to renew a license, made at this moment by this role, unless that was noted before.
+/// Notes a try to renew a license, made at this moment by this role, unless it was noted before.
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn note_renewal(
     writer: &Reader,
     schema: &str,
@@ -213,11 +213,11 @@ pub fn note_renewal(
     Ok(())
 }
 
-/// Notifies whoever listens on `pg_seats` in this database.
+/// Notifies those who listen on `pg_seats` in this database.
 ///
 /// # Errors
 ///
-/// Where that can't be said now.
+/// If they can't be notified now.
 pub fn notify(writer: &Reader, payload: &str) -> Result<(), ReadError> {
     writer.execute(
         "SELECT pg_notify('pg_seats', $1)",

@@ -6,11 +6,11 @@ use crate::core::ledger::rules::{Exemption, Hosts};
 use crate::pg::backend;
 use crate::pg::table::{ReadError, Reader, Row, damaged};
 
-/// Reads its rows, the oldest first.
+/// Reads the rows, the oldest first.
 ///
 /// # Errors
 ///
-/// Where they can't be read, or hold what no exemption may have.
+/// If they can't be read, or hold what no exemption may have.
 pub fn read(reader: &Reader, schema: &str) -> Result<Vec<Exemption>, ReadError> {
     reader.query(
         &format!(

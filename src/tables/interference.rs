@@ -1,38 +1,39 @@
-//! What others have hung on our tables. None of it is obeyed (see [`crate::pg::statement`]), and whoever
-//! looks at the licenses is told.
+//! What others have attached to the extension's tables. None of it is obeyed (see [`crate::pg::statement`]), and
+//! whoever looks at the licenses is told.
 
 use serde_json::{Value, json};
 
 use crate::pg::table::{Argument, ReadError, Reader};
 use crate::pg::{catalog, own};
 
-/// What PostgreSQL, of whatever version, says of that which the script makes: table, kind, name and definition, with a tab
-/// between each. What is not said there is somebody else's, whatever its name.
+/// How PostgreSQL, of whatever version, describes what the install script creates: table, kind, name and definition,
+/// separated by tabs. Anything else belongs to others, whatever its name.
 const DEFINITIONS: &str = include_str!("../../sql/definitions.txt");
 
-/// Whether a row `p` of pg_proc is the function that takes note of changes: only a superuser makes functions in C. What
-/// becomes of one that the extension has lost is not noticed.
+/// Tells, in SQL, whether a row `p` of pg_proc is the function that notices changes: only a superuser can create
+/// functions in C. What becomes of one that was removed from the extension is not noticed.
 const TAKES_NOTE: &str =
     "p.prolang = 13 AND p.prosrc = 'license_tables_changed_wrapper' AND EXISTS (
     SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
      WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
        AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'pg_seats')";
 
-/// Something of somebody else's on a table of ours, or a function of ours that is not what it was.
+/// Something that others have attached to one of the extension's tables, or a function of the extension that is not
+/// what it was.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Thing {
     /// The table's name; `None` for a function.
     pub table: Option<String>,
-    /// What it is: `trigger`, `rule`, …
+    /// Its kind: `trigger`, `rule`, …
     pub kind: String,
     /// Its own name.
     pub name: String,
-    /// The number by which PostgreSQL knows it: another of the same name has another.
+    /// The number by which PostgreSQL knows it: another of the same name has another number.
     pub number: i64,
 }
 
 impl Thing {
-    /// As the audit trail has it.
+    /// Returns the detail of its event row.
     pub fn detail(&self) -> Value {
         json!({
             "table": self.table,
@@ -43,14 +44,14 @@ impl Thing {
     }
 }
 
-/// Finds it all.
+/// Finds all interference.
 pub fn find(reader: &Reader) -> Result<Vec<Thing>, ReadError> {
     let Some(extension) = catalog::extension() else {
         return Ok(Vec::new());
     };
     let extension = extension.to_string();
-    // Whoever locks a table, as that of the trail, keeps nobody from reading licenses: its definitions are looked at
-    // another time, for PostgreSQL opens a table to tell them.
+    // A lock on a table, such as the audit trail's, must keep nobody from reading licenses. PostgreSQL opens a table to
+    // describe it, so the definitions of a locked table are compared another time.
     let tables = DEFINITIONS
         .lines()
         .filter_map(|line| line.split('\t').next());
@@ -78,9 +79,9 @@ pub fn find(reader: &Reader) -> Result<Vec<Thing>, ReadError> {
     })
 }
 
-/// What others can't have made otherwise than the script is compared with its definitions; they name everything that is
-/// not PostgreSQL's own with its schema. Every part is found by an index of the catalogs, however many other tables there
-/// are.
+/// Returns the query that finds interference. Triggers, constraints, indexes, defaults and NOT NULLs are compared with
+/// the script's definitions, which name everything that is not PostgreSQL's own with its schema; whatever else is
+/// attached is not the script's. Every part uses an index of the catalogs, however many other tables there are.
 fn find_them() -> String {
     let of_ours = "= ANY (ARRAY(SELECT oid FROM ours))";
     format!(
@@ -160,15 +161,15 @@ fn find_them() -> String {
     )
 }
 
-/// The triggers that notice every change: two for each of six tables in sql/. They are of no use where their function was
-/// replaced.
+/// The number of triggers that notice every change: two for each of six tables in sql/. They are of no use if their
+/// function was replaced.
 const TRIGGERS: i64 = 12;
 
 /// Tells whether the tables' triggers notice every change.
 ///
 /// # Errors
 ///
-/// Where the catalog can't be read.
+/// If the catalog can't be read.
 pub fn is_watched(reader: &Reader, schema: &str) -> Result<bool, ReadError> {
     let watching = reader.query(
         &format!(

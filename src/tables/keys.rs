@@ -2,21 +2,21 @@
 
 use crate::pg::table::{Argument, ReadError, Reader};
 
-/// A row.
+/// A row of `license_keys`.
 pub struct Row {
     /// The license's id.
     pub license_id: String,
     /// Its token.
     pub token: String,
-    /// It was not uninstalled since.
+    /// Whether it is installed: it was not uninstalled since.
     pub is_installed: bool,
 }
 
-/// Reads its rows, the oldest first. What can't be read as text is no license, and nobody else's undoing.
+/// Reads the rows, the oldest first. A value that can't be read as text is no license, and spoils no other.
 ///
 /// # Errors
 ///
-/// Where it can't be read.
+/// If the table can't be read.
 pub fn read(reader: &Reader, schema: &str) -> Result<Vec<Row>, ReadError> {
     reader.query(
         &format!(
@@ -33,11 +33,11 @@ pub fn read(reader: &Reader, schema: &str) -> Result<Vec<Row>, ReadError> {
     )
 }
 
-/// Reads the token of a license, also of one that was uninstalled.
+/// Reads the token of a license, even if it was uninstalled.
 ///
 /// # Errors
 ///
-/// Where it can't be read.
+/// If the table can't be read.
 pub fn token_of(
     reader: &Reader,
     schema: &str,
@@ -51,11 +51,11 @@ pub fn token_of(
     Ok(tokens.into_iter().flatten().next())
 }
 
-/// Installs a token in the place of an older one, if there is one.
+/// Installs a token, in place of an older one if there is one.
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn install(
     writer: &Reader,
     schema: &str,
@@ -79,11 +79,11 @@ pub fn install(
     Ok(())
 }
 
-/// Puts a renewed token in the place of the older one.
+/// Replaces the older token by a renewed one.
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn replace(
     writer: &Reader,
     schema: &str,
@@ -105,12 +105,12 @@ pub fn replace(
     Ok(())
 }
 
-/// Notes that a license was uninstalled: also one whose row is gone, where its token is known. Returns false where it
-/// is none, or was uninstalled before.
+/// Notes that a license was uninstalled, even if its row is gone, if its token is known. Returns false if it is not
+/// known, or was uninstalled before.
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn uninstall(
     writer: &Reader,
     schema: &str,

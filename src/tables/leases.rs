@@ -1,4 +1,4 @@
-//! The table `license_leases`: what lasts of leases.
+//! `license_leases`: what lasts of leases.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::pg::heap::{Deletion, Table, Value};
 use crate::pg::table::{ReadError, Reader, Row, be_patient, damaged, origin};
 use crate::pg::{backend, catalog};
 
-/// What a lease's row says beside the lease's own id.
+/// The values of a lease's row beside the lease's own id.
 pub struct NewRow<'a> {
     /// The product's name.
     pub product: &'a str,
@@ -26,13 +26,13 @@ fn open(schema: u32) -> Option<Table> {
     Table::open(schema, c"license_leases")
 }
 
-/// What the keys of this database's rows begin with.
+/// Returns the first columns of the keys of this database's rows.
 fn own(schema: u32) -> Option<[Value<'static>; 2]> {
     let origin = catalog::origin(schema)?;
     Some([Value::Uuid(origin), Value::Oid(backend::database())])
 }
 
-/// Writes a lease's row into the table of this schema, as sql/leases.sql makes it.
+/// Writes a lease's row into the table of this schema, as sql/leases.sql defines it.
 pub fn insert(schema: u32, id: LeaseId, row: &NewRow) {
     let missing = |code, what: &str| {
         Report::new(code, format!("{what} is missing"))
@@ -65,7 +65,7 @@ pub fn insert(schema: u32, id: LeaseId, row: &NewRow) {
     ]);
 }
 
-/// Deletes a lease's row. False when it was gone.
+/// Deletes a lease's row; false if it was gone.
 pub fn delete(schema: u32, id: LeaseId) -> bool {
     let delete = |[origin, database]: [Value; 2]| {
         let table = open(schema)?;
@@ -74,14 +74,13 @@ pub fn delete(schema: u32, id: LeaseId) -> bool {
     own(schema).and_then(delete) == Some(Deletion::Deleted)
 }
 
-/// Deletes the rows of these leases, in a worker's own transaction, waiting for a lock on the table at
-/// most `patience`. Rows that somebody has locked stay: they are returned. Raises an error where
-/// nothing can be deleted.
+/// Deletes the rows of these leases, in a worker's own transaction, waiting for a lock on the table at most `patience`.
+/// Returns those whose rows somebody has locked, which stay. Raises an error if nothing can be deleted.
 pub fn delete_ended(ids: &[LeaseId], patience: Duration) -> Vec<LeaseId> {
     be_patient(patience);
     let schema = catalog::extension_schema();
     let Some((table, [origin, database])) = schema.and_then(open).zip(schema.and_then(own)) else {
-        // They went with it.
+        // The rows went with the extension.
         return Vec::new();
     };
     let delete = |id| table.delete(&[origin, database, Value::Uuid(id)], false);
@@ -91,7 +90,7 @@ pub fn delete_ended(ids: &[LeaseId], patience: Duration) -> Vec<LeaseId> {
         .collect()
 }
 
-/// The leases of this database. Those of a database that was its template, or publishes to it, are that one's.
+/// Reads the leases of this database. Rows that came from its template or from a publisher belong to that database.
 pub fn read(reader: &Reader, schema: &str) -> Result<Vec<StoredLease>, ReadError> {
     let origin = origin()?;
     reader.query(
@@ -107,7 +106,7 @@ pub fn read(reader: &Reader, schema: &str) -> Result<Vec<StoredLease>, ReadError
     )
 }
 
-/// The first column.
+/// Returns the first column.
 fn lease_id(row: &Row) -> Result<LeaseId, ReadError> {
     let digits = row.text(1)?.unwrap_or_default().replace('-', "");
     let id = u128::from_str_radix(&digits, 16).map_err(|_| damaged("a lease's id is no UUID"))?;
@@ -140,7 +139,7 @@ fn stored(row: &Row) -> Result<StoredLease, ReadError> {
 ///
 /// # Errors
 ///
-/// Where there is none.
+/// If there is no such table.
 pub fn oid(reader: &Reader, schema: &str) -> Result<u32, ReadError> {
     let oid = reader.query(
         &format!(

@@ -1,4 +1,4 @@
-//! `licenses`: how many seats of each product, and the rules by which they are counted.
+//! `licenses`: the seats of each product, and the rules by which they are counted.
 
 use crate::core::ledger::identity::Text;
 use crate::core::ledger::license::{Level, License, RowKey};
@@ -6,13 +6,13 @@ use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 use crate::pg::backend;
 use crate::pg::table::{Argument, ReadError, Reader, Row, damaged};
 
-/// Reads its rows.
+/// Reads the rows.
 ///
 /// # Errors
 ///
-/// Where they can't be read, or hold what no license may have.
+/// If they can't be read, or hold what no license may have.
 pub fn read(reader: &Reader, schema: &str) -> Result<Vec<License>, ReadError> {
-    // ONLY: changes of a table that inherits from it would not be noticed.
+    // ONLY, because changes of a table that inherits from it would not be noticed.
     read_from(reader, &format!("ONLY {schema}.licenses"), &[])
 }
 
@@ -21,8 +21,8 @@ fn read_from(
     rows: &str,
     arguments: &[Argument],
 ) -> Result<Vec<License>, ReadError> {
-    // The casts keep a column whose type was changed from being taken for what it was. A grace that ends where
-    // there are no dates any more ends never.
+    // If a column's type was changed, the casts keep its value from being misread. A grace period that would end beyond
+    // the last possible timestamp never ends.
     let query = format!(
         "SELECT product, seats::int, purchased::int, counted_by, claimed_at, application_name,
                 pool, enforcement, overdraft::int, warn_at_percent::int,
@@ -38,20 +38,20 @@ fn read_from(
     reader.query_with(&query, arguments, license)
 }
 
-/// How many seats a row has.
+/// The seats of a row.
 #[derive(Clone, Copy, Debug)]
 pub struct Seats {
     /// The limit; `None`: there is none.
     pub seats: Option<i64>,
-    /// What was bought; `None`: it is not known.
+    /// How many were bought; `None`: it is not known.
     pub purchased: Option<i64>,
 }
 
-/// Reads the seats of a product with its row locked; `None`: there is no such row.
+/// Reads the seats of a product and locks its row; `None` if there is no such row.
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn lock_seats(
     writer: &Reader,
     schema: &str,
@@ -74,7 +74,7 @@ pub fn lock_seats(
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn set_seats(
     writer: &Reader,
     schema: &str,
@@ -85,11 +85,11 @@ pub fn set_seats(
     execute(writer, &statement, product, &[seats])
 }
 
-/// Has a product no more seats than these.
+/// Limits the seats of a product to `most`.
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn limit_seats(
     writer: &Reader,
     schema: &str,
@@ -102,11 +102,11 @@ pub fn limit_seats(
     execute(writer, &statement, product, &[most])
 }
 
-/// Gives a product so many seats more, but no more than these in all.
+/// Adds seats to a product, up to `most` in all.
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn add_seats(
     writer: &Reader,
     schema: &str,
@@ -126,7 +126,7 @@ pub fn add_seats(
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn empty(writer: &Reader, schema: &str, product: &str) -> Result<(), ReadError> {
     let statement = format!(
         "UPDATE {schema}.licenses SET seats = 0, purchased = 0, overdraft = 0, enforcement = 'on'
@@ -140,7 +140,7 @@ pub fn empty(writer: &Reader, schema: &str, product: &str) -> Result<(), ReadErr
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn delete(writer: &Reader, schema: &str, product: &str) -> Result<(), ReadError> {
     let statement = format!("DELETE FROM {schema}.licenses WHERE product = $1");
     execute(writer, &statement, product, &[])
@@ -176,7 +176,7 @@ fn license(row: &Row) -> Result<License, ReadError> {
         .rev()
         .take_while(|&&byte| byte == b'\\');
     if escapes.count() % 2 == 1 {
-        // LIKE would raise an error, at whoever logs in.
+        // LIKE would raise an error at every login.
         return Err(damaged("a pattern of licenses ends in an escape character"));
     }
     Ok(License {
@@ -211,7 +211,7 @@ fn license(row: &Row) -> Result<License, ReadError> {
     })
 }
 
-/// Rows made of a license's products: `$1` has them as JSON, and the columns are those of `licenses`.
+/// A query that makes rows of a license's products: `$1` has them as JSON, and the columns are those of `licenses`.
 const PRODUCTS: &str = "
     SELECT product, bought - least(away, bought) AS seats, bought AS purchased,
            coalesce(counted_by, 'user_host') AS counted_by,
@@ -234,11 +234,11 @@ const PRODUCTS: &str = "
            LATERAL (SELECT least(valid_until, to_timestamp(exp)) AS until,
                            coalesce(grace, '0') AS late) u";
 
-/// Reads the licenses that PostgreSQL makes of products, given as JSON.
+/// Reads the licenses that the query makes of products, given as JSON.
 ///
 /// # Errors
 ///
-/// Where a value can't be read as its column's type.
+/// If a value can't be read as its column's type.
 pub fn read_products(reader: &Reader, products: &str) -> Result<Vec<License>, ReadError> {
     read_from(
         reader,
@@ -251,7 +251,7 @@ pub fn read_products(reader: &Reader, products: &str) -> Result<Vec<License>, Re
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn insert_products(writer: &Reader, schema: &str, products: &str) -> Result<(), ReadError> {
     writer.execute(
         &format!(
@@ -270,7 +270,7 @@ pub fn insert_products(writer: &Reader, schema: &str, products: &str) -> Result<
 ///
 /// # Errors
 ///
-/// Where the table can't be written now.
+/// If the table can't be written now.
 pub fn update_from_products(
     writer: &Reader,
     schema: &str,

@@ -1,5 +1,5 @@
-//! The tables of the extension, one file for each, which is called as its table is: what a row says, how it is read
-//! and how it is written.
+//! The tables of the extension, one file for each, named like its table: what a row says, how it is read and how it is
+//! written.
 
 pub mod allotments;
 pub mod bars;
@@ -19,7 +19,7 @@ use crate::pg::table::{self, ReadError, Reader};
 ///
 /// # Errors
 ///
-/// Where they can't be read.
+/// If they can't be read.
 pub fn count(reader: &Reader, schema: &str) -> Result<(usize, usize, usize), ReadError> {
     let origin = table::origin()?;
     let rows = reader.query(

@@ -1,4 +1,4 @@
-//! `license_reservations`: seats that are kept for the members of a role, and limits of what they may take.
+//! `license_reservations`: seats that are kept for the members of a role, and limits on what they may take.
 
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::RowKey;
@@ -7,11 +7,11 @@ use crate::core::ledger::seat::NO_TALLY;
 use crate::pg::backend;
 use crate::pg::table::{ReadError, Reader, Row, damaged};
 
-/// Reads its rows.
+/// Reads the rows.
 ///
 /// # Errors
 ///
-/// Where they can't be read, or hold what no reservation may have.
+/// If they can't be read, or hold what no reservation may have.
 pub fn read(reader: &Reader, schema: &str) -> Result<Vec<Reservation>, ReadError> {
     reader.query(
         &format!(

@@ -26,24 +26,25 @@ use crate::pg::{backend, catalog, error, unguarded};
 use crate::rules::pools::Written;
 use crate::{memory, settings};
 
-/// How long the launcher lets leases whose time is up come together: they end within a second.
+/// How long the launcher lets expired leases gather: they end within a second.
 const EXPIRY_PAUSE: Duration = Duration::from_millis(300);
 
 /// How long the launcher waits for a lock on a shared catalog.
 const LAUNCHER_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Registers the launcher and the visitor in reserve, in the postmaster.
+/// Registers the launcher and the worker in reserve, in the postmaster.
 pub fn register() {
     process::register("pg_seats launcher", "pg_seats_launcher");
     process::register("pg_seats reserve", "pg_seats_reserve");
 }
 
-/// The launcher's main function.
+/// Runs the launcher: its main function.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn pg_seats_launcher(_argument: pg_sys::Datum) {
     attach_signal_handlers();
-    // SAFETY: without a database; shared catalogs can be read.
+    // SAFETY: called once in this process, without a database, which allows it to read shared catalogs; the callback is
+    // a function that lives for ever.
     unsafe {
         pg_sys::BackgroundWorkerInitializeConnectionByOid(
             pg_sys::InvalidOid,
@@ -55,7 +56,8 @@ pub extern "C-unwind" fn pg_seats_launcher(_argument: pg_sys::Datum) {
     settled::settle(LAUNCHER_PATIENCE);
     memory::set_launcher(true);
     Launcher::default().run();
-    // SAFETY: ends this process; with status 1 it is started again unless the server stops.
+    // SAFETY: ends this process, which holds nothing. With status 1 the postmaster starts it again unless the server
+    // stops.
     unsafe { pg_sys::proc_exit(1) };
 }
 
@@ -64,22 +66,22 @@ unsafe extern "C-unwind" fn on_launcher_exit(_code: c_int, _argument: pg_sys::Da
     memory::set_launcher(false);
 }
 
-/// The launcher, and what it has already complained of: each thing once until it is mended.
+/// The launcher, and what it has already complained of: each problem once until it is solved.
 #[derive(Default)]
 struct Launcher {
     was_in_recovery: bool,
     lacks_room: bool,
-    /// Databases that are yet to be noted, for want of room.
+    /// Databases that could not be noted yet for want of room.
     unnoted: Vec<u32>,
-    /// When a seat may be inactive for too long; `None`: there is no limit.
+    /// When a seat may have been inactive for too long; `None`: there is no limit.
     idle_at: Option<Timestamp>,
-    /// The rules for which that holds.
+    /// The number of publications for which `idle_at` holds.
     idle_by: u64,
-    /// It is expected to look again soon, so that a pause is noticed.
+    /// Whether the launcher is expected to look again soon, so that a pause is noticed.
     watches: bool,
-    /// When the visitor in reserve was first missed, or the postmaster last woken for it; `None`: it is there.
+    /// When the worker in reserve was first missed, or the postmaster last woken for it; `None`: it is there.
     missed_reserve: Option<Instant>,
-    /// The last pause that it has taken note of.
+    /// The last pause that it has noted.
     pause: Option<Pause>,
     renewals: Renewals,
     visits: Visits,
@@ -96,13 +98,13 @@ impl Launcher {
                 memory::write(|ledger| ledger.revisit_all(Unsettled::Pools));
             }
             pgrx::check_for_interrupts!();
-            // On a standby nothing tells of new databases, or of a promotion.
+            // On a standby nothing reports new databases, or a promotion.
             let are_noted = memory::read(|ledger| ledger.is_visited(in_recovery));
             if in_recovery || are_noted == Some(false) {
                 self.note_all_databases(in_recovery);
             }
             if self.visits.go_on() {
-                // What was installed may be due.
+                // A license that was installed may be due.
                 self.renewals.look_again();
             }
             memory::write(|ledger| ledger.note_settled(in_recovery));
@@ -112,19 +114,19 @@ impl Launcher {
             if in_recovery {
                 BackgroundWorker::transaction(events::log_all);
             }
-            // Above all while visits are pending, which may be in need of it.
+            // Most of all while visits are pending, which may need it.
             let misses_reserve = self.misses_reserve();
             let retry =
                 self.visits.are_pending() || self.lacks_room || misses_reserve || in_recovery;
             let retry = retry.then_some(RETRY);
             let write = events::next_write_in().filter(|_| !in_recovery);
-            // What is due by now waits for a visit that is under way, or its database for the end of a pause.
+            // What is due now waits for a visit under way, or its database for the end of a pause.
             let write = write.map(|write| if write.is_zero() { RETRY } else { write });
             backend::wait_in_worker(write.into_iter().chain(retry).chain(self.next_due()).min());
         }
     }
 
-    /// Returns whether there is no visitor in reserve; then wakes the postmaster each second, until there is.
+    /// Tells whether there is no worker in reserve. While there is none it wakes the postmaster each second.
     fn misses_reserve(&mut self) -> bool {
         if memory::reserve::is_there() {
             self.missed_reserve = None;
@@ -138,8 +140,8 @@ impl Launcher {
         true
     }
 
-    /// Does what must not wait for visitors: takes note of a changed configuration, and ends leases and
-    /// logs off seats whose time is up.
+    /// Does what must not wait for visits: it notes a changed configuration, ends leases, and logs off seats whose time
+    /// is up.
     fn attend(&mut self) {
         if BackgroundWorker::sighup_received() {
             self.reload();
@@ -150,7 +152,7 @@ impl Launcher {
         self.renewals.attend();
     }
 
-    /// How long until somebody's time is up, or a license is due.
+    /// Returns the time until something is due: an expiry, a log-off, a renewal or a look at the clocks.
     fn next_due(&self) -> Option<Duration> {
         let idle = self.idle_at.and_then(backend::time_until);
         let renewal = self.renewals.next_in();
@@ -161,7 +163,7 @@ impl Launcher {
         due.chain(look).min()
     }
 
-    /// Looks at the clocks, and takes note of a pause: what was to be done at a time is looked at again.
+    /// Looks at the clocks, and notes a pause: whatever has a time is looked at again.
     fn look_at_clocks(&mut self) {
         let (watches, pause) = memory::launcher_looks();
         self.watches = watches;
@@ -178,13 +180,13 @@ impl Launcher {
         self.pause = pause;
     }
 
-    /// Reads the configuration again. Where superusers begin or cease to count, those in every
-    /// database of a pool do. Sessions that wait in line learn of a softer enforcement: they read the
-    /// configuration only when their statement has ended. What was signed is verified again: it may be
-    /// other keys by now.
+    /// Reads the configuration again. If superusers begin or cease to count, every database is read again, because
+    /// those of a pool count together. Sessions that wait in the queue learn of a softer enforcement here, because they
+    /// read the configuration only when their statement has ended. Signatures are verified again, because the keys may
+    /// have changed.
     fn reload(&mut self) {
         let before = settings::exempt_superusers();
-        // SAFETY: as every worker does on SIGHUP.
+        // SAFETY: called outside a transaction, as every worker does on SIGHUP.
         unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
         if settings::exempt_superusers() != before {
             memory::write(|ledger| ledger.revisit_all(Unsettled::Counts));
@@ -196,7 +198,7 @@ impl Launcher {
         self.renewals.begin_anew();
     }
 
-    /// Has seats logged off that are inactive for too long, when one may be, or the rules have changed.
+    /// Logs off seats that are inactive for too long, if one may be, or the rules have changed.
     fn log_off_idle(&mut self) {
         let rules = memory::read(|ledger| ledger.head.published).unwrap_or(0);
         let is_due = self.idle_at.is_some_and(|at| at <= backend::now());
@@ -219,13 +221,13 @@ impl Launcher {
             };
             existing.sort_unstable();
             self.unnoted = databases;
-            // Nobody tells a standby, or whoever it becomes, of those that are gone.
+            // Nobody reports dropped databases to a standby, or to the primary that it becomes.
             memory::write(|ledger| ledger.forget_gone(&known, &existing, backend::now()));
         }
         let now = backend::now();
         let unnoted = &mut self.unnoted;
         memory::write(|ledger| {
-            // Those that are read, and have no rules, make room for others.
+            // Databases that were read and have no rules make room for others.
             unnoted.retain(|&database| {
                 let noted = ledger.generation(database).is_some();
                 if noted && left::has_trail(ledger.databases.get(&database)) {
@@ -245,7 +247,7 @@ impl Launcher {
     }
 }
 
-/// When to look for leases whose time is up; rather seldom, since each look costs a pass over all.
+/// Returns when to look for expired leases: rather seldom, since each look passes over all of them.
 fn next_expiry() -> Option<Duration> {
     Some(expiry::next_due_in()?.max(EXPIRY_PAUSE))
 }

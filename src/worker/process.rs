@@ -1,4 +1,5 @@
-//! Processes of our own: those that come with the server, and those that the launcher asks the postmaster for.
+//! Processes of the extension: those that start with the server, and those that the launcher requests from the
+//! postmaster.
 #![allow(
     unsafe_code,
     reason = "background workers are PostgreSQL's C interface"
@@ -13,15 +14,15 @@ use pgrx::{PgMemoryContexts, pg_sys};
 use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
 use std::time::Duration;
 
-/// A process that was asked for. It goes on where this is dropped.
+/// A process that was requested. It goes on if this is dropped.
 pub struct Process {
-    /// PostgreSQL's handle of it, which it allocates and never frees by itself.
+    /// PostgreSQL's handle of it, which PostgreSQL allocates and never frees.
     handle: *mut pg_sys::BackgroundWorkerHandle,
 }
 
 impl Process {
-    /// Asks for a process with this main function of the library and its argument, which the launcher hears of when it
-    /// has begun and ended. `None` where all of `max_worker_processes` are taken.
+    /// Requests a process with this main function of the library and its argument. The launcher is signalled when it
+    /// has begun and when it has ended. `None` if all of `max_worker_processes` are taken.
     pub fn start(
         name: &str,
         function: &str,
@@ -32,36 +33,36 @@ impl Process {
             .set_start_time(when)
             .set_restart_time(None)
             .set_argument(Some(pg_sys::Datum::from(argument)))
-            // SAFETY: this process's own id.
+            // SAFETY: a plain global of this process.
             .set_notify_pid(unsafe { pg_sys::MyProcPid });
         let mut worker = pg_sys::BackgroundWorker::from(&builder);
         let mut handle = ptr::null_mut();
-        // SAFETY: a whole description; the handle lives until it is freed.
+        // SAFETY: the description is complete, and the handle is allocated in a context that lasts until it is freed.
         let started = unsafe {
             PgMemoryContexts::TopMemoryContext.switch_to(|_| {
                 pg_sys::RegisterDynamicBackgroundWorker(&raw mut worker, &raw mut handle)
             })
         };
-        // Where there is no handle, there is nothing to be freed.
+        // If there is no handle, there is nothing to free.
         started.then(|| Process { handle })
     }
 
-    /// True when it is gone, or never came: a process that could not be forked is no other than one that has ended.
+    /// Tells whether the process is gone, or never started: one that could not be forked looks like one that has ended.
     pub fn is_gone(&self) -> bool {
         let mut pid: c_int = 0;
-        // SAFETY: the handle is valid as long as there is a Process.
+        // SAFETY: the handle is valid as long as there is a `Process`.
         let status = unsafe { pg_sys::GetBackgroundWorkerPid(self.handle, &raw mut pid) };
         status == pg_sys::BgwHandleStatus::BGWH_STOPPED
     }
 
-    /// Has the postmaster end it, or never start it.
+    /// Makes the postmaster end the process, or never start it.
     pub fn terminate(&self) {
-        // SAFETY: the handle is valid as long as there is a Process.
+        // SAFETY: the handle is valid as long as there is a `Process`.
         unsafe { pg_sys::TerminateBackgroundWorker(self.handle) };
     }
 }
 
-/// Registers a process that comes with the server, and is started again when it ends. In the postmaster.
+/// Registers a process that starts with the server, and is started again when it ends. Only the postmaster may call it.
 pub fn register(name: &str, function: &str) {
     description(name, function)
         .set_start_time(BgWorkerStartTime::ConsistentState)
@@ -69,7 +70,7 @@ pub fn register(name: &str, function: &str) {
         .load();
 }
 
-/// What all our processes have in common.
+/// Returns what all processes of the extension have in common.
 fn description(name: &str, function: &str) -> BackgroundWorkerBuilder {
     BackgroundWorkerBuilder::new(name)
         .set_type(name)
@@ -81,18 +82,18 @@ fn description(name: &str, function: &str) -> BackgroundWorkerBuilder {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // SAFETY: allocated for this Process, and nobody else's.
+        // SAFETY: the handle was allocated for this `Process` alone, and is not used again.
         unsafe { pg_sys::pfree(self.handle.cast()) };
     }
 }
 
-/// How soon the launcher tries again what did not work.
+/// How soon the launcher tries again what failed.
 pub const RETRY: Duration = Duration::from_secs(1);
 
-/// Sees to signals: SIGTERM ends a worker also while it waits for another process or a lock, so that it never holds
-/// up a shutdown; SIGHUP has it reload the configuration.
+/// Installs signal handlers: SIGTERM ends a worker even while it waits for another process or a lock, so that it never
+/// holds up a shutdown; SIGHUP makes it reload the configuration.
 pub fn attach_signal_handlers() {
-    // SAFETY: as every worker begins, while signals are still blocked.
+    // SAFETY: called while signals are still blocked, as at the start of every worker.
     unsafe {
         #[cfg(not(feature = "pg18"))]
         pg_sys::pqsignal(pg_sys::SIGTERM as c_int, Some(die));

@@ -1,4 +1,4 @@
-//! Renewal without anybody's doing: the launcher sees what is due, and starts a worker that renews it.
+//! Automatic renewal: the launcher sees which license is due, and starts a worker that renews it.
 #![allow(
     unsafe_code,
     reason = "background workers are PostgreSQL's C interface"
@@ -21,28 +21,28 @@ use crate::signed::installation::files;
 use crate::signed::installation::renewal_lock::RenewalLock;
 use crate::signed::renewal::{attempt, schedule};
 
-/// How soon is looked again at what is due, where nothing says that it is another, in microseconds.
+/// The shortest pause between two looks at what is due, unless something may have changed, in microseconds.
 const SOONEST_LOOK: Timestamp = 60_000_000;
 
-/// How long a lock on a shared catalog is waited for.
+/// How long to wait for a lock on a shared catalog.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How late: the clock may be set.
+/// The longest pause, because the clock may be set.
 const LATEST_LOOK: Timestamp = 3_600_000_000;
 
-/// What the launcher knows of renewals.
+/// The launcher's knowledge of renewals.
 #[derive(Default)]
 pub struct Renewals {
     worker: Option<Process>,
     /// When to look next at what is due.
     look_at: Timestamp,
-    /// Before that moment no worker is started again: what it does may come to nothing.
+    /// No worker is started again before this moment: the last one may have achieved nothing.
     not_before: Timestamp,
     lacks_workers: bool,
 }
 
 impl Renewals {
-    /// Sees to it that what is due is renewed, by one worker at a time. Never waits for it.
+    /// Starts a worker if a license is due, one at a time. Never waits for it.
     pub fn attend(&mut self) {
         if self.is_at_work() || settings::renewal_command().is_none() || backend::in_recovery() {
             return;
@@ -51,7 +51,7 @@ impl Renewals {
         if now < self.look_at.max(self.not_before) {
             return;
         }
-        // What can't be read now is told by visitors.
+        // If the record can't be read now, database workers report it.
         let record = files::record(&settings::installation_key()).unwrap_or_default();
         let due = schedule::next(&record, settings::renew_before());
         let due = due.map_or(Timestamp::MAX, |(at, _)| at);
@@ -62,12 +62,12 @@ impl Renewals {
         }
     }
 
-    /// What is due may be another.
+    /// Makes the next call look, because another license may be due.
     pub fn look_again(&mut self) {
         self.look_at = 0;
     }
 
-    /// What has failed is tried again at once.
+    /// Lets what has failed be tried again at once.
     pub fn begin_anew(&mut self) {
         self.look_again();
         self.not_before = 0;
@@ -86,7 +86,7 @@ impl Renewals {
         }
     }
 
-    /// How long until there is something to be seen to.
+    /// Returns the time until the next look.
     pub fn next_in(&self) -> Option<Duration> {
         if self.worker.is_some() || settings::renewal_command().is_none() || backend::in_recovery()
         {
@@ -118,12 +118,12 @@ impl Renewals {
     }
 }
 
-/// The main function of a worker that renews every license that is due, one after the other.
+/// Renews every license that is due, one after the other: the main function of a worker.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn pg_seats_renewal(_argument: pg_sys::Datum) {
     attach_signal_handlers();
-    // SAFETY: without a database.
+    // SAFETY: called once in this process, without a database.
     unsafe {
         pg_sys::BackgroundWorkerInitializeConnectionByOid(
             pg_sys::InvalidOid,
@@ -132,27 +132,27 @@ pub extern "C-unwind" fn pg_seats_renewal(_argument: pg_sys::Datum) {
         );
     }
     settled::settle(PATIENCE);
-    // Who renews by hand again and again keeps nobody from it.
+    // It waits for the lock, so that somebody who renews by hand again and again can't keep it out.
     let key = settings::installation_key();
     let lock = match RenewalLock::wait(&key) {
         Ok(lock) => lock,
         Err(error) => return error::log(format!("could not begin to renew licenses: {error}")),
     };
     let mut tried = Vec::new();
-    // Under a changed configuration the next worker goes on.
+    // After a change of the configuration the next worker goes on.
     while !BackgroundWorker::sighup_received() {
         let record = files::record(&key).unwrap_or_default();
         let Some((at, known)) = schedule::next(&record, settings::renew_before()) else {
             return;
         };
         let id = (known.iss.clone(), known.jti.clone());
-        // What could not be recorded is not tried all the time.
+        // A try that could not be recorded is not repeated at once.
         if at > backend::now() || tried.contains(&id) {
             return;
         }
         tried.push(id);
         if let Ok(claims) = believe(&known.token) {
-            // What it comes to is in the record.
+            // The outcome is in the record.
             let _ = attempt::renew(&lock, (&claims, &known.token), None);
         }
     }

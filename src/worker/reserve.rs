@@ -1,9 +1,10 @@
-//! The visitor in reserve. Parallel queries of anybody can take all of `max_worker_processes`, as often and as long as
-//! they like, and then no visitor can be started; a process that came with the server keeps its place. It waits for an
-//! errand, makes that one visit, for a process belongs to one database, and is started again.
+//! The database worker in reserve. Parallel queries, which anybody can run as often and as long as they like, can take
+//! all of `max_worker_processes`, and then no worker can be started; a process that started with the server keeps its
+//! slot. It waits for an errand, makes that one visit, because a process belongs to one database, and is started again.
 //!
-//! It and the launcher wake the postmaster while the other one is missing: before 16 a signal that arrives just before the
-//! postmaster's `select()` does not end that, and it may sleep for a minute, unless somebody connects.
+//! It and the launcher wake the postmaster while the other one is missing: before PostgreSQL 16 a signal that arrives
+//! just before the postmaster's `select()` does not end that call, and the postmaster may sleep for a minute unless
+//! somebody connects.
 #![allow(
     unsafe_code,
     reason = "background workers are PostgreSQL's C interface"
@@ -19,12 +20,12 @@ use super::visitor::{self, Errand};
 use crate::memory::{self, reserve};
 use crate::pg::{backend, unguarded};
 
-/// Its main function.
+/// Runs the worker in reserve: its main function.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn pg_seats_reserve(_argument: pg_sys::Datum) {
     attach_signal_handlers();
-    // SAFETY: a callback of the library's own, without an argument.
+    // SAFETY: the callback is a function of the library that lives for ever, and takes no argument.
     unsafe { unguarded::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0)) };
     reserve::enter();
     let errand = loop {
@@ -38,7 +39,8 @@ pub extern "C-unwind" fn pg_seats_reserve(_argument: pg_sys::Datum) {
         backend::wait_in_worker(is_alone.then_some(RETRY));
     };
     visitor::go(errand);
-    // SAFETY: ends this process; with status 1 it is started again unless the server stops.
+    // SAFETY: ends this process, which holds nothing. With status 1 the postmaster starts it again unless the server
+    // stops.
     unsafe { pg_sys::proc_exit(1) };
 }
 

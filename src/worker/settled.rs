@@ -1,6 +1,5 @@
-//! What a worker's settings are like, whatever the server's configuration, the database's owner or anybody else sets
-//! for sessions: they are settled before it connects, at a precedence that no ALTER DATABASE or ALTER ROLE ... SET
-//! has.
+//! The settings of a worker, whatever the server's configuration, the database's owner or anybody else sets for
+//! sessions: they are set before it connects, at a precedence that no ALTER DATABASE or ALTER ROLE ... SET reaches.
 #![allow(
     unsafe_code,
     reason = "background workers are PostgreSQL's C interface"
@@ -13,9 +12,9 @@ use pgrx::pg_sys;
 
 use crate::pg::{backend, unguarded};
 
-/// What must be so also where postgresql.conf says otherwise: a standby refuses transactions that are serializable,
-/// one that is read-only deletes no rows, another server's silence must not keep a worker waiting, and no clock but
-/// the launcher's ends one.
+/// Settings that hold even if postgresql.conf says otherwise: a standby refuses serializable transactions, a read-only
+/// transaction deletes no rows, a synchronous standby that does not answer must not keep a worker waiting, and no
+/// timeout but the launcher's may end one.
 const SETTLED: [(&CStr, &CStr); 9] = [
     (c"default_transaction_isolation", c"read committed"),
     (c"default_transaction_read_only", c"off"),
@@ -28,7 +27,8 @@ const SETTLED: [(&CStr, &CStr); 9] = [
     (c"search_path", c"pg_catalog, pg_temp"),
 ];
 
-/// Settles what must be so, and how long a lock is waited for: also that on the database which is to be connected to.
+/// Sets these settings, and how long to wait for a lock, including the lock on the database that the worker connects
+/// to.
 pub fn settle(patience: Duration) {
     for (name, value) in SETTLED {
         overrule(name, value);
@@ -37,12 +37,12 @@ pub fn settle(patience: Duration) {
     overrule(c"lock_timeout", &patience.unwrap_or_default());
 }
 
-/// Leaves every setting that a database's owner, or anybody, can set for sessions as the server's configuration has
-/// it. Before connecting.
+/// Keeps every setting that a database's owner, or anybody, can set for sessions as the server's configuration has it.
+/// It must be called before connecting.
 pub fn ignore_others() {
     let mut names: Vec<*const c_char> = Vec::new();
-    // SAFETY: PostgreSQL's array of as many settings, which lasts; only its fixed head is read. Setting one may
-    // move the array, so the names are taken first.
+    // SAFETY: PostgreSQL's array of its settings has this length, and only their common head is read. Setting one may
+    // move the array, so the names are collected first.
     unsafe {
         let (settings, count) = all();
         for at in 0..count {
@@ -56,16 +56,17 @@ pub fn ignore_others() {
         }
     }
     for name in names {
-        // SAFETY: a setting's own name and its value, copied before it is set: it may be freed by that.
+        // SAFETY: the name and the value are PostgreSQL's zero-terminated strings. Setting the value may free the
+        // former one, so it is copied first.
         unsafe {
             let name = CStr::from_ptr(name);
-            // This database's own encoding is a worker's.
+            // A worker uses the database's own encoding.
             if name == c"client_encoding" {
                 continue;
             }
             let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
             if !value.is_null() {
-                // A copy: what it points to is replaced.
+                // A copy, because the original is replaced.
                 let value = CStr::from_ptr(value).to_owned();
                 overrule(name, &value);
             }
@@ -73,9 +74,10 @@ pub fn ignore_others() {
     }
 }
 
-/// What can't be settled before connecting, for it names what the database has: in a transaction.
+/// Sets what can't be set before connecting, because it depends on the database. It must be called in a transaction.
 pub fn settle_connected() {
-    // SAFETY: names of this database's encoding and of the bootstrap superuser, both in memory that lasts as long.
+    // SAFETY: the names of the database's encoding and of the bootstrap superuser are strings that last as long as the
+    // transaction.
     unsafe {
         let encoding = pg_sys::GetDatabaseEncodingName();
         if !encoding.is_null() {
@@ -89,10 +91,11 @@ pub fn settle_connected() {
     }
 }
 
-/// Sets a setting above what anybody else can set for a session; one that this version does not have, or does not
+/// Sets a setting above what anybody else can set for a session. One that this version does not have, or does not
 /// accept now, is left as it is.
 fn overrule(name: &CStr, value: &CStr) {
-    // SAFETY: zero-terminated texts, which are copied; complaints go nowhere.
+    // SAFETY: both are zero-terminated strings, which PostgreSQL copies. It reports complaints at a level below an
+    // error.
     unsafe {
         if pg_sys::GetConfigOption(name.as_ptr(), true, false).is_null() {
             return;
@@ -115,9 +118,9 @@ unsafe fn all() -> (*mut *mut pg_sys::config_generic, usize) {
     unsafe extern "C-unwind" {
         fn get_guc_variables() -> *mut *mut pg_sys::config_generic;
     }
-    // SAFETY: reads this process's own state.
+    // SAFETY: the call only reads this process's own state.
     let count = unsafe { pg_sys::GetNumConfigOptions() };
-    // SAFETY: the same.
+    // SAFETY: the call only reads this process's own state.
     (
         unsafe { get_guc_variables() },
         usize::try_from(count).unwrap_or(0),
@@ -127,7 +130,7 @@ unsafe fn all() -> (*mut *mut pg_sys::config_generic, usize) {
 #[cfg(not(feature = "pg15"))]
 unsafe fn all() -> (*mut *mut pg_sys::config_generic, usize) {
     let mut count: c_int = 0;
-    // SAFETY: makes an array of this process's settings, and counts them.
+    // SAFETY: the call makes an array of this process's settings, and writes its length.
     let settings = unsafe { pg_sys::get_guc_variables(&raw mut count) };
     (settings, usize::try_from(count).unwrap_or(0))
 }

@@ -1,4 +1,4 @@
-//! A visitor: reads the tables of one database, writes what is to be written there, and leaves.
+//! A database worker: reads the tables of one database, writes what is to be written there, and leaves.
 #![allow(
     unsafe_code,
     reason = "background workers are PostgreSQL's C interface"
@@ -27,11 +27,11 @@ use crate::signed::acts::{observe as looking, renewed};
 use crate::signed::renewal::trail;
 use crate::{events, memory, rules};
 
-/// How long a visitor waits for a lock on the database or its tables, well below the five seconds that DROP
-/// DATABASE waits for it.
+/// How long a worker waits for a lock on the database or its tables, well below the five seconds that DROP DATABASE
+/// waits for it.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// A visit of a database, as the main function's argument has it.
+/// A visit of a database, as passed to the main function.
 #[derive(Clone, Copy)]
 pub struct Errand {
     /// The database's OID.
@@ -41,12 +41,12 @@ pub struct Errand {
 }
 
 impl Errand {
-    /// As an argument.
+    /// Returns it as an argument.
     pub fn to_argument(self) -> i64 {
         (u64::from(self.number) << 32 | u64::from(self.database)).cast_signed()
     }
 
-    /// Of that argument.
+    /// Returns the errand of an argument.
     pub fn of_argument(argument: i64) -> Errand {
         let argument = argument.cast_unsigned();
         Errand {
@@ -60,7 +60,7 @@ impl Errand {
     }
 }
 
-/// The main function of a visitor.
+/// Runs a database worker: its main function.
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn pg_seats_visitor(argument: pg_sys::Datum) {
@@ -68,13 +68,13 @@ pub extern "C-unwind" fn pg_seats_visitor(argument: pg_sys::Datum) {
     go(Errand::of_argument(argument.value() as i64));
 }
 
-/// Makes a visit; once in a process.
+/// Makes a visit. It can be called once in a process.
 pub fn go(errand: Errand) {
     errand.reached(Stage::Begun);
     settled::ignore_others();
     settled::settle(PATIENCE);
     if !connect(errand.database) {
-        // The launcher says so, if it lasts.
+        // The launcher reports it, if it lasts.
         errand.reached(Stage::KeptOut);
         return;
     }
@@ -84,10 +84,10 @@ pub fn go(errand: Errand) {
     errand.reached(Stage::Ended);
 }
 
-/// Connects to a database as the bootstrap superuser; false where somebody has locked it. Where that fails
-/// otherwise, PostgreSQL says why, and ends this process.
+/// Connects to a database as the bootstrap superuser; false if somebody has locked it. If it fails otherwise,
+/// PostgreSQL reports the reason and ends this process.
 fn connect(database: u32) -> bool {
-    // SAFETY: once in this process.
+    // SAFETY: called once in this process.
     PgTryBuilder::new(AssertUnwindSafe(|| unsafe {
         pg_sys::BackgroundWorkerInitializeConnectionByOid(
             pg_sys::Oid::from(database),
@@ -103,7 +103,8 @@ fn connect(database: u32) -> bool {
 fn visit(database: u32) {
     let before = known(database);
     let is_counted = before.is_some_and(|known| known.counted);
-    // What is told of has come into the tables, for it was recorded before.
+    // Read before the licenses are observed, so that the token of each of these tries is in the tables before the trail
+    // is told of the try.
     let tries = trail::untold(database);
     let observed = observe(database, before);
     if observed.is_ok() {
@@ -128,13 +129,13 @@ fn visit(database: u32) {
         buried = expiry::bury(database, PATIENCE);
     }
     if bars::are_unstored(database) || observed.is_err() || !trail::untold(database).is_empty() {
-        // Tried again soon, whatever else happens.
+        // It is tried again soon, whatever else happens.
         memory::write(|ledger| ledger.write_soon(database, backend::now()));
     }
     let generation = before.map_or(0, |before| before.generation);
     match (loaded, observed, buried) {
         (Err(cause), ..) => could_not_load(database, generation, &cause),
-        // Who holds a lock is about to change them.
+        // Whoever holds a lock is about to change the tables.
         (_, Err(error), _) if error.code != PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
             complain(database, "look at signed licenses of", &error);
         }
@@ -145,8 +146,8 @@ fn visit(database: u32) {
     }
 }
 
-/// Reads the tables, and puts what they say in force. Where they change faster than that, nothing is wrong: whoever
-/// logs in reads them, and the next visitor.
+/// Reads the tables and puts their rules in force. If they change faster than that, nothing is wrong: the next login
+/// reads them, or the next worker.
 fn load(database: u32) -> Result<(), String> {
     let loaded = transaction(|| rules::load(database, PATIENCE).map(drop));
     match loaded {
@@ -156,9 +157,10 @@ fn load(database: u32) -> Result<(), String> {
     }
 }
 
-/// The rules in force stay for now. Where there are none, others need not wait for them if nobody counts there.
+/// Notes and logs that the rules could not be read: those in force stay for now. If there are none, others need not
+/// wait for them if nobody counts there.
 fn could_not_load(database: u32, generation: u64, cause: &str) {
-    // Another server's leases count on no standby.
+    // Another server's leases do not count on a standby.
     let has_none = backend::in_recovery()
         || matches!(transaction(|| rules::has_no_leases(PATIENCE)), Ok(true));
     let found = if has_none {
@@ -178,7 +180,7 @@ fn could_not_load(database: u32, generation: u64, cause: &str) {
     }
 }
 
-/// Has the log say what does not work: once, again when the cause is another, and ever more seldom after that.
+/// Logs what fails: once, again when the cause changes, and after that ever more seldom.
 fn complain(database: u32, what: &str, error: &ReadError) {
     let is_news = memory::write(|ledger| ledger.is_news(database, digest_of(&error.message)));
     if is_news == Some(true) {
@@ -192,7 +194,7 @@ fn digest_of(cause: &str) -> u64 {
     hasher.finish()
 }
 
-/// Looks at the signed licenses of a database, where they have changed, or may have. True where there are any.
+/// Looks at the signed licenses of a database if they have changed, or may have. Returns true if there are any.
 fn observe(database: u32, known: Option<Database>) -> Result<bool, ReadError> {
     let Some(known) = known else {
         return Ok(false);

@@ -1,4 +1,4 @@
-//! The visits under way: several side by side, each with a deadline, none of them waited for.
+//! The visits under way: several at a time, each with a deadline, and nothing waits for them.
 #![allow(
     unsafe_code,
     reason = "background workers are PostgreSQL's C interface"
@@ -21,17 +21,17 @@ use crate::pg::error::{self, quoted};
 use crate::pg::table::transaction;
 use crate::pg::{backend, catalog};
 
-/// So many visitors at most go on side by side: they take background workers that others may need.
+/// The most workers that are sent at the same time: they take background workers that others may need.
 const AT_ONCE: usize = 3;
 
-/// How long a visitor may take to connect, and for all.
+/// How long a worker may take to connect, and to finish.
 const TO_ARRIVE: Duration = Duration::from_secs(5);
 const TO_LEAVE: Duration = Duration::from_secs(30);
 
-/// So long a visit may take where one table after the other is locked.
+/// How long a visit may take if one table after the other is locked.
 const LOCKED: Duration = Duration::from_secs(6);
 
-/// How soon visitors are sent again where the server had no process for one.
+/// How soon workers are sent again after the server had no process for one.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// A visit under way.
@@ -40,20 +40,21 @@ struct Visit {
     number: u32,
     visitor: Visitor,
     since: Instant,
-    /// Its time was up, and it was told to end.
+    /// Whether its time was up and it was told to end.
     is_ended: bool,
 }
 
-/// Who makes a visit.
+/// The process that makes a visit.
 enum Visitor {
     /// A process of its own.
     Own(Process),
-    /// The one in reserve, with this errand.
+    /// The process in reserve, with this errand.
     InReserve(i64),
 }
 
 impl Visitor {
-    /// Where the server has no process for one the reserve goes, and whoever comes next waits for it.
+    /// Sends a worker, and tells whether the server lacks background workers. If the server has no process to start,
+    /// the worker in reserve goes, and the next visit waits for it.
     fn send(errand: Errand, lacks_processes: bool) -> (Option<Visitor>, bool) {
         let argument = errand.to_argument();
         if lacks_processes && reserve::give(argument) {
@@ -88,24 +89,24 @@ impl Visitor {
     }
 }
 
-/// The visits under way, and what is to come.
+/// The visits under way, and those to come.
 #[derive(Default)]
 pub struct Visits {
     under_way: Vec<Visit>,
     pauses: Pauses,
-    /// Before that moment there is no process to be had.
+    /// No process can be started before this moment.
     not_before: Option<Instant>,
-    /// Databases are left that should be visited.
+    /// Whether databases are left that should be visited.
     is_behind: bool,
-    /// Since when some wait because as many are under way as may be.
+    /// Since when visits wait because as many as possible are under way.
     crowded_since: Option<Instant>,
     lacks_workers: bool,
     lacks_processes: bool,
 }
 
 impl Visits {
-    /// Takes note of visits that have ended, ends those whose time is up, and sends visitors to databases that are
-    /// due. True where one has ended.
+    /// Notes visits that have ended, ends those whose time is up, and sends workers to databases that are due. Returns
+    /// true if a visit has ended.
     pub fn go_on(&mut self) -> bool {
         let view = Viewpoint {
             now: backend::now(),
@@ -117,7 +118,7 @@ impl Visits {
         has_ended
     }
 
-    /// Whether something is to be looked at again soon that wakes nobody.
+    /// Tells whether visits must be looked at again soon, although nothing will wake the launcher.
     pub fn are_pending(&self) -> bool {
         self.is_behind || !self.under_way.is_empty()
     }
@@ -131,14 +132,15 @@ impl Visits {
             let outcome = memory::write(|ledger| ledger.visit_ended(visit.due, visit.number, view));
             let outcome = outcome.unwrap_or(Outcome::Made);
             if matches!(outcome, Outcome::KeptOut | Outcome::Lost | Outcome::Died) {
-                // Who waits for what could not be read learns that.
+                // Those who wait for what could not be read must learn that.
                 memory::announce_rules_read();
             }
             let now = Instant::now();
             let is_news = self.pauses.note(visit.due, outcome, now);
             let has_arrived = matches!(outcome, Outcome::Made | Outcome::InVain | Outcome::Died);
             let is_in_vain = known(visit.due.database).is_some_and(|known| known.unwritable);
-            // Who writes may stay as long as nobody else needs the place, and who finds tables locked waits for several.
+            // A worker that writes may stay as long as nobody else needs its slot, and one that finds tables locked
+            // waits for several.
             let kept = match self.crowded_since {
                 _ if !has_arrived => Duration::ZERO,
                 Some(crowded) => now - crowded.max(visit.since),
@@ -159,7 +161,7 @@ impl Visits {
         !gone.is_empty()
     }
 
-    /// Whether the server has processes for visitors.
+    /// Notes whether the server has processes for workers.
     fn note_processes(&mut self, outcome: Outcome) {
         let lacks = outcome == Outcome::NotBegun;
         if lacks {
@@ -174,8 +176,8 @@ impl Visits {
         self.lacks_processes = lacks;
     }
 
-    /// Who stays too long is ended by the postmaster. One that can't be ended, as while its disk does not
-    /// answer, takes nobody's place.
+    /// Makes the postmaster end a worker that stays too long. One that can't be ended, for example while its disk does
+    /// not answer, keeps no other from being sent.
     fn end_late(&mut self) {
         for visit in &mut self.under_way {
             let stage = known(visit.due.database).map(|known| known.visit.stage);
@@ -188,8 +190,8 @@ impl Visits {
         }
     }
 
-    /// Sends visitors: first where somebody waits for one, then where the last was longest ago, so that those who are
-    /// always due leave room for others.
+    /// Sends workers: first where somebody waits for one, then where the last visit was longest ago, so that databases
+    /// that are always due leave room for others.
     fn send(&mut self, view: Viewpoint) {
         let is_crowded = self.send_to_all(view);
         if self.crowded_since.is_some() != is_crowded {
@@ -198,7 +200,8 @@ impl Visits {
         }
     }
 
-    /// True where some wait for a visitor because as many are under way as may be.
+    /// Sends workers to databases that are due. Returns true if some must wait because as many as possible are under
+    /// way.
     fn send_to_all(&mut self, view: Viewpoint) -> bool {
         let now = Instant::now();
         let mut due = due(view);
@@ -214,7 +217,7 @@ impl Visits {
                 continue;
             }
             let on_time = self.under_way.iter().filter(|visit| !visit.is_ended);
-            // Who is waited for finds a place beside those who are not.
+            // A visit that somebody waits for gets one slot more than the others.
             if on_time.count() >= at_once() + usize::from(due.wanted)
                 || self.under_way.len() >= 2 * AT_ONCE
             {
@@ -228,7 +231,7 @@ impl Visits {
         false
     }
 
-    /// Sends a visitor; false where there is no worker for one.
+    /// Sends a worker; false if there is no process for it.
     fn start(&mut self, due: Due) -> bool {
         let number = memory::write(|ledger| ledger.send_visitor(due.database)).flatten();
         let Some(number) = number else {
@@ -258,20 +261,20 @@ impl Visits {
     }
 }
 
-/// A third of the background workers, at most three.
+/// Returns how many workers may be sent at the same time: a third of the background workers, at most three.
 fn at_once() -> usize {
     // SAFETY: a plain global of this process.
     let workers = unsafe { pg_sys::max_worker_processes };
     usize::try_from(workers / 3).unwrap_or(0).clamp(1, AT_ONCE)
 }
 
-/// The databases that should be visited.
+/// Returns the databases that should be visited.
 fn due(view: Viewpoint) -> Vec<Due> {
     let known = memory::read(|ledger| ledger.databases.len()).unwrap_or(0);
     let mut due = Vec::with_capacity(known);
     memory::read(|ledger| {
         ledger.each_to_visit(view, |database| {
-            // Under the lock nothing is allocated.
+            // Nothing may be allocated under the lock.
             if due.len() < due.capacity() {
                 due.push(database);
             }
@@ -280,7 +283,7 @@ fn due(view: Viewpoint) -> Vec<Due> {
     due
 }
 
-/// A standby is not told of databases that are gone.
+/// Forgets a database that is gone, because nobody reports that to a standby.
 fn forget_if_gone(database: u32) {
     let name = transaction(|| catalog::database_name(database));
     if name.is_ok_and(|name| name.is_empty()) {

@@ -1,4 +1,4 @@
-//! Passes seats of a license on to another installation.
+//! Allots seats of a license to another installation.
 
 use crate::core::ledger::denial::{Cause, Denial};
 use crate::core::ledger::time::Timestamp;
@@ -19,17 +19,17 @@ use crate::signed::own::change;
 use crate::signed::refusal::{Refusable, refusal, unsigned};
 use crate::tables::licenses;
 
-/// What is asked for, and by whose key.
+/// A request for an allotment.
 pub struct Request {
     /// The product.
     pub product: String,
-    /// How many.
+    /// The number of seats.
     pub seats: i32,
     /// The id of the installation that gets them.
     pub installation: String,
     /// When they come back by themselves; `None`: never.
     pub valid_until: Option<Timestamp>,
-    /// By what they are signed.
+    /// The key pair that signs them.
     pub pair: KeyPair,
 }
 
@@ -71,7 +71,7 @@ pub fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
         withdraw(&request.product, after);
     }
     if let Some(denied) = not_free(request, after) {
-        // From here on nobody could take one of these seats, but somebody has a moment ago.
+        // From here on nobody could take one of these seats, but somebody has just done so.
         undo(&allotment)?;
         return Ok(Err(denied));
     }
@@ -85,7 +85,7 @@ pub fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
     Ok(Ok(token))
 }
 
-/// Returns the allotment that is asked for: in whole seconds, as its token has it.
+/// Returns the allotment that is requested, in whole seconds, as its token has it.
 fn new_allotment(license: &Standing, request: &Request) -> Result<Allotment, ReadError> {
     let whole = |at: Timestamp| at.div_euclid(1_000_000) * 1_000_000;
     let Some(id) = backend::random_uuid() else {
@@ -105,9 +105,9 @@ fn new_allotment(license: &Standing, request: &Request) -> Result<Allotment, Rea
     })
 }
 
-/// Notes an allotment in the installation's record, and returns how many seats are left of those that were bought. How
-/// many there are instead comes back where there are too few: in another database as many may be passed on at this
-/// moment.
+/// Notes an allotment in the installation's record, and returns how many of the seats that were bought are left. If
+/// there are too few, because another database is allotting them at the same time, it notes nothing and returns their
+/// number as the inner error.
 fn note(
     book: &Book,
     bought: Option<i32>,
@@ -148,7 +148,7 @@ fn too_long(license: &Standing, refused: &Refused) -> Report {
     .hint("Ask the vendor for a license with fewer products in one token.")
 }
 
-/// Has the tables show what was passed on, and how many seats are left.
+/// Writes the allotment, and how many seats are left, into the tables.
 fn enter(
     writer: &Reader,
     schema: &str,
@@ -162,7 +162,7 @@ fn enter(
     Ok(())
 }
 
-/// Takes an allotment out of the record whose token nobody has got.
+/// Removes an allotment from the record whose token nobody has got.
 fn undo(allotment: &Allotment) -> Result<(), ReadError> {
     change(|record| {
         let is_another = |other: &Allotment| other.id != allotment.id;
@@ -239,8 +239,7 @@ fn too_many(request: &Request, left: i64) -> Report {
     .hint("Give a smaller number, or accept the return of seats that were passed on before.")
 }
 
-/// Where people hold the seats that are to be passed on, they would be used twice: no more than are left may be
-/// in use, in all databases together.
+/// Returns a denial if seats that are to be allotted are in use, in all databases together: they would be used twice.
 fn not_free(request: &Request, left: Option<i64>) -> Option<Report> {
     let license = in_force(&request.product)?;
     let left = left?;

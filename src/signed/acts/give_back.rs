@@ -1,4 +1,4 @@
-//! Gives back seats that another installation has passed on to this one.
+//! Gives back seats that another installation has allotted to this one.
 
 use crate::core::ledger::seat::NO_TALLY;
 use crate::core::tokens::allotment::Returned;
@@ -56,7 +56,7 @@ pub fn give_back(writer: &Reader, product: &str, pair: &KeyPair) -> Refusable<St
         .sign(pair)
         .map_err(|refused| damaged(&refused.to_string()))?;
     let receipt = change(|record| {
-        // Also where nobody has seen yet that the license is here.
+        // Even if no worker has seen yet that the license is here.
         record.observe(backend::database(), &book.standings, now);
         let given_back = record.given_back.entry(allotted.jti.clone());
         let given_back = given_back.or_insert(GivenBack {
@@ -67,7 +67,7 @@ pub fn give_back(writer: &Reader, product: &str, pair: &KeyPair) -> Refusable<St
         });
         given_back.receipt.clone()
     })?;
-    // Nobody comes in any more, whatever was in force before.
+    // Nobody gets in any more, whatever was in force before.
     withdraw(product, 0);
     stop::stop_all(
         tally,
@@ -84,7 +84,7 @@ pub fn give_back(writer: &Reader, product: &str, pair: &KeyPair) -> Refusable<St
             "Call license_give_back() again once they have; look at license_active_seats.",
         )));
     }
-    // The schema may have been renamed meanwhile, and another be called like it.
+    // The schema may have been renamed meanwhile, and another one may have its name.
     let schema = table::schema()?;
     licenses::empty(writer, &schema, product)?;
     Ok(Ok(receipt))

@@ -13,7 +13,7 @@ use crate::signed::products::write_products;
 use crate::signed::refusal::{Refusable, refusal, unverifiable};
 use crate::tables::keys;
 
-/// What a token says that may be installed here.
+/// Returns the claims of a token that may be installed here, or raises why it may not.
 pub fn verified(token: &str) -> Claims {
     let claims = match verify(token, &book::vendor_keys()) {
         Ok(claims) => claims,
@@ -64,7 +64,7 @@ pub fn require_letters(claims: &Claims) {
 pub fn install(writer: &Reader, token: &str, claims: &Claims) -> Refusable<()> {
     let schema = book::lock(writer)?;
     let token_before = keys::token_of(writer, &schema, &claims.jti)?;
-    // Also when it was uninstalled: what is remembered of it goes by this row.
+    // Even if it was uninstalled, because what is remembered of it is found by this row.
     let known = token_before.and_then(|token| believe(&token).ok());
     if known.is_some_and(|known| known.iss != claims.iss) {
         return Ok(Err(taken(claims)));
@@ -73,20 +73,20 @@ pub fn install(writer: &Reader, token: &str, claims: &Claims) -> Refusable<()> {
     if let Some(refused) = conflict(&former, token, claims) {
         return Ok(Err(refused));
     }
-    // Before anybody can uninstall it again: no visitor need have seen it.
+    // Before anybody can uninstall it again: no worker may have seen it yet.
     let is_installed = former.standings.iter().any(|known| known.token == token);
     if !change(|record| record.verified(claims))? && !is_installed {
         return Ok(Err(outdated()));
     }
     keys::install(writer, &schema, &claims.jti, token)?;
-    // As it is now, with this token among them.
+    // Read again, with this token among the rows.
     let book = Book::read(writer, &schema)?;
     let standing = book
         .standings
         .iter()
         .find(|standing| standing.token == token);
     let standing = standing.ok_or_else(|| damaged("the license could not be stored"))?;
-    // Of what was given back a row without seats is left.
+    // Of a license that was given back, a row without seats is left.
     let was_given_back = |product: &str| {
         let license = former.license_of(product);
         license.is_some_and(|license| license.doubt == Some(Doubt::GivenBack))
@@ -95,7 +95,7 @@ pub fn install(writer: &Reader, token: &str, claims: &Claims) -> Refusable<()> {
     Ok(Ok(()))
 }
 
-/// Why a verified token must not be installed.
+/// Returns why a verified token must not be installed, if it must not.
 fn conflict(book: &Book, token: &str, claims: &Claims) -> Option<Report> {
     let same = |standing: &&Standing| standing.claims.jti == claims.jti;
     let known = book.record.license(&claims.iss, &claims.jti);

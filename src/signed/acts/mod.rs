@@ -1,9 +1,9 @@
 //! What is done with signed licenses.
 //!
-//! * [`install`]: a token, in a database
-//! * [`renewed`]: puts renewed tokens in the place of older ones
-//! * [`allot`], [`give_back`], [`accept_return`]: seats that other installations have
-//! * [`observe`]: has the installation remember what is seen
+//! * [`install`]: installs a token in a database
+//! * [`renewed`]: replaces older tokens by renewed ones
+//! * [`allot`], [`give_back`], [`accept_return`]: move seats between installations
+//! * [`observe`]: makes the installation remember what is seen
 
 pub mod accept_return;
 pub mod allot;

@@ -1,4 +1,4 @@
-//! Has the installation remember what is seen of a database's signed licenses.
+//! Makes the installation remember what is seen of a database's signed licenses.
 
 use crate::ending::stop;
 use crate::events::warning::{self, Warning};
@@ -13,25 +13,25 @@ use pgrx::bgworkers::BackgroundWorker;
 use serde_json::json;
 use std::time::Duration;
 
-/// Has the tables follow what was recorded of seats that were passed on.
+/// Makes the tables follow what was recorded of allotments.
 fn settle(patience: Duration) -> Result<(), ReadError> {
     let Ok(pair) = key::read(&settings::installation_key()) else {
         // The log says so already.
         return Ok(());
     };
     write_alone(patience, |writer| {
-        // What was noted and not written yet may still be withdrawn.
+        // Under the lock, because an allotment that is noted and not yet written may still be undone.
         let schema = book::lock(writer)?;
         Book::read(writer, &schema)?.settle(writer, &schema, &pair)
     })
 }
 
-/// Has the installation remember what a visitor sees of its database's signed licenses, and warns of those that
-/// are newly in doubt. False where there are none, and never were. In a worker, outside a transaction.
+/// Makes the installation remember what a worker sees of its database's signed licenses, and warns of those that are
+/// newly in doubt. Returns false if there are none, and never were. Only a worker may call it, outside a transaction.
 ///
 /// # Errors
 ///
-/// Where the tables can't be read or written now.
+/// If the tables can't be read or written now.
 pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
     let (book, databases) = BackgroundWorker::transaction(|| {
         let book = catalog::schema()
@@ -65,7 +65,7 @@ pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
         doubtful
     });
     let doubtful = match observed {
-        // It may have been damaged since it was read, and is whole from here on.
+        // The record may have been damaged since it was read, and is repaired now.
         Ok((doubtful, damaged)) => {
             let line = damaged.map(|damaged| complaint_of_record(&key, &damaged));
             lines.extend(line.filter(|line| !book.unreadable.contains(line)));
@@ -84,7 +84,7 @@ pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
         .iter()
         .filter_map(|standing| Some((is_news(standing), doubt(standing)?)))
         .partition(|(is_news, _)| *is_news);
-    // Of another installation's license is told once.
+    // A license of another installation is reported once.
     let known = known.into_iter().filter(|(_, doubt)| doubt.is_repeated);
     lines.extend(known.map(|(_, doubt)| doubt.warning.into_line()));
     BackgroundWorker::transaction(|| lines.into_iter().for_each(error::log));
@@ -97,22 +97,22 @@ pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
     Ok(true)
 }
 
-/// Ends the use of seats that another installation has lent to this one, once their time is up: there they are
-/// somebody else's soon. In a worker, outside a transaction.
+/// Ends the use of seats that another installation has allotted to this one, once they have ended: there they are soon
+/// somebody else's. Only a worker may call it, outside a transaction.
 fn end_lent(book: &Book) {
     for tally in book.lent_too_long() {
         BackgroundWorker::transaction(|| stop::stop_all(tally, LENT_IS_OVER, LENT_PATIENCE));
     }
 }
 
-/// A doubt that is told of.
+/// A doubt that is reported.
 struct Told {
     warning: Warning,
-    /// At each look, and not once.
+    /// Whether it is reported at each look, and not only once.
     is_repeated: bool,
 }
 
-/// Warns of a license that is believed for a time only.
+/// Returns the warning of a license that is believed only for a time.
 fn doubt(standing: &Standing) -> Option<Told> {
     let until = catalog::timestamp_iso(standing.believed_until?);
     let id = &standing.claims.jti;
@@ -136,8 +136,8 @@ fn doubt(standing: &Standing) -> Option<Told> {
     })
 }
 
-/// What those are told who use a lent seat at its end.
+/// The text for those who use an allotted seat at its end.
 const LENT_IS_OVER: &str = "The time is over for which the seats of this server were lent.";
 
-/// How long is waited for them.
+/// How long to wait for them.
 const LENT_PATIENCE: Duration = Duration::from_secs(1);

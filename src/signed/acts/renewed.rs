@@ -1,4 +1,4 @@
-//! Puts the tokens of renewed licenses in the place of older ones, in each database that has them.
+//! Replaces older tokens by those of renewed licenses, in each database that has them.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::signed::evaluation::Standing;
 use crate::signed::products::write_products;
 use crate::tables::keys;
 
-/// Installs those that this visitor's database lacks. What its tables refuse is in force all the same, and the
-/// server log says so. Outside a transaction.
+/// Installs the renewed tokens that this worker's database lacks. A token that its tables refuse is in force all the
+/// same, and the server log says so. It must be called outside a transaction.
 ///
 /// # Errors
 ///
-/// Where the tables can't be read now, or somebody holds a lock on them.
+/// If the tables can't be read now, or somebody holds a lock on them.
 pub fn install(patience: Duration) -> Result<(), ReadError> {
     if backend::in_recovery() {
         return Ok(());

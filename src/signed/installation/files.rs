@@ -1,5 +1,5 @@
-//! The record's two files, each with all of it: where one is damaged or gone, the other counts. A record that is lost
-//! is none that is empty: what it knew may have been that seats are somebody else's.
+//! The record's two files, each of them complete: if one is damaged or gone, the other counts. A lost record is not an
+//! empty one: it may have known that seats belong to another installation.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,19 +11,19 @@ use std::sync::{Mutex, PoisonError};
 use super::record::Record;
 use super::{beside, mode_of, write_whole};
 
-/// What is added to the key's name.
+/// Suffixes of the key's name.
 const FIRST: &str = ".record";
 const SECOND: &str = ".record.copy";
 
-/// The record, and what there was to complain of: half a sentence.
+/// The record, and a complaint about its files.
 pub struct Read {
     /// The record.
     pub record: Record,
-    /// What could not be read, and what counts instead.
+    /// What could not be read, and what counts instead, as half a sentence.
     pub complaint: Option<String>,
 }
 
-/// One state of a file: each change puts another file in its place.
+/// The identity of a file's content: each change puts another file in its place.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Stamp {
     device: u64,
@@ -46,8 +46,8 @@ impl Stamp {
 /// What this process has read last.
 static LAST: Mutex<Option<(PathBuf, Stamp, Record)>> = Mutex::new(None);
 
-/// A number for the present state of the record, so that nobody reads it twice to find nothing; `None`: it is not
-/// there.
+/// Returns a number for the present state of the record, so that nobody reads it twice in vain; `None` if it does not
+/// exist.
 pub fn state(key: &Path) -> Option<u64> {
     let file = fs::metadata(beside(key, FIRST)).ok()?;
     let mut hasher = DefaultHasher::new();
@@ -64,12 +64,12 @@ pub fn record(key: &Path) -> io::Result<Record> {
     Ok(read(key)?.record)
 }
 
-/// Reads the record beside this installation's key, unless this process has read it as it is. Where neither file can
-/// be read, what this process has read last counts.
+/// Reads the record beside this installation's key, unless this process has already read it as it is. If neither file
+/// can be read, what this process has read last counts.
 ///
 /// # Errors
 ///
-/// Where there is no record to be had though there is a key.
+/// If there is a key but no record can be read.
 pub fn read(key: &Path) -> io::Result<Read> {
     let path = beside(key, FIRST);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,7 +98,7 @@ pub fn read(key: &Path) -> io::Result<Read> {
     }
 }
 
-/// The record as the files have it, and the state of the first one if that counts.
+/// Reads the record from the files, with the state of the first one if that one counts.
 fn read_now(key: &Path) -> io::Result<(Read, Option<Stamp>)> {
     let error = match read_file(&beside(key, FIRST)) {
         Ok((record, stamp)) => {
@@ -113,7 +113,7 @@ fn read_now(key: &Path) -> io::Result<(Read, Option<Stamp>)> {
             let complaint = Some(format!("{error}; its copy counts"));
             Ok((Read { record, complaint }, None))
         }
-        // Before there is a key there is nothing to be remembered.
+        // Before there is a key there is nothing to remember.
         Err(other) if is_gone(&error) && is_gone(&other) && !key.try_exists()? => {
             let (record, complaint) = (Record::default(), None);
             Ok((Read { record, complaint }, None))
@@ -127,7 +127,7 @@ fn read_file(path: &Path) -> io::Result<(Record, Stamp)> {
     let stamp = Stamp::of(&file.metadata()?);
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
-    // Of a list, too, a record could be made.
+    // Serde would make a record from a list, too.
     if text.trim_ascii_start().first() != Some(&b'{') {
         return Err(io::Error::new(ErrorKind::InvalidData, "it is no record"));
     }
@@ -136,11 +136,11 @@ fn read_file(path: &Path) -> io::Result<(Record, Stamp)> {
     Ok((record, stamp))
 }
 
-/// Writes a record in which nothing is remembered, before there is a key. A key without a record has lost it.
+/// Writes an empty record before there is a key. A key without a record has lost it.
 ///
 /// # Errors
 ///
-/// Where it can't be written.
+/// If it can't be written.
 pub fn begin(key: &Path) -> io::Result<()> {
     let is_there = key.try_exists()?
         || [FIRST, SECOND]
@@ -161,12 +161,12 @@ pub fn change_record<R>(key: &Path, change: impl FnOnce(&mut Record) -> R) -> io
     Ok(self::change(key, change)?.0)
 }
 
-/// Changes the record, one process after the other; what `change` returns comes back once it is on disk, with what there
-/// was to complain of. Nothing is written where nothing has changed, and both files are whole.
+/// Changes the record, one process at a time. Returns what `change` returns once it is on disk, with the complaint
+/// about the files that were read. Nothing is written if nothing has changed and both files are whole.
 ///
 /// # Errors
 ///
-/// Where it can't be read or written; then it is as it was.
+/// If the record can't be read or written; then it is as it was.
 pub fn change<R>(
     key: &Path,
     change: impl FnOnce(&mut Record) -> R,
@@ -185,7 +185,7 @@ pub fn change<R>(
     let are_whole = stamp.is_some() && copy.is_ok_and(|(copy, _)| copy == former.record);
     if record != former.record || !are_whole {
         let text = serde_json::to_vec_pretty(&record)?;
-        // The copy is never behind: what it knows more was not yet told to anybody.
+        // The copy is never behind: whatever it knows more has not been reported to anybody.
         for name in [SECOND, FIRST] {
             write_whole(&beside(key, name), &text, |new, path| fs::rename(new, path))?;
         }

@@ -7,16 +7,16 @@ use std::path::Path;
 use super::write_whole;
 use crate::core::tokens::key_pair::KeyPair;
 
-/// Creates it of these random bytes, unless it is there.
+/// Creates the file from these random bytes, unless it exists.
 ///
 /// # Errors
 ///
-/// Where it can't be written.
+/// If it can't be written.
 pub fn create(path: &Path, seed: &[u8; 32]) -> io::Result<()> {
     if path.try_exists()? {
         return Ok(());
     }
-    // A link never replaces a key that somebody else has made meanwhile.
+    // A link never replaces a key that somebody else has created meanwhile.
     write_whole(path, &KeyPair::of(seed).to_jwk()?, |new, path| {
         let linked = fs::hard_link(new, path);
         fs::remove_file(new)?;
@@ -32,7 +32,7 @@ pub fn create(path: &Path, seed: &[u8; 32]) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Where the file can't be read, or is none.
+/// If the file can't be read, or has no key pair.
 pub fn read(path: &Path) -> io::Result<KeyPair> {
     KeyPair::from_jwk(&fs::read(path)?)
         .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "it is no Ed25519 key as a JWK"))

@@ -1,11 +1,11 @@
-//! This server as an installation of its own: its key pair, and what it must not forget whatever
-//! becomes of its databases. Files beside each other, without PostgreSQL.
+//! This server as an installation: its key pair, and what it must not forget whatever becomes of its databases. Files
+//! beside each other, without PostgreSQL.
 //!
 //! * [`key`]: the file with the key pair, by which others know the installation
-//! * [`record`]: what was installed, passed on and given back
-//! * [`files`]: where that is written, twice
-//! * [`oblivion`]: what of it may be forgotten
-//! * [`renewal_lock`]: who renews licenses now
+//! * [`record`]: what was installed, allotted and given back
+//! * [`files`]: the two files of the record
+//! * [`oblivion`]: what the record may forget
+//! * [`renewal_lock`]: the lock of the process that renews licenses
 
 pub mod files;
 pub mod key;
@@ -19,19 +19,19 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Nobody but the server's own user reads or writes a file.
+/// The mode of a file that only the server's own user may read or write.
 const OWNER_ALONE: u32 = 0o600;
 
 /// The mode of files in the data directory.
 static MODE_IN_DATA_DIRECTORY: AtomicU32 = AtomicU32::new(OWNER_ALONE);
 
-/// Lets the server's group read files in the data directory, as it reads all others there, so that it can
-/// make backups. Called before any is written.
+/// Lets the server's group read files in the data directory, as it reads all others there, so that it can make backups.
+/// It must be called before any file is written.
 pub fn let_group_read() {
     MODE_IN_DATA_DIRECTORY.store(0o640, Relaxed);
 }
 
-/// Returns the mode that a file gets: what is kept elsewhere is the server's own user's alone.
+/// Returns the mode for a file: outside the data directory, only the server's own user may read it.
 pub fn mode_of(path: &Path) -> u32 {
     let is_in_data_directory = path.is_relative()
         || std::env::current_dir().is_ok_and(|directory| path.starts_with(directory));
@@ -42,14 +42,14 @@ pub fn mode_of(path: &Path) -> u32 {
     }
 }
 
-/// A path with this added to its name.
+/// Returns a path with a suffix added to its name.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// Writes a file that is there whole or not at all, also after a crash: `place` puts it in its place.
+/// Writes a file whole or not at all, also if there is a crash: `place` puts it in its place.
 fn write_whole(
     path: &Path,
     text: &[u8],
@@ -151,7 +151,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("pg_seats.key");
         let files = [".record", ".record.copy"].map(|name| super::beside(&key, name));
-        // Before the first start nothing is to be remembered.
+        // Before the first start there is nothing to remember.
         assert_eq!(files::record(&key).unwrap(), Record::default());
         files::begin(&key).unwrap();
         key::create(&key, &[1; 32]).unwrap();
@@ -164,7 +164,7 @@ mod tests {
                     Some(text) => fs::write(file, text).unwrap(),
                     None => fs::remove_file(file).unwrap(),
                 }
-                // What is whole counts, and mends the other.
+                // The file that is whole counts, and repairs the other.
                 assert_eq!(files::record(&key).unwrap().latest, number - 1);
                 let ((), complaint) = files::change(&key, |_| ()).unwrap();
                 assert_eq!(complaint.is_some(), file == &files[0]);
@@ -180,12 +180,12 @@ mod tests {
                     None => fs::remove_file(file).unwrap(),
                 }
             }
-            // Who has read it goes on with that, but changes nothing.
+            // A process that has read the record goes on with that, but can't change it.
             let read = files::read(&key).unwrap();
             assert_eq!(read.record.latest, 11);
             assert!(read.complaint.unwrap().contains("last"));
             assert!(note(1).is_err());
-            // Nor does the next start begin anew.
+            // Nor does the next start begin with an empty record.
             files::begin(&key).unwrap();
         }
         assert!(!files[0].exists());
@@ -194,7 +194,7 @@ mod tests {
         let other = other.path().join("pg_seats.key");
         key::create(&other, &[1; 32]).unwrap();
         assert!(files::record(&other).is_err());
-        // By hand somebody begins anew.
+        // An administrator can begin with an empty record by hand.
         fs::write(&files[0], "{}").unwrap();
         assert_eq!(files::record(&key).unwrap(), Record::default());
         note(1).unwrap();

@@ -1,39 +1,39 @@
-//! What the record may forget, so that it stays small: nothing by which a seat could be used twice.
+//! What the record may forget so that it stays small: nothing by which a seat could be used twice.
 //!
-//! * Seats that were passed on and came back by a receipt: the receipt is then one of no seats that are away.
-//! * Seats that came back by their time: they become one entry for each product, which has them away until the last of
-//!   their times, should the clock be set back.
+//! * Allotments that came back by a receipt: from then on the receipt is for seats that are not away.
+//! * Allotments that came back at their end: they become one entry for each product, which counts as away until the
+//!   last of their ends, should the clock be set back.
 //! * Seats that were given back, and licenses of other installations, whose end has come by the latest moment known:
 //!   their tokens have ended whatever the clock says.
 //!
-//! The last [`KEPT`] of each are kept all the same, for people. Never forgotten are licenses of vendors, and seats
-//! given back that have no end of their own; of licenses that no key has ever verified, [`UNVERIFIED_MAX`] are noted.
+//! The last [`KEPT`] of each are kept all the same, for people. Licenses of vendors, and seats given back that have no
+//! end of their own, are never forgotten; of licenses that no key has ever verified, [`UNVERIFIED_MAX`] are noted.
 
 use super::record::{Allotment, Known, Record};
 use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::{believe, is_allotment, moment};
 
-/// So many of a kind are kept though they might be forgotten.
+/// How many of a kind are kept although they might be forgotten.
 const KEPT: usize = 200;
 
-/// So many that can't be forgotten there may be: no more seats are passed on, or taken from others.
+/// How many entries there may be that can't be forgotten: beyond that no more seats are allotted, or taken from others.
 pub const MAX: usize = 10_000;
 
-/// So many licenses that no key has ever verified are noted; others are not believed for any time.
+/// How many licenses are noted that no key has ever verified; others are not believed at all.
 const UNVERIFIED_MAX: usize = 100;
 
 impl Record {
-    /// Whether no more seats can be passed on.
+    /// Tells whether no more seats can be allotted.
     pub fn is_full_of_allotments(&self) -> bool {
         self.allotments.len() >= MAX
     }
 
-    /// Whether no more seats can be taken that would have to be given back.
+    /// Tells whether no more seats can be taken that would have to be given back.
     pub fn is_full_of_returns(&self) -> bool {
         self.given_back.len() >= MAX
     }
 
-    /// Whether another license that no key has ever verified would not be noted.
+    /// Tells whether there is no room for another license that no key has ever verified.
     pub fn has_no_room_for_unverified(&self) -> bool {
         let licenses = self.licenses.iter();
         let unverified = licenses.filter(|known| !known.is_verified && !known.token.is_empty());
@@ -113,7 +113,7 @@ impl Record {
     }
 }
 
-/// From which moment on what happened is kept; `None`: all of it.
+/// Returns the moment from which on events are kept; `None` if all of them are.
 fn oldest_kept(mut moments: Vec<Timestamp>) -> Option<Timestamp> {
     let beyond = moments.len().checked_sub(KEPT).filter(|&n| n > 0)?;
     moments.sort_unstable();

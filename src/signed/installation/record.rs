@@ -1,5 +1,5 @@
-//! What this installation must not forget, whatever becomes of its databases: a copy or an older state
-//! of a database gains nothing by it.
+//! What this installation must not forget, whatever becomes of its databases: a copy or an older state of a database
+//! gains nothing by it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,11 +17,11 @@ pub struct Record {
     pub latest: Timestamp,
     /// The licenses that are or were installed.
     pub licenses: Vec<Known>,
-    /// What was passed on to other installations.
+    /// What was allotted to other installations.
     pub allotments: Vec<Allotment>,
-    /// The sums of what came back by its time long ago, each with the last of those times.
+    /// The sums of allotments that came back at their end long ago, each with the last of those ends.
     pub ended: Vec<Allotment>,
-    /// What was passed on to this installation and given back by it, by the allotments' ids.
+    /// The seats that were allotted to this installation and that it gave back, by the allotments' ids.
     pub given_back: BTreeMap<String, GivenBack>,
 }
 
@@ -36,43 +36,43 @@ pub struct Known {
     pub iat: i64,
     /// That token.
     pub token: String,
-    /// It was verified once.
+    /// Whether it was ever verified.
     pub is_verified: bool,
-    /// When the youngest token was issued that was verified here, also if it did not stay.
+    /// When the newest token that was verified here was issued, even if it was not kept.
     #[serde(default)]
     pub verified_iat: i64,
     /// The OIDs of the databases in which it is installed.
     pub databases: BTreeSet<u32>,
     /// Since when its signature could not be verified; `None`: it can.
     pub unverified_since: Option<Timestamp>,
-    /// When a token of it was first seen that is made for another installation.
+    /// When a token of it that is made for another installation was first seen.
     pub elsewhere_since: Option<Timestamp>,
-    /// How it goes with its renewal.
+    /// The state of its renewal.
     #[serde(default)]
     pub renewal: Renewal,
 }
 
-/// In the place of a database that is gone: any that has the license, as one that was restored.
+/// Stands for a database that is gone: any database that has the license, such as one that was restored.
 pub const GONE: u32 = 0;
 
-/// Seats that were passed on.
+/// Seats that were allotted to another installation.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Allotment {
-    /// Its id, which is that of the token made of it.
+    /// Its id, which is that of the token made from it.
     pub id: String,
-    /// The issuer of the license that it is of.
+    /// The issuer of the license that the seats are of.
     pub iss: String,
     /// That license's id.
     pub jti: String,
     /// The product.
     pub product: String,
-    /// How many.
+    /// The number of seats.
     pub seats: i32,
     /// The id of the installation that has them.
     pub installation: String,
     /// The OID of the database whose seats they were, or [`GONE`].
     pub database: u32,
-    /// When they were passed on.
+    /// When they were allotted.
     pub allotted_at: Timestamp,
     /// When they come back by themselves; `None`: never.
     pub valid_until: Option<Timestamp>,
@@ -83,7 +83,7 @@ pub struct Allotment {
 /// Seats that this installation has given back.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GivenBack {
-    /// When.
+    /// When they were given back.
     pub at: Timestamp,
     /// The product.
     pub product: String,
@@ -95,7 +95,7 @@ pub struct GivenBack {
 }
 
 impl Known {
-    /// Whether a token is an older one of this license.
+    /// Tells whether a token is an older one of this license.
     pub fn replaces(&self, token: &str) -> bool {
         believe(token).is_ok_and(|older| {
             older.iss == self.iss && older.jti == self.jti && older.iat < self.iat
@@ -103,14 +103,14 @@ impl Known {
     }
 }
 
-/// When seats come back by themselves that are lent until then.
+/// Returns when seats come back by themselves that are allotted until `valid_until`.
 pub fn comes_back_at(valid_until: Option<Timestamp>) -> Option<Timestamp> {
     Some(valid_until?.saturating_add(LEEWAY))
 }
 
 impl Allotment {
-    /// Whether the seats are away. What comes back by its time is never noted: it goes by the clock as it is, so that
-    /// one that was ahead for a while has brought nothing back.
+    /// Tells whether the seats are away. That they come back at their end is never noted: it depends on the clock as it
+    /// is, so that a clock that was ahead for a while has brought nothing back.
     pub fn is_away(&self, now: Timestamp) -> bool {
         self.returned_at.is_none()
             && self
@@ -118,14 +118,15 @@ impl Allotment {
                 .is_none_or(|comes_back_at| now < comes_back_at)
     }
 
-    /// When the seats come back by themselves: as much later as the clock of who has them may be behind.
+    /// Returns when the seats come back by themselves: later than their end by as much as the clock of the other
+    /// installation may be behind.
     pub fn comes_back_at(&self) -> Option<Timestamp> {
         comes_back_at(self.valid_until)
     }
 }
 
 impl Record {
-    /// A license, by who issued it and its id.
+    /// Returns a license by its issuer and id.
     pub fn license(&self, iss: &str, jti: &str) -> Option<&Known> {
         self.licenses
             .iter()
@@ -133,7 +134,7 @@ impl Record {
     }
 
     /// Notes that a token was verified here, whatever becomes of its installation: from then on no older one is
-    /// installed. False where a younger one was.
+    /// installed. Returns false if a newer one was verified before.
     pub fn verified(&mut self, claims: &Claims) -> bool {
         let is_it = |known: &&mut Known| known.iss == claims.iss && known.jti == claims.jti;
         match self.licenses.iter_mut().find(is_it) {
@@ -173,19 +174,19 @@ impl Record {
         }
     }
 
-    /// What was passed on, by its id.
+    /// Returns an allotment by its id.
     pub fn allotment(&self, id: &str) -> Option<&Allotment> {
         self.allotments.iter().find(|allotment| allotment.id == id)
     }
 
-    /// Takes note of seats that were passed on, unless their id is known.
+    /// Notes an allotment, unless its id is known.
     pub fn adopt(&mut self, allotment: Allotment) {
         if self.allotment(&allotment.id).is_none() {
             self.allotments.push(allotment);
         }
     }
 
-    /// Seats come back, once: false where they had come before.
+    /// Takes seats back, once; false if they had come back before.
     pub fn take_back(&mut self, id: &str, now: Timestamp) -> bool {
         let mut allotments = self.allotments.iter_mut();
         let Some(allotment) = allotments.find(|allotment| allotment.id == id) else {
@@ -196,7 +197,7 @@ impl Record {
         was_away
     }
 
-    /// Seats of a license's product that are away.
+    /// Returns how many seats of a license's product are away.
     pub fn away(&self, iss: &str, jti: &str, product: &str, now: Timestamp) -> i64 {
         let of_product = |allotment: &&Allotment| {
             allotment.iss == iss && allotment.jti == jti && allotment.product == product
@@ -208,15 +209,15 @@ impl Record {
     }
 }
 
-/// How it goes with the renewal of a license.
+/// The state of a license's renewal.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Renewal {
-    /// How many tries have failed since the last one that did not.
+    /// How many tries have failed since the last one that succeeded.
     pub failures: u32,
-    /// Before that moment none is made by itself; `None`: once it is due.
+    /// When the next automatic try may be made at the earliest; `None`: once it is due.
     pub not_before: Option<Timestamp>,
-    /// Why the last one has failed; `None`: it has not.
+    /// Why the last try failed; `None`: it succeeded.
     pub failure: Option<String>,
     /// Tries that not every database was told of.
     pub untold: Vec<Try>,
@@ -225,11 +226,11 @@ pub struct Renewal {
 /// A try to renew a license.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Try {
-    /// When it ended: no two tries are the same.
+    /// When it ended; no two tries are the same.
     pub at: Timestamp,
-    /// Who has made it by hand.
+    /// Who made it by hand; `None`: it was automatic.
     pub by: Option<String>,
-    /// Why it has failed; `None`: it has not.
+    /// Why it failed; `None`: it succeeded.
     pub failure: Option<String>,
     /// The end of the license after it; `None`: it has none.
     pub valid_until: Option<Timestamp>,
@@ -240,14 +241,14 @@ pub struct Try {
 }
 
 impl Renewal {
-    /// What has failed is tried again without a pause, and pauses begin anew.
+    /// Lets a try that failed be repeated without a pause, and pauses begin anew.
     pub fn begin_anew(&mut self) {
         if self.failures > 0 {
             (self.failures, self.not_before) = (0, None);
         }
     }
 
-    /// Another token came, and what has failed before is over.
+    /// Ends failures, because another token has come.
     pub fn end_failures(&mut self) {
         (self.failures, self.not_before, self.failure) = (0, None, None);
     }

@@ -1,4 +1,4 @@
-//! Whose turn it is to renew licenses: one process's of the server at a time.
+//! The lock of the process that renews licenses: one process of the server at a time.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -7,16 +7,16 @@ use std::path::Path;
 
 use super::{beside, mode_of};
 
-/// The turn, until it is dropped or its process ends.
+/// The renewal lock, until it is dropped or its process ends.
 #[derive(Debug)]
 pub struct RenewalLock(#[allow(dead_code, reason = "the lock is held as long as it is open")] File);
 
 impl RenewalLock {
-    /// Takes the turn beside this installation's key; `None` where somebody has it.
+    /// Takes the lock beside this installation's key; `None` if somebody holds it.
     ///
     /// # Errors
     ///
-    /// Where the file can't be written.
+    /// If the file can't be written.
     pub fn take(key: &Path) -> io::Result<Option<RenewalLock>> {
         let file = open(key)?;
         match file.try_lock() {
@@ -26,11 +26,11 @@ impl RenewalLock {
         }
     }
 
-    /// Waits for it: whoever has it gives it back within the time that a command may take.
+    /// Waits for the lock: its holder releases it within the time that a command may take.
     ///
     /// # Errors
     ///
-    /// Where the file can't be written.
+    /// If the file can't be written.
     pub fn wait(key: &Path) -> io::Result<RenewalLock> {
         let file = open(key)?;
         file.lock()?;

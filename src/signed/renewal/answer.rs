@@ -1,29 +1,29 @@
-//! Whether what the command wrote is the next token of a license.
+//! Judges whether the output of the command is the next token of a license.
 
 use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::claims::Claims;
 use crate::core::tokens::keys::Keys;
 use crate::core::tokens::{self, unix, verify};
 
-/// What an answer is judged by.
+/// The facts by which an answer is judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Judge<'a> {
-    /// The newest that is known of the license.
+    /// The newest claims that are known of the license.
     pub former: &'a Claims,
     /// The vendors' keys.
     pub keys: &'a Keys,
-    /// This installation's id; `None` where its key can't be read.
+    /// This installation's id; `None` if its key can't be read.
     pub installation: Option<&'a str>,
     /// The present moment.
     pub now: Timestamp,
 }
 
 impl Judge<'_> {
-    /// The token, and what it says.
+    /// Returns the token, and its claims.
     ///
     /// # Errors
     ///
-    /// Why it may not be believed: a sentence.
+    /// Why it may not be believed, as a sentence.
     pub fn token(&self, output: &[u8]) -> Result<(String, Claims), String> {
         let wrong = |reason: &str| Err(reason.to_owned());
         let output = output.trim_ascii();

@@ -1,5 +1,5 @@
-//! A try to renew a license: what it comes to is in the record and the server log, and on its way to every
-//! database that has the license, before anybody else learns of it.
+//! A try to renew a license: its outcome is in the record and the server log, and on its way to every database that has
+//! the license, before anybody else learns of it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -20,11 +20,11 @@ use crate::signed::installation::renewal_lock::RenewalLock;
 use crate::signed::installation::{files, key};
 use crate::{memory, settings};
 
-/// How long a look at the command is put off at most.
+/// The longest pause between two looks at the command.
 const LONGEST_NAP: Duration = Duration::from_millis(50);
 
-/// Tries to renew a license whose newest token this is, by hand of a role in a database or not: its next token.
-/// A try that is cancelled has failed. One that this process's end cuts short was none.
+/// Tries to renew a license, given by its newest token, and returns its next token. `by` is the role and database of a
+/// try by hand. A try that is cancelled has failed; one that ends with this process does not count.
 pub fn renew(
     _lock: &RenewalLock,
     license: (&Claims, &str),
@@ -55,7 +55,7 @@ fn ask(former: &Claims) -> Result<(String, Claims), Failure> {
     judge.token(&output).map_err(Failure::Answer)
 }
 
-/// What a command writes. An error while it is waited for ends it.
+/// Returns the output of a command. An error during the wait ends the command.
 fn run(command: &Command) -> Result<Vec<u8>, Failure> {
     end_command_at_exit();
     let started = Process::start(command, TIME_LIMIT);
@@ -71,7 +71,7 @@ fn run(command: &Command) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// Nothing is dropped where PostgreSQL ends a process.
+/// Kills the command at the process's exit, because nothing is dropped when PostgreSQL ends a process.
 fn end_command_at_exit() {
     static ENDS_IT: AtomicBool = AtomicBool::new(false);
     if !ENDS_IT.swap(true, Relaxed) {
@@ -79,7 +79,7 @@ fn end_command_at_exit() {
     }
 }
 
-/// Has everybody know of a try.
+/// Notes a try in the record and the log, and lets every database with the license learn of it.
 fn note(
     license: (&Claims, &str),
     outcome: &Result<(String, Claims), Failure>,

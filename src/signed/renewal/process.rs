@@ -1,10 +1,9 @@
-//! A command that runs beside its server process: never waited for without a look at the clock, and never left
-//! behind.
+//! A command that runs beside its server process: the process never waits for it without a look at the clock, and never
+//! leaves it behind.
 //!
-//! It has a process group of its own, which is killed once the shell has ended or its time is up. Where this
-//! process ends before, [`kill_running`] does it; where this process is killed, the kernel kills the shell (which
-//! for a single program has become that program). What else the shell has started then ends by itself, or when it
-//! writes.
+//! The command has a process group of its own, which is killed once the shell has ended or its time is up. If this
+//! process ends before, [`kill_running`] kills it; if this process is killed, the kernel kills the shell (which for a
+//! single program has become that program). Whatever else the shell has started then ends by itself, or when it writes.
 #![allow(
     unsafe_code,
     reason = "a child asks the kernel for its end before it becomes the shell"
@@ -29,18 +28,18 @@ use nix::unistd::{Pid, getpid, getppid};
 use crate::core::command::{Command, Failure};
 use crate::core::tokens::TOKEN_MAX;
 
-/// How long a command may take: time for a slow server's answer and for curl's own tries, and short enough to be
-/// waited for by hand.
+/// How long a command may take: enough for a slow server's answer and for curl's own retries, and short enough to wait
+/// for by hand.
 pub const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// What is read at once of what it complains of, and kept of it.
+/// How much of the command's complaints is read at once, and kept.
 const COMPLAINT_READ: usize = 65_536;
 const COMPLAINT_KEPT: usize = 4_096;
 
-/// As much of its last complaint is shown.
+/// How much of its last complaint is shown.
 const COMPLAINT_SHOWN: usize = 200;
 
-/// The process group that runs, 0 for none: there is one at most.
+/// The process group that runs; 0 for none. There is one at most.
 static RUNNING: AtomicI32 = AtomicI32::new(0);
 
 /// A command that runs, and what it has written.
@@ -58,11 +57,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a command, with so much time.
+    /// Starts a command with a time limit.
     ///
     /// # Errors
     ///
-    /// Where there is no shell, or no process to be had.
+    /// If there is no shell, or no process can be started.
     pub fn start(command: &Command, limit: Duration) -> io::Result<Process> {
         let mut shell = std::process::Command::new("/bin/sh");
         shell
@@ -75,11 +74,11 @@ impl Process {
             .stderr(Stdio::piped())
             .process_group(0);
         let parent = getpid();
-        // SAFETY: between fork and exec it makes system calls alone.
+        // SAFETY: between fork and exec the closure only makes system calls, which are async-signal-safe.
         unsafe {
             shell.pre_exec(move || {
                 set_pdeathsig(Signal::SIGKILL)?;
-                // It may have been too late for that.
+                // The parent may have ended before the call took effect.
                 if getppid() != parent {
                     return Err(Errno::ESRCH.into());
                 }
@@ -108,11 +107,11 @@ impl Process {
         Ok(process)
     }
 
-    /// What it has written, once it has ended; `None` while it runs within its time. Never waits.
+    /// Returns what the command has written once it has ended; `None` while it runs within its time. Never waits.
     ///
     /// # Errors
     ///
-    /// Where it has failed, has written too much, or its time is up: then it is over.
+    /// If it has failed or written too much, or its time is up: then it is over.
     pub fn poll(&mut self) -> Option<Result<Vec<u8>, Failure>> {
         let polled = self.try_poll();
         let polled = polled.unwrap_or_else(|error| {
@@ -133,7 +132,7 @@ impl Process {
         } else {
             None
         };
-        // What was written before its end is there now.
+        // What the command wrote before its end can be read now.
         self.read()?;
         if self.output.len() > TOKEN_MAX {
             let reason = format!("The command wrote more than {TOKEN_MAX} bytes.");
@@ -163,7 +162,7 @@ impl Process {
         Ok(())
     }
 
-    /// With the last line that it has complained.
+    /// Returns a failure with the last line of the command's complaints.
     fn complaining(&self, how: &str) -> Failure {
         let reason = format!("The command {how}.");
         let complaint = String::from_utf8_lossy(&self.complaint);
@@ -182,11 +181,11 @@ impl Process {
         }
     }
 
-    /// Kills the group: whatever the shell has started goes with it.
+    /// Kills the group, with whatever the shell has started.
     fn end_group(&mut self) -> io::Result<ExitStatus> {
         if !self.is_over {
             self.is_over = true;
-            // Until the shell is waited for, the group's number is nobody else's.
+            // Until the shell is waited for, no other process group can have this number.
             let _ = killpg(self.group, Signal::SIGKILL);
             RUNNING.store(0, Relaxed);
         }
@@ -200,7 +199,7 @@ impl Drop for Process {
     }
 }
 
-/// Kills the command that runs, when this process ends without further ado.
+/// Kills the command that runs, when this process ends without dropping it.
 pub fn kill_running() {
     let group = RUNNING.swap(0, Relaxed);
     if group > 0 {
@@ -208,7 +207,7 @@ pub fn kill_running() {
     }
 }
 
-/// Reads what there is, at most this much.
+/// Reads what is available, at most this much.
 fn read_available(pipe: &mut impl Read, into: &mut Vec<u8>, most: usize) -> io::Result<()> {
     match pipe.take(most as u64).read_to_end(into) {
         Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
@@ -242,7 +241,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// What a command writes.
+    /// Returns what a command writes.
     pub(crate) fn output(command: &Command) -> Result<Vec<u8>, Failure> {
         ended(Process::start(command, PLENTY).unwrap())
     }
@@ -251,7 +250,7 @@ pub(crate) mod tests {
         output(&command(line)).unwrap_err().to_string()
     }
 
-    /// Waits until a process is gone.
+    /// Waits until a process is gone, and tells whether it is.
     fn is_gone(pid: &str) -> bool {
         let pid = Pid::from_raw(pid.trim().parse().unwrap());
         let deadline = Instant::now() + PLENTY;
@@ -332,7 +331,7 @@ pub(crate) mod tests {
         process.limit = Duration::ZERO;
         assert!(process.poll().unwrap().is_err());
         assert!(pids().lines().all(is_gone));
-        // The same where nobody waits for it any longer.
+        // The same if nobody waits for it any longer.
         let process = Process::start(&command("exec sleep 1000"), PLENTY).unwrap();
         let pid = process.group.to_string();
         drop(process);

@@ -1,4 +1,4 @@
-//! Which license is due for its renewal, and when the next try is.
+//! Decides which license is due for its renewal, and when the next try is.
 
 use std::collections::BTreeSet;
 
@@ -8,27 +8,27 @@ use crate::core::tokens::claims::Claims;
 use crate::core::tokens::{self, believe, moment};
 use crate::signed::installation::record::{Known, Record, Try};
 
-/// The pause after the first failed try, in microseconds; each further one doubles it.
+/// The pause after the first failed try, in microseconds; each further failure doubles it.
 const FIRST_PAUSE: Timestamp = 60_000_000;
 
-/// The longest pause: a vendor's server that is down for a day is asked again the same day.
+/// The longest pause, so that a vendor's server that was down for a day is asked again the same day.
 const LONGEST_PAUSE: Timestamp = 6 * 3_600_000_000;
 
-/// So many tries are kept for databases that can't be told of them.
+/// How many tries are kept for databases that can't be told of them.
 const UNTOLD_MAX: usize = 64;
 
-/// By whom a license is renewed, and when.
+/// Who renews a license, and when.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Occasion {
     /// The present moment.
     pub at: Timestamp,
     /// How long before its end a license is due, in microseconds.
     pub renew_before: Timestamp,
-    /// Who does it by hand, and in which database.
+    /// The role that renews it by hand, and the database in which it does; `None`: it is automatic.
     pub by: Option<(String, u32)>,
 }
 
-/// The pause after so many failures in a row.
+/// Returns the pause after so many failures in a row.
 pub fn pause(failures: u32) -> Timestamp {
     let doubled = 1_i64.checked_shl(failures.saturating_sub(1).min(62));
     FIRST_PAUSE
@@ -36,8 +36,8 @@ pub fn pause(failures: u32) -> Timestamp {
         .min(LONGEST_PAUSE)
 }
 
-/// When a license is tried to be renewed next; `None`: never, for it has no end, no key of a vendor's has ever verified
-/// it here, or is an allotment, which its installation renews.
+/// Returns when the next try to renew a license is; `None` if never, because it has no end, no vendor's key has ever
+/// verified it here, or it is an allotment, which the installation that allotted it renews.
 pub fn next_try_at(known: &Known, renew_before: Timestamp) -> Option<Timestamp> {
     if !known.is_verified || tokens::is_allotment(&known.token) {
         return None;
@@ -47,7 +47,7 @@ pub fn next_try_at(known: &Known, renew_before: Timestamp) -> Option<Timestamp> 
     Some(known.renewal.not_before.map_or(due, |at| due.max(at)))
 }
 
-/// The license whose renewal is next, and when that is: of those that are installed somewhere.
+/// Returns the installed license that is to be renewed next, and when.
 pub fn next(record: &Record, renew_before: Timestamp) -> Option<(Timestamp, &Known)> {
     let installed = record.licenses.iter();
     let installed = installed.filter(|known| !known.databases.is_empty());
@@ -56,8 +56,8 @@ pub fn next(record: &Record, renew_before: Timestamp) -> Option<(Timestamp, &Kno
 }
 
 impl Record {
-    /// Notes a try to renew this license, the newest token of which is `token`. The databases in which it is
-    /// installed come back, and when the next try is.
+    /// Notes a try to renew this license, the newest token of which is `token`. Returns the databases in which it is
+    /// installed, and when the next try is.
     pub fn note_try(
         &mut self,
         (former, token): (&Claims, &str),
@@ -76,7 +76,7 @@ impl Record {
             return Default::default();
         };
         if known.token.is_empty() {
-            // Just installed, and no visitor has seen it yet.
+            // It was just installed, and no worker has seen it yet.
             (known.iat, known.token) = (former.iat, token.to_owned());
             known.is_verified = true;
         }
@@ -93,7 +93,7 @@ impl Record {
             }
             Err(failure) => {
                 renewal.failure = Some(failure.to_string());
-                // Who tries by hand puts off no try that is made by itself.
+                // A try by hand does not put off the automatic ones.
                 if occasion.by.is_none() {
                     renewal.failures = renewal.failures.saturating_add(1);
                     renewal.not_before = Some(now.saturating_add(pause(renewal.failures)));
@@ -106,7 +106,7 @@ impl Record {
         if outcome.is_ok()
             && let Some(end) = valid_until.filter(|_| next.is_some_and(|at| at <= now))
         {
-            // A license that lasts no longer than that is renewed in the middle of its time.
+            // A license that lasts no longer than `renew_before` is renewed in the middle of its time.
             let half = end.saturating_sub(now) / 2;
             known.renewal.not_before = Some(now.saturating_add(half.max(FIRST_PAUSE)));
         }
@@ -131,7 +131,7 @@ impl Record {
         (databases, next_try_at)
     }
 
-    /// The tries that a database is yet to be told of, each with its license's id.
+    /// Returns the tries that a database is yet to be told of, each with its license's id.
     pub fn untold(&self, database: u32) -> Vec<(String, Try)> {
         let of_license = |known: &Known| {
             let tries = known.renewal.untold.clone().into_iter();
@@ -144,7 +144,7 @@ impl Record {
         self.licenses.iter().flat_map(of_license).collect()
     }
 
-    /// A database was told of these.
+    /// Notes that a database was told of these tries.
     pub fn told(&mut self, database: u32, tries: &[(String, Try)]) {
         for known in &mut self.licenses {
             let jti = &known.jti;
@@ -169,7 +169,7 @@ mod tests {
     const DAY: Timestamp = 24 * 60 * MINUTE;
     const NOW: Timestamp = 10_000 * DAY;
 
-    /// A license that was issued so many days ago, and ends in so many.
+    /// Returns a license that was issued `iat` days ago and ends in `exp` days.
     fn license(iat: Timestamp, exp: Option<Timestamp>) -> (String, Claims) {
         let mut license = claims();
         license["iat"] = json!(tokens::unix(NOW - iat * DAY));
@@ -330,7 +330,7 @@ mod tests {
         assert_eq!((*failures, *not_before, failure.as_ref()), (0, None, None));
         assert_eq!(untold.len(), 2);
         assert_eq!(next(&record, 14 * DAY).unwrap().0, NOW + 351 * DAY);
-        // Somebody has installed an even newer one meanwhile.
+        // Somebody has installed an even newer token meanwhile.
         let mut late = former.clone();
         late.1.iat -= 1;
         record.note_try((&former.1, &former.0), &Ok(late), &occasion);
@@ -347,7 +347,7 @@ mod tests {
             at.unwrap()
         };
         assert_eq!(try_it(&mut record, &newer, NOW), NOW + 4 * DAY);
-        // However near the end, nobody is asked all the time.
+        // However near the end is, the command is not called all the time.
         let end = NOW + 8 * DAY;
         assert_eq!(try_it(&mut record, &newer, end - 1), end - 1 + MINUTE);
     }

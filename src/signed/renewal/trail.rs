@@ -1,4 +1,4 @@
-//! Tells the audit trail of each database that has a license of every try to renew it. The tries wait in the
+//! Writes every try to renew a license to the audit trail of each database that has it. The tries wait in the
 //! installation's record until the database has been told.
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::signed::installation::files;
 use crate::signed::installation::record::Try;
 use crate::tables::events::note_renewal;
 
-/// The tries that a database is yet to be told of, each with its license's id; on a standby none.
+/// Returns the tries that a database is yet to be told of, each with its license's id; none on a standby.
 pub fn untold(database: u32) -> Vec<(String, Try)> {
     if backend::in_recovery() {
         return Vec::new();
@@ -23,14 +23,14 @@ pub fn untold(database: u32) -> Vec<(String, Try)> {
     record.map_or_else(|_| Vec::new(), |record| record.untold(database))
 }
 
-/// Tells this visitor's database of these, waiting for locks at most `patience`. What can't be told stays for the
-/// next visitor. Outside a transaction.
+/// Writes these tries to the trail of this worker's database, waiting for locks at most `patience`. If they can't be
+/// written, the next worker tries again. It must be called outside a transaction.
 pub fn tell(database: u32, tries: &[(String, Try)], patience: Duration) {
     if tries.is_empty() {
         return;
     }
     let told = write_alone(patience, |writer| {
-        // Without the extension, its trail went with it.
+        // Without the extension there is no trail either.
         let schema = catalog::schema();
         schema.map_or(Ok(()), |schema| {
             tries
@@ -48,7 +48,7 @@ pub fn tell(database: u32, tries: &[(String, Try)], patience: Duration) {
     }
 }
 
-/// Once, also where the record could not be told that it was.
+/// Writes a try once, even if the record could not be told before that it was written.
 fn write(writer: &Reader, schema: &str, license_id: &str, attempt: &Try) -> Result<(), ReadError> {
     let is_renewed = attempt.failure.is_none();
     let detail = json!({

@@ -1,4 +1,4 @@
-//! Which of a database's tokens count, and that no seat is used twice by them.
+//! Tests which of a database's tokens count, and that no seat is used twice by them.
 
 mod sold;
 
@@ -73,7 +73,7 @@ fn a_license_whose_key_is_gone_is_believed_for_the_key_grace() {
     let token = sign(&header(), &claims());
     let none = Keys::default();
     let mut record = Record::default();
-    // Also where nothing of it is known, as after a restore.
+    // Even if nothing is known of it, as after a restore.
     let standing = only(&none, &record, &[row(&token)]);
     assert!(matches!(standing.doubt, Some(Doubt::Unverified(_))));
     assert_eq!(standing.believed_until, Some(NOW + 7 * DAY));
@@ -81,7 +81,7 @@ fn a_license_whose_key_is_gone_is_believed_for_the_key_grace() {
     record.licenses[0].unverified_since = Some(NOW - DAY);
     let standing = only(&none, &record, &[row(&token)]);
     assert_eq!(standing.believed_until, Some(NOW + 6 * DAY));
-    // What claims to be newer can't be verified, and what was verified holds.
+    // A token that claims to be newer can't be verified, and the verified one stays in force.
     let forged = sign(&header(), &with("/iat", json!(1_799_000_000)));
     let (standings, invalid) = judge(&none, &record).licenses(&[row(&forged)]);
     assert_eq!((standings[0].token.as_str(), standings.len()), (&*token, 1));
@@ -107,7 +107,7 @@ fn a_license_of_another_installation_is_believed_for_the_key_grace_once() {
     record.licenses[0].elsewhere_since = Some(NOW - 8 * DAY);
     let standing = only(&keys(), &record, &[row(&sign(&header(), &newer))]);
     assert_eq!(standing.believed_until, Some(NOW - DAY));
-    // Whose own key can't be read does not know where it is.
+    // An installation whose own key can't be read does not know whether the license is its own.
     let empty = Record::default();
     let keys_here = keys();
     let lost = Judge {
@@ -132,7 +132,7 @@ fn an_older_token_is_one_also_when_its_key_is_gone() {
     let (standings, _) = judge(&keys(), &record).licenses(&[row(&older)]);
     assert_eq!(standings[0].token, newer);
     assert!(standings[0].is_newer && standings[0].is_in_table);
-    // What claims to be even newer is none.
+    // A token that claims to be even newer does not count.
     let forged = with("/iat", json!(1_799_000_000)).to_string();
     let forged = sign_text(&header, &forged, &other);
     let (standings, _) = judge(&keys(), &record).licenses(&[row(&forged)]);
@@ -148,7 +148,7 @@ fn neither_deletion_nor_an_older_token_takes_a_license_away() {
     record.licenses.push(known(&newer, &[5]));
     for (rows, is_in_table, is_newer) in [
         (vec![], false, false),
-        // As after a renewal, until a visitor comes.
+        // As after a renewal, until a worker comes.
         (vec![row(&older)], true, true),
         (vec![row(&newer)], true, false),
     ] {
@@ -159,11 +159,11 @@ fn neither_deletion_nor_an_older_token_takes_a_license_away() {
             (is_in_table, is_newer)
         );
     }
-    // A damaged one either, but it is told of.
+    // Nor does a damaged one, but it is reported.
     let (standings, invalid) = judge(&keys(), &record).licenses(&[row("nonsense")]);
     assert_eq!(standings[0].token, newer);
     assert_eq!(invalid[0].license_id, "TOM-4711");
-    // In a database where it never was, it is not.
+    // In a database in which it was never installed, it does not count.
     record.licenses[0].databases.clear();
     assert!(judge(&keys(), &record).licenses(&[]).0.is_empty());
     // Nor where it was uninstalled.
@@ -179,7 +179,7 @@ fn neither_deletion_nor_an_older_token_takes_a_license_away() {
             .is_empty()
     );
     record.licenses[0].databases.clear();
-    // A copy of a database with an older token has the newer one.
+    // A copy of a database with an older token gets the newer one.
     assert_eq!(only(&keys(), &record, &[row(&older)]).token, newer);
 }
 
@@ -199,7 +199,7 @@ fn what_was_given_back_has_no_seats_any_more() {
     let standing = only(&keys(), &record, &[row(&token)]);
     assert_eq!(standing.doubt, Some(Doubt::GivenBack));
     assert_eq!(standing.seats("TOM"), Some(0));
-    // Others of the same product come before it.
+    // Other licenses of the same product come before it.
     let mut other = claims();
     other["jti"] = json!("TOM-4712");
     let rows = [
@@ -248,7 +248,7 @@ fn a_product_stays_with_its_first_issuer() {
     assert_eq!(products(&keys, &record), ["Rival"]);
     record.licenses.reverse();
     assert_eq!(products(&keys, &record), ["TOM", "Rival"]);
-    // One that can't be verified takes nothing from one that is.
+    // A license that can't be verified takes nothing from one that can.
     let mut verified = Keys::default();
     verified
         .add(file("https://aptora.example", &own).as_bytes(), None)
@@ -279,7 +279,7 @@ fn a_row_with_a_token_of_a_day_to_come_blocks_no_renewal() {
     record.licenses.push(known(&token, &[5]));
     let (standings, _) = judge(&keys(), &record).licenses(&[row(&later)]);
     assert_eq!(standings[0].token, token);
-    // Once it was believed it stays so, also when the clock is set back.
+    // Once it was believed it stays so, even if the clock is set back.
     let known = known(&later, &[5]);
     record.licenses = vec![known];
     assert_eq!(only(&keys(), &record, &[row(&later)]).token, later);

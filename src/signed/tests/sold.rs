@@ -1,6 +1,6 @@
-//! Seats used anywhere never exceed what was sold: a license whose seats are passed on, come back and are passed on
-//! again, on servers whose clocks go forward and back, that lose their records and restore their databases. The rules
-//! are the real ones; what PostgreSQL does between them is done here by hand.
+//! Tests that seats used anywhere never exceed what was sold: seats of a license are allotted, come back and are
+//! allotted again, on servers whose clocks go forward and back, which lose their records and restore their databases.
+//! The rules are the real ones; what PostgreSQL does between them is done here by hand.
 
 use super::*;
 use crate::core::tokens::claims::LEEWAY;
@@ -39,7 +39,7 @@ impl Server {
         moment(BEGIN + self.clock)
     }
 
-    /// The licenses as they stand, when a visitor looks.
+    /// Returns the licenses as a worker sees them.
     fn standings(&self) -> Vec<Standing> {
         let (keys, id) = (keys(), self.id());
         let rows: Vec<Row> = self
@@ -83,7 +83,7 @@ impl Server {
         }
     }
 
-    /// How many it admits when its clock shows this, whatever it showed before.
+    /// Returns how many it admits when its clock shows this, whatever it showed before.
     fn admits_at(&self, clock: i64) -> i64 {
         self.admits(&self.standings(), clock)
     }
@@ -138,7 +138,7 @@ impl World {
         }
     }
 
-    /// As license_allot() does, and license_install() there.
+    /// Does what license_allot() does here, and license_install() there.
     fn allot(&mut self, laptop: usize, seats: i64, term: Option<i64>) {
         let standing = self.centre.standings().remove(0);
         let claims = &standing.claims;
@@ -183,7 +183,7 @@ impl World {
         self.laptops[laptop].install(&token);
     }
 
-    /// As license_give_back() does.
+    /// Does what license_give_back() does.
     fn give_back(&mut self, laptop: usize) {
         let laptop = &mut self.laptops[laptop];
         let now = laptop.now();
@@ -227,8 +227,8 @@ impl World {
         self.laptops.iter().chain([&self.centre])
     }
 
-    /// Whether all servers can go by a clock that shows this. One that knows of a later time uses seats that were
-    /// passed on only then, whatever its clock shows.
+    /// Tells whether all servers can go by a clock that shows this. A server that knows of a later time uses seats that
+    /// were allotted only then, whatever its clock shows.
     fn is_one_time(&self, clock: i64) -> bool {
         let latest = self.servers().map(|server| unix(server.record.latest));
         let allotments = self.centre.record.allotments.iter();
@@ -352,14 +352,14 @@ fn what_the_record_forgets_multiplies_no_seat() {
         record.given_back.insert(n.to_string(), given_back);
     }
     let former = record.clone();
-    // Nothing, as long as its end has not come.
+    // Nothing is forgotten before its end has come.
     record.forget();
     assert_eq!(record.given_back, former.given_back);
     assert_eq!(record.allotments.len(), 1_000 - 134);
     record.latest = at(2_000);
     record.forget();
     record.forget();
-    // 200 that came back by a receipt, and by their time; and those that never do by themselves.
+    // 200 that came back by a receipt, 200 that came back at their end, and those that never come back by themselves.
     assert_eq!(
         (record.allotments.len(), record.ended.len()),
         (200 + 200 + 133, 2)
@@ -377,11 +377,11 @@ fn what_the_record_forgets_multiplies_no_seat() {
         assert_eq!(away(&record, product, 1_200), away(&former, product, 1_200));
         assert_eq!(away(&record, product, 2_000), away(&former, product, 2_000));
     }
-    // What has no end is never forgotten.
+    // Whatever has no end is never forgotten.
     for n in (0..1_000).step_by(5) {
         assert!(record.given_back.contains_key(&n.to_string()));
     }
-    // Licenses that no key has verified are noted up to a hundred, and no other is believed for any time.
+    // Up to a hundred licenses that no key has verified are noted, and no other is believed at all.
     let none = Keys::default();
     for n in 0..150 {
         let id = format!("unverified {n}");
