@@ -324,9 +324,7 @@ async fn a_dump_restores_tables_with_policies_and_checks() {
     let text = desk.cluster.program("pg_dump", &[]).ok();
     let insert = desk.cluster.program("pg_dump", &["--inserts"]).ok();
     for (db, text) in [("copied", text), ("inserted", insert)] {
-        desk.cluster.sql(&format!("CREATE DATABASE {db}"));
-        let psql = ["-Xq", "-v", "ON_ERROR_STOP=1", "-d", db];
-        desk.cluster.program_with("psql", &psql, &[], &text).ok();
+        desk.cluster.restore(db, &text);
         let rows = "SELECT count(*) FROM payroll";
         assert_eq!(desk.cluster.sql_in(db, rows), "1000");
         let anna = desk.login("anna").db(db).open_ok().await;
@@ -345,9 +343,7 @@ async fn a_dump_restores_also_where_superusers_count() {
     cluster.sql(PAYROLL);
     cluster.sql("UPDATE licenses SET enforcement = 'on'");
     let text = cluster.program("pg_dump", &[]).ok();
-    cluster.sql("CREATE DATABASE copied");
-    let psql = ["-Xq", "-v", "ON_ERROR_STOP=1", "-d", "copied"];
-    cluster.program_with("psql", &psql, &[], &text).ok();
+    cluster.restore("copied", &text);
     assert_eq!(
         cluster.sql_in("copied", "SELECT count(*) FROM payroll"),
         "1000"

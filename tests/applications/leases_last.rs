@@ -519,9 +519,7 @@ async fn a_dump_has_no_leases() {
     for id in cluster.sql("SELECT lease_id FROM license_leases").lines() {
         assert!(!dump.contains(id));
     }
-    cluster.sql("CREATE DATABASE restored");
-    let psql = ["-Xq", "-v", "ON_ERROR_STOP=1", "-d", "restored"];
-    cluster.program_with("psql", &psql, &[], &dump).ok();
+    cluster.restore("restored", &dump);
     assert_eq!(cluster.in_use_in("restored"), 0);
     assert_eq!(
         cluster.sql_in("restored", "SELECT count(*) FROM license_leases"),

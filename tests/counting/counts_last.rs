@@ -160,9 +160,7 @@ async fn a_copy_of_a_database_counts_anew() {
     }
     // Of a dump it is the same.
     let text = cluster.program("pg_dump", &["-d", "company"]).ok();
-    cluster.sql("CREATE DATABASE restored");
-    let psql = ["-Xq", "-v", "ON_ERROR_STOP=1", "-d", "restored"];
-    cluster.program_with("psql", &psql, &[], &text).ok();
+    cluster.restore("restored", &text);
     assert_eq!(counts("restored"), "0|0");
 }
 

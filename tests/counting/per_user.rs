@@ -172,15 +172,7 @@ async fn in_a_pool_each_database_goes_by_its_own_number_and_a_dump_keeps_it() {
         "INSERT INTO license_reservations (product, role, shared) VALUES ('TOM', 'bert', true)",
     );
     let dump = cluster.program("pg_dump", &[]).ok();
-    cluster.sql("CREATE DATABASE restored");
-    cluster
-        .program_with(
-            "psql",
-            &["-Xq", "-v", "ON_ERROR_STOP=1", "-d", "restored"],
-            &[],
-            &dump,
-        )
-        .ok();
+    cluster.restore("restored", &dump);
     let rows =
         "SELECT max_per_user, shared FROM licenses l JOIN license_reservations r USING (product)";
     assert_eq!(cluster.sql_in("restored", rows), "1|t");

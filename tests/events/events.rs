@@ -268,9 +268,7 @@ async fn a_dump_has_the_trail_and_restores_it() {
     trail.user("anna").await.close().await;
     trail.becomes("event", &["login", "release"]).await;
     let text = trail.cluster.program("pg_dump", &[]).ok();
-    trail.admin.run("CREATE DATABASE restored").await;
-    let psql = ["-Xq", "-v", "ON_ERROR_STOP=1", "-d", "restored"];
-    trail.cluster.program_with("psql", &psql, &[], &text).ok();
+    trail.cluster.restore("restored", &text);
     let rows = "SELECT at, event, usename, datname, detail FROM license_events
                  WHERE usename = 'anna' ORDER BY at";
     assert_eq!(

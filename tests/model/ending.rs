@@ -3,7 +3,7 @@
 
 use super::bars::store_bars;
 use super::server::{
-    MINUTE, ROOM, Server, TTL, id, lease, license, name, of_database, reservation, session,
+    MINUTE, ROOM, Server, TTL, dice, id, lease, license, name, of_database, reservation, session,
     superuser, want, with_workstation,
 };
 use crate::core::ledger::acts::admission::Answer;
@@ -882,13 +882,7 @@ fn an_unknown_seat_is_gone() {
 #[test]
 fn whatever_happens_no_seat_is_given_twice_or_lost() {
     for seed in 1..=400_u64 {
-        let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut below = |limit: usize| {
-            dice ^= dice << 13;
-            dice ^= dice >> 7;
-            dice ^= dice << 17;
-            (dice % limit as u64) as usize
-        };
+        let mut below = dice(seed);
         let limit = 1 + below(4);
         let linger = if below(3) == 0 { MINUTE } else { 0 };
         let mut server = Server::with_license(reclaimed(License {

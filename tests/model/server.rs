@@ -788,3 +788,14 @@ pub fn of_database(mut session: Session, database: u32) -> Session {
     session.database = database;
     session
 }
+
+/// Returns numbers below a limit, the same for each seed.
+pub fn dice(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    move |limit| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % limit as u64) as usize
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::ending::{HOUR, leaves, pc, seat_at, stops};
 use super::reservations::kept;
-use super::server::{ROOM, Server, exempt_role, license, name, of_database, session};
+use super::server::{ROOM, Server, dice, exempt_role, license, name, of_database, session};
 use crate::core::ledger::acts::admission::Answer;
 use crate::core::ledger::acts::ending::Stopping;
 use crate::core::ledger::acts::publish::Published;
@@ -187,13 +187,7 @@ fn a_new_bar_takes_the_place_of_the_newest_exemption() {
 #[test]
 fn whatever_comes_who_has_no_more_than_its_part_fits() {
     for seed in 1..=300_u64 {
-        let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut below = |limit: usize| {
-            dice ^= dice << 13;
-            dice ^= dice >> 7;
-            dice ^= dice << 17;
-            (dice % limit as u64) as usize
-        };
+        let mut below = dice(seed);
         let rules = 24 + below(60);
         let mut server = server(rules);
         let mut rows: BTreeMap<u32, usize> = BTreeMap::new();

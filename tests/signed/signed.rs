@@ -357,15 +357,7 @@ async fn vendors_change_their_keys_without_a_restart() {
 async fn a_dump_restored_on_the_same_server_counts_with_the_original() {
     let (_, cluster) = licensed(2);
     let dump = cluster.program("pg_dump", &[]).ok();
-    cluster.sql("CREATE DATABASE restored");
-    cluster
-        .program_with(
-            "psql",
-            &["-Xq", "-v", "ON_ERROR_STOP=1", "-d", "restored"],
-            &[],
-            &dump,
-        )
-        .ok();
+    cluster.restore("restored", &dump);
     cluster.copy("restored", "copy");
     let mut users = Vec::new();
     for (db, host) in [

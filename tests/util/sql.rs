@@ -39,6 +39,13 @@ impl Cluster {
         self.program_with("psql", &[&["-X"], args].concat(), env, "")
     }
 
+    /// Creates a database from what pg_dump has written.
+    pub fn restore(&self, db: &str, dump: &str) {
+        self.sql(&format!("CREATE DATABASE {db}"));
+        let psql = ["-Xq", "-v", "ON_ERROR_STOP=1", "-d", db];
+        self.program_with("psql", &psql, &[], dump).ok();
+    }
+
     /// Runs statements one by one up to the first error; bare rows come back, fields separated by `|`.
     pub fn psql_as(&self, user: &str, db: &str, sql: &str) -> Ran {
         let args = [
