@@ -157,7 +157,7 @@ fn tell(writer: &Reader, untold: &Untold) -> Result<Vec<String>, ReadError> {
         // The audit trail went with the extension.
         return Ok(lines);
     };
-    let Trail { mut rows, lost } = told::trail(&untold);
+    let Trail { mut rows, lost } = told::trail(untold);
     rows.iter_mut().for_each(told::name_roles);
     if lost > 0 {
         let number = memory::write(Ledger::next_number).unwrap_or(0);

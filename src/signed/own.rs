@@ -16,6 +16,7 @@ pub fn latest() -> Timestamp {
     record.map_or(now, |record| now.max(record.latest))
 }
 
+/// Returns this installation's key pair, or raises why it can't be read (55000).
 pub fn own_key() -> KeyPair {
     let path = settings::installation_key();
     key::read(&path).unwrap_or_else(|error| {

@@ -10,6 +10,7 @@ pub fn unverifiable(detail: impl Into<String>, hint: &str) -> ! {
     refusal(detail, hint).raise()
 }
 
+/// Returns the report for a token that can't be verified (28000).
 pub fn refusal(detail: impl Into<String>, hint: &str) -> Report {
     Report::new(
         PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
@@ -32,6 +33,7 @@ pub fn answer<R>(result: Refusable<R>) -> R {
     }
 }
 
+/// Raises that the tables of signed licenses could not be read or written.
 pub fn failed(error: ReadError) -> ! {
     Report::new(error.code, error.message)
         .hint("Try again; if it persists, look at the tables licenses and license_keys.")

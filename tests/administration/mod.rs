@@ -1,6 +1,5 @@
 //! What administrators do and see, and what nobody gains by it.
 
-mod administration;
 mod bad_input;
 mod bars;
 mod bars_lifted;
@@ -11,5 +10,6 @@ mod locked_out;
 mod messages;
 mod security;
 mod stop;
+mod stories;
 mod triggers;
 mod views;

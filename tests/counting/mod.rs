@@ -2,12 +2,12 @@
 
 mod claims;
 mod connection_facts;
-mod counting;
 mod counts_last;
 mod databases;
 mod encodings;
 mod exempt_limit;
 mod exemptions;
+mod identities;
 mod linger;
 mod max_rules;
 mod membership;

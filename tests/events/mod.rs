@@ -1,5 +1,5 @@
 //! The audit trail.
 
-mod events;
 mod events_written;
 mod room;
+mod trail;

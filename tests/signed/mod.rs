@@ -1,8 +1,8 @@
 //! Signed licenses: installed, passed on, renewed, and what vendors do.
 
+mod in_force;
 mod passed_on;
 mod renewal;
-mod signed;
 mod signed_doubt;
 mod sold;
 mod tokens;

@@ -13,7 +13,7 @@
 //! * [`event`]: events of the audit trail
 //! * [`hold`]: what applications hold
 //! * [`identity`]: what makes two connections the same user
-//! * [`license`]: licenses
+//! * [`license`][]: licenses
 //! * [`map`]: the ledger's tables as plain maps in the memory of one process
 //! * [`narrow`]: clamping a row of `licenses` to the terms of its token
 //! * [`pauses`]: how long databases that could not be visited are skipped
@@ -23,7 +23,7 @@
 //! * [`roles`]: the roles that reservations name
 //! * [`room`]: how the room for events is divided
 //! * [`rules`]: the rules of a database
-//! * [`seat`]: seats
+//! * [`seat`][]: seats
 //! * [`session`]: sessions as the ledger knows them, and the seat that each may hold
 //! * [`spell`]: denials of one user that are reported together
 //! * [`state`]: the ledger's state

@@ -11,6 +11,7 @@ use crate::signed::in_force::outdate;
 use crate::signed::own::change;
 use crate::signed::refusal::Refusable;
 
+/// Takes back the seats of a receipt and returns how many they are.
 pub fn accept(writer: &Reader, returned: &Returned, pair: &KeyPair) -> Refusable<i32> {
     let schema = book::lock(writer)?;
     let book = Book::read(writer, &schema)?;
@@ -44,6 +45,7 @@ pub fn accept(writer: &Reader, returned: &Returned, pair: &KeyPair) -> Refusable
     Ok(Ok(returned.seats))
 }
 
+/// Returns the report for a receipt that takes nothing back (28000).
 pub fn unacceptable(detail: impl Into<String>) -> Report {
     Report::new(
         PgSqlErrorCode::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,

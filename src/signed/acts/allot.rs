@@ -33,6 +33,7 @@ pub struct Request {
     pub pair: KeyPair,
 }
 
+/// Allots seats and returns the token that the other installation installs.
 pub fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
     let schema = book::lock(writer)?;
     let book = Book::read(writer, &schema)?;

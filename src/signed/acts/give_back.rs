@@ -16,6 +16,7 @@ use crate::signed::own::change;
 use crate::signed::refusal::{Refusable, unsigned};
 use crate::tables::licenses;
 
+/// Gives all seats of an allotment back and returns the receipt for the installation that had allotted them.
 pub fn give_back(writer: &Reader, product: &str, pair: &KeyPair) -> Refusable<String> {
     let schema = book::lock(writer)?;
     let book = Book::read(writer, &schema)?;
