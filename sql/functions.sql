@@ -40,7 +40,7 @@ RETURNS boolean
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_release_wrapper';
 
 COMMENT ON FUNCTION @extschema@.license_checkout(text, interval, text) IS
-    'Takes a seat, which the session holds until it checks in or ends; waits in line for it if asked to';
+    'Takes a seat, which the session holds until it checks in or ends; waits in the queue for it if asked to';
 COMMENT ON FUNCTION @extschema@.license_try_checkout(text, text) IS
     'Takes a seat as license_checkout does; no row when none is free';
 COMMENT ON FUNCTION @extschema@.license_checkin(text, text) IS

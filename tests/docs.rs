@@ -589,7 +589,7 @@ fn the_reference_has_every_sqlstate_and_every_reason() {
     }
     // Sessions that are ended are told by PostgreSQL's own reports.
     let is_state = |letter: char| letter.is_ascii_alphanumeric();
-    raised.extend(after(&source, "sqlstate(*b\"", is_state));
+    raised.extend(after(&source, " => *b\"", is_state));
     let documented = names(ERRORS, "SQLSTATEs");
     let documented: BTreeSet<&str> = documented.iter().map(String::as_str).collect();
     assert_eq!(documented, raised);

@@ -162,7 +162,7 @@ impl<T: Tables> Ledger<'_, T> {
         if let Some(known) = self.databases.get_mut(&database) {
             known.generation = self.head.clock;
         }
-        self.head.ring = !self.waits.is_empty();
+        self.head.ring |= !self.waits.is_empty();
     }
 
     /// Forgets a database that is gone, or whose OID was given to another one.
