@@ -78,7 +78,7 @@ async fn main() {
     // The statement that asks for the launcher is a session that ends, once.
     let percent = |at: usize| (after[at] - before[at]) / SECONDS as f64 * 100.0;
     println!(
-        "workers while nothing happens: launcher {:.2} % of a core, visitors at most {:.2} %",
+        "workers while nothing happens: launcher {:.2} % of a core, database workers at most {:.2} %",
         percent(0),
         percent(1)
     );

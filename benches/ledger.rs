@@ -161,7 +161,7 @@ fn admit_and_release(c: &mut Criterion) {
                             }
                             taken += begin.elapsed();
                             left -= batch;
-                            // What a visitor does beside logins.
+                            // What a database worker does beside logins.
                             events.clear();
                             ledger.take_events(DATABASE, 0, EVENTS, |event, _| events.push(*event));
                             let last = events.last().map_or(0, |event| event.number);

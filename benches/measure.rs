@@ -25,7 +25,7 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// Seconds of processor time that the launcher has used, and whoever the server has seen end: visitors
+/// Seconds of processor time that the launcher has used, and whoever the server has seen end: database workers
 /// among them.
 pub fn worker_times(cluster: &Cluster) -> [f64; 2] {
     let launcher = cluster.worker("launcher").expect("a launcher");

@@ -10,16 +10,16 @@ use pgrx::prelude::*;
 use super::arguments::{self, refuse};
 use super::{require_preloaded, require_primary};
 use crate::checkout::unlicensed;
-use crate::core::ledger::acts::bars::{BarWish, Unbarrable};
+use crate::core::ledger::acts::bars::{BarRequest, Unbarrable};
 use crate::core::ledger::acts::ending::Stop;
 use crate::core::ledger::identity::{Name, Text};
 use crate::ending::bars;
 use crate::ending::stop::{self, Outcome, Refusal};
 use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report, escaped, quoted};
-use crate::pg::table::{ReadError, Reader, schema, write_as_part};
+use crate::pg::table::{ReadError, TableAccess, schema, write_as_part};
 use crate::pg::text::TextArgument;
 use crate::pg::{backend, catalog};
-use crate::signed::book::Book;
+use crate::signed::signed_licenses::SignedLicenses;
 use crate::tables::licenses;
 use crate::{memory, rules};
 
@@ -123,14 +123,14 @@ fn change_seats(product: &str, seats: i32, check: impl FnOnce(&Seats)) {
     changed.unwrap_or_else(|error| failed(error));
 }
 
-fn lock_seats(writer: &Reader, product: &str) -> Result<Option<Seats>, ReadError> {
+fn lock_seats(writer: &TableAccess, product: &str) -> Result<Option<Seats>, ReadError> {
     let schema = schema()?;
     let Some(found) = licenses::lock_seats(writer, &schema, product)? else {
         return Ok(None);
     };
-    let book = Book::read(writer, &schema)?;
-    let license = book.license_of(product);
-    let away = license.map_or(0, |license| book.away(license, product));
+    let signed_licenses = SignedLicenses::read(writer, &schema)?;
+    let license = signed_licenses.license_of(product);
+    let away = license.map_or(0, |license| signed_licenses.away(license, product));
     Ok(Some(Seats {
         seats: found.seats.map(|seats| seats as i32),
         purchased: found.purchased.map(|purchased| purchased as i32),
@@ -184,7 +184,7 @@ fn license_terminate(
     rules::refresh();
     let rules = memory::rules::last_in_force(backend::database()).unwrap_or_default();
     let is_ours = |tally| rules.licenses.iter().any(|license| license.tally == tally);
-    let bar = (bar_for > 0).then(|| BarWish {
+    let bar = (bar_for > 0).then(|| BarRequest {
         by,
         until: backend::now().saturating_add(bar_for),
         barred_by: Name::new(catalog::role_name(backend::role())).unwrap_or(Name::EMPTY),

@@ -17,10 +17,10 @@ use crate::pg::error::{PgSqlErrorCode, Report};
 use crate::pg::table::{read_committed, schema, write_as_part};
 use crate::pg::text::{ServerText, TextArgument};
 use crate::signed::acts::install::{install, verified};
-use crate::signed::book::{self, Book};
-use crate::signed::evaluation::{Doubt, Standing};
+use crate::signed::evaluation::{Doubt, SignedLicense};
 use crate::signed::own::own_key;
 use crate::signed::refusal::{answer, failed, unverifiable};
+use crate::signed::signed_licenses::{self, SignedLicenses};
 use crate::tables::{keys, licenses};
 
 /// Installs a signed license in this database, and returns its id; effective at commit. Raises 28000 for a token that
@@ -64,9 +64,9 @@ fn license_uninstall(license_id: Option<TextArgument>) -> bool {
     require_preloaded();
     let license_id = arguments::required("license_id", license_id);
     let removed = write_as_part(backend::lock_timeout(), |writer| {
-        let schema = book::lock(writer)?;
-        let book = Book::read(writer, &schema)?;
-        let mut standings = book.standings.iter();
+        let schema = signed_licenses::lock(writer)?;
+        let signed_licenses = SignedLicenses::read(writer, &schema)?;
+        let mut standings = signed_licenses.standings.iter();
         let standing = standings.find(|standing| standing.claims.jti == license_id);
         for product in standing.iter().flat_map(|standing| &standing.products) {
             licenses::delete(writer, &schema, product)?;
@@ -110,14 +110,14 @@ fn license_keys_status() -> TableIterator<
     ),
 > {
     require_preloaded();
-    let book = read_committed(backend::lock_timeout(), |reader| {
-        Book::read(reader, &schema()?)
+    let signed_licenses = read_committed(backend::lock_timeout(), |reader| {
+        SignedLicenses::read(reader, &schema()?)
     });
-    let book = book.unwrap_or_else(|error| failed(error));
-    let now = backend::now().max(book.record.latest);
-    let record = book.record;
+    let signed_licenses = signed_licenses.unwrap_or_else(|error| failed(error));
+    let now = backend::now().max(signed_licenses.record.latest);
+    let record = signed_licenses.record;
     let text = |text: String| Some(ServerText::from(text));
-    let licenses = book.standings.into_iter().map(move |standing| {
+    let licenses = signed_licenses.standings.into_iter().map(move |standing| {
         let (state, detail) = state(&standing, now);
         let (next_renewal_at, renewal_failure) = renewal::shown(&record, &standing);
         let claims = standing.claims;
@@ -142,7 +142,7 @@ fn license_keys_status() -> TableIterator<
             renewal_failure.map(ServerText::from),
         )
     });
-    let invalid = book.invalid.into_iter().map(move |invalid| {
+    let invalid = signed_licenses.invalid.into_iter().map(move |invalid| {
         let detail = text(invalid.refused.to_string());
         (
             invalid.license_id.into(),
@@ -165,7 +165,7 @@ fn license_keys_status() -> TableIterator<
 }
 
 /// Returns the word for a license's state, and a detail.
-fn state(standing: &Standing, now: Timestamp) -> (&'static str, Option<String>) {
+fn state(standing: &SignedLicense, now: Timestamp) -> (&'static str, Option<String>) {
     let claims = &standing.claims;
     let is_given_back = standing.doubt == Some(Doubt::GivenBack);
     if standing.products.is_empty() && !is_given_back {

@@ -13,12 +13,12 @@ use crate::pg::text::TextArgument;
 use crate::pg::{backend, catalog};
 use crate::settings;
 use crate::signed::acts::install::{install, require_letters};
-use crate::signed::book::Book;
-use crate::signed::evaluation::{Doubt, Standing};
+use crate::signed::evaluation::{Doubt, SignedLicense};
 use crate::signed::installation::record::{Known, Record};
 use crate::signed::installation::renewal_lock::RenewalLock;
 use crate::signed::refusal::{answer, failed, refusal};
 use crate::signed::renewal::{attempt, schedule};
+use crate::signed::signed_licenses::SignedLicenses;
 
 /// Renews a license of this database now, or all that a vendor has issued, by `pg_seats.renewal_command`, and returns
 /// how many. Raises 55000 if that setting is empty, 55006 if licenses are being renewed already, 42704 for a license
@@ -47,7 +47,7 @@ fn license_renew(license_id: Option<TextArgument>) -> i32 {
     let by = (catalog::role_name(backend::role()), backend::database());
     let mut renewed = 0;
     let mut failures = Vec::new();
-    for Standing { claims, token, .. } in &licenses {
+    for SignedLicense { claims, token, .. } in &licenses {
         match attempt::renew(&lock, (claims, token), Some(by.clone())) {
             Ok((token, claims)) => {
                 write(&token, &claims);
@@ -89,17 +89,17 @@ fn take_renewal_lock() -> RenewalLock {
 }
 
 /// Returns the licenses that are to be renewed.
-fn licenses(license_id: Option<&str>) -> Vec<Standing> {
-    let book = read_committed(backend::lock_timeout(), |reader| {
-        Book::read(reader, &schema()?)
+fn licenses(license_id: Option<&str>) -> Vec<SignedLicense> {
+    let signed_licenses = read_committed(backend::lock_timeout(), |reader| {
+        SignedLicenses::read(reader, &schema()?)
     });
-    let Book {
+    let SignedLicenses {
         mut standings,
         record,
         ..
-    } = book.unwrap_or_else(|error| failed(error));
+    } = signed_licenses.unwrap_or_else(|error| failed(error));
     // No command is told of a license that anybody may have written.
-    let was_verified = |standing: &Standing| {
+    let was_verified = |standing: &SignedLicense| {
         let claims = &standing.claims;
         let known = record.license(&claims.iss, &claims.jti);
         !matches!(standing.doubt, Some(Doubt::Unverified(_)))
@@ -167,7 +167,7 @@ fn report(license_id: &str, failure: &Failure) -> Report {
 /// that.
 pub fn shown(
     record: &Record,
-    standing: &Standing,
+    standing: &SignedLicense,
 ) -> (Option<TimestampWithTimeZone>, Option<String>) {
     let claims = &standing.claims;
     let known = record.license(&claims.iss, &claims.jti);

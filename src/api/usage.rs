@@ -14,9 +14,9 @@ use crate::core::ledger::tally::Tally;
 use crate::pg::backend;
 use crate::pg::table::{read_committed, schema};
 use crate::pg::text::ServerText;
-use crate::signed::book::Book;
-use crate::signed::evaluation::Standing;
+use crate::signed::evaluation::SignedLicense;
 use crate::signed::refusal::failed;
+use crate::signed::signed_licenses::SignedLicenses;
 use crate::{memory, rules, settings};
 
 /// Returns the use of each license of the current database, for the view `license_usage`. Raises 55000 if pg_seats is
@@ -119,10 +119,12 @@ fn ids(counts: &[Count]) -> HashMap<Name, String> {
     if counts.iter().all(|count| count.license.signed.is_none()) {
         return HashMap::new();
     }
-    let book = read_committed(backend::lock_timeout(), |reader| {
-        Book::read(reader, &schema()?)
+    let signed_licenses = read_committed(backend::lock_timeout(), |reader| {
+        SignedLicenses::read(reader, &schema()?)
     });
-    let standings = book.unwrap_or_else(|error| failed(error)).standings;
-    let id = |standing: Standing| (standing.pool(), standing.claims.jti);
+    let standings = signed_licenses
+        .unwrap_or_else(|error| failed(error))
+        .standings;
+    let id = |standing: SignedLicense| (standing.pool(), standing.claims.jti);
     standings.into_iter().map(id).collect()
 }

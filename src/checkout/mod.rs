@@ -28,10 +28,10 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::core::ledger::acts::admission::Judged;
-use crate::core::ledger::acts::checkout::{Claimed, NewLease, Receipt, Want};
+use crate::core::ledger::acts::checkout::{Claimed, NewLease, Receipt, SeatRequest};
 use crate::core::ledger::denial::{Cause, Denial, LoadError};
 use crate::core::ledger::identity::{Label, Name, Text};
-use crate::core::ledger::license::{Excess, License};
+use crate::core::ledger::license::{License, Tampered};
 use crate::core::ledger::rules::Rules;
 use crate::core::ledger::seat::{NO_TALLY, Standing};
 use crate::core::ledger::session::Session;
@@ -186,10 +186,10 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
 }
 
 /// Returns the request to the ledger.
-fn wanted(request: &Request) -> Want {
+fn wanted(request: &Request) -> SeatRequest {
     let client_user = request.client_user.as_deref().unwrap_or_default();
     let label = Label::of(client_user);
-    Want {
+    SeatRequest {
         client_user: label,
         long_name: label.is_digest().then(|| Text::new(client_user)).flatten(),
         lease: request.lease,
@@ -285,7 +285,7 @@ fn licensed(rules: &Rules, session: Option<&Session>, product: Option<&str>) -> 
     let (place, license) = found(rules, session, product);
     if license
         .signed
-        .is_some_and(|signed| signed.excess.contains(Excess::ROW))
+        .is_some_and(|signed| signed.tampered.contains(Tampered::ROW))
     {
         unlicensed(license.product.as_str())
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::core::ledger::bar::Bar;
 use crate::core::ledger::table::Table;
 use crate::memory;
-use crate::pg::table::{self, ReadError, Reader, log_failure, write_alone, write_as_part};
+use crate::pg::table::{self, ReadError, TableAccess, log_failure, write_alone, write_as_part};
 use crate::pg::{backend, catalog};
 use crate::tables::bars as rows;
 
@@ -68,7 +68,7 @@ pub fn store(database: u32, patience: Duration) {
     }
 }
 
-fn write(writer: &Reader, bars: &[Bar]) -> Result<(), ReadError> {
+fn write(writer: &TableAccess, bars: &[Bar]) -> Result<(), ReadError> {
     let Some(schema) = catalog::schema() else {
         return Ok(());
     };

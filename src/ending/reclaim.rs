@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::{Ender, Inactivity, bid, leases_of, still_there};
-use crate::core::ledger::acts::ending::Hope;
+use crate::core::ledger::acts::ending::Prospect;
 use crate::core::ledger::denial::Reclaim;
 use crate::core::ledger::event::Leaving;
 use crate::core::ledger::seat::SeatKey;
@@ -143,11 +143,11 @@ fn ask_one(candidate: &Candidate, deadline: Instant) -> Option<Outcome> {
     };
     let at = backend::place();
     match memory::write(|ledger| ledger.ask_to_give_way(&key, number, at, backend::now())) {
-        Some(Hope::Open) => Some(await_answer(candidate, &key, deadline)),
-        Some(Hope::Fulfilled) => Some(Outcome::GaveWay),
-        Some(Hope::Free) => Some(Outcome::IsFree),
-        Some(Hope::Taken) => None,
-        Some(Hope::Gone) | None => Some(Outcome::Stays),
+        Some(Prospect::Open) => Some(await_answer(candidate, &key, deadline)),
+        Some(Prospect::Fulfilled) => Some(Outcome::GaveWay),
+        Some(Prospect::Free) => Some(Outcome::IsFree),
+        Some(Prospect::Taken) => None,
+        Some(Prospect::Gone) | None => Some(Outcome::Stays),
     }
 }
 
@@ -180,12 +180,12 @@ fn await_answer(candidate: &Candidate, key: &SeatKey, deadline: Instant) -> Outc
             leases = &[];
         }
         match memory::read(|ledger| ledger.hope(key, number, at)) {
-            Some(Hope::Fulfilled) => return Outcome::GaveWay,
-            Some(Hope::Free) => return Outcome::IsFree,
+            Some(Prospect::Fulfilled) => return Outcome::GaveWay,
+            Some(Prospect::Free) => return Outcome::IsFree,
             // A lease was extended meanwhile.
-            Some(Hope::Open) if sessions_gone => return Outcome::Stays,
-            Some(Hope::Open) => {}
-            Some(Hope::Taken | Hope::Gone) | None => return Outcome::Stays,
+            Some(Prospect::Open) if sessions_gone => return Outcome::Stays,
+            Some(Prospect::Open) => {}
+            Some(Prospect::Taken | Prospect::Gone) | None => return Outcome::Stays,
         }
         if asking.hears(Answer::Stays, termination::answer_of) {
             return Outcome::Stays;

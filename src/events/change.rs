@@ -11,7 +11,7 @@ use super::key::Key;
 use crate::ending::bars;
 use crate::memory;
 use crate::pg::error::{self, quoted};
-use crate::pg::table::{ReadError, Reader, write_as_part};
+use crate::pg::table::{ReadError, TableAccess, write_as_part};
 use crate::pg::trigger::rows_of;
 use crate::pg::{backend, catalog};
 use crate::tables::events::{Change, note_change};
@@ -47,7 +47,7 @@ pub fn tell(trigger: &PgTrigger) {
 }
 
 /// Writes the event row of a change. Tokens are left out, because their rows have them.
-fn write(writer: &Reader, trigger: &PgTrigger) -> Result<(), ReadError> {
+fn write(writer: &TableAccess, trigger: &PgTrigger) -> Result<(), ReadError> {
     let Some(schema) = catalog::schema() else {
         return Ok(());
     };

@@ -32,7 +32,7 @@ use crate::core::ledger::Ledger;
 use crate::core::ledger::database::Viewpoint;
 use crate::core::ledger::table::Table;
 use crate::pg::error::{self, quoted, shown};
-use crate::pg::table::{ReadError, Reader, log_failure, write_alone};
+use crate::pg::table::{ReadError, TableAccess, log_failure, write_alone};
 use crate::pg::{backend, catalog};
 use crate::tables::events as rows;
 use crate::{memory, settings};
@@ -151,7 +151,7 @@ fn could_not_write(database: u32, what: &str, error: &ReadError) {
 }
 
 /// Writes the event rows, and returns the lines for the server log once that is committed.
-fn tell(writer: &Reader, untold: &Untold) -> Result<Vec<String>, ReadError> {
+fn tell(writer: &TableAccess, untold: &Untold) -> Result<Vec<String>, ReadError> {
     let mut lines = Vec::new();
     let Some(schema) = catalog::schema() else {
         // The audit trail went with the extension.

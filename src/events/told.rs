@@ -107,7 +107,7 @@ fn detail(event: &Event, untold: &Untold) -> Value {
             put_cause(cause, untold, &mut put);
         }
         Happened::ExemptLogin(exempt) => put("reason", json!(exempt.reason())),
-        Happened::Tampered(excess) => put("claimed", excess.names().collect()),
+        Happened::Tampered(tampered) => put("claimed", tampered.names().collect()),
         Happened::Reached { level, seats } => {
             put("level", json!(level.word()));
             put("seats", json!(seats));

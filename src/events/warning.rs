@@ -12,7 +12,7 @@ use crate::core::ledger::license::Ending;
 use crate::core::ledger::table::Table;
 use crate::memory;
 use crate::pg::error::{self, quoted};
-use crate::pg::table::{ReadError, Reader, log_failure, write_alone};
+use crate::pg::table::{ReadError, TableAccess, log_failure, write_alone};
 use crate::pg::{backend, catalog};
 use crate::tables::{events as trail, interference};
 
@@ -30,12 +30,12 @@ impl Warning {
         let (product, in_use) = (event.product.as_str(), event.in_use);
         let (level, seats) = match event.happened {
             Happened::Reached { level, seats } => (level, seats),
-            Happened::Tampered(excess) => {
+            Happened::Tampered(tampered) => {
                 return Some(Warning {
                     line: format!(
                         "license {} claims more than was signed, which stays in force: {}",
                         quoted(product),
-                        excess.names().collect::<Vec<_>>().join(", ")
+                        tampered.names().collect::<Vec<_>>().join(", ")
                     ),
                     payload: json!({ "event": "tampering", "product": product }),
                 });
@@ -69,7 +69,7 @@ impl Warning {
     }
 
     /// Returns warnings of the licenses of this database that are about to end, once for each number of days.
-    pub fn of_end(writer: &Reader, schema: &str) -> Result<Vec<Warning>, ReadError> {
+    pub fn of_end(writer: &TableAccess, schema: &str) -> Result<Vec<Warning>, ReadError> {
         let mut warnings = Vec::new();
         let rules = memory::rules::last_in_force(backend::database()).unwrap_or_default();
         let now = backend::now();
@@ -108,7 +108,7 @@ impl Warning {
 
 /// Returns warnings of what others have attached to the extension's tables, once for each thing, as long as the trail
 /// has it.
-pub fn of_interference(writer: &Reader, schema: &str) -> Result<Vec<Warning>, ReadError> {
+pub fn of_interference(writer: &TableAccess, schema: &str) -> Result<Vec<Warning>, ReadError> {
     let mut warnings = Vec::new();
     let rules = memory::rules::last_in_force(backend::database()).unwrap_or_default();
     if !rules.licenses.iter().any(|license| license.interfered) {

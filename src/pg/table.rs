@@ -70,7 +70,7 @@ impl Patience {
 /// noticed only afterwards: during the subtransaction it would end the whole session.
 pub fn read_committed<R>(
     patience: impl Into<Patience>,
-    mut read: impl FnMut(&Reader) -> Result<R, ReadError>,
+    mut read: impl FnMut(&TableAccess) -> Result<R, ReadError>,
 ) -> Result<R, ReadError> {
     let Patience { locks, work } = patience.into();
     if !backend::in_recovery() {
@@ -99,7 +99,7 @@ pub fn read_committed<R>(
 /// Runs `write` in the same way, but as part of the transaction, unless it fails.
 pub fn write_as_part<R>(
     patience: Duration,
-    write: impl FnOnce(&Reader) -> Result<R, ReadError>,
+    write: impl FnOnce(&TableAccess) -> Result<R, ReadError>,
 ) -> Result<R, ReadError> {
     in_subtransaction(patience, patience.saturating_add(WORK), true, write)
 }
@@ -108,7 +108,7 @@ pub fn write_as_part<R>(
 /// longer than `patience` for a lock, and an error of the commit is returned.
 pub fn write_alone<R>(
     patience: Duration,
-    write: impl FnOnce(&Reader) -> Result<R, ReadError>,
+    write: impl FnOnce(&TableAccess) -> Result<R, ReadError>,
 ) -> Result<R, ReadError> {
     transaction(|| {
         be_patient(patience);
@@ -157,7 +157,7 @@ fn in_subtransaction<R>(
     patience: Duration,
     limit: Duration,
     keeps: bool,
-    act: impl FnOnce(&Reader) -> Result<R, ReadError>,
+    act: impl FnOnce(&TableAccess) -> Result<R, ReadError>,
 ) -> Result<R, ReadError> {
     // SAFETY: traps errors as procedural languages do: by an internal subtransaction, with the memory context and
     // resource owner restored afterwards. Its rollback also restores the user, the settings and the snapshot stack, and
@@ -190,7 +190,7 @@ fn in_subtransaction<R>(
             );
             let before = pg_sys::MemoryContextSwitchTo(own_memory);
             pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
-            let result = act(&Reader {
+            let result = act(&TableAccess {
                 deadline: Instant::now() + patience,
                 writes: keeps,
             });
@@ -246,7 +246,7 @@ unsafe fn set_locally(name: &CStr, value: &CStr) {
 }
 
 /// Reads and writes tables; only [`read_committed`], [`write_as_part`] and [`write_alone`] make one.
-pub struct Reader {
+pub struct TableAccess {
     deadline: Instant,
     writes: bool,
 }
@@ -271,7 +271,7 @@ impl Argument<'_> {
     }
 }
 
-impl Reader {
+impl TableAccess {
     /// Returns what `each` makes of the rows of a query.
     pub fn query<R>(
         &self,

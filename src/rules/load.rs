@@ -14,8 +14,8 @@ use crate::events::counts;
 use crate::pg::backend;
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::error::{self, PgLogLevel, PgSqlErrorCode, Report, quoted};
-use crate::pg::table::{Patience, ReadError, Reader, read_committed};
-use crate::signed::book::Book;
+use crate::pg::table::{Patience, ReadError, TableAccess, read_committed};
+use crate::signed::signed_licenses::SignedLicenses;
 use crate::tables::{bars, exemptions, interference, leases, licenses, reservations};
 use crate::{memory, settings};
 
@@ -246,7 +246,7 @@ fn log_leases_left(database: u32) {
     }
 }
 
-fn read(reader: &Reader) -> Result<Rules, ReadError> {
+fn read(reader: &TableAccess) -> Result<Rules, ReadError> {
     let mut rules = Rules {
         in_recovery: backend::in_recovery(),
         exempt_superusers: settings::exempt_superusers(),
@@ -261,9 +261,9 @@ fn read(reader: &Reader) -> Result<Rules, ReadError> {
     };
     rules.watched = interference::is_watched(reader, &schema)?;
     rules.licenses = licenses::read(reader, &schema)?;
-    let book = Book::read(reader, &schema)?;
-    book.hold(&mut rules.licenses)?;
-    rules.change_at = book.changes_at();
+    let signed_licenses = SignedLicenses::read(reader, &schema)?;
+    signed_licenses.hold(&mut rules.licenses)?;
+    rules.change_at = signed_licenses.changes_at();
     rules.exemptions = exemptions::read(reader, &schema)?;
     rules.reservations = reservations::read(reader, &schema)?;
     let interfered = !rules.licenses.is_empty() && !interference::find(reader)?.is_empty();

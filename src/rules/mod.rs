@@ -43,7 +43,7 @@ pub fn in_force(patience: impl Into<Patience>) -> Result<Rules, LoadError> {
     }
     let mut waited = true;
     let loaded = if change::is_pending() {
-        read_by_visitor(database, patience.locks)
+        read_by_database_worker(database, patience.locks)
     } else if has_just_failed(database, patience.locks) {
         // The lock may have been released meanwhile.
         waited = false;
@@ -89,15 +89,15 @@ fn has_just_failed(database: u32, patience: Duration) -> bool {
 
 /// Returns the rules as a database worker reads them for this backend, whose own transaction has changed the tables:
 /// what it would read itself may never be committed.
-fn read_by_visitor(database: u32, patience: Duration) -> Result<Rules, LoadError> {
+fn read_by_database_worker(database: u32, patience: Duration) -> Result<Rules, LoadError> {
     // Workers visit only databases that are noted.
     memory::write(|ledger| ledger.generation(database));
-    await_visitors(patience, || memory::rules::current(database))
+    await_database_workers(patience, || memory::rules::current(database))
         .ok_or_else(|| LoadError::Unreadable("this transaction has changed them".to_owned()))
 }
 
 /// Waits until database workers have read what makes `look` succeed, at most `patience`; `None` if they have not.
-fn await_visitors<R>(patience: Duration, mut look: impl FnMut() -> Option<R>) -> Option<R> {
+fn await_database_workers<R>(patience: Duration, mut look: impl FnMut() -> Option<R>) -> Option<R> {
     let deadline = Instant::now() + patience;
     loop {
         let found = look();
@@ -148,7 +148,7 @@ pub fn await_pool(license: &License, patience: Duration) -> Result<(), LoadError
             None
         }
     };
-    if await_visitors(patience, all_read).is_some() {
+    if await_database_workers(patience, all_read).is_some() {
         return Ok(());
     }
     match awaited() {

@@ -8,7 +8,7 @@ use crate::core::ledger::reservation::Reservation;
 use crate::core::ledger::roles::ROLES_MAX;
 use crate::core::ledger::rules::RuleCounts;
 use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report, quoted};
-use crate::pg::table::{ReadError, Reader, read_committed};
+use crate::pg::table::{ReadError, TableAccess, read_committed};
 use crate::pg::{backend, catalog};
 use crate::tables::{self, reservations};
 use crate::{memory, settings};
@@ -101,7 +101,7 @@ fn warning(message: String, detail: String, hint: &str) {
 }
 
 /// Returns how many rows there are, and the reservations.
-fn read(reader: &Reader) -> Result<(RuleCounts, Vec<Reservation>), ReadError> {
+fn read(reader: &TableAccess) -> Result<(RuleCounts, Vec<Reservation>), ReadError> {
     let Some(schema) = catalog::schema() else {
         return Ok(Default::default());
     };

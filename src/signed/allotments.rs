@@ -5,14 +5,14 @@ use crate::core::tokens::allotment::Allotted;
 use crate::core::tokens::claims::Confirmation;
 use crate::core::tokens::key_pair::KeyPair;
 use crate::core::tokens::{Refused, unix};
-use crate::pg::table::{ReadError, Reader};
+use crate::pg::table::{ReadError, TableAccess};
 use crate::pg::{backend, catalog};
-use crate::signed::evaluation::Standing;
+use crate::signed::evaluation::SignedLicense;
 use crate::signed::installation::record::{Allotment, GONE, Record};
 use crate::tables::allotments::{self, NewRow, Row};
 use crate::tables::licenses;
 
-use super::book::Book;
+use super::signed_licenses::SignedLicenses;
 
 /// Returns the token of an allotment of this license. It is the same each time, except that a renewal of the license
 /// makes a newer one.
@@ -20,7 +20,11 @@ use super::book::Book;
 /// # Errors
 ///
 /// If it can't be signed.
-pub fn token(allotment: &Allotment, license: &Standing, pair: &KeyPair) -> Result<String, Refused> {
+pub fn token(
+    allotment: &Allotment,
+    license: &SignedLicense,
+    pair: &KeyPair,
+) -> Result<String, Refused> {
     let allotted = Allotted {
         iss: pair.public().id(),
         jti: allotment.id.clone(),
@@ -37,7 +41,7 @@ pub fn token(allotment: &Allotment, license: &Standing, pair: &KeyPair) -> Resul
     allotted.sign(pair)
 }
 
-impl Book {
+impl SignedLicenses {
     /// Adds to the record what only the table knows, after the record was lost with a server.
     pub fn adopt(&self, record: &mut Record) {
         let now = backend::now();
@@ -69,7 +73,12 @@ impl Book {
     }
 
     /// Makes `license_allotments`, and the seats in `licenses`, follow the record.
-    pub fn settle(&self, writer: &Reader, schema: &str, pair: &KeyPair) -> Result<(), ReadError> {
+    pub fn settle(
+        &self,
+        writer: &TableAccess,
+        schema: &str,
+        pair: &KeyPair,
+    ) -> Result<(), ReadError> {
         let rows = allotments::read(writer, schema)?;
         for allotment in &self.record.allotments {
             let row = rows.iter().find(|row| row.id == allotment.id);
@@ -86,7 +95,7 @@ impl Book {
 
     /// Tells whether an allotment may be signed anew: after a renewal with fewer seats, no more are allotted than the
     /// license has. The oldest allotments come first; the others end with the token that they are of.
-    fn fits(&self, allotment: &Allotment, license: &Standing) -> bool {
+    fn fits(&self, allotment: &Allotment, license: &SignedLicense) -> bool {
         let now = backend::now();
         let of_product = |other: &&Allotment| {
             (&other.iss, &other.jti, &other.product)
@@ -103,11 +112,11 @@ impl Book {
 
     fn settle_one(
         &self,
-        writer: &Reader,
+        writer: &TableAccess,
         schema: &str,
         allotment: &Allotment,
         row: Option<&Row>,
-        license: Option<&Standing>,
+        license: Option<&SignedLicense>,
         pair: Option<&KeyPair>,
     ) -> Result<(), ReadError> {
         let is_away = allotment.is_away(backend::now());
@@ -155,10 +164,10 @@ impl Book {
     /// Limits the seats of a product's row to those that are left.
     fn limit(
         &self,
-        writer: &Reader,
+        writer: &TableAccess,
         schema: &str,
         allotment: &Allotment,
-        license: Option<&Standing>,
+        license: Option<&SignedLicense>,
     ) -> Result<(), ReadError> {
         let product = &allotment.product;
         if let Some(left) = license.and_then(|license| self.left(license, product)) {
@@ -168,7 +177,7 @@ impl Book {
     }
 
     /// Returns how many seats of a product are left here; `None` if it has no limit, or is another license's.
-    fn left(&self, license: &Standing, product: &str) -> Option<i64> {
+    fn left(&self, license: &SignedLicense, product: &str) -> Option<i64> {
         let is_its = license.products.iter().any(|own| own == product);
         let bought = license.seats(product).filter(|_| is_its)?;
         Some((i64::from(bought) - self.away(license, product)).max(0))
@@ -177,10 +186,10 @@ impl Book {
     /// Adds the seats that came back to a product's row, up to those that are left of what was bought.
     fn restore(
         &self,
-        writer: &Reader,
+        writer: &TableAccess,
         schema: &str,
         allotment: &Allotment,
-        license: Option<&Standing>,
+        license: Option<&SignedLicense>,
     ) -> Result<(), ReadError> {
         let product = &allotment.product;
         let Some(left) = license.and_then(|license| self.left(license, product)) else {

@@ -26,7 +26,7 @@ pub struct Row {
 
 /// The facts by which tokens are judged.
 #[derive(Clone, Copy, Debug)]
-pub struct Judge<'a> {
+pub struct Evaluation<'a> {
     /// The vendors' keys.
     pub keys: &'a Keys,
     /// What this installation remembers.
@@ -46,7 +46,7 @@ pub struct Judge<'a> {
 
 /// A license of a database.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct SignedLicense {
     /// Its claims.
     pub claims: Claims,
     /// The token that has these claims.
@@ -84,14 +84,14 @@ pub struct Invalid {
     pub refused: Refused,
 }
 
-impl Judge<'_> {
+impl Evaluation<'_> {
     /// Returns the licenses of these rows, and those that were installed in the database and never uninstalled, each
     /// with its newest token; and the rows that hold none.
-    pub fn licenses(&self, rows: &[Row]) -> (Vec<Standing>, Vec<Invalid>) {
-        let mut standings: Vec<Standing> = Vec::new();
+    pub fn licenses(&self, rows: &[Row]) -> (Vec<SignedLicense>, Vec<Invalid>) {
+        let mut standings: Vec<SignedLicense> = Vec::new();
         let mut invalid = Vec::new();
-        let mut add = |standing: Standing| {
-            let same = |other: &&mut Standing| {
+        let mut add = |standing: SignedLicense| {
+            let same = |other: &&mut SignedLicense| {
                 other.claims.iss == standing.claims.iss && other.claims.jti == standing.claims.jti
             };
             match standings.iter_mut().find(same) {
@@ -123,7 +123,7 @@ impl Judge<'_> {
                 let is_newer = row.is_some_and(|row| known.replaces(&row.token));
                 // What was recorded was a license then.
                 if let Ok(standing) = self.standing(&known.token, is_same || is_newer) {
-                    add(Standing {
+                    add(SignedLicense {
                         is_newer,
                         ..standing
                     });
@@ -140,7 +140,7 @@ impl Judge<'_> {
         self.now.saturating_sub(86_400_000_000)
     }
 
-    fn standing_of(&self, row: &Row) -> Result<Standing, Refused> {
+    fn standing_of(&self, row: &Row) -> Result<SignedLicense, Refused> {
         let standing = self.standing(&row.token, true)?;
         if standing.claims.jti != row.license_id {
             return Err(malformed("Its id is not that of its row."));
@@ -149,13 +149,13 @@ impl Judge<'_> {
     }
 
     /// Tells whether a newer token of the same license was verified here before.
-    fn is_outdated(&self, standing: &Standing) -> bool {
+    fn is_outdated(&self, standing: &SignedLicense) -> bool {
         let claims = &standing.claims;
         let known = self.record.license(&claims.iss, &claims.jti);
         known.is_some_and(|known| known.is_verified && claims.iat < known.iat)
     }
 
-    fn standing(&self, token: &str, is_in_table: bool) -> Result<Standing, Refused> {
+    fn standing(&self, token: &str, is_in_table: bool) -> Result<SignedLicense, Refused> {
         let (claims, unverified) = match verify(token, self.keys) {
             Ok(claims) => (claims, None),
             Err(refused @ Refused::NoKey { .. }) => (believe(token)?, Some(refused)),
@@ -203,7 +203,7 @@ impl Judge<'_> {
         } else {
             (None, None)
         };
-        Ok(Standing {
+        Ok(SignedLicense {
             claims,
             token: token.to_owned(),
             is_in_table,
@@ -216,8 +216,8 @@ impl Judge<'_> {
 
     /// Gives each product to one license: verified licenses come before others, those that were given back come last,
     /// and otherwise the one first known here comes first. So a product stays with its first issuer.
-    fn share_out(&self, standings: &mut [Standing]) {
-        let known_as = |standing: &Standing| {
+    fn share_out(&self, standings: &mut [SignedLicense]) {
+        let known_as = |standing: &SignedLicense| {
             let licenses = self.record.licenses.iter();
             // A license that somebody has begun to install here, without finishing, does not count.
             let installed = licenses.filter(|known| !known.token.is_empty());
@@ -225,7 +225,7 @@ impl Judge<'_> {
             ids.position(|id| id == (&standing.claims.iss, &standing.claims.jti))
                 .unwrap_or(usize::MAX)
         };
-        let is_last = |standing: &Standing| standing.doubt == Some(Doubt::GivenBack);
+        let is_last = |standing: &SignedLicense| standing.doubt == Some(Doubt::GivenBack);
         standings.sort_by_key(|standing| {
             (
                 is_last(standing),
@@ -250,7 +250,7 @@ impl Judge<'_> {
     }
 }
 
-impl Standing {
+impl SignedLicense {
     /// Returns the allotment that the license is, if it is one.
     pub fn allotted(&self) -> Option<Allotted> {
         Allotted::read(&self.token).ok()

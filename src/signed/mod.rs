@@ -4,7 +4,7 @@
 //! * [`installation`]: this server's key pair, and what it must not forget
 //! * [`observation`]: notes in the record what is seen of a database's licenses
 //! * [`renewal`]: fetches the next token of a license by a command
-//! * `book`: the signed licenses of a database, and what is known of them
+//! * `signed_licenses`: the signed licenses of a database, and what is known of them
 //! * `products`: writes what was signed into rows
 //! * `allotments`: seats that other installations have
 //! * `own`: the installation's key and record, as a session uses them
@@ -26,8 +26,6 @@ pub mod acts;
 #[cfg(feature = "pgrx")]
 pub mod allotments;
 #[cfg(feature = "pgrx")]
-pub mod book;
-#[cfg(feature = "pgrx")]
 pub mod in_force;
 #[cfg(feature = "pgrx")]
 pub mod own;
@@ -35,3 +33,5 @@ pub mod own;
 pub mod products;
 #[cfg(feature = "pgrx")]
 pub mod refusal;
+#[cfg(feature = "pgrx")]
+pub mod signed_licenses;

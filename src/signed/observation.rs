@@ -1,6 +1,6 @@
 //! Notes in the installation's record what is seen of a database's signed licenses.
 
-use super::evaluation::{Doubt, Standing};
+use super::evaluation::{Doubt, SignedLicense};
 use super::installation::record::{Known, Record};
 use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::moment;
@@ -14,7 +14,7 @@ impl Record {
     pub fn observe(
         &mut self,
         database: u32,
-        standings: &[Standing],
+        standings: &[SignedLicense],
         now: Timestamp,
     ) -> Vec<String> {
         self.see_time(now, standings);
@@ -73,8 +73,8 @@ impl Record {
     }
 
     /// Notes the latest moment: each hour, and when a license has ended, because it must not begin anew.
-    fn see_time(&mut self, now: Timestamp, standings: &[Standing]) {
-        let has_ended = |standing: &Standing| {
+    fn see_time(&mut self, now: Timestamp, standings: &[SignedLicense]) {
+        let has_ended = |standing: &SignedLicense| {
             let end = standing.claims.exp.map(moment);
             end.is_some_and(|end| self.latest < end && end <= now)
         };

@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use super::book::Book;
-use crate::core::ledger::license::{Excess, License};
-use crate::core::ledger::narrow::narrow;
-use crate::pg::table::{ReadError, Reader};
-use crate::signed::evaluation::Standing;
+use super::signed_licenses::SignedLicenses;
+use crate::core::ledger::clamp::clamp;
+use crate::core::ledger::license::{License, Tampered};
+use crate::pg::table::{ReadError, TableAccess};
+use crate::signed::evaluation::SignedLicense;
 use crate::tables::licenses;
 
 /// The columns that a license's token decides, whatever the row had before.
@@ -15,13 +15,13 @@ const DECIDED: [&str; 4] = ["purchased", "valid_from", "valid_until", "grace"];
 /// Writes what a license says into `licenses`. A new product gets all its seats; an existing row keeps what is
 /// narrower, except for the rules that the token gives.
 pub fn write_products(
-    writer: &Reader,
+    writer: &TableAccess,
     schema: &str,
-    book: &Book,
-    standing: &Standing,
+    signed_licenses: &SignedLicenses,
+    standing: &SignedLicense,
     has_no_seats: impl Fn(&str) -> bool,
 ) -> Result<(), ReadError> {
-    let products = book.products(standing);
+    let products = signed_licenses.products(standing);
     licenses::insert_products(writer, schema, &products)?;
     let signed = licenses::read_products(writer, &products)?;
     let rows = licenses::read(writer, schema)?;
@@ -45,7 +45,7 @@ pub fn write_products(
 fn columns_to_write(
     row: &License,
     signed: &License,
-    standing: &Standing,
+    standing: &SignedLicense,
     has_no_seats: bool,
 ) -> Vec<String> {
     let mut columns: Vec<String> = DECIDED.map(str::to_owned).to_vec();
@@ -56,9 +56,9 @@ fn columns_to_write(
     {
         columns.extend(given.into_iter().map(|(column, _)| column));
     }
-    let (_, excess) = narrow(row, signed);
-    columns.extend(excess.names().map(str::to_owned));
-    let has_more = excess.contains(Excess::SEATS);
+    let (_, tampered) = clamp(row, signed);
+    columns.extend(tampered.names().map(str::to_owned));
+    let has_more = tampered.contains(Tampered::SEATS);
     columns.retain(|column| column != "product" && (column != "seats" || has_more || has_no_seats));
     columns.sort();
     columns.dedup();

@@ -1,7 +1,7 @@
 //! `license_allotments`: seats that were allotted to other installations.
 
 use crate::core::ledger::time::{LEEWAY, Timestamp};
-use crate::pg::table::{Argument, ReadError, Reader};
+use crate::pg::table::{Argument, ReadError, TableAccess};
 
 /// A row of `license_allotments` whose seats were not returned before their end.
 pub struct Away {
@@ -35,7 +35,7 @@ impl Away {
 /// # Errors
 ///
 /// If the table can't be read.
-pub fn read_away(reader: &Reader, schema: &str) -> Result<Vec<Away>, ReadError> {
+pub fn read_away(reader: &TableAccess, schema: &str) -> Result<Vec<Away>, ReadError> {
     reader.query(
             &format!(
                 "SELECT allotment_id, license_id, product, seats, installation, allotted_at, valid_until,
@@ -73,7 +73,7 @@ pub struct Row {
 /// # Errors
 ///
 /// If the table can't be read.
-pub fn read(reader: &Reader, schema: &str) -> Result<Vec<Row>, ReadError> {
+pub fn read(reader: &TableAccess, schema: &str) -> Result<Vec<Row>, ReadError> {
     reader.query(
         &format!(
             "SELECT allotment_id, returned_at IS NOT NULL, token
@@ -114,7 +114,7 @@ pub struct NewRow<'a> {
 /// # Errors
 ///
 /// If the table can't be written now.
-pub fn insert(writer: &Reader, schema: &str, row: &NewRow) -> Result<(), ReadError> {
+pub fn insert(writer: &TableAccess, schema: &str, row: &NewRow) -> Result<(), ReadError> {
     writer.execute(
         &format!(
             "INSERT INTO {schema}.license_allotments
@@ -140,7 +140,12 @@ pub fn insert(writer: &Reader, schema: &str, row: &NewRow) -> Result<(), ReadErr
 /// # Errors
 ///
 /// If the table can't be written now.
-pub fn set_away(writer: &Reader, schema: &str, id: &str, token: &str) -> Result<(), ReadError> {
+pub fn set_away(
+    writer: &TableAccess,
+    schema: &str,
+    id: &str,
+    token: &str,
+) -> Result<(), ReadError> {
     let statement = format!(
         "UPDATE {schema}.license_allotments SET returned_at = NULL, token = $2 WHERE allotment_id = $1"
     );
@@ -157,7 +162,7 @@ pub fn set_away(writer: &Reader, schema: &str, id: &str, token: &str) -> Result<
 ///
 /// If the table can't be written now.
 pub fn set_returned(
-    writer: &Reader,
+    writer: &TableAccess,
     schema: &str,
     id: &str,
     at: Option<&str>,

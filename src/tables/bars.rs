@@ -3,7 +3,7 @@
 use crate::core::ledger::bar::{BarBy, Barred, StoredBar};
 use crate::core::ledger::identity::{Name, Text};
 use crate::pg::backend;
-use crate::pg::table::{self, Argument, ReadError, Reader, damaged};
+use crate::pg::table::{self, Argument, ReadError, TableAccess, damaged};
 
 /// Reads the bars of this database that are in force, the oldest first. Rows that came from a template database or by
 /// replication belong to that database.
@@ -11,7 +11,7 @@ use crate::pg::table::{self, Argument, ReadError, Reader, damaged};
 /// # Errors
 ///
 /// If they can't be read, or hold what no bar may have.
-pub fn read(reader: &Reader, schema: &str) -> Result<Vec<StoredBar>, ReadError> {
+pub fn read(reader: &TableAccess, schema: &str) -> Result<Vec<StoredBar>, ReadError> {
     let origin = table::origin()?;
     reader.query(
         &format!(
@@ -46,7 +46,12 @@ pub fn read(reader: &Reader, schema: &str) -> Result<Vec<StoredBar>, ReadError> 
 /// # Errors
 ///
 /// If the table can't be written now.
-pub fn write(writer: &Reader, schema: &str, rows: &str, lifted: &[i64]) -> Result<(), ReadError> {
+pub fn write(
+    writer: &TableAccess,
+    schema: &str,
+    rows: &str,
+    lifted: &[i64],
+) -> Result<(), ReadError> {
     let origin = table::origin()?;
     let own = format!(
         "(origin, datid) = ('{origin}'::uuid, {}::oid)",
@@ -82,7 +87,7 @@ pub fn write(writer: &Reader, schema: &str, rows: &str, lifted: &[i64]) -> Resul
 /// # Errors
 ///
 /// If the table can't be written now.
-pub fn delete(writer: &Reader, schema: &str, id: i64) -> Result<bool, ReadError> {
+pub fn delete(writer: &TableAccess, schema: &str, id: i64) -> Result<bool, ReadError> {
     let origin = table::origin()?;
     let statement = format!(
         "DELETE FROM {schema}.license_bars

@@ -3,14 +3,14 @@
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::rules::Counts;
 use crate::pg::backend;
-use crate::pg::table::{self, Argument, ReadError, Reader};
+use crate::pg::table::{self, Argument, ReadError, TableAccess};
 
 /// Reads the counts of this database's licenses, leaving out those of its template or of a publisher.
 ///
 /// # Errors
 ///
 /// If they can't be read.
-pub fn read(reader: &Reader, schema: &str) -> Result<Vec<Counts>, ReadError> {
+pub fn read(reader: &TableAccess, schema: &str) -> Result<Vec<Counts>, ReadError> {
     let origin = table::origin()?;
     reader.query(
         &format!(
@@ -38,7 +38,7 @@ pub fn read(reader: &Reader, schema: &str) -> Result<Vec<Counts>, ReadError> {
 /// # Errors
 ///
 /// If they can't be written.
-pub fn write(writer: &Reader, schema: &str, counts: &str) -> Result<(), ReadError> {
+pub fn write(writer: &TableAccess, schema: &str, counts: &str) -> Result<(), ReadError> {
     let origin = table::origin()?;
     // Only what has changed gets to ON CONFLICT, which writes even if it updates nothing.
     let statement = format!(

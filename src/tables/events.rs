@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::pg::table::{Argument, ReadError, Reader};
+use crate::pg::table::{Argument, ReadError, TableAccess};
 
 /// A row's `run` and `number`.
 pub type Key<'a> = [Argument<'a>; 2];
@@ -13,7 +13,7 @@ pub type Key<'a> = [Argument<'a>; 2];
 /// # Errors
 ///
 /// If the table can't be written now.
-pub fn insert(writer: &Reader, schema: &str, rows: Vec<Value>) -> Result<(), ReadError> {
+pub fn insert(writer: &TableAccess, schema: &str, rows: Vec<Value>) -> Result<(), ReadError> {
     if rows.is_empty() {
         return Ok(());
     }
@@ -41,7 +41,7 @@ pub fn insert(writer: &Reader, schema: &str, rows: Vec<Value>) -> Result<(), Rea
 ///
 /// If the table can't be written now.
 pub fn delete_old(
-    writer: &Reader,
+    writer: &TableAccess,
     schema: &str,
     minutes: i32,
     most: u64,
@@ -80,7 +80,7 @@ pub struct Change<'a> {
 ///
 /// If the table can't be written now.
 pub fn note_change(
-    writer: &Reader,
+    writer: &TableAccess,
     schema: &str,
     change: &Change,
     [run, number]: Key,
@@ -112,7 +112,7 @@ pub fn note_change(
 ///
 /// If the table can't be written now.
 pub fn note_end(
-    writer: &Reader,
+    writer: &TableAccess,
     schema: &str,
     product: &str,
     detail: &str,
@@ -143,7 +143,7 @@ pub fn note_end(
 ///
 /// If the table can't be written now.
 pub fn note_interference(
-    writer: &Reader,
+    writer: &TableAccess,
     schema: &str,
     detail: &str,
     [run, number]: Key,
@@ -165,7 +165,7 @@ pub fn note_interference(
 ///
 /// If the table can't be written now.
 pub fn note(
-    writer: &Reader,
+    writer: &TableAccess,
     schema: &str,
     payload: &str,
     [run, number]: Key,
@@ -187,7 +187,7 @@ pub fn note(
 ///
 /// If the table can't be written now.
 pub fn note_renewal(
-    writer: &Reader,
+    writer: &TableAccess,
     schema: &str,
     (at, by): (&str, Option<&str>),
     detail: &str,
@@ -218,7 +218,7 @@ pub fn note_renewal(
 /// # Errors
 ///
 /// If they can't be notified now.
-pub fn notify(writer: &Reader, payload: &str) -> Result<(), ReadError> {
+pub fn notify(writer: &TableAccess, payload: &str) -> Result<(), ReadError> {
     writer.execute(
         "SELECT pg_notify('pg_seats', $1)",
         &[Argument::Text(Some(payload))],

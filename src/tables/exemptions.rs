@@ -4,14 +4,14 @@ use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::RowKey;
 use crate::core::ledger::rules::{Exemption, Hosts};
 use crate::pg::backend;
-use crate::pg::table::{ReadError, Reader, Row, damaged};
+use crate::pg::table::{ReadError, Row, TableAccess, damaged};
 
 /// Reads the rows, the oldest first.
 ///
 /// # Errors
 ///
 /// If they can't be read, or hold what no exemption may have.
-pub fn read(reader: &Reader, schema: &str) -> Result<Vec<Exemption>, ReadError> {
+pub fn read(reader: &TableAccess, schema: &str) -> Result<Vec<Exemption>, ReadError> {
     reader.query(
         &format!(
             "SELECT kind, value,

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::pg::table::{Argument, ReadError, Reader};
+use crate::pg::table::{Argument, ReadError, TableAccess};
 use crate::pg::{catalog, own};
 
 /// How PostgreSQL, of whatever version, describes what the install script creates: table, kind, name and definition,
@@ -45,7 +45,7 @@ impl Thing {
 }
 
 /// Finds all interference.
-pub fn find(reader: &Reader) -> Result<Vec<Thing>, ReadError> {
+pub fn find(reader: &TableAccess) -> Result<Vec<Thing>, ReadError> {
     let Some(extension) = catalog::extension() else {
         return Ok(Vec::new());
     };
@@ -170,7 +170,7 @@ const TRIGGERS: i64 = 12;
 /// # Errors
 ///
 /// If the catalog can't be read.
-pub fn is_watched(reader: &Reader, schema: &str) -> Result<bool, ReadError> {
+pub fn is_watched(reader: &TableAccess, schema: &str) -> Result<bool, ReadError> {
     let watching = reader.query(
         &format!(
             "SELECT count(*) FROM pg_trigger WHERE tgenabled = 'A' AND tgqual IS NULL

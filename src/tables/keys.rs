@@ -1,6 +1,6 @@
 //! `license_keys`: the tokens of signed licenses that are, or were, installed.
 
-use crate::pg::table::{Argument, ReadError, Reader};
+use crate::pg::table::{Argument, ReadError, TableAccess};
 
 /// A row of `license_keys`.
 pub struct Row {
@@ -17,7 +17,7 @@ pub struct Row {
 /// # Errors
 ///
 /// If the table can't be read.
-pub fn read(reader: &Reader, schema: &str) -> Result<Vec<Row>, ReadError> {
+pub fn read(reader: &TableAccess, schema: &str) -> Result<Vec<Row>, ReadError> {
     reader.query(
         &format!(
             "SELECT license_id, token, uninstalled_at IS NULL FROM ONLY {schema}.license_keys
@@ -39,7 +39,7 @@ pub fn read(reader: &Reader, schema: &str) -> Result<Vec<Row>, ReadError> {
 ///
 /// If the table can't be read.
 pub fn token_of(
-    reader: &Reader,
+    reader: &TableAccess,
     schema: &str,
     license_id: &str,
 ) -> Result<Option<String>, ReadError> {
@@ -57,7 +57,7 @@ pub fn token_of(
 ///
 /// If the table can't be written now.
 pub fn install(
-    writer: &Reader,
+    writer: &TableAccess,
     schema: &str,
     license_id: &str,
     token: &str,
@@ -85,7 +85,7 @@ pub fn install(
 ///
 /// If the table can't be written now.
 pub fn replace(
-    writer: &Reader,
+    writer: &TableAccess,
     schema: &str,
     license_id: &str,
     token: &str,
@@ -112,7 +112,7 @@ pub fn replace(
 ///
 /// If the table can't be written now.
 pub fn uninstall(
-    writer: &Reader,
+    writer: &TableAccess,
     schema: &str,
     license_id: &str,
     token: Option<&str>,

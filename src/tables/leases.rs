@@ -7,7 +7,7 @@ use crate::core::ledger::rules::StoredLease;
 use crate::core::ledger::time::Timestamp;
 use crate::pg::error::{PgSqlErrorCode, Report};
 use crate::pg::heap::{Deletion, Table, Value};
-use crate::pg::table::{ReadError, Reader, Row, be_patient, damaged, origin};
+use crate::pg::table::{ReadError, Row, TableAccess, be_patient, damaged, origin};
 use crate::pg::{backend, catalog};
 
 /// The values of a lease's row beside the lease's own id.
@@ -91,7 +91,7 @@ pub fn delete_ended(ids: &[LeaseId], patience: Duration) -> Vec<LeaseId> {
 }
 
 /// Reads the leases of this database. Rows that came from its template or from a publisher belong to that database.
-pub fn read(reader: &Reader, schema: &str) -> Result<Vec<StoredLease>, ReadError> {
+pub fn read(reader: &TableAccess, schema: &str) -> Result<Vec<StoredLease>, ReadError> {
     let origin = origin()?;
     reader.query(
         &format!(
@@ -140,7 +140,7 @@ fn stored(row: &Row) -> Result<StoredLease, ReadError> {
 /// # Errors
 ///
 /// If there is no such table.
-pub fn oid(reader: &Reader, schema: &str) -> Result<u32, ReadError> {
+pub fn oid(reader: &TableAccess, schema: &str) -> Result<u32, ReadError> {
     let oid = reader.query(
         &format!(
             "SELECT '{}.license_leases'::regclass::oid::bigint",

@@ -4,20 +4,20 @@ use crate::core::ledger::identity::Text;
 use crate::core::ledger::license::{Level, License, RowKey};
 use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 use crate::pg::backend;
-use crate::pg::table::{Argument, ReadError, Reader, Row, damaged};
+use crate::pg::table::{Argument, ReadError, Row, TableAccess, damaged};
 
 /// Reads the rows.
 ///
 /// # Errors
 ///
 /// If they can't be read, or hold what no license may have.
-pub fn read(reader: &Reader, schema: &str) -> Result<Vec<License>, ReadError> {
+pub fn read(reader: &TableAccess, schema: &str) -> Result<Vec<License>, ReadError> {
     // ONLY, because changes of a table that inherits from it would not be noticed.
     read_from(reader, &format!("ONLY {schema}.licenses"), &[])
 }
 
 fn read_from(
-    reader: &Reader,
+    reader: &TableAccess,
     rows: &str,
     arguments: &[Argument],
 ) -> Result<Vec<License>, ReadError> {
@@ -53,7 +53,7 @@ pub struct Seats {
 ///
 /// If the table can't be written now.
 pub fn lock_seats(
-    writer: &Reader,
+    writer: &TableAccess,
     schema: &str,
     product: &str,
 ) -> Result<Option<Seats>, ReadError> {
@@ -76,7 +76,7 @@ pub fn lock_seats(
 ///
 /// If the table can't be written now.
 pub fn set_seats(
-    writer: &Reader,
+    writer: &TableAccess,
     schema: &str,
     product: &str,
     seats: i64,
@@ -91,7 +91,7 @@ pub fn set_seats(
 ///
 /// If the table can't be written now.
 pub fn limit_seats(
-    writer: &Reader,
+    writer: &TableAccess,
     schema: &str,
     product: &str,
     most: i64,
@@ -108,7 +108,7 @@ pub fn limit_seats(
 ///
 /// If the table can't be written now.
 pub fn add_seats(
-    writer: &Reader,
+    writer: &TableAccess,
     schema: &str,
     product: &str,
     seats: i64,
@@ -127,7 +127,7 @@ pub fn add_seats(
 /// # Errors
 ///
 /// If the table can't be written now.
-pub fn empty(writer: &Reader, schema: &str, product: &str) -> Result<(), ReadError> {
+pub fn empty(writer: &TableAccess, schema: &str, product: &str) -> Result<(), ReadError> {
     let statement = format!(
         "UPDATE {schema}.licenses SET seats = 0, purchased = 0, overdraft = 0, enforcement = 'on'
           WHERE product = $1
@@ -141,13 +141,13 @@ pub fn empty(writer: &Reader, schema: &str, product: &str) -> Result<(), ReadErr
 /// # Errors
 ///
 /// If the table can't be written now.
-pub fn delete(writer: &Reader, schema: &str, product: &str) -> Result<(), ReadError> {
+pub fn delete(writer: &TableAccess, schema: &str, product: &str) -> Result<(), ReadError> {
     let statement = format!("DELETE FROM {schema}.licenses WHERE product = $1");
     execute(writer, &statement, product, &[])
 }
 
 fn execute(
-    writer: &Reader,
+    writer: &TableAccess,
     statement: &str,
     product: &str,
     numbers: &[i64],
@@ -239,7 +239,7 @@ const PRODUCTS: &str = "
 /// # Errors
 ///
 /// If a value can't be read as its column's type.
-pub fn read_products(reader: &Reader, products: &str) -> Result<Vec<License>, ReadError> {
+pub fn read_products(reader: &TableAccess, products: &str) -> Result<Vec<License>, ReadError> {
     read_from(
         reader,
         &format!("({PRODUCTS}) p"),
@@ -252,7 +252,11 @@ pub fn read_products(reader: &Reader, products: &str) -> Result<Vec<License>, Re
 /// # Errors
 ///
 /// If the table can't be written now.
-pub fn insert_products(writer: &Reader, schema: &str, products: &str) -> Result<(), ReadError> {
+pub fn insert_products(
+    writer: &TableAccess,
+    schema: &str,
+    products: &str,
+) -> Result<(), ReadError> {
     writer.execute(
         &format!(
             "INSERT INTO {schema}.licenses
@@ -272,7 +276,7 @@ pub fn insert_products(writer: &Reader, schema: &str, products: &str) -> Result<
 ///
 /// If the table can't be written now.
 pub fn update_from_products(
-    writer: &Reader,
+    writer: &TableAccess,
     schema: &str,
     products: &str,
     product: &str,

@@ -13,14 +13,14 @@ pub mod licenses;
 pub mod reservations;
 
 use crate::pg::backend;
-use crate::pg::table::{self, ReadError, Reader};
+use crate::pg::table::{self, ReadError, TableAccess};
 
 /// Counts the rows of `licenses`, those of `license_bars` that are in force, and those of `license_exemptions`.
 ///
 /// # Errors
 ///
 /// If they can't be read.
-pub fn count(reader: &Reader, schema: &str) -> Result<(usize, usize, usize), ReadError> {
+pub fn count(reader: &TableAccess, schema: &str) -> Result<(usize, usize, usize), ReadError> {
     let origin = table::origin()?;
     let rows = reader.query(
         &format!(

@@ -5,14 +5,14 @@ use crate::core::ledger::license::RowKey;
 use crate::core::ledger::reservation::Reservation;
 use crate::core::ledger::seat::NO_TALLY;
 use crate::pg::backend;
-use crate::pg::table::{ReadError, Reader, Row, damaged};
+use crate::pg::table::{ReadError, Row, TableAccess, damaged};
 
 /// Reads the rows.
 ///
 /// # Errors
 ///
 /// If they can't be read, or hold what no reservation may have.
-pub fn read(reader: &Reader, schema: &str) -> Result<Vec<Reservation>, ReadError> {
+pub fn read(reader: &TableAccess, schema: &str) -> Result<Vec<Reservation>, ReadError> {
     reader.query(
         &format!(
             "SELECT product, role, reserved::int, max_seats::int, shared::boolean

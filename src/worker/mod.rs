@@ -11,15 +11,15 @@
 //! * [`renewal`]: a worker of its own that renews signed licenses
 //! * [`reserve`]: the worker in reserve
 //! * [`settled`]: a worker's settings
-//! * [`visitor`]: what a database worker does
+//! * [`database`]: what a database worker does
 //! * [`visits`]: the visits under way
 
+mod database;
 mod launcher;
 mod process;
 mod renewal;
 mod reserve;
 mod settled;
-mod visitor;
 mod visits;
 
 pub use launcher::register;

@@ -15,8 +15,8 @@ use std::ffi::c_int;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
+use super::database::{self, Errand};
 use super::process::{RETRY, attach_signal_handlers};
-use super::visitor::{self, Errand};
 use crate::memory::{self, reserve};
 use crate::pg::{backend, unguarded};
 
@@ -38,7 +38,7 @@ pub extern "C-unwind" fn pg_seats_reserve(_argument: pg_sys::Datum) {
         }
         backend::wait_in_worker(is_alone.then_some(RETRY));
     };
-    visitor::go(errand);
+    database::go(errand);
     // SAFETY: ends this process, which holds nothing. With status 1 the postmaster starts it again unless the server
     // stops.
     unsafe { pg_sys::proc_exit(1) };

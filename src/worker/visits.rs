@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use pgrx::bgworkers::BgWorkerStartTime;
 use pgrx::pg_sys;
 
+use super::database::Errand;
 use super::process::Process;
-use super::visitor::Errand;
 use crate::core::ledger::database::Viewpoint;
 use crate::core::ledger::pauses::Pauses;
 use crate::core::ledger::table::Table;
@@ -38,53 +38,53 @@ const RETRY: Duration = Duration::from_secs(1);
 struct Visit {
     due: Due,
     number: u32,
-    visitor: Visitor,
+    worker: DatabaseWorker,
     since: Instant,
     /// Whether its time was up and it was told to end.
     is_ended: bool,
 }
 
 /// The process that makes a visit.
-enum Visitor {
+enum DatabaseWorker {
     /// A process of its own.
     Own(Process),
     /// The process in reserve, with this errand.
     InReserve(i64),
 }
 
-impl Visitor {
+impl DatabaseWorker {
     /// Sends a worker, and tells whether the server lacks background workers. If the server has no process to start,
     /// the worker in reserve goes, and the next visit waits for it.
-    fn send(errand: Errand, lacks_processes: bool) -> (Option<Visitor>, bool) {
+    fn send(errand: Errand, lacks_processes: bool) -> (Option<DatabaseWorker>, bool) {
         let argument = errand.to_argument();
         if lacks_processes && reserve::give(argument) {
-            return (Some(Visitor::InReserve(argument)), false);
+            return (Some(DatabaseWorker::InReserve(argument)), false);
         }
         let process = Process::start(
-            "pg_seats visitor",
-            "pg_seats_visitor",
+            "pg_seats database worker",
+            "pg_seats_database_worker",
             argument,
             BgWorkerStartTime::ConsistentState,
         );
         let lacks_workers = process.is_none();
-        let visitor = match process {
-            Some(process) => Some(Visitor::Own(process)),
-            None => reserve::give(argument).then_some(Visitor::InReserve(argument)),
+        let worker = match process {
+            Some(process) => Some(DatabaseWorker::Own(process)),
+            None => reserve::give(argument).then_some(DatabaseWorker::InReserve(argument)),
         };
-        (visitor, lacks_workers)
+        (worker, lacks_workers)
     }
 
     fn is_gone(&self) -> bool {
         match self {
-            Visitor::Own(process) => process.is_gone(),
-            Visitor::InReserve(errand) => !reserve::has(*errand),
+            DatabaseWorker::Own(process) => process.is_gone(),
+            DatabaseWorker::InReserve(errand) => !reserve::has(*errand),
         }
     }
 
     fn terminate(&self) {
         match self {
-            Visitor::Own(process) => process.terminate(),
-            Visitor::InReserve(errand) => reserve::end(*errand),
+            DatabaseWorker::Own(process) => process.terminate(),
+            DatabaseWorker::InReserve(errand) => reserve::end(*errand),
         }
     }
 }
@@ -126,7 +126,7 @@ impl Visits {
     fn note_ended(&mut self, view: Viewpoint) -> bool {
         let gone: Vec<Visit> = self
             .under_way
-            .extract_if(.., |visit| visit.visitor.is_gone())
+            .extract_if(.., |visit| visit.worker.is_gone())
             .collect();
         for visit in &gone {
             let outcome = memory::write(|ledger| ledger.visit_ended(visit.due, visit.number, view));
@@ -185,7 +185,7 @@ impl Visits {
             let limit = if has_arrived { TO_LEAVE } else { TO_ARRIVE };
             if visit.since.elapsed() >= limit && !visit.is_ended {
                 visit.is_ended = true;
-                visit.visitor.terminate();
+                visit.worker.terminate();
             }
         }
     }
@@ -233,7 +233,7 @@ impl Visits {
 
     /// Sends a worker; false if there is no process for it.
     fn start(&mut self, due: Due) -> bool {
-        let number = memory::write(|ledger| ledger.send_visitor(due.database)).flatten();
+        let number = memory::write(|ledger| ledger.send_database_worker(due.database)).flatten();
         let Some(number) = number else {
             return true;
         };
@@ -241,7 +241,7 @@ impl Visits {
             database: due.database,
             number,
         };
-        let (visitor, lacks) = Visitor::send(errand, self.lacks_processes);
+        let (worker, lacks) = DatabaseWorker::send(errand, self.lacks_processes);
         if lacks && !self.lacks_workers {
             error::log(
                 "pg_seats found no free background worker to read licenses and write license_events: \
@@ -249,11 +249,11 @@ impl Visits {
             );
         }
         self.lacks_workers = lacks;
-        let is_sent = visitor.is_some();
-        self.under_way.extend(visitor.map(|visitor| Visit {
+        let is_sent = worker.is_some();
+        self.under_way.extend(worker.map(|worker| Visit {
             due,
             number,
-            visitor,
+            worker,
             since: Instant::now(),
             is_ended: false,
         }));

@@ -40,8 +40,8 @@ async fn a_lease_whose_time_is_up_ends_with_nobody_there() {
     assert!(!beats(&app, &id).await);
     assert!(!release(&app, &id).await);
     // Nothing is left to be done.
-    eventually("no visitor comes any more", PATIENCE, async || {
-        cluster.worker("visitor").is_none()
+    eventually("no database worker comes any more", PATIENCE, async || {
+        cluster.worker("database worker").is_none()
     })
     .await;
 }
@@ -183,10 +183,15 @@ async fn a_lease_whose_time_is_up_in_the_midst_of_its_release_is_done_with() {
     assert_eq!(left(&cluster), "0|0|0");
     lease_for(&app, "yan", "1 ms").await;
     settles(&cluster, "another one has come and gone", "0|0|0").await;
-    let ended = || cluster.log().matches("pg_seats visitor\" (PID").count();
+    let ended = || {
+        cluster
+            .log()
+            .matches("pg_seats database worker\" (PID")
+            .count()
+    };
     // While the launcher has work left it tries again every second.
     let mut quiet = (ended(), std::time::Instant::now());
-    eventually("no visitor comes any more", PATIENCE, async || {
+    eventually("no database worker comes any more", PATIENCE, async || {
         if ended() != quiet.0 {
             quiet = (ended(), std::time::Instant::now());
         }

@@ -491,9 +491,10 @@ async fn leases_that_end_in_the_midst_of_everything_leave_nothing() {
     settles(&cluster, "nothing is left", "0|0|0").await;
     let high_water = cluster.sql("SELECT high_water <= 6 FROM license_usage");
     assert_eq!(high_water, "t");
-    let visitors = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_seats visitor'";
-    eventually("the last visitor has left", PATIENCE, async || {
-        cluster.sql(visitors) == "0"
+    let workers =
+        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_seats database worker'";
+    eventually("the last database worker has left", PATIENCE, async || {
+        cluster.sql(workers) == "0"
     })
     .await;
 }

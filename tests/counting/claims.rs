@@ -219,7 +219,7 @@ async fn the_time_zone_of_who_comes_moves_no_end() {
             extract(epoch FROM now() - interval '1 day' - timestamptz '2025-03-28 12:00+00'))",
     );
     for zone in ["UTC", "Pacific/Kiritimati"] {
-        // Who has changed the row reads it first, unless a visitor is faster.
+        // Who has changed the row reads it first, unless a database worker is faster.
         for _ in 0..5 {
             let change = "UPDATE licenses SET overdraft = overdraft + 1";
             let look = "SELECT status FROM license_usage";

@@ -264,7 +264,7 @@ async fn counts_that_have_not_changed_are_not_written() {
     kept(&cluster, "2|3|").await;
     let row = "SELECT xmin, xmax, ctid FROM license_counts";
     let before = cluster.sql(row);
-    // When the second is in the trail, the visitor who wrote the first has ended.
+    // When the second is in the trail, the database worker who wrote the first has ended.
     for user in ["dora", "emil"] {
         let _seat = cluster.login(user).from("127.0.1.1").open_ok().await;
         let login = format!("SELECT count(*) FROM license_events WHERE usename = '{user}'");

@@ -134,7 +134,7 @@ async fn a_create_or_drop_that_fails_changes_nothing() {
 async fn databases_come_and_go_without_waiting_for_us() {
     let cluster = with_template("seats, pool", "99, 'all'");
     for round in 0..20 {
-        // Each change sends a visitor into it.
+        // Each change sends a database worker into it.
         cluster.sql_in("template", "UPDATE licenses SET overdraft = overdraft + 1");
         let _in_pool = round % 2 == 0 && {
             cluster.sql("UPDATE licenses SET pool = 'all'");
@@ -148,7 +148,7 @@ async fn databases_come_and_go_without_waiting_for_us() {
     }
 }
 
-/// A visitor waits for the lock less long than DROP DATABASE waits for the visitor.
+/// A database worker waits for the lock less long than DROP DATABASE waits for the database worker.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_whose_licenses_were_locked_can_be_dropped() {
     let cluster = Cluster::builder()
@@ -166,13 +166,12 @@ async fn a_database_whose_licenses_were_locked_can_be_dropped() {
         );
         // Has the launcher look again, while the lock is held.
         cluster.sql("UPDATE licenses SET seats = seats");
-        let waits =
-            "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'pg_seats visitor'";
+        let waits = "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'pg_seats database worker'";
         cluster.sql_in(
             "company",
             "ALTER TABLE license_exemptions DISABLE TRIGGER USER",
         );
-        eventually("a visitor comes", PATIENCE, async || {
+        eventually("a database worker comes", PATIENCE, async || {
             cluster.sql(waits) == "t"
         })
         .await;

@@ -423,7 +423,7 @@ async fn a_warning_that_its_client_can_not_read_keeps_nobody_out() {
     }
     for (encoding, can_read) in [("UTF8", true), ("LATIN9", true), ("LATIN1", false)] {
         let mark = cluster.log().len();
-        // Who reads the changed rules finds that they disagree, unless a visitor is faster.
+        // Who reads the changed rules finds that they disagree, unless a database worker is faster.
         let mut read = false;
         for _ in 0..10 {
             let change = "UPDATE licenses SET overdraft = 1 - overdraft";

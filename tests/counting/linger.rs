@@ -13,7 +13,7 @@ impl Desk {
         let gone = format!(
             "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> {before}"
         );
-        eventually("the visitor has left", PATIENCE, async || {
+        eventually("the database worker has left", PATIENCE, async || {
             self.admin.val::<i64>(&gone).await == 0
         })
         .await;

@@ -43,13 +43,11 @@ async fn in_use_becomes(cluster: &Cluster, seats: [i64; 2]) {
     .await;
 }
 
-/// Waits until no visitor is reading tables, and each has said what it has to say.
+/// Waits until no database worker is reading tables, and each has said what it has to say.
 async fn visits_end(cluster: &Cluster) {
-    let visitors = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_seats visitor'";
-    eventually("visits end", PATIENCE, async || {
-        cluster.sql(visitors) == "0"
-    })
-    .await;
+    let workers =
+        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_seats database worker'";
+    eventually("visits end", PATIENCE, async || cluster.sql(workers) == "0").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -272,7 +270,7 @@ async fn after_a_restart_a_pooled_login_waits_until_every_database_has_been_read
     add_file(&cluster, "seats, pool", "2, 'firm'");
     let lease = "SELECT license_lease('zoe', '10.0.0.1', 'TOM', '1 day')";
     cluster.sql_in("south", lease);
-    // Locks that survive the restart keep the visitor from reading what leases there are.
+    // Locks that survive the restart keep the database worker from reading what leases there are.
     let lock = "BEGIN; LOCK TABLE licenses, license_leases; PREPARE TRANSACTION 'lock'";
     cluster.sql_in("south", lock);
     cluster.restart(Stop::Immediate);
@@ -486,7 +484,7 @@ async fn a_member_that_nobody_can_connect_to_and_that_has_leases_is_waited_for()
     cluster.stop(Stop::Fast);
     fs::rename(&files, &away).unwrap();
     cluster.start_again();
-    // By then three visitors have not got in.
+    // By then three database workers have not got in.
     let denied = login(&cluster, "anna", "postgres").denied().await;
     denied.assert("57P03", "license_not_loaded");
     assert!(denied.detail.contains("south"), "{denied:?}");

@@ -573,8 +573,8 @@ async fn a_launcher_that_ends_leaves_nobody_behind_who_writes_twice() {
         .await;
     let anna = trail.user("anna").await;
     anna.run(&pairs(1, 50)).await;
-    let visitor = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
-    trail.shows(visitor, "1").await;
+    let worker = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    trail.shows(worker, "1").await;
     trail
         .admin
         .run(
@@ -698,7 +698,7 @@ async fn of_steady_logins_the_launcher_wakes_about_once_each_time_it_writes() {
         anna.run(&pairs(1, 1)).await;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    // Ten visitors: each is waited for when it starts and when it ends.
+    // Ten database workers: each is waited for when it starts and when it ends.
     let woken = sleeps(pid) - before;
     assert!(woken < 100, "{woken}");
 }

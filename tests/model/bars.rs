@@ -8,8 +8,8 @@ use super::server::{
     want, with_workstation,
 };
 use crate::core::ledger::acts::admission::Answer;
-use crate::core::ledger::acts::bars::{BarWish, Unbarrable};
-use crate::core::ledger::acts::checkout::Want;
+use crate::core::ledger::acts::bars::{BarRequest, Unbarrable};
+use crate::core::ledger::acts::checkout::SeatRequest;
 use crate::core::ledger::acts::ending::Stopping;
 use crate::core::ledger::bar::{Bar, BarBy, StoredBar};
 use crate::core::ledger::denial::Remark;
@@ -31,7 +31,7 @@ fn unstored(server: &mut Server, database: u32) -> Vec<Bar> {
     bars
 }
 
-/// What a visitor does, and then whoever reads the tables again.
+/// What a database worker does, and then whoever reads the tables again.
 pub fn store_bars(server: &mut Server) {
     let bars = unstored(server, 1);
     let product = |server: &mut Server, tally| {
@@ -70,7 +70,7 @@ pub fn store_bars(server: &mut Server) {
 /// An administrator begins to stop a seat, and bars by this.
 fn stops_by(server: &mut Server, seat: &Seat, by: BarBy) -> Stopping {
     let mut stop = stop_of(server, seat, HOUR);
-    stop.bar = stop.bar.map(|wish| BarWish { by, ..wish });
+    stop.bar = stop.bar.map(|wish| BarRequest { by, ..wish });
     begins(server, &stop)
 }
 
@@ -194,7 +194,7 @@ fn superusers_and_exempt_sessions_are_not_barred() {
 }
 
 /// A lease at a host that is no address.
-fn named(number: u8, user: &str, host: &str) -> Want {
+fn named(number: u8, user: &str, host: &str) -> SeatRequest {
     let mut wanted = lease(number, user, "local");
     let lease = wanted.lease.as_mut().unwrap();
     (lease.host, lease.host_name) = (Host::named(host), name(host));

@@ -7,9 +7,9 @@ use super::server::{
     superuser, want, with_workstation,
 };
 use crate::core::ledger::acts::admission::Answer;
-use crate::core::ledger::acts::bars::BarWish;
+use crate::core::ledger::acts::bars::BarRequest;
 use crate::core::ledger::acts::checkout::Claimed;
-use crate::core::ledger::acts::ending::{Hope, Stop, Stopping};
+use crate::core::ledger::acts::ending::{Prospect, Stop, Stopping};
 use crate::core::ledger::bar::{BarBy, Barred, StoredBar};
 use crate::core::ledger::denial::{Cause, Denial, Reclaim, Remark};
 use crate::core::ledger::event::{Happened, Leaving};
@@ -66,7 +66,7 @@ pub fn stop_of(server: &Server, seat: &Seat, barred_for: Timestamp) -> Stop {
         database: 1,
         by: 99,
         reason: Text::EMPTY,
-        bar: (barred_for > 0).then(|| BarWish {
+        bar: (barred_for > 0).then(|| BarRequest {
             by: BarBy::UserHost,
             until: server.now + barred_for,
             barred_by: name("lena"),
@@ -109,14 +109,14 @@ fn may_ask(server: &mut Server, at: usize, session: Session) -> Reclaim {
     }
 }
 
-fn asks(server: &mut Server, at: usize, seat: &Seat) -> Hope {
+fn asks(server: &mut Server, at: usize, seat: &Seat) -> Prospect {
     let now = server.now;
     server
         .ledger
         .with(|l| l.ask_to_give_way(&seat.key, seat.number, at, now))
 }
 
-fn hope(server: &mut Server, at: usize, seat: &Seat) -> Hope {
+fn hope(server: &mut Server, at: usize, seat: &Seat) -> Prospect {
     server.ledger.with(|l| l.hope(&seat.key, seat.number, at))
 }
 
@@ -173,11 +173,11 @@ fn the_seat_that_gives_way_is_kept_for_whom_it_was_asked() {
     let reclaim = may_ask(&mut server, NEWCOMER, session(3, &pc(2)));
     assert_eq!(reclaim.idle_after, MINUTE);
     let seat = seat_at(&mut server, idle);
-    assert_eq!(asks(&mut server, NEWCOMER, &seat), Hope::Open);
-    assert_eq!(hope(&mut server, NEWCOMER, &seat), Hope::Open);
+    assert_eq!(asks(&mut server, NEWCOMER, &seat), Prospect::Open);
+    assert_eq!(hope(&mut server, NEWCOMER, &seat), Prospect::Open);
     leaves(&mut server, idle, Leaving::Reclaim);
     assert_eq!(in_use_and_promised(&mut server, "crm"), (0, 1));
-    assert_eq!(hope(&mut server, NEWCOMER, &seat), Hope::Fulfilled);
+    assert_eq!(hope(&mut server, NEWCOMER, &seat), Prospect::Fulfilled);
     // It is nobody else's, not even theirs who gave way.
     for other in [session(4, &pc(3)), session(2, &pc(1))] {
         let answer = server.log_in_at(5, other, true);
@@ -209,17 +209,17 @@ fn a_seat_is_kept_also_when_its_holder_leaves_by_itself_but_not_when_it_lingers(
         let idle = server.enters(session(2, &pc(1)));
         may_ask(&mut server, NEWCOMER, session(3, &pc(2)));
         let seat = seat_at(&mut server, idle);
-        assert_eq!(asks(&mut server, NEWCOMER, &seat), Hope::Open);
+        assert_eq!(asks(&mut server, NEWCOMER, &seat), Prospect::Open);
         server.log_out(idle);
         let (hope, answer) = (
             hope(&mut server, NEWCOMER, &seat),
             server.log_in_at(NEWCOMER, session(3, &pc(2)), true),
         );
         if linger == 0 {
-            assert_eq!(hope, Hope::Fulfilled);
+            assert_eq!(hope, Prospect::Fulfilled);
             assert_eq!(answer, Answer::Admitted(Remark::None));
         } else {
-            assert_eq!(hope, Hope::Gone);
+            assert_eq!(hope, Prospect::Gone);
             assert!(is_full(answer));
         }
     }
@@ -259,7 +259,7 @@ fn what_is_kept_for_a_newcomer_that_dies_goes_to_the_first_in_line() {
         let Claimed::Waits(ticket) = waits else {
             panic!("{waits:?}");
         };
-        assert_eq!(asks(&mut server, at[1], &seat), Hope::Open);
+        assert_eq!(asks(&mut server, at[1], &seat), Prospect::Open);
         leaves(&mut server, at[0], Leaving::Reclaim);
         assert_eq!(server.collect(ticket), None, "it is kept");
         if dies {
@@ -280,7 +280,7 @@ fn one_newcomer_never_gets_two_seats() {
     may_ask(&mut server, NEWCOMER, session(3, &pc(3)));
     let seats = idle.map(|at| seat_at(&mut server, at));
     for seat in &seats {
-        assert_eq!(asks(&mut server, NEWCOMER, seat), Hope::Open);
+        assert_eq!(asks(&mut server, NEWCOMER, seat), Prospect::Open);
     }
     for at in idle {
         leaves(&mut server, at, Leaving::Reclaim);
@@ -300,17 +300,17 @@ fn one_seat_never_gives_way_to_two() {
     let seat = seat_at(&mut server, idle);
     may_ask(&mut server, 10, session(3, &pc(2)));
     may_ask(&mut server, 11, session(4, &pc(3)));
-    assert_eq!(asks(&mut server, 10, &seat), Hope::Open);
-    assert_eq!(asks(&mut server, 11, &seat), Hope::Taken);
-    assert_eq!(hope(&mut server, 11, &seat), Hope::Gone);
+    assert_eq!(asks(&mut server, 10, &seat), Prospect::Open);
+    assert_eq!(asks(&mut server, 11, &seat), Prospect::Taken);
+    assert_eq!(hope(&mut server, 11, &seat), Prospect::Gone);
     // Somebody else's ending does not take the wish back.
     asks_no_longer(&mut server, 11);
-    assert_eq!(hope(&mut server, 10, &seat), Hope::Open);
+    assert_eq!(hope(&mut server, 10, &seat), Prospect::Open);
     // Once the first needs it no longer, or is gone without a word, the second may ask.
     leaves(&mut server, 10, Leaving::Logout);
-    assert_eq!(asks(&mut server, 11, &seat), Hope::Open);
+    assert_eq!(asks(&mut server, 11, &seat), Prospect::Open);
     leaves(&mut server, idle, Leaving::Reclaim);
-    assert_eq!(hope(&mut server, 11, &seat), Hope::Fulfilled);
+    assert_eq!(hope(&mut server, 11, &seat), Prospect::Fulfilled);
     assert!(is_full(server.log_in_at(10, session(3, &pc(2)), true)));
 }
 
@@ -320,15 +320,15 @@ fn nobody_is_asked_while_a_seat_is_free() {
     let at = [1, 2].map(|n| server.enters(session(2, &pc(n))));
     may_ask(&mut server, NEWCOMER, session(3, &pc(3)));
     let seats = at.map(|at| seat_at(&mut server, at));
-    assert_eq!(asks(&mut server, NEWCOMER, &seats[0]), Hope::Open);
+    assert_eq!(asks(&mut server, NEWCOMER, &seats[0]), Prospect::Open);
     // Somebody else leaves while the first makes up its mind.
     server.log_out(at[1]);
-    assert_eq!(hope(&mut server, NEWCOMER, &seats[0]), Hope::Free);
+    assert_eq!(hope(&mut server, NEWCOMER, &seats[0]), Prospect::Free);
     asks_no_longer(&mut server, NEWCOMER);
-    assert_eq!(asks(&mut server, NEWCOMER, &seats[0]), Hope::Free);
+    assert_eq!(asks(&mut server, NEWCOMER, &seats[0]), Prospect::Free);
     // Whoever is quicker has it; then others are asked again.
     let quick = server.enters(session(4, &pc(4)));
-    assert_eq!(asks(&mut server, NEWCOMER, &seats[0]), Hope::Open);
+    assert_eq!(asks(&mut server, NEWCOMER, &seats[0]), Prospect::Open);
     server.log_out(quick);
     let answer = server.log_in_at(NEWCOMER, session(3, &pc(3)), false);
     assert_eq!(answer, Answer::Admitted(Remark::None));
@@ -345,10 +345,10 @@ fn where_more_seats_are_in_use_than_there_are_none_gives_way_in_vain() {
     let claimed = server.claim(at[3], "payroll", want(""), false);
     assert!(matches!(claimed, Claimed::MayReclaim(_)), "{claimed:?}");
     for seat in &seats {
-        assert_eq!(asks(&mut server, at[3], seat), Hope::Gone);
+        assert_eq!(asks(&mut server, at[3], seat), Prospect::Gone);
     }
     server.check_in(at[0], "payroll", "");
-    assert_eq!(asks(&mut server, at[3], &seats[1]), Hope::Open);
+    assert_eq!(asks(&mut server, at[3], &seats[1]), Prospect::Open);
 }
 
 #[test]
@@ -392,7 +392,7 @@ fn checkouts_leases_and_those_in_line_may_ask() {
         let seat = seat_named(&mut server, held.seat);
         let claimed = server.claim(at[1], "payroll", want, true);
         assert!(matches!(claimed, Claimed::MayReclaim(_)), "{claimed:?}");
-        assert_eq!(asks(&mut server, at[1], &seat), Hope::Open);
+        assert_eq!(asks(&mut server, at[1], &seat), Prospect::Open);
         assert!(server.check_in(at[0], "payroll", ""));
         assert_eq!(in_use_and_promised(&mut server, "payroll"), (0, 1));
         let claimed = server.claim(at[2], "payroll", super::server::want("x"), false);
@@ -414,9 +414,9 @@ fn checkouts_leases_and_those_in_line_may_ask() {
     let reclaim = server.ledger.with(|l| l.reclaim_in_line(ticket));
     assert_eq!(reclaim.unwrap().idle_after, 0);
     assert!(server.begins_to_ask(ticket));
-    assert_eq!(asks(&mut server, at[1], &seat), Hope::Open);
+    assert_eq!(asks(&mut server, at[1], &seat), Prospect::Open);
     leaves(&mut server, at[0], Leaving::Reclaim);
-    assert_eq!(hope(&mut server, at[1], &seat), Hope::Fulfilled);
+    assert_eq!(hope(&mut server, at[1], &seat), Prospect::Fulfilled);
     assert!(server.collect(ticket).is_some());
     assert_eq!(in_use_and_promised(&mut server, "payroll"), (1, 0));
     assert_eq!(server.ledger.with(|l| l.reclaim_in_line(ticket)), None);
@@ -436,9 +436,9 @@ fn of_those_in_line_the_first_asks_and_gets_the_seat() {
     for (n, seat) in seats.iter().enumerate() {
         let asking = tickets.map(|ticket| server.begins_to_ask(ticket));
         assert_eq!(asking, [n == 0, n == 1]);
-        assert_eq!(asks(&mut server, at[2 + n], seat), Hope::Open);
+        assert_eq!(asks(&mut server, at[2 + n], seat), Prospect::Open);
         leaves(&mut server, at[n], Leaving::Reclaim);
-        assert_eq!(hope(&mut server, at[2 + n], seat), Hope::Fulfilled);
+        assert_eq!(hope(&mut server, at[2 + n], seat), Prospect::Fulfilled);
         assert!(server.collect(tickets[n]).is_some());
         assert_eq!(in_use_and_promised(&mut server, "payroll"), (2, 0));
     }
@@ -511,16 +511,16 @@ fn a_newcomer_does_not_overtake_those_in_line() {
         server.load(2);
         if asks_itself {
             assert!(server.begins_to_ask(ticket));
-            assert_eq!(asks(&mut server, at[2], &seats[1]), Hope::Open);
+            assert_eq!(asks(&mut server, at[2], &seats[1]), Prospect::Open);
         }
         let newcomer = server.claim(at[3], "payroll", want(""), true);
         assert!(matches!(newcomer, Claimed::MayReclaim(_)), "{newcomer:?}");
-        assert_eq!(asks(&mut server, at[3], &seats[0]), Hope::Open);
+        assert_eq!(asks(&mut server, at[3], &seats[0]), Prospect::Open);
         leaves(&mut server, at[0], Leaving::Reclaim);
         let (hoped, called) = if overtakes {
-            (Hope::Fulfilled, false)
+            (Prospect::Fulfilled, false)
         } else {
-            (Hope::Gone, true)
+            (Prospect::Gone, true)
         };
         assert_eq!(hope(&mut server, at[3], &seats[0]), hoped);
         assert_eq!(server.collect(ticket).is_some(), called);
@@ -528,7 +528,7 @@ fn a_newcomer_does_not_overtake_those_in_line() {
         if !overtakes {
             let asked = asks_itself.then_some(seats[1].number);
             assert_eq!(server.ledger.with(|l| l.asked_by(at[3])), asked);
-            assert_eq!(asks(&mut server, at[3], &seats[1]), Hope::Open);
+            assert_eq!(asks(&mut server, at[3], &seats[1]), Prospect::Open);
             leaves(&mut server, at[1], Leaving::Reclaim);
         }
         super::server::held(server.claim(at[3], "payroll", want(""), true));
@@ -551,7 +551,7 @@ fn a_seat_that_is_kept_counts_for_the_roles_of_whom_it_is_kept_for() {
     let others = [2, 3].map(|n| server.enters(session(2, &pc(n))));
     may_ask(&mut server, NEWCOMER, member(4));
     let seat = seat_at(&mut server, idle);
-    assert_eq!(asks(&mut server, NEWCOMER, &seat), Hope::Open);
+    assert_eq!(asks(&mut server, NEWCOMER, &seat), Prospect::Open);
     leaves(&mut server, idle, Leaving::Reclaim);
     server.log_out(others[0]);
     server.enters(session(2, &pc(5)));
@@ -566,7 +566,7 @@ fn a_seat_that_is_kept_counts_for_the_roles_of_whom_it_is_kept_for() {
     let idle = server.enters(member(1));
     may_ask(&mut server, NEWCOMER, member(2));
     let seat = seat_at(&mut server, idle);
-    assert_eq!(asks(&mut server, NEWCOMER, &seat), Hope::Open);
+    assert_eq!(asks(&mut server, NEWCOMER, &seat), Prospect::Open);
     leaves(&mut server, idle, Leaving::Reclaim);
     let denied = server.log_in_at(6, member(3), true);
     assert!(
@@ -594,14 +594,14 @@ fn the_license_of_who_asks_is_the_same_wherever_its_row_stands() {
     let idle = server.enters(session(2, &pc(1)));
     may_ask(&mut server, NEWCOMER, session(3, &pc(2)));
     let seat = seat_at(&mut server, idle);
-    assert_eq!(asks(&mut server, NEWCOMER, &seat), Hope::Open);
+    assert_eq!(asks(&mut server, NEWCOMER, &seat), Prospect::Open);
     // The rows change places, and there are more seats.
     server.change(1, |rows| {
         rows.licenses.swap(0, 1);
         rows.licenses[1].seats = Some(2);
     });
     server.load(1);
-    assert_eq!(hope(&mut server, NEWCOMER, &seat), Hope::Free);
+    assert_eq!(hope(&mut server, NEWCOMER, &seat), Prospect::Free);
 }
 
 #[test]
@@ -611,7 +611,7 @@ fn a_seat_that_is_kept_belongs_to_its_product_alone() {
     let idle = server.enters(session(2, &pc(1)));
     may_ask(&mut server, NEWCOMER, session(3, &pc(2)));
     let seat = seat_at(&mut server, idle);
-    assert_eq!(asks(&mut server, NEWCOMER, &seat), Hope::Open);
+    assert_eq!(asks(&mut server, NEWCOMER, &seat), Prospect::Open);
     leaves(&mut server, idle, Leaving::Reclaim);
     // The newcomer logs in to something else by now.
     server.change(1, |rows| {
@@ -644,9 +644,9 @@ fn leases_give_way_unless_they_were_extended() {
     assert_eq!(ended(&mut server, seen), 0);
     let claimed = server.claim(at, "payroll", want("bob"), false);
     assert!(matches!(claimed, Claimed::MayReclaim(_)));
-    assert_eq!(asks(&mut server, at, &seat), Hope::Open);
+    assert_eq!(asks(&mut server, at, &seat), Prospect::Open);
     assert_eq!(ended(&mut server, now), 1);
-    assert_eq!(hope(&mut server, at, &seat), Hope::Fulfilled);
+    assert_eq!(hope(&mut server, at, &seat), Prospect::Fulfilled);
     assert_eq!(ended(&mut server, now), 0, "it has ended");
     server.checks_out(at, "payroll", "bob");
     assert_eq!(server.bury(1), [id(1)]);
@@ -916,7 +916,7 @@ fn whatever_happens_no_seat_is_given_twice_or_lost() {
                     let victim = below(ROOM.sessions);
                     if server.ledger.sessions[victim].number != 0 {
                         let seat = seat_at(&mut server, victim);
-                        if asks(&mut server, at, &seat) == Hope::Open {
+                        if asks(&mut server, at, &seat) == Prospect::Open {
                             asked[at] = Some(seat);
                         }
                     }

@@ -658,7 +658,7 @@ fn a_database_that_nobody_can_connect_to_is_tried_seldom_until_somebody_can() {
         fail(&mut server, 2);
         assert_eq!(next_write(&server), SOON);
         server.now += SOON;
-        server.lose_visitor(2);
+        server.lose_database_worker(2);
     }
     fail(&mut server, 2);
     assert_eq!(next_write(&server), MINUTE);
@@ -677,7 +677,7 @@ fn what_is_told_again_leaves_others_alone() {
     let copy = take(&mut server, 1);
     tell(&mut server, 1, &copy);
     server.check_in(at, "web", &long);
-    // A second visitor with the same copy.
+    // A second database worker with the same copy.
     tell(&mut server, 1, &copy);
     assert_eq!(known(&mut server, 1).events, 1);
     assert_eq!(texts(&mut server), [(long, 1)]);

@@ -159,7 +159,7 @@ fn a_lease_ends_when_its_time_is_up_and_its_row_is_buried() {
     assert_eq!(server.in_use("web"), 1);
     assert!(server.lease(id(1)).is_none());
     assert_eq!(server.heartbeat(at, id(1)), None);
-    // Its row is there until a visitor comes, who is told.
+    // Its row is there until a database worker comes, who is told.
     assert_eq!(server.unread(), [1]);
     assert_eq!(server.bury(2), Vec::<[u8; 16]>::new());
     assert_eq!(server.bury(1), [id(1)]);
@@ -174,14 +174,14 @@ fn a_lease_ends_when_its_time_is_up_and_its_row_is_buried() {
 }
 
 #[test]
-fn where_no_visitor_can_connect_rows_stay_until_one_can() {
+fn where_no_database_worker_can_connect_rows_stay_until_one_can() {
     let (mut server, at) = server(web(2));
     leases(&mut server, at, 1, "ann");
     server.now += TTL;
     server.end_due_leases();
     for _ in 0..5 {
         assert_eq!(server.unread(), [1]);
-        server.lose_visitor(1);
+        server.lose_database_worker(1);
     }
     assert_eq!(server.unread(), [1]);
     assert_eq!(server.bury(1).len(), 1);

@@ -12,7 +12,7 @@ use super::server::{
     superuser, want,
 };
 use crate::core::ledger::acts::admission::Answer;
-use crate::core::ledger::acts::checkout::{Claimed, NewLease, Want};
+use crate::core::ledger::acts::checkout::{Claimed, NewLease, SeatRequest};
 use crate::core::ledger::denial::Cause;
 use crate::core::ledger::event::{Happened, Leaving};
 use crate::core::ledger::license::License;
@@ -725,7 +725,7 @@ impl Kept {
             Step::Lease(user) => {
                 self.last_lease += 1;
                 let wanted = lease(self.last_lease, ["ann", "bob"][*user as usize], PC2);
-                let wanted = Want {
+                let wanted = SeatRequest {
                     lease: wanted.lease.map(|lease| NewLease {
                         ttl: 1_000_000 * MINUTE,
                         ..lease

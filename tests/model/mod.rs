@@ -9,7 +9,7 @@
 //! * [`claims`]: which license a login claims, who is exempt, and the words for a license's state
 //! * [`checkouts`]: seats that sessions check out
 //! * [`leases`]: how leases last and end, and what becomes of holds when rows change
-//! * [`narrow`]: rows under a token
+//! * [`clamp`]: rows under a token
 //! * [`exempt`]: how many may be exempt at once
 //! * [`events`]: what the audit trail is told, and how much of it there is room for
 //! * [`line`]: who is called, and when
@@ -34,6 +34,7 @@
 mod bars;
 mod checkouts;
 mod claims;
+mod clamp;
 mod counting;
 mod ending;
 mod events;
@@ -44,7 +45,6 @@ mod leases;
 mod line;
 mod linger;
 mod naive;
-mod narrow;
 mod pauses;
 mod per_user;
 mod pools;

@@ -4,7 +4,7 @@ use super::server::{
     MINUTE, ROOM, Server, lease, license, name, of_database, reservation, session, want,
 };
 use crate::core::ledger::acts::admission::Answer;
-use crate::core::ledger::acts::checkout::{Claimed, Want};
+use crate::core::ledger::acts::checkout::{Claimed, SeatRequest};
 use crate::core::ledger::denial::{Cause, Denial, Remark};
 use crate::core::ledger::license::License;
 use crate::core::ledger::reservation::Reservation;
@@ -43,7 +43,7 @@ fn denied(server: &mut Server, session: Session) -> Cause {
     }
 }
 
-fn refused(server: &mut Server, at: usize, want: Want) -> Cause {
+fn refused(server: &mut Server, at: usize, want: SeatRequest) -> Cause {
     match server.claim(at, "crm", want, false) {
         Claimed::Denied(Denial { cause, .. }) => cause,
         other => panic!("{other:?}"),
@@ -273,7 +273,7 @@ fn one_session_checks_out_for_so_many_users() {
         });
     });
     let at = server.enters(session(ANNA, &pc(1)));
-    let of = |user: &str| Want {
+    let of = |user: &str| SeatRequest {
         users_max: Some(2),
         ..want(user)
     };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::core::ledger::acts::admission::{Answer, Judged};
-use crate::core::ledger::acts::checkout::{Claimed, NewLease, Receipt, Want};
+use crate::core::ledger::acts::checkout::{Claimed, NewLease, Receipt, SeatRequest};
 use crate::core::ledger::acts::leases::MayUse;
 use crate::core::ledger::acts::publish::{Judgement, Published};
 use crate::core::ledger::bar::StoredBar;
@@ -97,7 +97,7 @@ impl Server {
         }
     }
 
-    /// The databases that a visitor should see.
+    /// The databases that a database worker should see.
     pub fn unread(&mut self) -> Vec<u32> {
         self.tell_all();
         self.unread_untold()
@@ -108,7 +108,7 @@ impl Server {
         let view = self.view();
         self.ledger.with(|l| {
             let mut oids = vec![];
-            // A visitor that has read them has looked at what is signed, too.
+            // A database worker that has read them has looked at what is signed, too.
             l.databases.each_mut(|known| {
                 if known.is_loaded() {
                     known.observed = known.generation;
@@ -119,7 +119,7 @@ impl Server {
         })
     }
 
-    /// What a visitor would be sent for into a database.
+    /// What a database worker would be sent for into a database.
     pub fn due(&mut self, database: u32) -> Option<Due> {
         let view = self.view();
         self.ledger.with(|l| {
@@ -133,12 +133,12 @@ impl Server {
         })
     }
 
-    /// A visitor is sent into a database, comes so far, and its process ends.
+    /// A database worker is sent into a database, comes so far, and its process ends.
     pub fn visit(&mut self, database: u32, stages: &[Stage]) -> Outcome {
         let due = self.due(database).expect("a database that is due");
         let view = self.view();
         self.ledger.with(|l| {
-            let number = l.send_visitor(database).unwrap();
+            let number = l.send_database_worker(database).unwrap();
             for stage in stages {
                 l.visit_reached(database, number, *stage);
             }
@@ -147,7 +147,7 @@ impl Server {
     }
 
     /// The same where it can't connect.
-    pub fn lose_visitor(&mut self, database: u32) {
+    pub fn lose_database_worker(&mut self, database: u32) {
         assert_eq!(self.visit(database, &[Stage::Begun]), Outcome::Lost);
     }
 
@@ -346,7 +346,7 @@ impl Server {
     }
 
     /// Asks for a seat as the session at this place, as the server's functions do.
-    pub fn claim(&mut self, at: usize, product: &str, want: Want, patient: bool) -> Claimed {
+    pub fn claim(&mut self, at: usize, product: &str, want: SeatRequest, patient: bool) -> Claimed {
         let session = self.ledger.sessions[at];
         if !self.is_current(session.database) {
             let published = self.load(session.database);
@@ -402,7 +402,7 @@ impl Server {
     }
 
     /// A claim that must stand in line; gives its ticket.
-    pub fn waits(&mut self, at: usize, product: &str, want: Want) -> u64 {
+    pub fn waits(&mut self, at: usize, product: &str, want: SeatRequest) -> u64 {
         match self.claim(at, product, want, true) {
             Claimed::Waits(ticket) => ticket,
             other => panic!("{other:?}"),
@@ -443,7 +443,7 @@ impl Server {
     }
 
     /// A lease that must get its seat without a remark, in a transaction that goes on.
-    pub fn leases(&mut self, at: usize, product: &str, want: Want) -> Receipt {
+    pub fn leases(&mut self, at: usize, product: &str, want: SeatRequest) -> Receipt {
         held(self.claim(at, product, want, false))
     }
 
@@ -506,7 +506,7 @@ impl Server {
         due
     }
 
-    /// What a visitor does with the rows of leases that have ended.
+    /// What a database worker does with the rows of leases that have ended.
     pub fn bury(&mut self, database: u32) -> Vec<LeaseId> {
         let mut ended = vec![];
         self.ledger
@@ -586,9 +586,9 @@ pub fn held(claimed: Claimed) -> Receipt {
 }
 
 /// What an application asks for its user; without a name, for the session's own.
-pub fn want(client_user: &str) -> Want {
+pub fn want(client_user: &str) -> SeatRequest {
     let label = Label::of(client_user);
-    Want {
+    SeatRequest {
         client_user: label,
         long_name: label.is_digest().then(|| Text::new(client_user).unwrap()),
         lease: None,
@@ -597,9 +597,9 @@ pub fn want(client_user: &str) -> Want {
 }
 
 /// The lease of this number that an application asks for its user at a computer.
-pub fn lease(number: u8, client_user: &str, host: &str) -> Want {
+pub fn lease(number: u8, client_user: &str, host: &str) -> SeatRequest {
     let address: Option<IpAddr> = host.parse().ok();
-    Want {
+    SeatRequest {
         lease: Some(NewLease {
             id: id(number),
             host: address.map_or(Host::LOCAL, |a| Host::of_peer(Some((a, 0)), None)),

@@ -49,7 +49,7 @@ fn fits(server: &mut Server, database: u32) -> (usize, u32) {
     })
 }
 
-/// Has everybody who should be read be read, as visitors do.
+/// Has everybody who should be read be read, as database workers do.
 fn settle(server: &mut Server) {
     for _ in 0..5 {
         for database in server.unread_untold() {

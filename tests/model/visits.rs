@@ -183,13 +183,13 @@ fn an_unreachable_database_is_awaited_as_long_as_somebody_is_in() {
     let mut server = server();
     server.ledger.with(|l| l.generation(4));
     let place = server.log_in_blindly(of_database(session(2, PC1), 4));
-    (0..5).for_each(|_| server.lose_visitor(4));
+    (0..5).for_each(|_| server.lose_database_worker(4));
     assert_eq!(awaited_by(&mut server, "crm", &WITHOUT_LEASES), Some(4));
     server.log_out(place);
     assert_eq!(awaited_by(&mut server, "crm", &WITHOUT_LEASES), None);
 }
 
-/// A visitor could not read a database's tables.
+/// A database worker could not read a database's tables.
 fn fail_to_read(server: &mut Server, database: u32, found: Unread) {
     server.ledger.with(|l| {
         let generation = l.generation(database).unwrap();
@@ -333,7 +333,7 @@ fn who_was_looking_while_keys_changed_has_not_seen_them() {
     let mut server = Server::with_license(license("crm", 9));
     server.ledger.with(|l| l.generation(1));
     let due = server.due(1).expect("a visit");
-    // The visitor has looked, and read, and is yet to say so when it is said that keys are others.
+    // The database worker has looked, and read, and is yet to say so when it is said that keys are others.
     let mut rules = server.read(1);
     server.ledger.with(|l| l.outdate_signed());
     server.ledger.with(|l| l.observed(1, due.generation));
@@ -354,7 +354,7 @@ fn a_visit_that_changes_nothing_is_in_vain_and_a_change_meanwhile_is_none() {
     let stages = [Stage::Begun, Stage::Arrived, Stage::Ended];
     assert_eq!(server.visit(1, &stages), Outcome::InVain);
     let due = server.due(1).unwrap();
-    let number = server.ledger.with(|l| l.send_visitor(1)).unwrap();
+    let number = server.ledger.with(|l| l.send_database_worker(1)).unwrap();
     server
         .ledger
         .with(|l| l.visit_reached(1, number, Stage::Ended));
@@ -363,8 +363,8 @@ fn a_visit_that_changes_nothing_is_in_vain_and_a_change_meanwhile_is_none() {
     let ended =
         |server: &mut Server, number| server.ledger.with(|l| l.visit_ended(due, number, view));
     assert_eq!(ended(&mut server, number), Outcome::Made);
-    // A visitor of a launcher that is gone says nothing of another's.
-    let next = server.ledger.with(|l| l.send_visitor(1)).unwrap();
+    // A database worker of a launcher that is gone says nothing of another's.
+    let next = server.ledger.with(|l| l.send_database_worker(1)).unwrap();
     server
         .ledger
         .with(|l| l.visit_reached(1, number, Stage::Ended));
@@ -442,7 +442,7 @@ fn pauses_grow_until_a_success_a_change_or_somebody_who_waits() {
 }
 
 #[test]
-fn who_writes_stays_only_while_nobody_needs_a_visitor_for_anything_else() {
+fn who_writes_stays_only_while_nobody_needs_a_database_worker_for_anything_else() {
     let mut server = server();
     let view = server.view();
     let may = move |server: &mut Server| server.ledger.with(|l| l.may_stay(1, view));
@@ -456,7 +456,7 @@ fn who_writes_stays_only_while_nobody_needs_a_visitor_for_anything_else() {
     server.ledger.with(|l| l.set_crowded(false));
     server.ledger.with(|l| l.want(1));
     assert!(!may(&mut server), "somebody waits for its rules");
-    server.ledger.with(|l| l.send_visitor(1));
+    server.ledger.with(|l| l.send_database_worker(1));
     assert!(may(&mut server));
     server.change(1, |rows| rows.licenses = vec![license("tom", 3)]);
     assert!(!may(&mut server), "its rules have changed");

@@ -15,7 +15,7 @@ use super::server::{
 };
 use crate::core::ledger::Ledger;
 use crate::core::ledger::acts::admission::Answer;
-use crate::core::ledger::acts::checkout::{Claimed, NewLease, Receipt, Want};
+use crate::core::ledger::acts::checkout::{Claimed, NewLease, Receipt, SeatRequest};
 use crate::core::ledger::acts::publish::Published;
 use crate::core::ledger::denial::{Cause, Denial, Remark};
 use crate::core::ledger::hold::{Hold, HoldKey};
@@ -165,7 +165,7 @@ impl World {
                 self.seen.clear();
                 self.leases_read.clear();
                 self.awake.clear();
-                // As visitors do.
+                // As database workers do.
                 for database in 1..=3 {
                     self.load(database);
                 }
@@ -1266,7 +1266,7 @@ enum Expected {
     Denied(Denial),
 }
 
-fn want_of(claim: &Claim) -> Want {
+fn want_of(claim: &Claim) -> SeatRequest {
     match claim.lease {
         None => want(claim.user.client_user),
         Some((number, ttl)) => {
@@ -1275,7 +1275,7 @@ fn want_of(claim: &Claim) -> Want {
                 ttl: timestamp(ttl),
                 ..lease
             });
-            Want { lease, ..want }
+            SeatRequest { lease, ..want }
         }
     }
 }

@@ -578,7 +578,7 @@ async fn a_rollback_does_not_undo_what_the_vendor_has_issued() {
     let cluster = licensed(with_command(&office.curl()), &vendor, 300);
     let admin = cluster.login("postgres").open_ok().await;
     admin.run("BEGIN; SELECT license_renew(); ROLLBACK").await;
-    eventually("a visitor installs it", PATIENCE, async || {
+    eventually("a database worker installs it", PATIENCE, async || {
         installed(&cluster, "postgres") == (newer.clone(), "9|t".to_owned())
     })
     .await;
@@ -649,7 +649,7 @@ async fn what_was_renewed_is_in_force_before_it_is_in_the_tables() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_installed_while_a_visitor_is_there_is_remembered() {
+async fn what_is_installed_while_a_database_worker_is_there_is_remembered() {
     let vendor = Vendor::aptora();
     let cluster = licensed(with_command("exit 9"), &vendor, 300);
     trail_becomes(&cluster, &[]).await;
@@ -662,7 +662,7 @@ async fn what_is_installed_while_a_visitor_is_there_is_remembered() {
         .fails("SELECT license_renew()")
         .await
         .assert("38000", "");
-    eventually("a visitor is half done", PATIENCE, async || {
+    eventually("a database worker is half done", PATIENCE, async || {
         let waits =
             "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'licenses'::regclass";
         other.val::<i64>(waits).await > 0
@@ -694,7 +694,7 @@ async fn a_try_is_told_once_also_where_the_trail_is_locked() {
             .await
             .assert("38000", "");
     }
-    eventually("a visitor waits for the lock", PATIENCE, async || {
+    eventually("a database worker waits for the lock", PATIENCE, async || {
         let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'license_events'::regclass";
         admin.val::<i64>(waits).await > 0
     })

@@ -63,7 +63,7 @@ impl Cluster {
         self.in_use_in("postgres")
     }
 
-    /// The process of the extension's worker of this kind, "launcher" or "visitor", if one runs.
+    /// The process of the extension's worker of this kind, "launcher" or "database worker", if one runs.
     pub fn worker(&self, kind: &str) -> Option<i32> {
         let pid =
             format!("SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_seats {kind}'");

@@ -147,7 +147,7 @@ impl Cluster {
         .await;
     }
 
-    /// Acts while no visitor changes what it remembers, or is about to.
+    /// Acts while no database worker changes what it remembers, or is about to.
     pub fn with_record_locked<R>(&self, act: impl FnOnce() -> R) -> R {
         let lock = self.data_dir().join("pg_seats.key.lock");
         let lock = File::options().write(true).open(lock).unwrap();
@@ -168,7 +168,7 @@ impl Cluster {
         self.sql("SELECT pg_reload_conf()");
     }
 
-    /// A copy of a database: no visitor is in it at that moment.
+    /// A copy of a database: no database worker is in it at that moment.
     pub fn copy(&self, template: &str, name: &str) {
         eventually_blocking("nobody else is in the database", PATIENCE, || {
             let create = format!("CREATE DATABASE {name} TEMPLATE {template}");

@@ -27,7 +27,7 @@ pub struct Database {
     /// The visit that is under way, or the last one.
     pub visit: Visit,
     /// The number of database workers in a row that could not even connect.
-    pub(super) lost_visitors: u32,
+    pub(super) lost_database_workers: u32,
     /// Whether somebody waits for a database worker.
     pub(super) wanted: bool,
     /// What others may not know yet about what it adds to pools.

@@ -3,7 +3,7 @@
 use crate::core::ledger::denial::Cause;
 use crate::core::ledger::hold::Hold;
 use crate::core::ledger::identity::{Host, Label, Name, Who};
-use crate::core::ledger::license::{Excess, Level};
+use crate::core::ledger::license::{Level, Tampered};
 use crate::core::ledger::seat::{Exempt, Kind};
 use crate::core::ledger::session::Session;
 use crate::core::ledger::table::entry;
@@ -40,7 +40,7 @@ pub enum Happened {
         seats: i32,
     },
     /// The tables claim more than was signed.
-    Tampered(Excess),
+    Tampered(Tampered),
     /// The clock was set, or nothing ran for a while, so that times began anew.
     ClockJump {
         /// How far the wall clock was set, in microseconds; 0 if it was not.

@@ -41,9 +41,9 @@ impl Level {
 /// What claims more than was signed: tampered columns of `licenses`, or missing rows.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Excess(u32);
+pub struct Tampered(u32);
 
-/// The name of each bit of [`Excess`], from the lowest bit on.
+/// The name of each bit of [`Tampered`], from the lowest bit on.
 pub(super) const CLAIMS: [&str; 14] = [
     "seats",
     "purchased",
@@ -61,34 +61,34 @@ pub(super) const CLAIMS: [&str; 14] = [
     "max_per_user",
 ];
 
-impl Excess {
+impl Tampered {
     /// The row claims more seats.
-    pub const SEATS: Excess = Excess(1 << 0);
+    pub const SEATS: Tampered = Tampered(1 << 0);
     /// The row claims more purchased seats.
-    pub const PURCHASED: Excess = Excess(1 << 1);
+    pub const PURCHASED: Tampered = Tampered(1 << 1);
     /// The row of `licenses` is gone.
-    pub const ROW: Excess = Excess(1 << 11);
+    pub const ROW: Tampered = Tampered(1 << 11);
     /// The row of `license_keys` is gone, or has another token.
-    pub const TOKEN: Excess = Excess(1 << 12);
+    pub const TOKEN: Tampered = Tampered(1 << 12);
 
     /// Tells whether nothing claims more than was signed.
     pub fn is_empty(self) -> bool {
-        self == Excess::default()
+        self == Tampered::default()
     }
 
     /// Tells whether it has all claims of the other one.
-    pub fn contains(self, other: Excess) -> bool {
+    pub fn contains(self, other: Tampered) -> bool {
         self.0 & other.0 == other.0
     }
 
     /// Returns the claims of both.
-    pub fn and(self, other: Excess) -> Excess {
-        Excess(self.0 | other.0)
+    pub fn and(self, other: Tampered) -> Tampered {
+        Tampered(self.0 | other.0)
     }
 
     /// Returns its claims without those of the other one.
-    pub fn without(self, other: Excess) -> Excess {
-        Excess(self.0 & !other.0)
+    pub fn without(self, other: Tampered) -> Tampered {
+        Tampered(self.0 & !other.0)
     }
 
     /// Returns the names of the columns or rows.
@@ -164,7 +164,7 @@ pub struct License {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Signed {
     /// What the tables claim beyond what was signed.
-    pub excess: Excess,
+    pub tampered: Tampered,
     /// Until when the terms that were verified last are believed, if the signature can't be verified now.
     pub believed_until: Option<Timestamp>,
     /// The number of identities that may be exempt at once, superusers aside; `None` for any number.
@@ -275,7 +275,9 @@ impl License {
         let seats = self.seats.map(i64::from);
         let over = |limit: Option<i64>| limit.is_some_and(|limit| in_use > limit);
         let dates = self.out_of_dates(now);
-        if self.signed.is_some_and(|signed| !signed.excess.is_empty())
+        if self
+            .signed
+            .is_some_and(|signed| !signed.tampered.is_empty())
             || matches!(dates, Some(OutOfDates::NotVerified(_)))
         {
             "tampered"

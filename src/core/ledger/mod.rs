@@ -15,7 +15,7 @@
 //! * [`identity`]: what makes two connections the same user
 //! * [`license`][]: licenses
 //! * [`map`]: the ledger's tables as plain maps in the memory of one process
-//! * [`narrow`]: clamping a row of `licenses` to the terms of its token
+//! * [`clamp`]: clamping a row of `licenses` to the terms of its token
 //! * [`pauses`]: how long databases that could not be visited are skipped
 //! * [`pools`]: what is remembered across restarts: which databases are in which pools, and which have no leases
 //! * [`recents`]: what a session or a database has done in the last moment
@@ -49,6 +49,7 @@
 
 pub mod acts;
 pub mod bar;
+pub mod clamp;
 pub mod database;
 pub mod denial;
 pub mod event;
@@ -56,7 +57,6 @@ pub mod hold;
 pub mod identity;
 pub mod license;
 pub mod map;
-pub mod narrow;
 pub mod pauses;
 pub mod pools;
 pub mod recents;

@@ -4,19 +4,19 @@ use crate::core::tokens::allotment::Returned;
 use crate::core::tokens::key_pair::KeyPair;
 use crate::pg::backend;
 use crate::pg::error::{PgSqlErrorCode, Report};
-use crate::pg::table::Reader;
+use crate::pg::table::TableAccess;
 use crate::signed::allotments;
-use crate::signed::book::{self, Book};
 use crate::signed::in_force::outdate;
 use crate::signed::own::change;
 use crate::signed::refusal::Refusable;
+use crate::signed::signed_licenses::{self, SignedLicenses};
 
 /// Takes back the seats of a receipt and returns how many they are.
-pub fn accept(writer: &Reader, returned: &Returned, pair: &KeyPair) -> Refusable<i32> {
-    let schema = book::lock(writer)?;
-    let book = Book::read(writer, &schema)?;
+pub fn accept(writer: &TableAccess, returned: &Returned, pair: &KeyPair) -> Refusable<i32> {
+    let schema = signed_licenses::lock(writer)?;
+    let signed_licenses = SignedLicenses::read(writer, &schema)?;
     let taken_back = change(|record| {
-        book.adopt(record);
+        signed_licenses.adopt(record);
         let Some(allotment) = record.allotment(&returned.jti) else {
             return Err("No such seats were passed on from this installation.");
         };
@@ -24,7 +24,10 @@ pub fn accept(writer: &Reader, returned: &Returned, pair: &KeyPair) -> Refusable
             && allotment.product == returned.product
             && allotment.seats == returned.seats;
         let is_here = allotments::is_of_this_database(allotment)
-            || book.away.iter().any(|away| away.id == returned.jti);
+            || signed_licenses
+                .away
+                .iter()
+                .any(|away| away.id == returned.jti);
         if !is_it {
             return Err("It is not of the installation that has these seats.");
         }
@@ -39,8 +42,8 @@ pub fn accept(writer: &Reader, returned: &Returned, pair: &KeyPair) -> Refusable
     if let Err(detail) = taken_back {
         return Ok(Err(unacceptable(detail)));
     }
-    let book = Book::read(writer, &schema)?;
-    book.settle(writer, &schema, pair)?;
+    let signed_licenses = SignedLicenses::read(writer, &schema)?;
+    signed_licenses.settle(writer, &schema, pair)?;
     outdate();
     Ok(Ok(returned.seats))
 }

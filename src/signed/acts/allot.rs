@@ -8,15 +8,15 @@ use crate::denial::Denied;
 use crate::memory;
 use crate::pg::backend;
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
-use crate::pg::table::{ReadError, Reader, damaged};
+use crate::pg::table::{ReadError, TableAccess, damaged};
 use crate::signed::allotments;
-use crate::signed::book::{self, Book};
-use crate::signed::evaluation::Standing;
+use crate::signed::evaluation::SignedLicense;
 use crate::signed::in_force::{in_force, outdate, withdraw};
 use crate::signed::installation::oblivion::MAX as RECORD_MAX;
 use crate::signed::installation::record::Allotment;
 use crate::signed::own::change;
 use crate::signed::refusal::{Refusable, refusal, unsigned};
+use crate::signed::signed_licenses::{self, SignedLicenses};
 use crate::tables::licenses;
 
 /// A request for an allotment.
@@ -34,21 +34,22 @@ pub struct Request {
 }
 
 /// Allots seats and returns the token that the other installation installs.
-pub fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
-    let schema = book::lock(writer)?;
-    let book = Book::read(writer, &schema)?;
-    let Some(license) = book.license_of(&request.product) else {
+pub fn allot(writer: &TableAccess, request: &Request) -> Refusable<String> {
+    let schema = signed_licenses::lock(writer)?;
+    let signed_licenses = SignedLicenses::read(writer, &schema)?;
+    let Some(license) = signed_licenses.license_of(&request.product) else {
         return Ok(Err(unsigned(&request.product)));
     };
     if let Some(refused) = not_to_be_passed_on(license, request) {
         return Ok(Err(refused));
     }
-    if book.record.is_full_of_allotments() {
+    if signed_licenses.record.is_full_of_allotments() {
         return Ok(Err(too_many_away()));
     }
     let assigned = licenses::lock_seats(writer, &schema, &request.product)?;
     let bought = license.seats(&request.product);
-    let left_of_all = bought.map(|bought| i64::from(bought) - book.away(license, &request.product));
+    let left_of_all =
+        bought.map(|bought| i64::from(bought) - signed_licenses.away(license, &request.product));
     let assigned = assigned.map_or(Some(0), |row| row.seats);
     let left = left_of_all.map(|left| assigned.map_or(left, |assigned| assigned.min(left)));
     if let Some(left) = left.filter(|&left| i64::from(request.seats) > left) {
@@ -63,7 +64,7 @@ pub fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
     if let Some(denied) = not_free(request, after) {
         return Ok(Err(denied));
     }
-    let noted = note(&book, bought, left, &allotment)?;
+    let noted = note(&signed_licenses, bought, left, &allotment)?;
     let after = match noted {
         Ok(after) => after,
         Err(left) => return Ok(Err(too_many(request, left))),
@@ -87,7 +88,7 @@ pub fn allot(writer: &Reader, request: &Request) -> Refusable<String> {
 }
 
 /// Returns the allotment that is requested, in whole seconds, as its token has it.
-fn new_allotment(license: &Standing, request: &Request) -> Result<Allotment, ReadError> {
+fn new_allotment(license: &SignedLicense, request: &Request) -> Result<Allotment, ReadError> {
     let whole = |at: Timestamp| at.div_euclid(1_000_000) * 1_000_000;
     let Some(id) = backend::random_uuid() else {
         return Err(damaged("no random numbers are to be had"));
@@ -110,14 +111,14 @@ fn new_allotment(license: &Standing, request: &Request) -> Result<Allotment, Rea
 /// there are too few, because another database is allotting them at the same time, it notes nothing and returns their
 /// number as the inner error.
 fn note(
-    book: &Book,
+    signed_licenses: &SignedLicenses,
     bought: Option<i32>,
     left: Option<i64>,
     allotment: &Allotment,
 ) -> Result<Result<Option<i64>, i64>, ReadError> {
     let seats = i64::from(allotment.seats);
     change(|record| {
-        book.adopt(record);
+        signed_licenses.adopt(record);
         let Allotment {
             iss, jti, product, ..
         } = allotment;
@@ -140,7 +141,7 @@ fn too_many_away() -> Report {
     .hint("Accept the return of seats that were passed on before.")
 }
 
-fn too_long(license: &Standing, refused: &Refused) -> Report {
+fn too_long(license: &SignedLicense, refused: &Refused) -> Report {
     Report::new(
         PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         format!("license {} can't be passed on", quoted(&license.claims.jti)),
@@ -151,12 +152,12 @@ fn too_long(license: &Standing, refused: &Refused) -> Report {
 
 /// Writes the allotment, and how many seats are left, into the tables.
 fn enter(
-    writer: &Reader,
+    writer: &TableAccess,
     schema: &str,
     request: &Request,
     left: Option<i64>,
 ) -> Result<(), ReadError> {
-    Book::read(writer, schema)?.settle(writer, schema, &request.pair)?;
+    SignedLicenses::read(writer, schema)?.settle(writer, schema, &request.pair)?;
     if let Some(left) = left {
         licenses::set_seats(writer, schema, &request.product, left)?;
     }
@@ -177,7 +178,7 @@ fn uuid(id: u128) -> String {
     pgrx::Uuid::from_bytes(id.to_be_bytes()).to_string()
 }
 
-fn not_to_be_passed_on(license: &Standing, request: &Request) -> Option<Report> {
+fn not_to_be_passed_on(license: &SignedLicense, request: &Request) -> Option<Report> {
     let product = quoted(&request.product);
     let id = quoted(&license.claims.jti);
     let cannot = |detail: String, hint: &str| {

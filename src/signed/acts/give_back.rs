@@ -8,19 +8,19 @@ use crate::ending::stop;
 use crate::memory;
 use crate::pg::backend;
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
-use crate::pg::table::{self, Reader, damaged};
-use crate::signed::book::{self, Book};
+use crate::pg::table::{self, TableAccess, damaged};
 use crate::signed::in_force::{in_force, withdraw};
 use crate::signed::installation::record::GivenBack;
 use crate::signed::own::change;
 use crate::signed::refusal::{Refusable, unsigned};
+use crate::signed::signed_licenses::{self, SignedLicenses};
 use crate::tables::licenses;
 
 /// Gives all seats of an allotment back and returns the receipt for the installation that had allotted them.
-pub fn give_back(writer: &Reader, product: &str, pair: &KeyPair) -> Refusable<String> {
-    let schema = book::lock(writer)?;
-    let book = Book::read(writer, &schema)?;
-    let Some(license) = book.license_of(product) else {
+pub fn give_back(writer: &TableAccess, product: &str, pair: &KeyPair) -> Refusable<String> {
+    let schema = signed_licenses::lock(writer)?;
+    let signed_licenses = SignedLicenses::read(writer, &schema)?;
+    let Some(license) = signed_licenses.license_of(product) else {
         return Ok(Err(unsigned(product)));
     };
     let Some(allotted) = license.allotted() else {
@@ -58,7 +58,7 @@ pub fn give_back(writer: &Reader, product: &str, pair: &KeyPair) -> Refusable<St
         .map_err(|refused| damaged(&refused.to_string()))?;
     let receipt = change(|record| {
         // Even if no worker has seen yet that the license is here.
-        record.observe(backend::database(), &book.standings, now);
+        record.observe(backend::database(), &signed_licenses.standings, now);
         let given_back = record.given_back.entry(allotted.jti.clone());
         let given_back = given_back.or_insert(GivenBack {
             at: now,

@@ -4,18 +4,18 @@ use crate::core::tokens::claims::{Claims, Unfit};
 use crate::core::tokens::{Refused, believe, is_allotment, unix, verify};
 use crate::pg::encoding;
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
-use crate::pg::table::{Reader, damaged};
-use crate::signed::book::{self, Book};
-use crate::signed::evaluation::{Doubt, Standing};
+use crate::pg::table::{TableAccess, damaged};
+use crate::signed::evaluation::{Doubt, SignedLicense};
 use crate::signed::installation::oblivion::MAX as RECORD_MAX;
 use crate::signed::own::{change, latest, own_key};
 use crate::signed::products::write_products;
 use crate::signed::refusal::{Refusable, refusal, unverifiable};
+use crate::signed::signed_licenses::{self, SignedLicenses};
 use crate::tables::keys;
 
 /// Returns the claims of a token that may be installed here, or raises why it may not.
 pub fn verified(token: &str) -> Claims {
-    let claims = match verify(token, &book::vendor_keys()) {
+    let claims = match verify(token, &signed_licenses::vendor_keys()) {
         Ok(claims) => claims,
         Err(refused @ Refused::NoKey { .. }) => unverifiable(
             refused.to_string(),
@@ -61,15 +61,15 @@ pub fn require_letters(claims: &Claims) {
 }
 
 /// Writes a verified license into the tables.
-pub fn install(writer: &Reader, token: &str, claims: &Claims) -> Refusable<()> {
-    let schema = book::lock(writer)?;
+pub fn install(writer: &TableAccess, token: &str, claims: &Claims) -> Refusable<()> {
+    let schema = signed_licenses::lock(writer)?;
     let token_before = keys::token_of(writer, &schema, &claims.jti)?;
     // Even if it was uninstalled, because what is remembered of it is found by this row.
     let known = token_before.and_then(|token| believe(&token).ok());
     if known.is_some_and(|known| known.iss != claims.iss) {
         return Ok(Err(taken(claims)));
     }
-    let former = Book::read(writer, &schema)?;
+    let former = SignedLicenses::read(writer, &schema)?;
     if let Some(refused) = conflict(&former, token, claims) {
         return Ok(Err(refused));
     }
@@ -80,8 +80,8 @@ pub fn install(writer: &Reader, token: &str, claims: &Claims) -> Refusable<()> {
     }
     keys::install(writer, &schema, &claims.jti, token)?;
     // Read again, with this token among the rows.
-    let book = Book::read(writer, &schema)?;
-    let standing = book
+    let signed_licenses = SignedLicenses::read(writer, &schema)?;
+    let standing = signed_licenses
         .standings
         .iter()
         .find(|standing| standing.token == token);
@@ -91,15 +91,15 @@ pub fn install(writer: &Reader, token: &str, claims: &Claims) -> Refusable<()> {
         let license = former.license_of(product);
         license.is_some_and(|license| license.doubt == Some(Doubt::GivenBack))
     };
-    write_products(writer, &schema, &book, standing, was_given_back)?;
+    write_products(writer, &schema, &signed_licenses, standing, was_given_back)?;
     Ok(Ok(()))
 }
 
 /// Returns why a verified token must not be installed, if it must not.
-fn conflict(book: &Book, token: &str, claims: &Claims) -> Option<Report> {
-    let same = |standing: &&Standing| standing.claims.jti == claims.jti;
-    let known = book.record.license(&claims.iss, &claims.jti);
-    let newest = book
+fn conflict(signed_licenses: &SignedLicenses, token: &str, claims: &Claims) -> Option<Report> {
+    let same = |standing: &&SignedLicense| standing.claims.jti == claims.jti;
+    let known = signed_licenses.record.license(&claims.iss, &claims.jti);
+    let newest = signed_licenses
         .standings
         .iter()
         .filter(same)
@@ -113,7 +113,7 @@ fn conflict(book: &Book, token: &str, claims: &Claims) -> Option<Report> {
     {
         return Some(outdated());
     }
-    if claims.ends.is_none() && is_allotment(token) && book.record.is_full_of_returns() {
+    if claims.ends.is_none() && is_allotment(token) && signed_licenses.record.is_full_of_returns() {
         return Some(refusal(
             format!(
                 "This installation has given back {RECORD_MAX} allotments without an end, and can't remember more."
@@ -121,7 +121,7 @@ fn conflict(book: &Book, token: &str, claims: &Claims) -> Option<Report> {
             "Have seats passed on with valid_until.",
         ));
     }
-    if book.record.given_back.contains_key(&claims.jti) {
+    if signed_licenses.record.given_back.contains_key(&claims.jti) {
         return Some(refusal(
             "This installation has given these seats back.",
             "Have them allotted anew.",
@@ -130,7 +130,7 @@ fn conflict(book: &Book, token: &str, claims: &Claims) -> Option<Report> {
     let bad = |message: String, hint: &str| {
         Some(Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message).hint(hint))
     };
-    for standing in &book.standings {
+    for standing in &signed_licenses.standings {
         if standing.doubt == Some(Doubt::GivenBack) {
             continue;
         }

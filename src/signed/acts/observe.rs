@@ -6,9 +6,9 @@ use crate::pg::error::{self, quoted};
 use crate::pg::table::{ReadError, read_committed, write_alone};
 use crate::pg::{backend, catalog};
 use crate::settings;
-use crate::signed::book::{self, Book, complaint_of_record};
-use crate::signed::evaluation::{Doubt, Invalid, Standing};
+use crate::signed::evaluation::{Doubt, Invalid, SignedLicense};
 use crate::signed::installation::{files, key};
+use crate::signed::signed_licenses::{self, SignedLicenses, complaint_of_record};
 use pgrx::bgworkers::BackgroundWorker;
 use serde_json::json;
 use std::time::Duration;
@@ -21,8 +21,8 @@ fn settle(patience: Duration) -> Result<(), ReadError> {
     };
     write_alone(patience, |writer| {
         // Under the lock, because an allotment that is noted and not yet written may still be undone.
-        let schema = book::lock(writer)?;
-        Book::read(writer, &schema)?.settle(writer, &schema, &pair)
+        let schema = signed_licenses::lock(writer)?;
+        SignedLicenses::read(writer, &schema)?.settle(writer, &schema, &pair)
     })
 }
 
@@ -33,34 +33,37 @@ fn settle(patience: Duration) -> Result<(), ReadError> {
 ///
 /// If the tables can't be read or written now.
 pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
-    let (book, databases) = BackgroundWorker::transaction(|| {
-        let book = catalog::schema()
-            .map(|schema| read_committed(patience, |reader| Book::read(reader, &schema)));
-        (book, catalog::databases())
+    let (signed_licenses, databases) = BackgroundWorker::transaction(|| {
+        let signed_licenses = catalog::schema()
+            .map(|schema| read_committed(patience, |reader| SignedLicenses::read(reader, &schema)));
+        (signed_licenses, catalog::databases())
     });
-    let Some(mut book) = book.transpose()?.filter(Book::is_signed) else {
+    let Some(mut signed_licenses) = signed_licenses
+        .transpose()?
+        .filter(SignedLicenses::is_signed)
+    else {
         return Ok(false);
     };
-    let mut lines = book.unreadable.clone();
+    let mut lines = signed_licenses.unreadable.clone();
     for Invalid {
         license_id,
         refused,
-    } in &book.invalid
+    } in &signed_licenses.invalid
     {
         lines.push(format!(
             "license_keys has no license in its row {}: {refused}",
             quoted(license_id)
         ));
     }
-    let has_passed_on = book.has_passed_on();
+    let has_passed_on = signed_licenses.has_passed_on();
     let now = backend::now();
     let key = settings::installation_key();
     let observed = files::change(&key, |record| {
         record.keep_databases(|database| databases.contains(&database));
-        record.uninstall(database, &book.uninstalled);
-        book.adopt(record);
-        book.forget_what_changed(record);
-        let doubtful = record.observe(database, &book.standings, now);
+        record.uninstall(database, &signed_licenses.uninstalled);
+        signed_licenses.adopt(record);
+        signed_licenses.forget_what_changed(record);
+        let doubtful = record.observe(database, &signed_licenses.standings, now);
         record.forget();
         doubtful
     });
@@ -68,7 +71,7 @@ pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
         // The record may have been damaged since it was read, and is repaired now.
         Ok((doubtful, damaged)) => {
             let line = damaged.map(|damaged| complaint_of_record(&key, &damaged));
-            lines.extend(line.filter(|line| !book.unreadable.contains(line)));
+            lines.extend(line.filter(|line| !signed_licenses.unreadable.contains(line)));
             doubtful
         }
         Err(error) => {
@@ -78,8 +81,8 @@ pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
             Vec::new()
         }
     };
-    let is_news = |standing: &Standing| doubtful.contains(&standing.claims.jti);
-    let (news, known): (Vec<_>, Vec<_>) = book
+    let is_news = |standing: &SignedLicense| doubtful.contains(&standing.claims.jti);
+    let (news, known): (Vec<_>, Vec<_>) = signed_licenses
         .standings
         .iter()
         .filter_map(|standing| Some((is_news(standing), doubt(standing)?)))
@@ -91,7 +94,7 @@ pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
     if has_passed_on && !backend::in_recovery() {
         settle(patience)?;
     }
-    end_lent(&book);
+    end_lent(&signed_licenses);
     let news: Vec<_> = news.into_iter().map(|(_, doubt)| doubt.warning).collect();
     warning::note_and_give(&news, patience);
     Ok(true)
@@ -99,8 +102,8 @@ pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
 
 /// Ends the use of seats that another installation has allotted to this one, once they have ended: there they are soon
 /// somebody else's. Only a worker may call it, outside a transaction.
-fn end_lent(book: &Book) {
-    for tally in book.lent_too_long() {
+fn end_lent(signed_licenses: &SignedLicenses) {
+    for tally in signed_licenses.lent_too_long() {
         BackgroundWorker::transaction(|| stop::stop_all(tally, LENT_IS_OVER, LENT_PATIENCE));
     }
 }
@@ -113,7 +116,7 @@ struct Told {
 }
 
 /// Returns the warning of a license that is believed only for a time.
-fn doubt(standing: &Standing) -> Option<Told> {
+fn doubt(standing: &SignedLicense) -> Option<Told> {
     let until = catalog::timestamp_iso(standing.believed_until?);
     let id = &standing.claims.jti;
     let (what, word) = match standing.doubt {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use pgrx::bgworkers::BackgroundWorker;
 
 use crate::pg::error::PgSqlErrorCode;
-use crate::pg::table::{ReadError, Reader, damaged, log_failure, read_committed, write_alone};
+use crate::pg::table::{ReadError, TableAccess, damaged, log_failure, read_committed, write_alone};
 use crate::pg::{backend, catalog, encoding};
-use crate::signed::book::{self, Book};
-use crate::signed::evaluation::Standing;
+use crate::signed::evaluation::SignedLicense;
 use crate::signed::products::write_products;
+use crate::signed::signed_licenses::{self, SignedLicenses};
 use crate::tables::keys;
 
 /// Installs the renewed tokens that this worker's database lacks. A token that its tables refuse is in force all the
@@ -22,13 +22,13 @@ pub fn install(patience: Duration) -> Result<(), ReadError> {
     if backend::in_recovery() {
         return Ok(());
     }
-    let book = BackgroundWorker::transaction(|| {
+    let signed_licenses = BackgroundWorker::transaction(|| {
         catalog::schema()
-            .map(|schema| read_committed(patience, |reader| Book::read(reader, &schema)))
+            .map(|schema| read_committed(patience, |reader| SignedLicenses::read(reader, &schema)))
     });
-    let standings = book
+    let standings = signed_licenses
         .transpose()?
-        .map_or_else(Vec::new, |book| book.standings);
+        .map_or_else(Vec::new, |signed_licenses| signed_licenses.standings);
     for standing in standings.iter().filter(|standing| standing.is_newer) {
         match write_alone(patience, |writer| replace(writer, standing)) {
             Err(error) if error.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
@@ -44,24 +44,26 @@ pub fn install(patience: Duration) -> Result<(), ReadError> {
     Ok(())
 }
 
-fn replace(writer: &Reader, standing: &Standing) -> Result<(), ReadError> {
-    let schema = book::lock(writer)?;
+fn replace(writer: &TableAccess, standing: &SignedLicense) -> Result<(), ReadError> {
+    let schema = signed_licenses::lock(writer)?;
     let mut texts = standing.claims.texts();
     if !texts.all(encoding::has_letters_of) {
         return Err(damaged(
             "the database's encoding has not all letters of the license",
         ));
     }
-    let is_it = |other: &&Standing| other.is_newer && other.token == standing.token;
-    let still_lacks = |book: &Book| book.standings.iter().any(|other| is_it(&other));
-    if !still_lacks(&Book::read(writer, &schema)?) {
+    let is_it = |other: &&SignedLicense| other.is_newer && other.token == standing.token;
+    let still_lacks = |signed_licenses: &SignedLicenses| {
+        signed_licenses.standings.iter().any(|other| is_it(&other))
+    };
+    if !still_lacks(&SignedLicenses::read(writer, &schema)?) {
         return Ok(());
     }
     keys::replace(writer, &schema, &standing.claims.jti, &standing.token)?;
-    let book = Book::read(writer, &schema)?;
-    let mut standings = book.standings.iter();
+    let signed_licenses = SignedLicenses::read(writer, &schema)?;
+    let mut standings = signed_licenses.standings.iter();
     match standings.find(|other| other.token == standing.token) {
-        Some(standing) => write_products(writer, &schema, &book, standing, |_| false),
+        Some(standing) => write_products(writer, &schema, &signed_licenses, standing, |_| false),
         None => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use crate::core::tokens::{self, unix, verify};
 
 /// The facts by which an answer is judged.
 #[derive(Clone, Copy, Debug)]
-pub struct Judge<'a> {
+pub struct Expected<'a> {
     /// The newest claims that are known of the license.
     pub former: &'a Claims,
     /// The vendors' keys.
@@ -18,7 +18,7 @@ pub struct Judge<'a> {
     pub now: Timestamp,
 }
 
-impl Judge<'_> {
+impl Expected<'_> {
     /// Returns the token, and its claims.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ mod tests {
 
     fn judged(output: &[u8]) -> Result<(String, Claims), String> {
         let (former, keys) = (accepted(&claims()), keys());
-        let judge = Judge {
+        let judge = Expected {
             former: &former,
             keys: &keys,
             installation: Some("here"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pgrx::PgTryBuilder;
 
-use super::answer::Judge;
+use super::answer::Expected;
 use super::process::{self, Process, TIME_LIMIT};
 use super::schedule::Occasion;
 use crate::core::command::{Command, Failure};
@@ -15,9 +15,9 @@ use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::claims::Claims;
 use crate::pg::error::{self, escaped, quoted};
 use crate::pg::{backend, catalog, exit};
-use crate::signed::book::vendor_keys;
 use crate::signed::installation::renewal_lock::RenewalLock;
 use crate::signed::installation::{files, key};
+use crate::signed::signed_licenses::vendor_keys;
 use crate::{memory, settings};
 
 /// The longest pause between two looks at the command.
@@ -46,7 +46,7 @@ fn ask(former: &Claims) -> Result<(String, Claims), Failure> {
     let output = run(&Command::new(command.to_bytes(), former)?)?;
     let own = key::read(&settings::installation_key()).ok();
     let own = own.map(|pair| pair.public().id());
-    let judge = Judge {
+    let judge = Expected {
         former,
         keys: &vendor_keys(),
         installation: own.as_deref(),

@@ -7,7 +7,7 @@ use pgrx::bgworkers::BackgroundWorker;
 use serde_json::json;
 
 use crate::events::key::Key;
-use crate::pg::table::{ReadError, Reader, write_alone};
+use crate::pg::table::{ReadError, TableAccess, write_alone};
 use crate::pg::{backend, catalog, error};
 use crate::settings;
 use crate::signed::installation::files;
@@ -49,7 +49,12 @@ pub fn tell(database: u32, tries: &[(String, Try)], patience: Duration) {
 }
 
 /// Writes a try once, even if the record could not be told before that it was written.
-fn write(writer: &Reader, schema: &str, license_id: &str, attempt: &Try) -> Result<(), ReadError> {
+fn write(
+    writer: &TableAccess,
+    schema: &str,
+    license_id: &str,
+    attempt: &Try,
+) -> Result<(), ReadError> {
     let is_renewed = attempt.failure.is_none();
     let detail = json!({
         "license_id": license_id,

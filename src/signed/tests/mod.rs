@@ -6,7 +6,7 @@ use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::evaluation::{Doubt, Judge, Row, Standing};
+use super::evaluation::{Doubt, Evaluation, Row, SignedLicense};
 use super::installation::record::{GivenBack, Known, Record};
 use crate::core::ledger::identity::Name;
 use crate::core::tokens::allotment::{Allotted, Returned};
@@ -40,8 +40,8 @@ fn known(token: &str, databases: &[u32]) -> Known {
     }
 }
 
-fn judge<'a>(keys: &'a Keys, record: &'a Record) -> Judge<'a> {
-    Judge {
+fn judge<'a>(keys: &'a Keys, record: &'a Record) -> Evaluation<'a> {
+    Evaluation {
         keys,
         record,
         lost: None,
@@ -52,7 +52,7 @@ fn judge<'a>(keys: &'a Keys, record: &'a Record) -> Judge<'a> {
     }
 }
 
-fn only(keys: &Keys, record: &Record, rows: &[Row]) -> Standing {
+fn only(keys: &Keys, record: &Record, rows: &[Row]) -> SignedLicense {
     let (mut standings, invalid) = judge(keys, record).licenses(rows);
     assert_eq!(invalid, []);
     assert_eq!(standings.len(), 1);
@@ -110,7 +110,7 @@ fn a_license_of_another_installation_is_believed_for_the_key_grace_once() {
     // An installation whose own key can't be read does not know whether the license is its own.
     let empty = Record::default();
     let keys_here = keys();
-    let lost = Judge {
+    let lost = Evaluation {
         installation: None,
         ..judge(&keys_here, &empty)
     };
@@ -294,7 +294,7 @@ fn while_the_record_is_lost_seats_of_others_are_those_that_were_in_force() {
     }];
     let installation = believe(&token).unwrap().cnf.unwrap().jkt;
     let judged = |lost: &[Name]| {
-        let judge = Judge {
+        let judge = Evaluation {
             lost: Some(lost),
             installation: Some(&installation),
             ..judge(&keys, &empty)
@@ -308,7 +308,7 @@ fn while_the_record_is_lost_seats_of_others_are_those_that_were_in_force() {
     );
     assert_eq!(judged(&[standing.pool()]).doubt, None);
     // A vendor's license can't have been given back.
-    let judge = Judge {
+    let judge = Evaluation {
         lost: Some(&[]),
         ..judge(&keys, &empty)
     };

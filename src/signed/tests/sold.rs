@@ -40,7 +40,7 @@ impl Server {
     }
 
     /// Returns the licenses as a worker sees them.
-    fn standings(&self) -> Vec<Standing> {
+    fn standings(&self) -> Vec<SignedLicense> {
         let (keys, id) = (keys(), self.id());
         let rows: Vec<Row> = self
             .tokens
@@ -51,7 +51,7 @@ impl Server {
                 is_installed: true,
             })
             .collect();
-        let judge = Judge {
+        let judge = Evaluation {
             keys: &keys,
             record: &self.record,
             lost: None,
@@ -88,10 +88,10 @@ impl Server {
         self.admits(&self.standings(), clock)
     }
 
-    fn admits(&self, standings: &[Standing], clock: i64) -> i64 {
+    fn admits(&self, standings: &[SignedLicense], clock: i64) -> i64 {
         let at = moment(BEGIN + clock);
         let judged = at.max(self.record.latest);
-        let admits = |standing: &Standing| {
+        let admits = |standing: &SignedLicense| {
             let claims = &standing.claims;
             let end = claims.exp.map_or(i64::MAX, |exp| exp + GRACE);
             let end = end.min(claims.ends.unwrap_or(i64::MAX));

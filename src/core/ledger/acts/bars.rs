@@ -15,7 +15,7 @@ use crate::core::ledger::time::Timestamp;
 
 /// An administrator's request that those who are stopped can't come back for a time.
 #[derive(Clone, Copy, Debug)]
-pub struct BarWish {
+pub struct BarRequest {
     /// What identifies those who are to be barred.
     pub by: BarBy,
     /// When the bar ends.
@@ -105,7 +105,7 @@ impl<T: Tables> Ledger<'_, T> {
         database: u32,
         tally: u64,
         whom: &[Barred],
-        wish: BarWish,
+        wish: BarRequest,
         reason: Text<256>,
         now: Timestamp,
     ) -> bool {

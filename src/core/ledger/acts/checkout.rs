@@ -18,7 +18,7 @@ use crate::core::ledger::words::Enforcement;
 
 /// What an application asks for.
 #[derive(Clone, Copy, Debug)]
-pub struct Want {
+pub struct SeatRequest {
     /// The application's user, or empty.
     pub client_user: Label,
     /// The user's name, if the label has no room for it.
@@ -79,7 +79,13 @@ pub struct Receipt {
 impl<T: Tables> Ledger<'_, T> {
     /// Answers an application that asks for a seat of the license that it was judged to claim. Its session is in slot
     /// `at`. With `patient`, it waits in the queue if no seat is free.
-    pub fn claim(&mut self, at: usize, judged: &Judged, want: &Want, patient: bool) -> Claimed {
+    pub fn claim(
+        &mut self,
+        at: usize,
+        judged: &Judged,
+        want: &SeatRequest,
+        patient: bool,
+    ) -> Claimed {
         if let Some(session) = self.sessions.get(at)
             && session.ticket != 0
         {
@@ -176,7 +182,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Tells why a session may not check out for one more user. This applies however softly seats are counted, because
     /// the room for checkouts is everybody's.
-    fn too_many_users(&self, session: &Session, want: &Want) -> Option<Cause> {
+    fn too_many_users(&self, session: &Session, want: &SeatRequest) -> Option<Cause> {
         let most = want.users_max?;
         let is_too_many = want.lease.is_none()
             && session.users >= most
@@ -337,7 +343,7 @@ impl<T: Tables> Ledger<'_, T> {
         &mut self,
         session: &Session,
         license: &License,
-        want: &Want,
+        want: &SeatRequest,
         now: Timestamp,
     ) -> Hold {
         let mut hold = Hold {
@@ -518,7 +524,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Keeps the name of the user of a new hold or wait. Returns `false` if there is no room for the hold.
-    pub(crate) fn keep_name(&mut self, want: &Want) -> bool {
+    pub(crate) fn keep_name(&mut self, want: &SeatRequest) -> bool {
         if !self.has_room() {
             return false;
         }

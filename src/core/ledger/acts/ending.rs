@@ -5,7 +5,7 @@
 //! a lease is ended here.
 
 use crate::core::ledger::Ledger;
-use crate::core::ledger::acts::bars::{BarWish, Unbarrable};
+use crate::core::ledger::acts::bars::{BarRequest, Unbarrable};
 use crate::core::ledger::bar::Barred;
 use crate::core::ledger::event::{Event, Happened, Leaving};
 use crate::core::ledger::hold::drop_long_name;
@@ -31,7 +31,7 @@ pub struct Stop {
     /// Why, or empty.
     pub reason: Text<256>,
     /// How the holders are kept from coming back; `None` if they can come back at once.
-    pub bar: Option<BarWish>,
+    pub bar: Option<BarRequest>,
     /// Until when the end is waited for, if nobody says earlier that it is not: whoever stops the seat may be ended,
     /// too.
     pub patient_until: Timestamp,
@@ -52,7 +52,7 @@ pub enum Stopping {
 
 /// What a newcomer may hope for from a seat that was asked to give way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Hope {
+pub enum Prospect {
     /// There is a seat for the newcomer.
     Fulfilled,
     /// There is a seat for the newcomer without this one.
@@ -228,22 +228,22 @@ impl<T: Tables> Ledger<'_, T> {
         number: u64,
         at: usize,
         now: Timestamp,
-    ) -> Hope {
+    ) -> Prospect {
         if let Some(hope) = self.has_seat(at) {
             return hope;
         }
         let Some(seat) = self.seats.get(key).filter(|s| s.number == number) else {
-            return Hope::Gone;
+            return Prospect::Gone;
         };
         if self.asker_of(number).is_some_and(|asker| asker != at) {
-            return Hope::Taken;
+            return Prospect::Taken;
         }
         if seat.is_ending(now) || !seat.is_held() {
-            return Hope::Gone;
+            return Prospect::Gone;
         }
         let promise = self.sessions.get(at).and_then(|session| session.promise);
         if !promise.is_some_and(|promise| self.has_room_once_left(&promise, at, Some(seat))) {
-            return Hope::Gone;
+            return Prospect::Gone;
         }
         self.ask_no_longer(at);
         if let Some(session) = self.sessions.get_mut(at)
@@ -252,7 +252,7 @@ impl<T: Tables> Ledger<'_, T> {
             promise.asks = Some(number);
             self.head.asking += 1;
         }
-        Hope::Open
+        Prospect::Open
     }
 
     /// Returns the number of the seat that the session in slot `at` asks to give way.
@@ -273,13 +273,13 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Returns the hope of the session in slot `at` if there is a seat for it without any that it asks to give way.
-    fn has_seat(&self, at: usize) -> Option<Hope> {
+    fn has_seat(&self, at: usize) -> Option<Prospect> {
         let promise = self.sessions.get(at).and_then(|session| session.promise);
         let Some(promise) = promise.filter(|promise| !promise.kept) else {
-            return Some(Hope::Fulfilled);
+            return Some(Prospect::Fulfilled);
         };
         self.has_room_once_left(&promise, at, None)
-            .then_some(Hope::Free)
+            .then_some(Prospect::Free)
     }
 
     /// Tells whether the one with this promise could have a seat if the seat `left` were left. Reservations may keep
@@ -302,15 +302,15 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Returns what the session in slot `at` may hope for from the seat that was asked to give way.
-    pub fn hope(&self, key: &SeatKey, number: u64, at: usize) -> Hope {
+    pub fn hope(&self, key: &SeatKey, number: u64, at: usize) -> Prospect {
         if let Some(hope) = self.has_seat(at) {
             return hope;
         }
         let seat = self.seats.get(key).filter(|seat| seat.number == number);
         if seat.is_some_and(|seat| seat.is_held()) && self.asker_of(number) == Some(at) {
-            Hope::Open
+            Prospect::Open
         } else {
-            Hope::Gone
+            Prospect::Gone
         }
     }
 

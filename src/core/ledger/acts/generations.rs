@@ -43,7 +43,7 @@ impl<T: Tables> Ledger<'_, T> {
                 number: 0,
                 stage: Stage::Ended,
             },
-            lost_visitors: 0,
+            lost_database_workers: 0,
             wanted: false,
             unsettled: Unsettled::Nothing,
             unread: Unread::MayHaveLeases,

@@ -199,7 +199,7 @@ impl<T: Tables> Ledger<'_, T> {
             // The row of a pending lease is not there yet, and may never be.
             known.ended += u32::from(!lease.pending);
             // Whoever took it could connect.
-            known.lost_visitors = 0;
+            known.lost_database_workers = 0;
         }
         let product = tallies.get(&lease.tally).map(|tally| tally.product);
         let of_lease = |happened| {

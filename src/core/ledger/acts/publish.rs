@@ -8,7 +8,7 @@ use crate::core::ledger::database::Database;
 use crate::core::ledger::event::{Event, Happened};
 use crate::core::ledger::hold::{Hold, HoldKey, drop_long_name};
 use crate::core::ledger::identity::Name;
-use crate::core::ledger::license::{Excess, Level, License, RowKey};
+use crate::core::ledger::license::{Level, License, RowKey, Tampered};
 use crate::core::ledger::reservation::Reservation;
 use crate::core::ledger::roles::{ReservedRoles, RoleCounts, RoleIn, Roles};
 use crate::core::ledger::rules::{Exemption, Rules, find};
@@ -315,10 +315,10 @@ impl<T: Tables> Ledger<'_, T> {
     ) {
         for license in &mut rules.licenses {
             let former = self.in_force(database, &license.product).copied();
-            let excess = |license: &License| license.signed.unwrap_or_default().excess;
-            let known_excess = former.as_ref().map_or(Excess::default(), excess);
-            if !known_excess.contains(excess(license)) {
-                let happened = Happened::Tampered(excess(license));
+            let tampered = |license: &License| license.signed.unwrap_or_default().tampered;
+            let known_excess = former.as_ref().map_or(Tampered::default(), tampered);
+            if !known_excess.contains(tampered(license)) {
+                let happened = Happened::Tampered(tampered(license));
                 self.note(&Event::of_product(happened, database, license.product), now);
             }
             // What was counted stays with the product.
@@ -392,7 +392,7 @@ impl<T: Tables> Ledger<'_, T> {
             known.exemptions = rules.exemptions.len() as u32;
             known.reservations = reservations;
             // Whoever has read them could connect.
-            known.lost_visitors = 0;
+            known.lost_database_workers = 0;
             known.unsettled = Unsettled::Nothing;
             known.counted |= rules.counts.is_some();
             known.note_read();

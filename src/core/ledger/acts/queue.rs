@@ -2,7 +2,7 @@
 //! and there is never both a free seat and somebody who waits for it.
 
 use crate::core::ledger::Ledger;
-use crate::core::ledger::acts::checkout::{Receipt, Want};
+use crate::core::ledger::acts::checkout::{Receipt, SeatRequest};
 use crate::core::ledger::denial::{Reclaim, Remark};
 use crate::core::ledger::event::{Event, Happened, Leaving};
 use crate::core::ledger::hold::Hold;
@@ -16,7 +16,7 @@ use crate::core::ledger::wait::Wait;
 use crate::core::ledger::words::Enforcement;
 
 impl<T: Tables> Ledger<'_, T> {
-    pub(crate) fn line_up(&mut self, at: usize, hold: Hold, want: &Want) -> u64 {
+    pub(crate) fn line_up(&mut self, at: usize, hold: Hold, want: &SeatRequest) -> u64 {
         self.head.numbers += 1;
         let ticket = self.head.numbers;
         self.keep_name(want);

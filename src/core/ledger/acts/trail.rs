@@ -105,7 +105,7 @@ impl<T: Tables> Ledger<'_, T> {
     pub fn could_not_write(&mut self, database: u32, now: Timestamp) -> bool {
         let news = self.set_unwritable(database, true);
         if let Some(known) = self.databases.get_mut(&database) {
-            let pause = match (known.has_lost_visitors(), known.events > 0) {
+            let pause = match (known.has_lost_database_workers(), known.events > 0) {
                 (false, _) => WRITTEN_AGAIN_AFTER,
                 (true, true) => CONNECTED_AGAIN_AFTER,
                 (true, false) => VISITED_AGAIN_AFTER,

@@ -31,7 +31,7 @@ pub struct PoolOf {
 }
 
 /// The number of database workers in a row that can't connect before a database counts as out of order.
-const VISITORS_LOST: u32 = 3;
+const LOST_WORKERS: u32 = 3;
 
 impl Database {
     /// Tells whether the last database worker could not read its tables as they are.
@@ -40,8 +40,8 @@ impl Database {
     }
 
     /// Tells whether so many database workers in a row could not connect that it counts as out of order for now.
-    pub(crate) fn has_lost_visitors(&self) -> bool {
-        self.lost_visitors >= VISITORS_LOST
+    pub(crate) fn has_lost_database_workers(&self) -> bool {
+        self.lost_database_workers >= LOST_WORKERS
     }
 
     /// Tells whether nobody need wait for it as long as nobody is in. It must be one that has not been read since the
@@ -103,7 +103,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that a database worker is sent into a database, and returns the visit's number.
-    pub fn send_visitor(&mut self, database: u32) -> Option<u32> {
+    pub fn send_database_worker(&mut self, database: u32) -> Option<u32> {
         let known = self.databases.get_mut(&database)?;
         self.head.visits = self.head.visits.wrapping_add(1).max(1);
         known.wanted = false;
@@ -120,7 +120,7 @@ impl<T: Tables> Ledger<'_, T> {
         if let Some(known) = known.filter(|known| known.visit.number == number) {
             known.visit.stage = stage;
             if stage == Stage::Arrived {
-                known.lost_visitors = 0;
+                known.lost_database_workers = 0;
             }
         }
     }
@@ -144,7 +144,7 @@ impl<T: Tables> Ledger<'_, T> {
             Stage::Ended => Outcome::Made,
         };
         if outcome == Outcome::Lost {
-            known.lost_visitors = known.lost_visitors.saturating_add(1);
+            known.lost_database_workers = known.lost_database_workers.saturating_add(1);
         }
         if matches!(outcome, Outcome::Lost | Outcome::KeptOut | Outcome::Died) {
             if known.generation == due.generation {

@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::core::ledger::clamp::clamp;
 use crate::core::ledger::identity::Name;
-use crate::core::ledger::license::{Excess, License, Signed};
-use crate::core::ledger::narrow::narrow;
+use crate::core::ledger::license::{License, Signed, Tampered};
 use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::allotment::Allotted;
 use crate::core::tokens::keys::Keys;
 use crate::core::tokens::{moment, unix};
-use crate::pg::table::{ReadError, Reader, read_committed, schema};
+use crate::pg::table::{ReadError, TableAccess, read_committed, schema};
 use crate::pg::{backend, error};
-use crate::signed::evaluation::{self, Doubt, Invalid, Judge, SIGNED_POOL, Standing};
+use crate::signed::evaluation::{self, Doubt, Evaluation, Invalid, SIGNED_POOL, SignedLicense};
 use crate::signed::installation::files::{self, Read};
 use crate::signed::installation::key;
 use crate::signed::installation::record::{Allotment, Known, Record};
@@ -39,9 +39,9 @@ const VERIFIED_AGAIN_AFTER: Timestamp = 3_600_000_000;
 const TOLD_AGAIN_AFTER: Timestamp = 60_000_000;
 
 /// The signed licenses of a database, and what is known of them.
-pub struct Book {
+pub struct SignedLicenses {
     /// The licenses.
-    pub standings: Vec<Standing>,
+    pub standings: Vec<SignedLicense>,
     /// Rows of `license_keys` that hold no license.
     pub invalid: Vec<Invalid>,
     /// The ids of licenses that were uninstalled.
@@ -58,7 +58,7 @@ pub struct Book {
 
 /// Tells whether the installation of this license has signed that the seats are away: writing such a row by hand allots
 /// nothing.
-fn is_signed(away: &Away, license: &Standing) -> bool {
+fn is_signed(away: &Away, license: &SignedLicense) -> bool {
     let by = license.claims.cnf.as_ref().map(|cnf| &cnf.jkt);
     Allotted::verify(&away.token).is_ok_and(|allotted| {
         by == Some(&allotted.iss)
@@ -71,9 +71,9 @@ fn is_signed(away: &Away, license: &Standing) -> bool {
     })
 }
 
-impl Book {
+impl SignedLicenses {
     /// Reads the signed licenses of this database.
-    pub fn read(reader: &Reader, schema: &str) -> Result<Book, ReadError> {
+    pub fn read(reader: &TableAccess, schema: &str) -> Result<SignedLicenses, ReadError> {
         let rows = keys::read(reader, schema)?;
         let rows: Vec<_> = rows
             .into_iter()
@@ -84,13 +84,13 @@ impl Book {
             })
             .collect();
         let away = allotments::read_away(reader, schema)?;
-        Ok(Book::of(&rows, away))
+        Ok(SignedLicenses::of(&rows, away))
     }
 
-    fn of(rows: &[evaluation::Row], away: Vec<Away>) -> Book {
+    fn of(rows: &[evaluation::Row], away: Vec<Away>) -> SignedLicenses {
         let key = settings::installation_key();
         let database = backend::database();
-        let mut book = Book {
+        let mut signed_licenses = SignedLicenses {
             standings: Vec::new(),
             invalid: Vec::new(),
             uninstalled: Vec::new(),
@@ -100,59 +100,59 @@ impl Book {
             lost: None,
         };
         let state = files::state(&key).unwrap_or(0);
-        let is_bare = rows.is_empty() && book.away.is_empty();
+        let is_bare = rows.is_empty() && signed_licenses.away.is_empty();
         if is_bare && memory::read(|ledger| ledger.is_unsigned(database, state)) == Some(true) {
-            return book;
+            return signed_licenses;
         }
-        book.read_record(&key);
+        signed_licenses.read_record(&key);
         let is_known = |known: &Known| known.databases.contains(&database);
-        if rows.is_empty() && !book.record.licenses.iter().any(is_known) {
-            if is_bare && book.lost.is_none() {
+        if rows.is_empty() && !signed_licenses.record.licenses.iter().any(is_known) {
+            if is_bare && signed_licenses.lost.is_none() {
                 memory::write(|ledger| ledger.note_unsigned(database, state));
             }
-            return book;
+            return signed_licenses;
         }
         let uninstalled = rows.iter().filter(|row| !row.is_installed);
-        book.uninstalled = uninstalled.map(|row| row.license_id.clone()).collect();
+        signed_licenses.uninstalled = uninstalled.map(|row| row.license_id.clone()).collect();
         let (keys, wrong) = read_vendor_keys();
-        book.unreadable.extend(wrong);
+        signed_licenses.unreadable.extend(wrong);
         let installation = match key::read(&key) {
             Ok(pair) => Some(pair.public().id()),
             Err(error) => {
-                book.unreadable.push(format!(
+                signed_licenses.unreadable.push(format!(
                     "could not read installation key {}: {error}",
                     key.display()
                 ));
                 None
             }
         };
-        let in_force = book.lost.as_ref().map(|licenses| {
+        let in_force = signed_licenses.lost.as_ref().map(|licenses| {
             let pools = licenses.iter().map(|license| license.pool);
             pools.collect::<Vec<_>>()
         });
-        let judge = Judge {
+        let judge = Evaluation {
             keys: &keys,
-            record: &book.record,
+            record: &signed_licenses.record,
             lost: in_force.as_deref(),
             installation: installation.as_deref(),
             database,
             key_grace: settings::key_grace(),
             now: backend::now(),
         };
-        (book.standings, book.invalid) = judge.licenses(rows);
-        let Book {
+        (signed_licenses.standings, signed_licenses.invalid) = judge.licenses(rows);
+        let SignedLicenses {
             standings,
             record,
             away,
             ..
-        } = &mut book;
+        } = &mut signed_licenses;
         away.retain(|away| {
             let mut licenses = standings.iter();
             let license = licenses.find(|license| license.claims.jti == away.license_id);
             record.allotment(&away.id).is_some()
                 || license.is_some_and(|license| is_signed(away, license))
         });
-        book
+        signed_licenses
     }
 
     /// Reads what the installation remembers. If that is lost, what was in force here stays in force, and nothing
@@ -190,7 +190,7 @@ impl Book {
     }
 
     /// Returns how many seats of a license's product are with other installations.
-    pub fn away(&self, standing: &Standing, product: &str) -> i64 {
+    pub fn away(&self, standing: &SignedLicense, product: &str) -> i64 {
         let (iss, jti) = (&standing.claims.iss, &standing.claims.jti);
         let recorded = self.record.away(iss, jti, product, backend::now());
         let unrecorded = self.rows_away(standing, product);
@@ -200,11 +200,11 @@ impl Book {
 
     /// Returns how many of those are unknown to this database's rows: another database has allotted them, or this one
     /// is about to write its row.
-    fn away_unseen(&self, standing: &Standing, product: &str) -> i64 {
+    fn away_unseen(&self, standing: &SignedLicense, product: &str) -> i64 {
         self.away(standing, product) - sum(self.rows_away(standing, product))
     }
 
-    fn rows_away(&self, standing: &Standing, product: &str) -> impl Iterator<Item = &Away> {
+    fn rows_away(&self, standing: &SignedLicense, product: &str) -> impl Iterator<Item = &Away> {
         let (jti, now) = (&standing.claims.jti, backend::now());
         let rows = self.away.iter();
         rows.filter(move |away| {
@@ -235,7 +235,7 @@ impl Book {
     /// their end.
     pub fn lent_too_long(&self) -> impl Iterator<Item = u64> {
         let now = backend::now().max(self.record.latest);
-        let is_over = move |standing: &&Standing| {
+        let is_over = move |standing: &&SignedLicense| {
             let ends = standing.claims.ends.map(moment);
             ends.is_some_and(|ends| ends <= now)
         };
@@ -243,7 +243,7 @@ impl Book {
         let is_any = pools.peek().is_some();
         let rules = is_any.then(|| memory::rules::last_in_force(backend::database()));
         let licenses = rules.flatten().unwrap_or_default().licenses;
-        let pools: Vec<Name> = pools.map(Standing::pool).collect();
+        let pools: Vec<Name> = pools.map(SignedLicense::pool).collect();
         licenses
             .into_iter()
             .filter(move |license| pools.contains(&license.pool))
@@ -252,18 +252,18 @@ impl Book {
     }
 
     /// Returns the license of a product.
-    pub fn license_of(&self, product: &str) -> Option<&Standing> {
+    pub fn license_of(&self, product: &str) -> Option<&SignedLicense> {
         let mut standings = self.standings.iter();
         standings.find(|standing| standing.products.iter().any(|own| own == product))
     }
 
     /// Returns the products that a license has here, as [`licenses::read_products`] reads them.
-    pub fn products(&self, standing: &Standing) -> String {
+    pub fn products(&self, standing: &SignedLicense) -> String {
         self.rows(standing).to_string()
     }
 
     /// Returns the same without the values that only PostgreSQL can read.
-    fn bare_products(&self, standing: &Standing) -> String {
+    fn bare_products(&self, standing: &SignedLicense) -> String {
         let mut rows = self.rows(standing);
         let members = rows.as_array_mut().into_iter().flatten();
         for row in members.filter_map(Value::as_object_mut) {
@@ -272,7 +272,7 @@ impl Book {
         rows.to_string()
     }
 
-    fn rows(&self, standing: &Standing) -> Value {
+    fn rows(&self, standing: &SignedLicense) -> Value {
         let claims = &standing.claims;
         let products = claims.products.iter();
         let products = products.filter(|product| standing.products.contains(&product.product));
@@ -366,7 +366,7 @@ fn sum<'a>(away: impl Iterator<Item = &'a Away>) -> i64 {
 fn hold(
     licenses: &mut Vec<License>,
     signed: &License,
-    standing: &Standing,
+    standing: &SignedLicense,
     unseen: i64,
     latest: Timestamp,
 ) {
@@ -374,16 +374,16 @@ fn hold(
         .iter_mut()
         .find(|license| license.product == signed.product);
     let token = if standing.is_in_table {
-        Excess::default()
+        Tampered::default()
     } else {
-        Excess::TOKEN
+        Tampered::TOKEN
     };
-    let terms = |excess: Excess| Signed {
+    let terms = |tampered: Tampered| Signed {
         // After a renewal, the rows of the license are yet to be written.
-        excess: if standing.is_newer {
-            Excess::default()
+        tampered: if standing.is_newer {
+            Tampered::default()
         } else {
-            excess.and(token)
+            tampered.and(token)
         },
         believed_until: standing.believed_until,
         exempt: standing.claims.exempt,
@@ -393,25 +393,25 @@ fn hold(
     let pool = standing.pool();
     match row {
         Some(row) => {
-            let (license, mut excess) = narrow(row, signed);
+            let (license, mut tampered) = clamp(row, signed);
             let limit = signed.seats.map(|seats| i64::from(seats) + unseen);
             if row
                 .seats
                 .is_some_and(|seats| limit.is_none_or(|limit| i64::from(seats) <= limit))
             {
-                excess = excess.without(Excess::SEATS);
+                tampered = tampered.without(Tampered::SEATS);
             }
             if standing.doubt == Some(Doubt::GivenBack) {
-                excess = excess.without(Excess::SEATS.and(Excess::PURCHASED));
+                tampered = tampered.without(Tampered::SEATS.and(Tampered::PURCHASED));
             }
             *row = License {
-                signed: Some(terms(excess)),
+                signed: Some(terms(tampered)),
                 pool,
                 ..license
             };
         }
         None => licenses.push(License {
-            signed: Some(terms(Excess::ROW)),
+            signed: Some(terms(Tampered::ROW)),
             pool,
             ..*signed
         }),
@@ -420,7 +420,7 @@ fn hold(
 
 /// Locks the signed licenses of the database, so that they are changed one at a time, and returns the extension's
 /// schema.
-pub fn lock(writer: &Reader) -> Result<String, ReadError> {
+pub fn lock(writer: &TableAccess) -> Result<String, ReadError> {
     let schema = schema()?;
     writer.lock("license_keys")?;
     Ok(schema)

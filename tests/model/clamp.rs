@@ -1,13 +1,13 @@
 //! Rows under a token.
 
 use super::server::license;
+use crate::core::ledger::clamp::clamp;
 use crate::core::ledger::identity::{Name, Text};
-use crate::core::ledger::license::{Excess, License};
-use crate::core::ledger::narrow::narrow;
+use crate::core::ledger::license::{License, Tampered};
 use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 
-fn names(excess: Excess) -> Vec<&'static str> {
-    excess.names().collect()
+fn names(tampered: Tampered) -> Vec<&'static str> {
+    tampered.names().collect()
 }
 
 /// "crm" with ten seats of ten, for a time.
@@ -43,8 +43,8 @@ fn a_row_may_ask_for_less() {
             ..signed()
         },
     ] {
-        assert_eq!(names(narrow(&row, &signed()).1), [""; 0]);
-        assert_eq!(narrow(&row, &signed()).0.seats, row.seats);
+        assert_eq!(names(clamp(&row, &signed()).1), [""; 0]);
+        assert_eq!(clamp(&row, &signed()).0.seats, row.seats);
     }
 }
 
@@ -76,8 +76,8 @@ fn what_asks_for_more_is_named_and_gets_what_was_signed() {
     for (column, claim) in claims {
         let mut row = signed();
         claim(&mut row);
-        let (license, excess) = narrow(&row, &signed());
-        assert_eq!(names(excess), [column]);
+        let (license, tampered) = clamp(&row, &signed());
+        assert_eq!(names(tampered), [column]);
         assert_eq!(format!("{license:?}"), format!("{:?}", signed()));
     }
 }
@@ -93,6 +93,6 @@ fn without_limits_everything_is_less() {
         max_per_user: None,
         ..signed()
     };
-    assert!(narrow(&signed(), &unlimited).1.is_empty());
-    assert_eq!(names(narrow(&unlimited, &signed()).1).len(), 6);
+    assert!(clamp(&signed(), &unlimited).1.is_empty());
+    assert_eq!(names(clamp(&unlimited, &signed()).1).len(), 6);
 }

@@ -63,7 +63,7 @@ impl Errand {
 /// Runs a database worker: its main function.
 #[pg_guard]
 #[unsafe(no_mangle)]
-pub extern "C-unwind" fn pg_seats_visitor(argument: pg_sys::Datum) {
+pub extern "C-unwind" fn pg_seats_database_worker(argument: pg_sys::Datum) {
     attach_signal_handlers();
     go(Errand::of_argument(argument.value() as i64));
 }

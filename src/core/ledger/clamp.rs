@@ -1,13 +1,13 @@
 //! Clamps a row of `licenses` to the terms of its token: it may ask for less than was signed, never for more.
 
-use crate::core::ledger::license::{Excess, License};
+use crate::core::ledger::license::{License, Tampered};
 use crate::core::ledger::words::{ClaimedAt, CountedBy};
 
 /// Returns the row clamped to the signed terms, and the columns in which it claims more. Columns that cannot widen
 /// anybody's use stay as the row has them.
-pub fn narrow(row: &License, signed: &License) -> (License, Excess) {
+pub fn clamp(row: &License, signed: &License) -> (License, Tampered) {
     let mut license = *row;
-    let mut claims = Excess::default();
+    let mut claims = Tampered::default();
     at_most("seats", &mut license.seats, signed.seats, &mut claims);
     let purchased = &mut license.purchased;
     at_most("purchased", purchased, signed.purchased, &mut claims);
@@ -60,7 +60,7 @@ pub(super) fn at_most<T: Ord + Copy>(
     column: &'static str,
     value: &mut Option<T>,
     limit: Option<T>,
-    claims: &mut Excess,
+    claims: &mut Tampered,
 ) {
     if let Some(limit) = limit
         && value.is_none_or(|value| value > limit)

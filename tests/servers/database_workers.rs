@@ -1,4 +1,4 @@
-//! Visitors of the launcher: no database, whatever its state or its owner's settings, holds up what is done for others.
+//! Database workers of the launcher: no database, whatever its state or its owner's settings, holds up what is done for others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use crate::util::*;
 
-const VISITORS: &str =
-    "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_seats visitor'";
+const WORKERS: &str =
+    "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_seats database worker'";
 
 const DENIALS: &str = "SELECT count(*) FROM license_events WHERE event = 'denial'";
 
@@ -80,7 +80,7 @@ async fn a_locked_database_holds_up_no_other() {
     cluster.wait_log_since(mark, "\"company\": somebody has locked it");
     let leases = "SELECT count(*) FROM license_leases";
     admin.run("COMMIT").await;
-    // Its lease has ended, and its row is deleted as soon as a visitor is let in.
+    // Its lease has ended, and its row is deleted as soon as a database worker is let in.
     eventually("it is visited again", 2 * PATIENCE, async || {
         cluster.sql_in("firm", leases) == "0"
     })
@@ -235,7 +235,7 @@ fn nasty(kind: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_setting_of_a_database_or_role_reaches_a_visitor() {
+async fn no_setting_of_a_database_or_role_reaches_a_database_worker() {
     let cluster = with_company(Cluster::builder(), "claimed_at, seats", "'checkout', 1");
     cluster.sql("UPDATE licenses SET pool = 'firm', seats = 2");
     cluster.sql_in("company", "UPDATE licenses SET pool = 'firm', seats = 2");
@@ -342,7 +342,7 @@ async fn where_no_process_can_be_started_nothing_is_given_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn visitors_that_are_ended_in_midst_of_it_come_ever_more_seldom() {
+async fn database_workers_that_are_ended_in_midst_of_it_come_ever_more_seldom() {
     let builder = Cluster::builder().conf("max_prepared_transactions", 5);
     let cluster = with_company(builder, "seats", "0");
     cluster.sql_in(
@@ -353,7 +353,7 @@ async fn visitors_that_are_ended_in_midst_of_it_come_ever_more_seldom() {
     cluster.restart(Stop::Fast);
     let admin = cluster.login("postgres").open_ok().await;
     let end = "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
-                WHERE backend_type = 'pg_seats visitor' AND datname = 'company'";
+                WHERE backend_type = 'pg_seats database worker' AND datname = 'company'";
     let (mut ended, start) = (BTreeSet::new(), Instant::now());
     while start.elapsed() < Duration::from_secs(12) {
         ended.extend(admin.texts(end).await);
@@ -466,12 +466,11 @@ async fn a_thousand_visits_leak_nothing() {
     for _ in 0..2 {
         for _ in 0..500 {
             admin.run("UPDATE licenses SET seats = seats").await;
-            let launched =
-                "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'pg_seats visitor'";
+            let launched = "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'pg_seats database worker'";
             while admin.text(launched).await == "t" {}
         }
         eventually("visits end", PATIENCE, async || {
-            admin.text(VISITORS).await == "0"
+            admin.text(WORKERS).await == "0"
         })
         .await;
         sizes.push(launcher_memory(&cluster).await);
@@ -482,7 +481,7 @@ async fn a_thousand_visits_leak_nothing() {
 
 /// Parallel queries take workers from whoever needs one; here the server has none but those that came with it.
 #[tokio::test(flavor = "multi_thread")]
-async fn where_all_workers_are_taken_the_visitor_in_reserve_goes() {
+async fn where_all_workers_are_taken_the_database_worker_in_reserve_goes() {
     let cluster = Cluster::builder()
         .conf("max_logical_replication_workers", 0)
         .conf("max_worker_processes", 2)
