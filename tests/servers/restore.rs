@@ -108,16 +108,8 @@ async fn a_restore_of_the_data_alone_is_in_force() {
 async fn the_owner_of_the_database_can_dump_it() {
     let cluster = company();
     cluster.sql("ALTER DATABASE postgres OWNER TO anna");
-    cluster.sql("CREATE DATABASE copy");
     let text = cluster.program("pg_dump", &["-U", "anna"]).ok();
-    cluster
-        .program_with(
-            "psql",
-            &["-Xq", "-v", "ON_ERROR_STOP=1", "-d", "copy"],
-            &[],
-            &text,
-        )
-        .ok();
+    cluster.restore("copy", &text);
     assert_licensed(&cluster, "copy").await;
 }
 
@@ -202,9 +194,7 @@ async fn the_extension_lives_in_any_schema() {
             cluster.sql_in(&db, &format!("UPDATE {schema}.licenses SET seats = 99"));
             assert!(admits_to(&cluster, &db).await, "{schema}");
             let text = cluster.program("pg_dump", &["-d", &db]).ok();
-            cluster.sql(&format!("CREATE DATABASE {db}_copy"));
-            let args = ["-Xq", "-v", "ON_ERROR_STOP=1", "-d", &format!("{db}_copy")];
-            cluster.program_with("psql", &args, &[], &text).ok();
+            cluster.restore(&format!("{db}_copy"), &text);
             let seats = format!("SELECT seats FROM {schema}.license_usage");
             assert_eq!(cluster.sql_in(&format!("{db}_copy"), &seats), "99");
         }

@@ -267,14 +267,9 @@ async fn what_is_uninstalled_is_in_force_no_longer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_product_stays_with_its_first_issuer_and_a_key_speaks_for_its_own() {
     let (aptora, rival) = (Vendor::aptora(), Vendor::new("https://rival.example", 2));
-    let cluster = Cluster::builder()
-        .conf("pg_seats.vendor_keys", "vendors")
-        .conf("pg_seats.load_timeout", "30s")
-        .start();
+    let cluster = Cluster::builder().with_folder_of_keys();
     cluster.hire();
     cluster.sql("CREATE EXTENSION pg_seats");
-    let folder = cluster.data_dir().join("vendors");
-    std::fs::create_dir(&folder).unwrap();
     for vendor in [&aptora, &rival] {
         cluster.write(
             &format!("vendors/{}.json", vendor.host()),

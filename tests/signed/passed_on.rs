@@ -609,15 +609,7 @@ async fn a_restored_database_takes_back_what_the_former_one_has_passed_on() {
     let token = centre.sql_in("company", &laptop.allotting(1));
     laptop.install(&token);
     centre.sql("DROP DATABASE company WITH (FORCE)");
-    centre.sql("CREATE DATABASE company");
-    centre
-        .program_with(
-            "psql",
-            &["-Xq", "-v", "ON_ERROR_STOP=1", "-d", "company"],
-            &[],
-            &dump,
-        )
-        .ok();
+    centre.restore("company", &dump);
     let left = "SELECT seats, (SELECT token FROM license_allotments) FROM license_usage";
     eventually("the row is there again", PATIENCE, async || {
         centre.sql_in("company", left) == format!("2|{token}")

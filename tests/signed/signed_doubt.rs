@@ -121,14 +121,7 @@ async fn a_license_copied_to_another_server_lasts_the_key_grace_once() {
     let dump = own.program("pg_dump", &[]).ok();
     let other = Cluster::builder().with_key_of(&vendor);
     other.sql("DROP EXTENSION pg_seats");
-    other
-        .program_with(
-            "psql",
-            &["-Xq", "-v", "ON_ERROR_STOP=1", "-d", "postgres"],
-            &[],
-            &dump,
-        )
-        .ok();
+    other.load("postgres", &dump);
     assert_eq!(state(&other), "other installation");
     let anna = other.login("anna").from("127.0.1.1").open_ok().await;
     let bert = other.login("bert").from("127.0.1.2").open_ok().await;

@@ -403,12 +403,8 @@ async fn seats_are_raised_to_what_is_left_here() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_else_joins_or_speaks_for_a_license() {
     let (aptora, rival) = (Vendor::aptora(), Vendor::new("https://rival.example", 2));
-    let cluster = Cluster::builder()
-        .conf("pg_seats.vendor_keys", "vendors")
-        .conf("pg_seats.load_timeout", "30s")
-        .start();
+    let cluster = Cluster::builder().with_folder_of_keys();
     cluster.hire();
-    fs::create_dir(cluster.data_dir().join("vendors")).unwrap();
     cluster.write("vendors/aptora.example.json", &aptora.key_file_of_its_own());
     // The rival's file says that it is Aptora's.
     let mut file: Value = serde_json::from_str(&rival.key_file()).unwrap();

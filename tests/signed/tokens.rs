@@ -1,7 +1,5 @@
 //! Tokens that any JWT library makes are licenses, and none that was altered is.
 
-use std::fs;
-
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
@@ -45,11 +43,7 @@ impl Market {
     /// One license is installed, so that there is something to change.
     async fn open() -> Self {
         let issuers = JwtLibrary::ALL.map(Issuer::new);
-        let cluster = Cluster::builder()
-            .conf("pg_seats.vendor_keys", "vendors")
-            .conf("pg_seats.load_timeout", "30s")
-            .start();
-        fs::create_dir(cluster.data_dir().join("vendors")).unwrap();
+        let cluster = Cluster::builder().with_folder_of_keys();
         cluster.sql("CREATE EXTENSION pg_seats; CREATE ROLE anna LOGIN");
         let admin = cluster.login("postgres").open_ok().await;
         admin.run(TRY_INSTALL).await;

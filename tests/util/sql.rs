@@ -42,6 +42,11 @@ impl Cluster {
     /// Creates a database from what pg_dump has written.
     pub fn restore(&self, db: &str, dump: &str) {
         self.sql(&format!("CREATE DATABASE {db}"));
+        self.load(db, dump);
+    }
+
+    /// Runs what pg_dump has written in a database that is there.
+    pub fn load(&self, db: &str, dump: &str) {
         let psql = ["-Xq", "-v", "ON_ERROR_STOP=1", "-d", db];
         self.program_with("psql", &psql, &[], dump).ok();
     }

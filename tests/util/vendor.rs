@@ -125,6 +125,16 @@ impl Builder {
         cluster.write("vendor.json", &vendor.key_file());
         cluster
     }
+
+    /// Starts a server that looks for vendors' keys in the folder `vendors`, which is empty.
+    pub fn with_folder_of_keys(self) -> Cluster {
+        let cluster = self
+            .conf("pg_seats.vendor_keys", "vendors")
+            .conf("pg_seats.load_timeout", "30s")
+            .start();
+        fs::create_dir(cluster.data_dir().join("vendors")).unwrap();
+        cluster
+    }
 }
 
 impl Cluster {
