@@ -23,6 +23,7 @@ use crate::core::ledger::identity::{Host, Label, Name, Text, Who};
 use crate::core::ledger::license::Level;
 use crate::core::ledger::license::{License, RowKey};
 use crate::core::ledger::map::{Capacity, MapLedger};
+use crate::core::ledger::numbers::{DatabaseOid, RoleOid, SessionNumber, Slot, TallyId};
 use crate::core::ledger::roles::Roles;
 use crate::core::ledger::rules::Rules;
 use crate::core::ledger::seat::Standing;
@@ -30,7 +31,7 @@ use crate::core::ledger::session::Session;
 use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
-const DATABASE: u32 = 16_384;
+const DATABASE: DatabaseOid = DatabaseOid(16_384);
 
 /// Places for events.
 const EVENTS: usize = 400;
@@ -41,7 +42,7 @@ fn license() -> License {
             database: DATABASE,
             place: 0,
         },
-        tally: 0,
+        tally: TallyId::NONE,
         product: Name::new("crm").unwrap_or(Name::EMPTY),
         pool: Name::EMPTY,
         application_name: Text::EMPTY,
@@ -75,7 +76,7 @@ fn session(n: usize) -> Session {
     Session {
         database: DATABASE,
         who: Who {
-            role: 10 + (n % 100) as u32,
+            role: RoleOid(10 + (n % 100) as u32),
             host,
             workstation: Name::EMPTY,
             client_user: Label::EMPTY,
@@ -99,14 +100,14 @@ fn ledger(seats: usize) -> (MapLedger, Judged) {
     });
     let judged = ledger.with(|ledger| {
         let mut rules = Rules {
-            generation: ledger.generation(DATABASE).unwrap_or(0),
+            generation: ledger.generation(DATABASE).unwrap_or_default(),
             watched: true,
             licenses: vec![license()],
             ..Rules::default()
         };
         let judgement = Judgement {
             by_login: Vec::new(),
-            standings: vec![(0, Standing::default()); seats + 1],
+            standings: vec![(SessionNumber::NONE, Standing::default()); seats + 1],
             members: Vec::new(),
         };
         let published = ledger.publish(DATABASE, &mut rules, &judgement, 0);
@@ -126,7 +127,7 @@ fn ledger(seats: usize) -> (MapLedger, Judged) {
             asked: false,
         };
         for n in 0..seats {
-            let answer = ledger.admit(n, session(n), judged);
+            let answer = ledger.admit(Slot(n), session(n), judged);
             assert_eq!(answer, Answer::Admitted(Remark::None));
         }
         judged
@@ -155,9 +156,9 @@ fn admit_and_release(c: &mut Criterion) {
                             let batch = left.min(EVENTS as u64 / 2);
                             let begin = Instant::now();
                             for session in sessions.by_ref().take(batch as usize) {
-                                let answer = ledger.admit(seats, *session, judged);
+                                let answer = ledger.admit(Slot(seats), *session, judged);
                                 assert!(matches!(answer, Answer::Admitted(_)));
-                                ledger.release(seats, Leaving::Logout, 0);
+                                ledger.release(Slot(seats), Leaving::Logout, 0);
                             }
                             taken += begin.elapsed();
                             left -= batch;

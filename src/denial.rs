@@ -3,6 +3,7 @@
 use crate::core::ledger::denial::{Cause, Denial, LoadError, Remark};
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::OutOfDates;
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::holders::{Holders, in_time};
 use crate::pg::error::{self, PgSqlErrorCode, Report, quoted};
 use crate::pg::{backend, catalog, status};
@@ -155,7 +156,7 @@ impl Denied {
     }
 
     /// Returns the report to a user whose database's licenses could not be loaded.
-    pub fn not_loaded(self, database: u32, error: LoadError) -> Report {
+    pub fn not_loaded(self, database: DatabaseOid, error: LoadError) -> Report {
         match error {
             LoadError::NoRoom => self.table_full(),
             _ => Report::new(

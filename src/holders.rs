@@ -6,6 +6,9 @@ use std::collections::{HashMap, HashSet};
 use crate::core::ledger::Ledger;
 use crate::core::ledger::hold::{Hold, HoldKey};
 use crate::core::ledger::identity::{Label, LeaseId, Text};
+use crate::core::ledger::numbers::{
+    DatabaseOid, RoleOid, SeatNumber, SessionNumber, Slot, TallyId,
+};
 use crate::core::ledger::roles::Roles;
 use crate::core::ledger::seat::{Kind, Seat, SeatIds};
 use crate::core::ledger::session::Session;
@@ -26,11 +29,11 @@ const SPARE: usize = 64;
 /// seat is as it was at one moment, but not all at the same moment.
 pub struct Holders {
     /// The sessions, with their slots.
-    sessions: Vec<(usize, Session)>,
+    sessions: Vec<(Slot, Session)>,
     holds: Vec<Hold>,
     names: HashMap<Label, Text<512>>,
     /// The index of each session among them, by its number.
-    session_at: HashMap<u64, usize>,
+    session_at: HashMap<SessionNumber, usize>,
     ids: SeatIds,
     /// The seats, in the order in which they were taken.
     seats: Vec<SeatEntry>,
@@ -43,8 +46,8 @@ pub struct Holders {
 /// A seat. There may be a hundred thousand, so the copy is small.
 #[derive(Clone, Copy)]
 struct SeatEntry {
-    number: u64,
-    tally: u64,
+    number: SeatNumber,
+    tally: TallyId,
     opened_at: Timestamp,
     roles: Roles,
 }
@@ -53,7 +56,7 @@ struct SeatEntry {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct HolderEntry {
     /// The seat's number.
-    seat: u64,
+    seat: SeatNumber,
     kind: Kind,
     /// The holder's index among the holds, or among the sessions if it is a login.
     at: u32,
@@ -67,9 +70,9 @@ pub struct TakenSeat<'a> {
     /// Its id.
     pub id: [u8; 16],
     /// Its number.
-    pub number: u64,
+    pub number: SeatNumber,
     /// The number of the tally that it counts in.
-    pub tally: u64,
+    pub tally: TallyId,
     /// When it was taken.
     pub opened_at: Timestamp,
     /// The reserved roles that it counts for.
@@ -85,7 +88,7 @@ pub struct Holder<'a> {
     /// The session, unless it is a lease.
     pub session: Option<&'a Session>,
     /// The session's slot, if there is a session.
-    place: usize,
+    slot: Option<Slot>,
     /// The checkout or lease, unless it is a login.
     pub hold: Option<&'a Hold>,
     long_name: Option<&'a Text<512>>,
@@ -106,7 +109,7 @@ pub fn in_time(mut activities: HashMap<i32, Activity>) -> (HashMap<i32, Activity
 
 impl Holders {
     /// Returns the holders of seats of these tallies.
-    pub fn of(is_wanted: impl Fn(u64) -> bool) -> Holders {
+    pub fn of(is_wanted: impl Fn(TallyId) -> bool) -> Holders {
         let mut all = Holders {
             sessions: Vec::new(),
             holds: Vec::new(),
@@ -142,11 +145,11 @@ impl Holders {
     /// what was seen of them is kept only if it is the `last` look.
     fn look(
         &mut self,
-        is_wanted: &impl Fn(u64) -> bool,
-        only: Option<&HashSet<u64>>,
+        is_wanted: &impl Fn(TallyId) -> bool,
+        only: Option<&HashSet<SeatNumber>>,
         last: bool,
-    ) -> HashSet<u64> {
-        let is_looked_at = |seat: &u64| only.is_none_or(|only| only.contains(seat));
+    ) -> HashSet<SeatNumber> {
+        let is_looked_at = |seat: &SeatNumber| only.is_none_or(|only| only.contains(seat));
         let mut seen = self.copy_sessions(|ledger, session| {
             let key = session.seat.filter(|key| is_wanted(key.tally))?;
             let seat = ledger.seats.get(&key)?.number;
@@ -225,7 +228,7 @@ impl Holders {
     /// Copies all sessions, and returns the seats that their logins hold.
     fn copy_sessions(
         &mut self,
-        seat_of: impl Fn(&Ledger<'static, Shared>, &Session) -> Option<u64>,
+        seat_of: impl Fn(&Ledger<'static, Shared>, &Session) -> Option<SeatNumber>,
     ) -> Vec<HolderEntry> {
         let mut seen = Vec::with_capacity(memory::places());
         for from in (0..memory::places()).step_by(memory::SLICE) {
@@ -234,14 +237,15 @@ impl Holders {
             }
             self.sessions.reserve(memory::SLICE);
             memory::read(|ledger| {
-                let places = ledger.sessions.iter().enumerate().skip(from);
-                let slice = places.take(memory::SLICE);
-                for (place, session) in slice.filter(|(_, session)| session.number != 0) {
+                let slice = ledger.sessions.each().skip(from).take(memory::SLICE);
+                for (slot, session) in
+                    slice.filter(|(_, session)| session.number != SessionNumber::NONE)
+                {
                     if let Some(seat) = seat_of(ledger, session) {
                         let (kind, at) = (Kind::Login, self.sessions.len() as u32);
                         push(&mut seen, HolderEntry { seat, kind, at });
                     }
-                    push(&mut self.sessions, (place, *session));
+                    push(&mut self.sessions, (slot, *session));
                 }
             });
         }
@@ -251,7 +255,11 @@ impl Holders {
     }
 
     /// Copies the holds that have seats.
-    fn copy_holds(&mut self, seen: &mut Vec<HolderEntry>, seat_of: impl Fn(&Hold) -> Option<u64>) {
+    fn copy_holds(
+        &mut self,
+        seen: &mut Vec<HolderEntry>,
+        seat_of: impl Fn(&Hold) -> Option<SeatNumber>,
+    ) {
         let mut from = Some(0);
         while let Some(begin) = from {
             self.holds.reserve(memory::SLICE + SPARE);
@@ -344,10 +352,10 @@ impl Holders {
     fn holder(&self, entry: &HolderEntry) -> Option<Holder<'_>> {
         let at = entry.at as usize;
         if entry.kind == Kind::Login {
-            let (place, session) = self.sessions.get(at)?;
+            let (slot, session) = self.sessions.get(at)?;
             return Some(Holder {
                 session: Some(session),
-                place: *place,
+                slot: Some(*slot),
                 hold: None,
                 long_name: None,
             });
@@ -360,7 +368,7 @@ impl Holders {
         let label = &hold.who.client_user;
         Some(Holder {
             session: session.map(|(_, session)| session),
-            place: session.map_or(0, |(place, _)| *place),
+            slot: session.map(|(slot, _)| *slot),
             hold: Some(hold),
             long_name: label.is_digest().then(|| self.names.get(label)).flatten(),
         })
@@ -372,14 +380,14 @@ impl HolderEntry {
     fn still_holds(
         &self,
         ledger: &Ledger<'static, Shared>,
-        sessions: &[(usize, Session)],
+        sessions: &[(Slot, Session)],
         holds: &[Hold],
         seat: &Seat,
     ) -> bool {
         let at = self.at as usize;
         if self.kind == Kind::Login {
-            return sessions.get(at).is_some_and(|(place, session)| {
-                let now = ledger.sessions.get(*place);
+            return sessions.get(at).is_some_and(|(slot, session)| {
+                let now = ledger.sessions.get(*slot);
                 now.is_some_and(|now| now.number == session.number && now.seat == Some(seat.key))
             });
         }
@@ -424,7 +432,7 @@ impl<'a> TakenSeat<'a> {
     }
 
     /// Returns the role and host of those who may come back to it, if nobody holds it.
-    pub fn lingers_for(self) -> Option<(u32, String)> {
+    pub fn lingers_for(self) -> Option<(RoleOid, String)> {
         let (role, host) = self.lingering?.role_and_host();
         Some((role, host.to_string()))
     }
@@ -452,15 +460,15 @@ impl<'a> TakenSeat<'a> {
 
 impl<'a> Holder<'a> {
     /// Returns the session and its slot, unless it is a lease.
-    pub fn placed_session(self) -> Option<(usize, &'a Session)> {
-        self.session.map(|session| (self.place, session))
+    pub fn placed_session(self) -> Option<(Slot, &'a Session)> {
+        Some((self.slot?, self.session?))
     }
 
     /// Returns the role that holds it.
-    pub fn role(self) -> u32 {
+    pub fn role(self) -> RoleOid {
         match (self.session, self.hold) {
             (Some(session), _) => session.who.role,
-            (None, hold) => hold.map_or(0, |hold| hold.who.role),
+            (None, hold) => hold.map_or(RoleOid::NONE, |hold| hold.who.role),
         }
     }
 
@@ -476,10 +484,10 @@ impl<'a> Holder<'a> {
     }
 
     /// Returns the database's OID.
-    pub fn database(self) -> u32 {
+    pub fn database(self) -> DatabaseOid {
         match (self.session, self.hold) {
             (Some(session), _) => session.database,
-            (None, hold) => hold.map_or(0, |hold| hold.database),
+            (None, hold) => hold.map_or(DatabaseOid::NONE, |hold| hold.database),
         }
     }
 

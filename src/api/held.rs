@@ -24,7 +24,7 @@ fn license_held(product: Option<TextArgument>) -> Option<bool> {
     // A text that is longer than a name is no product's.
     let name = Name::new(product).unwrap_or(Name::EMPTY);
     // A parallel worker answers for the session that it works for.
-    let at = backend::leader_place();
+    let at = backend::leader_slot();
     let ask =
         |view| memory::read(|ledger| ledger.may_use(at, &name, view, settings::enforcement()));
     let answer = match ask(Some(memory::rules::viewpoint()))? {

@@ -122,7 +122,7 @@ fn license_heartbeat(lease_id: Option<Uuid>) -> Option<TimestampWithTimeZone> {
     if transaction::has_released(id) || !is_ours(id) {
         return None;
     }
-    let (at, own) = (backend::place(), transaction::has_taken(id));
+    let (at, own) = (backend::slot(), transaction::has_taken(id));
     let expires_at = memory::write(|ledger| ledger.heartbeat(at, id, own, backend::now()))??;
     transaction::note_borrowed();
     timestamp(expires_at)

@@ -8,6 +8,7 @@ use pgrx::{IntoDatum, Uuid, pg_sys};
 use super::require_preloaded;
 use super::times::timestamp;
 use crate::core::ledger::bar::Bar;
+use crate::core::ledger::numbers::{DatabaseOid, RoleOid, SessionNumber};
 use crate::core::ledger::rules::Rules;
 use crate::core::ledger::seat::Kind;
 use crate::holders::{Holder, Holders, TakenSeat, in_time};
@@ -87,24 +88,24 @@ fn license_active_seats(fcinfo: pg_sys::FunctionCallInfo) {
 /// The names of roles and databases, each looked up once in the catalogs.
 #[derive(Default)]
 struct Names {
-    ours: HashMap<u32, bool>,
-    roles: HashMap<u32, Option<pg_sys::Datum>>,
-    databases: HashMap<u32, Option<pg_sys::Datum>>,
+    ours: HashMap<RoleOid, bool>,
+    roles: HashMap<RoleOid, Option<pg_sys::Datum>>,
+    databases: HashMap<DatabaseOid, Option<pg_sys::Datum>>,
 }
 
 impl Names {
     /// Tells whether the current user has the privileges of a role.
-    fn is_ours(&mut self, role: u32) -> bool {
+    fn is_ours(&mut self, role: RoleOid) -> bool {
         let ours = self.ours.entry(role);
         *ours.or_insert_with(|| catalog::has_privileges_of(role))
     }
 
-    fn role(&mut self, role: u32) -> Option<pg_sys::Datum> {
+    fn role(&mut self, role: RoleOid) -> Option<pg_sys::Datum> {
         let name = self.roles.entry(role);
         *name.or_insert_with(|| given_text(&catalog::role_name(role)))
     }
 
-    fn database(&mut self, database: u32) -> Option<pg_sys::Datum> {
+    fn database(&mut self, database: DatabaseOid) -> Option<pg_sys::Datum> {
         let name = self.databases.entry(database);
         *name.or_insert_with(|| given_text(&catalog::database_name(database)))
     }
@@ -146,8 +147,8 @@ fn license_exempt_sessions() -> TableIterator<
     let mut rows: Vec<_> = sessions
         .iter()
         .filter(|session| {
-            session.number != 0
-                && (session.database == database || session.database == 0)
+            session.number != SessionNumber::NONE
+                && (session.database == database || session.database == DatabaseOid::NONE)
                 && session.seat.is_none()
         })
         .filter(|session| sees_all || catalog::has_privileges_of(session.who.role))
@@ -220,7 +221,7 @@ fn license_bars_in_force(fcinfo: pg_sys::FunctionCallInfo) {
     let mut names = Names::default();
     for bar in &bars {
         let text = |text: &str| (!text.is_empty()).then(|| text_datum(text)).flatten();
-        let usename = (bar.whom.role != 0)
+        let usename = (bar.whom.role != RoleOid::NONE)
             .then(|| names.role(bar.whom.role))
             .flatten();
         rows.put(|| {

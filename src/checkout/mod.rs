@@ -32,8 +32,9 @@ use crate::core::ledger::acts::checkout::{Claimed, NewLease, Receipt, SeatReques
 use crate::core::ledger::denial::{Cause, Denial, LoadError};
 use crate::core::ledger::identity::{Label, Name, Text};
 use crate::core::ledger::license::{License, Tampered};
+use crate::core::ledger::numbers::{Generation, TallyId};
 use crate::core::ledger::rules::Rules;
-use crate::core::ledger::seat::{NO_TALLY, Standing};
+use crate::core::ledger::seat::Standing;
 use crate::core::ledger::session::Session;
 use crate::core::ledger::words::Enforcement;
 use crate::denial::{self, Denied};
@@ -130,7 +131,7 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
             asked,
         };
         let patient = Instant::now() < times.line;
-        let at = backend::place();
+        let at = backend::slot();
         let claimed = memory::write(|ledger| {
             let now = backend::now();
             ledger.claim(at, &Judged { now, ..judged }, &want, patient)
@@ -199,7 +200,7 @@ fn wanted(request: &Request) -> SeatRequest {
 
 /// Returns the rules in force, or newer ones that somebody has read since `outdated`, the generation of those that
 /// turned out to be outdated.
-fn rules_after(outdated: Option<u64>, times: &Times) -> Rules {
+fn rules_after(outdated: Option<Generation>, times: &Times) -> Rules {
     let newer = outdated.and_then(|had| memory::rules::at_least(backend::database(), had));
     newer.unwrap_or_else(|| {
         rules::in_force(times.left_to_load()).unwrap_or_else(|error| not_loaded(error))
@@ -232,7 +233,7 @@ impl Promise {
 impl Drop for Promise {
     fn drop(&mut self) {
         if self.0.get() {
-            memory::write(|ledger| ledger.drop_promise(backend::place(), backend::now()));
+            memory::write(|ledger| ledger.drop_promise(backend::slot(), backend::now()));
         }
     }
 }
@@ -263,7 +264,7 @@ pub fn log_denial(client_user: &str, denial: &Denial) {
 
 /// Gives back one checkout of this session; false if there is none.
 pub fn give_back(product: Option<&str>, client_user: &str) -> bool {
-    let at = backend::place();
+    let at = backend::slot();
     let given_back = |product: &Name| {
         let label = Label::of(client_user);
         memory::write(|ledger| ledger.check_in(at, product, &label, backend::now())) == Some(true)
@@ -303,8 +304,8 @@ fn found(rules: &Rules, session: Option<&Session>, product: Option<&str>) -> (u3
         return find(&|license| license.product.as_str() == product)
             .unwrap_or_else(|| unlicensed(product));
     }
-    let claimed = session.map_or(NO_TALLY, |session| session.tally);
-    if let Some(found) = find(&|license| claimed != NO_TALLY && license.tally == claimed) {
+    let claimed = session.map_or(TallyId::NONE, |session| session.tally);
+    if let Some(found) = find(&|license| claimed != TallyId::NONE && license.tally == claimed) {
         return found;
     }
     match rules.licenses.as_slice() {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::core::ledger::acts::checkout::Receipt;
+use crate::core::ledger::numbers::Ticket;
 use crate::core::ledger::words::Enforcement;
 use crate::ending::reclaim;
 use crate::pg::backend;
@@ -10,7 +11,7 @@ use crate::{memory, rules};
 
 /// This session's position in the queue, which it leaves when this is dropped: also by a cancel, timeout or error. A
 /// backend that is terminated leaves the queue at its exit.
-struct InLine(u64);
+struct InLine(Ticket);
 
 impl Drop for InLine {
     fn drop(&mut self) {
@@ -24,7 +25,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Waits for this session's turn, and returns its seat. It returns an error at the deadline, or if as things are now it
 /// would wait in vain: then the caller should ask anew, under the enforcement returned, which is the server's and which
 /// this session itself may not know yet.
-pub fn wait(ticket: u64, deadline: Instant) -> Result<Receipt, Enforcement> {
+pub fn wait(ticket: Ticket, deadline: Instant) -> Result<Receipt, Enforcement> {
     let _in_line = InLine(ticket);
     let mut read_again_at = Instant::now();
     let mut ask_again_at = Instant::now() + RETRY;

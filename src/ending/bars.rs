@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::core::ledger::bar::Bar;
+use crate::core::ledger::numbers::{DatabaseOid, RoleOid};
 use crate::core::ledger::table::Table;
 use crate::memory;
 use crate::pg::table::{self, ReadError, TableAccess, log_failure, write_alone, write_as_part};
@@ -19,7 +20,7 @@ thread_local! {
 }
 
 /// Tells whether bars of a database are yet to be written.
-pub fn are_unstored(database: u32) -> bool {
+pub fn are_unstored(database: DatabaseOid) -> bool {
     memory::read(|ledger| ledger.bars_are_stored(database)) == Some(false)
 }
 
@@ -30,7 +31,7 @@ pub fn are_being_stored() -> bool {
 
 /// Writes the bars of this worker's database that are yet to be written, and deletes those that are over. It must be
 /// called outside a transaction.
-pub fn store(database: u32, patience: Duration) {
+pub fn store(database: DatabaseOid, patience: Duration) {
     memory::write(|ledger| ledger.end_bars(backend::now()));
     let mut bars: Vec<Bar> =
         Vec::with_capacity(memory::read(|ledger| ledger.bars.len()).unwrap_or(0));
@@ -85,7 +86,7 @@ fn write(writer: &TableAccess, bars: &[Bar]) -> Result<(), ReadError> {
                 "bar_id": bar.id,
                 "product": product.as_str(),
                 "bar_by": bar.whom.by.word(),
-                "usesysid": (bar.whom.role != 0).then_some(bar.whom.role),
+                "usesysid": (bar.whom.role != RoleOid::NONE).then_some(bar.whom.role),
                 "client_user": given(bar.whom.client_user.as_str()),
                 "client_host": bar.whom.client_host(),
                 "barred_until": catalog::timestamp_iso(bar.until),
@@ -122,7 +123,7 @@ pub fn await_gone(id: i64, deadline: Instant) -> bool {
 
 /// Waits until every bar of a database has its row; false at the deadline, and at once on a standby, which can't write
 /// one.
-pub fn await_stored(database: u32, deadline: Instant) -> bool {
+pub fn await_stored(database: DatabaseOid, deadline: Instant) -> bool {
     loop {
         if !are_unstored(database) {
             return true;

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use super::{Ender, Inactivity, bid, leases_of};
 use crate::core::ledger::event::Leaving;
+use crate::core::ledger::numbers::{DatabaseOid, TallyId};
 use crate::core::ledger::table::Table;
 use crate::core::ledger::time::Timestamp;
 use crate::holders::TakenSeat;
@@ -15,8 +16,8 @@ use crate::pg::{backend, status};
 
 /// A license with an idle timeout.
 struct Limited {
-    database: u32,
-    tally: u64,
+    database: DatabaseOid,
+    tally: TallyId,
     product: String,
     timeout: Timestamp,
 }
@@ -32,7 +33,7 @@ pub fn log_off() -> Option<Timestamp> {
         return None;
     }
     // A set, because it is asked about every holder under the lock.
-    let tallies: HashSet<u64> = limited.iter().map(|license| license.tally).collect();
+    let tallies: HashSet<TallyId> = limited.iter().map(|license| license.tally).collect();
     let look = Inactivity::of(|tally| tallies.contains(&tally), status::activities());
     let mut next = Timestamp::MAX;
     for seat in look.holders.seats() {

@@ -16,6 +16,7 @@ pub mod stop;
 use std::collections::{HashMap, HashSet};
 
 use crate::core::ledger::identity::LeaseId;
+use crate::core::ledger::numbers::{SessionNumber, Slot, TallyId};
 use crate::core::ledger::seat::Kind;
 use crate::core::ledger::time::Timestamp;
 use crate::holders::{Holders, TakenSeat, in_time};
@@ -27,8 +28,8 @@ use crate::pg::status::Activity;
 /// A session that is to end.
 #[derive(Clone, Copy)]
 struct Ender {
-    place: usize,
-    number: u64,
+    slot: Slot,
+    number: SessionNumber,
     pid: i32,
     /// The time since which it is inactive, according to its status.
     inactive_since: Timestamp,
@@ -38,11 +39,11 @@ impl Ender {
     /// Returns the sessions that hold a seat, each once.
     fn all_of(seat: TakenSeat, activities: &HashMap<i32, Activity>) -> Vec<Ender> {
         let mut all: Vec<Ender> = Vec::new();
-        for (place, session) in seat.holders().filter_map(|holder| holder.placed_session()) {
+        for (slot, session) in seat.holders().filter_map(|holder| holder.placed_session()) {
             if all.iter().all(|ender| ender.number != session.number) {
                 let activity = activities.get(&session.pid);
                 all.push(Ender {
-                    place,
+                    slot,
                     number: session.number,
                     pid: session.pid,
                     inactive_since: activity.map_or(0, |activity| activity.status_since),
@@ -58,9 +59,9 @@ impl Ender {
 fn bid(sessions: &[Ender], why: Why, text: &str) {
     memory::write(|ledger| {
         for ender in sessions {
-            let there = ledger.sessions.get(ender.place);
+            let there = ledger.sessions.get(ender.slot);
             if there.is_some_and(|session| session.number == ender.number) {
-                termination::bid(ender.place, ender.number, why, ender.inactive_since, text);
+                termination::bid(ender.slot, ender.number, why, ender.inactive_since, text);
                 backend::signal_to_end(ender.pid, why == Why::Stopped);
             }
         }
@@ -72,7 +73,7 @@ fn still_there(sessions: &[Ender]) -> Vec<Ender> {
     let mut left = Vec::with_capacity(sessions.len());
     memory::read(|ledger| {
         left.extend(sessions.iter().filter(|ender| {
-            let there = ledger.sessions.get(ender.place);
+            let there = ledger.sessions.get(ender.slot);
             there.is_some_and(|session| session.number == ender.number)
         }));
     });
@@ -105,7 +106,7 @@ struct Inactive {
 
 impl Inactivity {
     /// Looks at the seats of these tallies.
-    fn of(is_wanted: impl Fn(u64) -> bool, activities: HashMap<i32, Activity>) -> Inactivity {
+    fn of(is_wanted: impl Fn(TallyId) -> bool, activities: HashMap<i32, Activity>) -> Inactivity {
         let (activities, now) = in_time(activities);
         let holders = Holders::of(is_wanted);
         let lent = holders.lent().collect();

@@ -8,6 +8,7 @@ use super::{Ender, Inactivity, bid, leases_of, still_there};
 use crate::core::ledger::acts::ending::Prospect;
 use crate::core::ledger::denial::Reclaim;
 use crate::core::ledger::event::Leaving;
+use crate::core::ledger::numbers::{SeatNumber, SessionNumber, Slot, TallyId};
 use crate::core::ledger::seat::SeatKey;
 use crate::core::ledger::table::Table;
 use crate::core::ledger::time::Timestamp;
@@ -30,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(2);
 
 /// A seat that may give way.
 struct Candidate {
-    number: u64,
+    number: SeatNumber,
     since: Timestamp,
     sessions: Vec<Ender>,
     leases: Vec<[u8; 16]>,
@@ -40,7 +41,7 @@ struct Candidate {
 /// Returns true if the ledger keeps a seat for it or none would give way, false if a seat became free in another way.
 pub fn ask(reclaim: Reclaim, deadline: Instant) -> bool {
     let deadline = deadline.min(latest_answer());
-    let mut asked: Vec<u64> = Vec::new();
+    let mut asked: Vec<SeatNumber> = Vec::new();
     while Instant::now() < deadline {
         let (mut candidates, may_be_more) = candidates(reclaim);
         candidates.retain(|candidate| !asked.contains(&candidate.number));
@@ -81,14 +82,14 @@ enum Outcome {
 
 /// Returns the idle seats, the longest idle first, and whether more may have become idle since they were looked at.
 fn candidates(reclaim: Reclaim) -> (Vec<Candidate>, bool) {
-    let newest = memory::read(|ledger| ledger.head.numbers).unwrap_or(0);
+    let newest = memory::read(|ledger| SeatNumber(ledger.head.numbers)).unwrap_or_default();
     // Seats of other products, too, because a session gives up all that it holds.
     let look = Inactivity::of(|_| true, status::activities_now());
     let latest = look.now.saturating_sub(reclaim.idle_after);
     let latest_now = backend::now().saturating_sub(reclaim.idle_after);
     let mut may_be_more =
         latest_now >= look.now && has_unseen(reclaim.tally, newest, &look.holders);
-    let mut seats_of: HashMap<u64, usize> = HashMap::new();
+    let mut seats_of: HashMap<SessionNumber, usize> = HashMap::new();
     for seat in look.holders.seats() {
         for ender in Ender::all_of(seat, &look.activities) {
             *seats_of.entry(ender.number).or_default() += 1;
@@ -114,7 +115,7 @@ fn candidates(reclaim: Reclaim) -> (Vec<Candidate>, bool) {
         })
         .collect();
     // A seat that somebody else had asked, and that was handed over to this backend, comes first.
-    let asked = memory::read(|ledger| ledger.asked_by(backend::place())).flatten();
+    let asked = memory::read(|ledger| ledger.asked_by(backend::slot())).flatten();
     candidates.sort_by_key(|candidate| {
         let is_asked = Some(candidate.number) == asked;
         (!is_asked, candidate.since, candidate.number)
@@ -123,8 +124,8 @@ fn candidates(reclaim: Reclaim) -> (Vec<Candidate>, bool) {
 }
 
 /// Tells whether a tally has a seat with a higher number than this that is not among those seen.
-fn has_unseen(tally: u64, number: u64, seen: &Holders) -> bool {
-    let seen: HashSet<u64> = seen.seats().map(|seat| seat.number).collect();
+fn has_unseen(tally: TallyId, number: SeatNumber, seen: &Holders) -> bool {
+    let seen: HashSet<SeatNumber> = seen.seats().map(|seat| seat.number).collect();
     memory::read(|ledger| {
         let mut found = false;
         ledger.seats.each(|seat| {
@@ -141,7 +142,7 @@ fn ask_one(candidate: &Candidate, deadline: Instant) -> Option<Outcome> {
     let Some(key) = key_of(number) else {
         return Some(Outcome::Stays);
     };
-    let at = backend::place();
+    let at = backend::slot();
     match memory::write(|ledger| ledger.ask_to_give_way(&key, number, at, backend::now())) {
         Some(Prospect::Open) => Some(await_answer(candidate, &key, deadline)),
         Some(Prospect::Fulfilled) => Some(Outcome::GaveWay),
@@ -153,7 +154,7 @@ fn ask_one(candidate: &Candidate, deadline: Instant) -> Option<Outcome> {
 
 /// Requests the holders of a seat to end, and waits for the outcome.
 fn await_answer(candidate: &Candidate, key: &SeatKey, deadline: Instant) -> Outcome {
-    let (at, number) = (backend::place(), candidate.number);
+    let (at, number) = (backend::slot(), candidate.number);
     let mut asking = Asking {
         at,
         seat: number,
@@ -207,18 +208,18 @@ fn await_answer(candidate: &Candidate, key: &SeatKey, deadline: Instant) -> Outc
 
 /// A seat that is asked to give way until this is dropped, also by a cancel.
 struct Asking {
-    at: usize,
+    at: Slot,
     /// The seat's number.
-    seat: u64,
+    seat: SeatNumber,
     sessions: Vec<Ender>,
 }
 
 impl Asking {
     /// Tells whether one of the sessions gives this answer. It asks each of them.
-    fn hears(&self, answer: Answer, ask: fn(usize, u64) -> Option<Answer>) -> bool {
+    fn hears(&self, answer: Answer, ask: fn(Slot, SessionNumber) -> Option<Answer>) -> bool {
         let mut heard = false;
         for ender in &self.sessions {
-            heard |= ask(ender.place, ender.number) == Some(answer);
+            heard |= ask(ender.slot, ender.number) == Some(answer);
         }
         heard
     }
@@ -240,6 +241,6 @@ impl Drop for Asking {
     }
 }
 
-fn key_of(number: u64) -> Option<SeatKey> {
+fn key_of(number: SeatNumber) -> Option<SeatKey> {
     memory::read(|ledger| ledger.key_of_seat(number)).flatten()
 }

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use pgrx::pg_sys;
 
 use crate::core::ledger::event::Leaving;
+use crate::core::ledger::numbers::{SessionNumber, Slot};
 use crate::memory::termination::{self, Answer, TerminationRequest, Why};
 use crate::pg::backend;
 use crate::pg::encoding::{is_the_same_for_client, is_the_same_in_utf8};
@@ -33,15 +34,15 @@ pub fn listen() {
 
 /// Begins to listen to requests to the session with this number, which has just got a slot. The caller must hold the
 /// ledger's lock exclusively, so that nobody makes a request before.
-pub fn begin(place: usize, number: u64) {
-    termination::clear(place);
-    OWN_NUMBER.store(number, Relaxed);
+pub fn begin(slot: Slot, number: SessionNumber) {
+    termination::clear(slot);
+    OWN_NUMBER.store(number.0, Relaxed);
 }
 
 /// Stops listening, because the session has left its slot. The caller must hold the ledger's lock exclusively.
-pub fn end(place: usize) {
+pub fn end(slot: Slot) {
     OWN_NUMBER.store(0, Relaxed);
-    termination::clear(place);
+    termination::clear(slot);
 }
 
 /// Returns why this session leaves its seats.
@@ -66,8 +67,8 @@ fn by_itself() -> Leaving {
 }
 
 fn own_request() -> Option<(&'static TerminationRequest, Why)> {
-    let request = termination::at(backend::place_if_any()?)?;
-    let why = request.why(OWN_NUMBER.load(Relaxed))?;
+    let request = termination::at(backend::slot_if_any()?)?;
+    let why = request.why(SessionNumber(OWN_NUMBER.load(Relaxed)))?;
     Some((request, why))
 }
 

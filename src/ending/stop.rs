@@ -8,6 +8,7 @@ use crate::core::ledger::acts::bars::Unbarrable;
 use crate::core::ledger::acts::ending::{Stop, Stopping};
 use crate::core::ledger::event::Leaving;
 use crate::core::ledger::identity::Text;
+use crate::core::ledger::numbers::{SeatNumber, SessionNumber, TallyId};
 use crate::core::ledger::seat::SeatKey;
 use crate::core::ledger::time::Timestamp;
 use crate::holders::Holders;
@@ -40,7 +41,11 @@ pub enum Refusal {
 }
 
 /// Ends the holders of a seat of these tallies, and waits for them. `text` is what they are told.
-pub fn stop(stop: &Stop, text: &str, is_wanted: impl Fn(u64) -> bool) -> Result<Outcome, Refusal> {
+pub fn stop(
+    stop: &Stop,
+    text: &str,
+    is_wanted: impl Fn(TallyId) -> bool,
+) -> Result<Outcome, Refusal> {
     let deadline = Instant::now() + PATIENCE;
     let mut outcome = Outcome {
         ended: 0,
@@ -49,7 +54,7 @@ pub fn stop(stop: &Stop, text: &str, is_wanted: impl Fn(u64) -> bool) -> Result<
     };
     let known = memory::read(|ledger| {
         let key = ledger.key_of_seat(stop.seat)?;
-        let is_own = ledger.holds(backend::place(), &key, stop.seat);
+        let is_own = ledger.holds(backend::slot(), &key, stop.seat);
         is_wanted(key.tally).then_some(is_own)
     });
     match known.flatten() {
@@ -93,11 +98,11 @@ fn begin_to_end(stop: &Stop) -> Option<Stopping> {
 }
 
 /// Ends all holders of a tally's seats in the name of this session, and waits for them at most `patience`.
-pub fn stop_all(tally: u64, text: &str, patience: Duration) {
+pub fn stop_all(tally: TallyId, text: &str, patience: Duration) {
     let deadline = Instant::now() + patience;
     let is_wanted = |other| other == tally;
     let wish = Stop {
-        seat: 0,
+        seat: SeatNumber::NONE,
         database: backend::database(),
         by: backend::role(),
         reason: Text::EMPTY,
@@ -138,12 +143,16 @@ impl Drop for Ending<'_> {
 
 /// Requests the sessions that hold the seat to end, and ends its leases. Returns those sessions, and how many leases
 /// there were. Nobody joins the seat meanwhile. Superusers are never ended.
-fn end_holders(number: u64, text: &str, is_wanted: &impl Fn(u64) -> bool) -> (Vec<Ender>, usize) {
+fn end_holders(
+    number: SeatNumber,
+    text: &str,
+    is_wanted: &impl Fn(TallyId) -> bool,
+) -> (Vec<Ender>, usize) {
     let holders = Holders::of(is_wanted);
     let Some(seat) = holders.seats().find(|seat| seat.number == number) else {
         return (Vec::new(), 0);
     };
-    let superusers: Vec<u64> = seat
+    let superusers: Vec<SessionNumber> = seat
         .holders()
         .filter_map(|holder| holder.session)
         .filter(|session| session.superuser)

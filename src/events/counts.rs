@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::left;
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::rules::{Counts, Rules};
 use crate::core::ledger::table::Table;
 use crate::memory;
@@ -35,7 +36,7 @@ pub fn read(schema: &str) -> Option<Vec<Counts>> {
 
 /// Writes the counts of this worker's database if they have changed, in a transaction of its own: neither fails with
 /// the audit trail, nor the trail with it. It must be called outside a transaction.
-pub fn write(database: u32) {
+pub fn write(database: DatabaseOid) {
     let rules = memory::rules::last_in_force(database).unwrap_or_default();
     let counts = Value::Array(present(&rules)).to_string();
     // Other rules may come from another table.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::core::ledger::database::Database;
 use crate::core::ledger::identity::Name;
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::rules::Counts;
 
 /// In the data directory, where PostgreSQL keeps its own statistics.
@@ -29,9 +30,9 @@ pub struct Trail {
 /// What the last stop has left, with the OIDs of the databases.
 pub struct Left {
     /// The counts of licenses.
-    pub counts: Vec<(u32, Counts)>,
+    pub counts: Vec<(DatabaseOid, Counts)>,
     /// The events of audit trails.
-    pub trails: Vec<(u32, Trail)>,
+    pub trails: Vec<(DatabaseOid, Trail)>,
 }
 
 /// Every backend inherits it.
@@ -63,14 +64,14 @@ pub fn leave(left: &Left) {
 }
 
 /// Returns what the last stop has left of a database's counts.
-pub fn counts(database: u32) -> Vec<Counts> {
+pub fn counts(database: DatabaseOid) -> Vec<Counts> {
     let left = left();
     let of_database = left.counts.iter().filter(|(oid, _)| *oid == database);
     of_database.map(|(_, counts)| *counts).collect()
 }
 
 /// Returns what the last stop has left of a database's trail, unless it is already written.
-pub fn trail(database: u32, known: Option<&Database>) -> Trail {
+pub fn trail(database: DatabaseOid, known: Option<&Database>) -> Trail {
     let left = left();
     let mut trails = left.trails.iter();
     let trail = trails.find(|(oid, _)| *oid == database);
@@ -110,8 +111,8 @@ impl Left {
     }
 
     fn parse(text: &[u8]) -> Option<Left> {
-        type CountsRow = (u32, String, i64, i64, u64, i64);
-        type TrailRow = (u32, Vec<Value>, u64);
+        type CountsRow = (DatabaseOid, String, i64, i64, u64, i64);
+        type TrailRow = (DatabaseOid, Vec<Value>, u64);
         let (counts, trails): (Vec<CountsRow>, Vec<TrailRow>) =
             serde_json::from_slice(text).ok()?;
         let counts = counts.into_iter().filter_map(

@@ -30,6 +30,7 @@ use pgrx::bgworkers::BackgroundWorker;
 
 use crate::core::ledger::Ledger;
 use crate::core::ledger::database::Viewpoint;
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::table::Table;
 use crate::pg::error::{self, quoted, shown};
 use crate::pg::table::{ReadError, TableAccess, log_failure, write_alone};
@@ -58,7 +59,7 @@ const WRITER: u32 = 1;
 
 /// Writes the events of this worker's database, waiting for locks at most `patience`. It must be called outside a
 /// transaction.
-pub fn write(database: u32, patience: Duration) {
+pub fn write(database: DatabaseOid, patience: Duration) {
     if !BackgroundWorker::transaction(|| backend::is_alone(WRITER)) {
         // A launcher that has ended meanwhile has left another worker behind, which is about to write.
         memory::write(|ledger| ledger.told(database, 0, 0, backend::now()));
@@ -70,7 +71,7 @@ pub fn write(database: u32, patience: Duration) {
 }
 
 /// Tells whether a worker may go on writing: nobody waits for a worker, or for this database to be left.
-fn may_stay(database: u32) -> bool {
+fn may_stay(database: DatabaseOid) -> bool {
     let view = Viewpoint {
         now: backend::now(),
         ..memory::rules::viewpoint()
@@ -81,7 +82,7 @@ fn may_stay(database: u32) -> bool {
 
 /// Writes batch by batch, each in a transaction of its own, for a while as long as there is work; then deletes old
 /// rows. Returns true if there is more to write.
-fn write_trail(database: u32, patience: Duration) -> bool {
+fn write_trail(database: DatabaseOid, patience: Duration) -> bool {
     let until = Instant::now() + ROUND;
     let mut is_busy;
     let mut warnings = Vec::new();
@@ -129,7 +130,7 @@ fn write_trail(database: u32, patience: Duration) -> bool {
 }
 
 /// Returns the warnings of all events that can't be written: warnings can't wait for the trail.
-fn warn_of_all(database: u32, mut untold: Untold) -> Vec<Warning> {
+fn warn_of_all(database: DatabaseOid, mut untold: Untold) -> Vec<Warning> {
     let mut warnings = untold.warnings();
     let mut last = untold.last();
     while untold.is_full() {
@@ -143,7 +144,7 @@ fn warn_of_all(database: u32, mut untold: Untold) -> Vec<Warning> {
     warnings
 }
 
-fn could_not_write(database: u32, what: &str, error: &ReadError) {
+fn could_not_write(database: DatabaseOid, what: &str, error: &ReadError) {
     let is_news = memory::write(|ledger| ledger.could_not_write(database, backend::now()));
     if is_news == Some(true) {
         log_failure(what, database, error, "; trying again every second");
@@ -173,7 +174,7 @@ fn tell(writer: &TableAccess, untold: &Untold) -> Result<Vec<String>, ReadError>
 
 /// Deletes old rows, at least as many as were written if there are so many. Each batch has a transaction of its own, so
 /// that what prevents it undoes nothing else.
-fn tidy(database: u32, written: u64, until: Instant, patience: Duration) {
+fn tidy(database: DatabaseOid, written: u64, until: Instant, patience: Duration) {
     if memory::read(|ledger| ledger.may_delete(backend::now())) == Some(false) {
         return;
     }
@@ -224,7 +225,7 @@ pub fn log_all() {
     }
 }
 
-fn log_each(database: u32, untold: &Untold) {
+fn log_each(database: DatabaseOid, untold: &Untold) {
     let name = quoted(catalog::database_name(database));
     for event in &untold.events {
         let mut row = told::row(event, untold);
@@ -240,7 +241,7 @@ fn log_each(database: u32, untold: &Untold) {
     }
 }
 
-fn databases() -> Vec<u32> {
+fn databases() -> Vec<DatabaseOid> {
     let known = memory::read(|ledger| ledger.databases.len()).unwrap_or(0);
     let now = backend::now();
     let mut databases = Vec::with_capacity(known);

@@ -6,6 +6,7 @@ use super::left::{self, Left, Trail, left};
 use super::told;
 use super::untold::Untold;
 use crate::core::ledger::Ledger;
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::rules::Counts;
 use crate::core::ledger::table::Table;
 use crate::memory::{self, Shared};
@@ -33,7 +34,7 @@ fn all(ledger: &Ledger<'static, Shared>) -> Left {
     }
 }
 
-fn counts_of(ledger: &Ledger<'static, Shared>) -> Vec<(u32, Counts)> {
+fn counts_of(ledger: &Ledger<'static, Shared>) -> Vec<(DatabaseOid, Counts)> {
     let is_counted = |database| ledger.databases.get(&database).is_some_and(|d| d.counted);
     let mut counts = left().counts.clone();
     // For a database that was not counted since the start, the former counts still hold.
@@ -55,8 +56,8 @@ fn counts_of(ledger: &Ledger<'static, Shared>) -> Vec<(u32, Counts)> {
     counts
 }
 
-fn trails_of(ledger: &Ledger<'static, Shared>) -> Vec<(u32, Trail)> {
-    let mut databases: Vec<u32> = left()
+fn trails_of(ledger: &Ledger<'static, Shared>) -> Vec<(DatabaseOid, Trail)> {
+    let mut databases: Vec<DatabaseOid> = left()
         .trails
         .iter()
         .map(|(database, _)| *database)

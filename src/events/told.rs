@@ -9,6 +9,7 @@ use super::untold::Untold;
 use crate::core::ledger::denial::Cause;
 use crate::core::ledger::event::{Event, Happened};
 use crate::core::ledger::license::OutOfDates;
+use crate::core::ledger::numbers::{RoleOid, SeatNumber};
 use crate::core::ledger::seat::Kind;
 use crate::core::ledger::time::Timestamp;
 use crate::pg::{backend, catalog};
@@ -26,7 +27,7 @@ pub fn trail(untold: &Untold) -> Trail {
 pub fn row(event: &Event, untold: &Untold) -> Value {
     let named = |name: &str| (!name.is_empty()).then(|| name.to_owned());
     let usename = match event.usename.as_str() {
-        "" if event.who.role != 0 => json!(event.who.role),
+        "" if event.who.role != RoleOid::NONE => json!(event.who.role),
         name => json!(named(name)),
     };
     // A lease has the host's name in place of a workstation.
@@ -54,7 +55,7 @@ pub fn name_roles(row: &mut Value) {
         if let Some(role) = row.pointer_mut(place)
             && let Some(oid) = role.as_u64().and_then(|oid| u32::try_from(oid).ok())
         {
-            *role = json!(catalog::role_name(oid));
+            *role = json!(catalog::role_name(RoleOid(oid)));
         }
     }
 }
@@ -92,7 +93,7 @@ fn detail(event: &Event, untold: &Untold) -> Value {
     let mut put = |name: &str, value: Value| {
         detail.insert(name.to_owned(), value);
     };
-    if event.seat != 0 {
+    if event.seat != SeatNumber::NONE {
         let id = Uuid::from_bytes(untold.ids.of(event.seat));
         put("seat_id", json!(id.to_string()));
     }
@@ -144,7 +145,7 @@ fn detail(event: &Event, untold: &Untold) -> Value {
     if event.until != 0 {
         put(until_of(event), json!(catalog::timestamp_iso(event.until)));
     }
-    if event.by != 0 {
+    if event.by != RoleOid::NONE {
         put("by", json!(event.by));
     }
     if let Some(reason) = untold.text(&event.reason) {

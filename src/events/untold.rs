@@ -9,6 +9,7 @@ use crate::core::ledger::Ledger;
 use crate::core::ledger::database::Database;
 use crate::core::ledger::event::Event;
 use crate::core::ledger::identity::{Label, Text};
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::roles::ReservedRoles;
 use crate::core::ledger::seat::SeatIds;
 use crate::core::ledger::table::Table;
@@ -53,7 +54,7 @@ impl Untold {
 
     /// Returns the next batch after the event with this number, or the first batch (0), with all else that is to be
     /// written. From now on nothing is added to these events.
-    pub fn next(database: u32, after: u64) -> Untold {
+    pub fn next(database: DatabaseOid, after: u64) -> Untold {
         let mut untold = Untold::nothing();
         if after == 0 {
             memory::write(|ledger| ledger.release_denials(database, backend::now()));
@@ -67,7 +68,7 @@ impl Untold {
     }
 
     /// Returns all events, in the server's last moment.
-    pub fn at_last(ledger: &Ledger<'static, Shared>, database: u32) -> Untold {
+    pub fn at_last(ledger: &Ledger<'static, Shared>, database: DatabaseOid) -> Untold {
         let mut untold = Untold::nothing();
         let known = untold.note(ledger, database);
         ledger.each_event(database, |event| {
@@ -83,7 +84,11 @@ impl Untold {
         untold
     }
 
-    fn note(&mut self, ledger: &Ledger<'static, Shared>, database: u32) -> Option<Database> {
+    fn note(
+        &mut self,
+        ledger: &Ledger<'static, Shared>,
+        database: DatabaseOid,
+    ) -> Option<Database> {
         self.ids = ledger.head.seat_ids;
         self.run = ledger.head.run;
         self.roles = ledger.head.reserved_roles;
@@ -92,7 +97,7 @@ impl Untold {
         Some(known)
     }
 
-    fn copy(&mut self, database: u32, mut after: u64) {
+    fn copy(&mut self, database: DatabaseOid, mut after: u64) {
         let mut texts: Vec<(Label, Text<512>)> = Vec::with_capacity(2 * SLICE);
         self.events.reserve(SLICE);
         while self.events.len() < BATCH {
@@ -127,7 +132,7 @@ impl Untold {
     }
 
     /// Forgets all of these events, which have been written, to the trail or to the server log.
-    pub fn forget(&self, database: u32) {
+    pub fn forget(&self, database: DatabaseOid) {
         let mut forgotten = 0;
         let forget = || memory::write(|ledger| ledger.forget_told(database, self.last(), SLICE));
         while let Some(slice) = forget() {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::BATCH;
 use crate::core::ledger::identity::LeaseId;
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::table::Table;
 use crate::memory;
 use crate::pg::backend;
@@ -53,7 +54,7 @@ pub fn next_due_in() -> Option<Duration> {
 /// # Errors
 ///
 /// If the rows can't be deleted.
-pub fn bury(database: u32, patience: Duration) -> Result<(), ReadError> {
+pub fn bury(database: DatabaseOid, patience: Duration) -> Result<(), ReadError> {
     let ended = memory::read(|ledger| ledger.databases.get(&database).map_or(0, |d| d.ended));
     let mut dead: Vec<LeaseId> = Vec::with_capacity(ended.unwrap_or(0) as usize);
     memory::read(|ledger| {

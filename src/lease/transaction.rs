@@ -116,7 +116,7 @@ pub fn at_end(committed: bool) {
     }
     let ended = std::mem::take(&mut *changes());
     let now = backend::now();
-    memory::write(|ledger| ledger.take_back_lent(backend::place()));
+    memory::write(|ledger| ledger.take_back_lent(backend::slot()));
     let mut is_to_be_buried = false;
     for batch in ended.chunks(BATCH) {
         memory::write(|ledger| {
@@ -124,7 +124,7 @@ pub fn at_end(committed: bool) {
                 match (committed, change.released) {
                     (true, false) => is_to_be_buried |= ledger.commit_lease(change.id),
                     (true, true) | (false, false) => {
-                        ledger.drop_lease(backend::place(), change.id, now);
+                        ledger.drop_lease(backend::slot(), change.id, now);
                     }
                     (false, true) => {}
                 }
@@ -159,7 +159,7 @@ pub fn at_part_end(committed: bool, part: u32, around: u32) {
     for batch in undone.chunks(BATCH) {
         memory::write(|ledger| {
             for id in batch {
-                ledger.drop_lease(backend::place(), *id, now);
+                ledger.drop_lease(backend::slot(), *id, now);
             }
         });
     }

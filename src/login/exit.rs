@@ -52,7 +52,7 @@ fn on_transaction_freed() {
 
 /// Gives back what this backend holds, however it ends.
 fn on_exit() {
-    let (place, leaving) = (backend::place(), session::leaving());
+    let (place, leaving) = (backend::slot(), session::leaving());
     let some =
         || memory::write(|ledger| ledger.release_some(place, BATCH, leaving, backend::now()));
     // Others can take the lock between two batches.

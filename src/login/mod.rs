@@ -41,6 +41,7 @@ use crate::core::ledger::acts::admission::{Answer, Judged};
 use crate::core::ledger::denial::{LoadError, Remark};
 use crate::core::ledger::identity::Host;
 use crate::core::ledger::license::License;
+use crate::core::ledger::numbers::{DatabaseOid, Generation, SessionNumber, Slot};
 use crate::core::ledger::rules::Rules;
 use crate::core::ledger::seat::{Exempt, Standing};
 use crate::core::ledger::session::Session;
@@ -79,7 +80,7 @@ fn admit() {
     if !backend::is_walsender() {
         session::listen();
     }
-    let place = backend::place();
+    let slot = backend::slot();
     let (workstation, bad) = match client::workstation() {
         Ok(name) => (name, None),
         Err(bad) => (bad.shown, Some(bad)),
@@ -92,13 +93,13 @@ fn admit() {
     } else {
         None
     };
-    if exempt.is_some() || session.database == 0 {
-        admit_uncounted(place, session, exempt);
+    if exempt.is_some() || session.database == DatabaseOid::NONE {
+        admit_uncounted(slot, session, exempt);
     } else {
         if let Some(bad) = bad.filter(|_| !session.superuser) {
             denial::bad_workstation(&bad).raise();
         }
-        admit_counted(place, session);
+        admit_counted(slot, session);
         // Also for those whom the rules exempt: other rules may count them later.
         settings::notice_killed_client();
         if session.address != Host::NONE {
@@ -108,19 +109,19 @@ fn admit() {
 }
 
 /// Admits a session that is exempt whatever the rules are. It never waits.
-fn admit_uncounted(place: usize, session: Session, exempt: Option<Exempt>) {
+fn admit_uncounted(slot: Slot, session: Session, exempt: Option<Exempt>) {
     let judged = memory::rules::current(session.database).map(|rules| judge(&rules, &session));
     memory::write(|ledger| {
-        let answer = judged.map(|judged| ledger.admit(place, session, judged));
+        let answer = judged.map(|judged| ledger.admit(slot, session, judged));
         if !matches!(answer, Some(Answer::Admitted(_))) {
-            ledger.register(place, Session { exempt, ..session }, backend::now());
+            ledger.register(slot, Session { exempt, ..session }, backend::now());
         }
-        begin(ledger, place);
+        begin(ledger, slot);
     });
 }
 
 /// Admits a session by the rules, or raises the reason for the denial.
-fn admit_counted(place: usize, session: Session) {
+fn admit_counted(slot: Slot, session: Session) {
     // Each wait below has its own deadline and its own message.
     backend::stop_transaction_timeout();
     // A superuser gets in at once, counted or not.
@@ -136,8 +137,8 @@ fn admit_counted(place: usize, session: Session) {
             Ok(judged) => judged,
             Err(error) if session.superuser || settings::enforcement() != Enforcement::On => {
                 memory::write(|ledger| {
-                    ledger.register(place, session, backend::now());
-                    begin(ledger, place);
+                    ledger.register(slot, session, backend::now());
+                    begin(ledger, slot);
                 });
                 if !session.superuser {
                     log_unjudged(&session, &error);
@@ -148,15 +149,15 @@ fn admit_counted(place: usize, session: Session) {
         };
         let judged = Judged { asked, ..judged };
         let answer = memory::write(|ledger| {
-            let answer = if rules.generation == 0 {
+            let answer = if rules.generation == Generation::NONE {
                 // There is no room to note the database, so it has no license.
-                ledger.register(place, session, backend::now());
+                ledger.register(slot, session, backend::now());
                 Answer::Admitted(Remark::None)
             } else {
                 let now = backend::now();
-                ledger.admit(place, session, Judged { now, ..judged })
+                ledger.admit(slot, session, Judged { now, ..judged })
             };
-            begin(ledger, place);
+            begin(ledger, slot);
             answer
         });
         match answer {
@@ -181,9 +182,13 @@ fn admit_counted(place: usize, session: Session) {
 }
 
 /// Makes this backend listen to requests to its session, once the session has a slot.
-fn begin(ledger: &Ledger<'static, Shared>, place: usize) {
-    if let Some(session) = ledger.sessions.get(place).filter(|s| s.number != 0) {
-        session::begin(place, session.number);
+fn begin(ledger: &Ledger<'static, Shared>, slot: Slot) {
+    if let Some(session) = ledger
+        .sessions
+        .get(slot)
+        .filter(|s| s.number != SessionNumber::NONE)
+    {
+        session::begin(slot, session.number);
     }
 }
 
@@ -210,7 +215,7 @@ fn log_unjudged(session: &Session, error: &LoadError) {
 /// generation of rules that have just turned out to be outdated.
 fn judge_in_time(
     session: &Session,
-    had: Option<u64>,
+    had: Option<Generation>,
     deadline: Instant,
 ) -> Result<(Rules, Judged), LoadError> {
     let left = || deadline.saturating_duration_since(Instant::now());

@@ -8,6 +8,7 @@ use pgrx::pg_sys;
 use super::segment::{Held, attached};
 use super::shared::Shared;
 use crate::core::ledger::Ledger;
+use crate::core::ledger::numbers::SessionNumber;
 use crate::core::ledger::session::Session;
 use crate::pg::{backend, clock};
 
@@ -107,8 +108,8 @@ pub fn sessions() -> Vec<Session> {
 
 /// Returns this backend's session; `None` if it serves no client.
 pub fn this_session() -> Option<Session> {
-    let at = backend::place();
+    let at = backend::slot();
     read(|ledger| ledger.sessions.get(at).copied())
         .flatten()
-        .filter(|session| session.number != 0)
+        .filter(|session| session.number != SessionNumber::NONE)
 }

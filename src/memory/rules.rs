@@ -4,6 +4,7 @@ use super::access::read;
 use super::shared::Shared;
 use crate::core::ledger::Ledger;
 use crate::core::ledger::database::{Database, Viewpoint};
+use crate::core::ledger::numbers::{DatabaseOid, Generation};
 use crate::core::ledger::rules::Rules;
 use crate::core::ledger::table::Table;
 use crate::pg::backend;
@@ -21,26 +22,26 @@ pub fn viewpoint() -> Viewpoint {
 }
 
 /// Tells whether the rules in force for a database are current.
-pub fn are_current(database: u32) -> bool {
+pub fn are_current(database: DatabaseOid) -> bool {
     let view = viewpoint();
     read(|ledger| ledger.is_current(database, view)) == Some(true)
 }
 
 /// Returns the rules in force for a database, if they are current.
-pub fn current(database: u32) -> Option<Rules> {
+pub fn current(database: DatabaseOid) -> Option<Rules> {
     let view = viewpoint();
     copy(database, |ledger| ledger.is_current(database, view))
 }
 
 /// Returns the rules in force for a database, current or not; `None` if none were ever read.
-pub fn last_in_force(database: u32) -> Option<Rules> {
+pub fn last_in_force(database: DatabaseOid) -> Option<Rules> {
     copy(database, |_| true)
 }
 
 /// Returns the rules in force for a database, if they were read after this generation was noted. A session that noted
 /// it, or read it in others, may be judged by these even if a change has come since: where changes come faster than
 /// rules are read, nobody would ever be judged by current ones.
-pub fn at_least(database: u32, generation: u64) -> Option<Rules> {
+pub fn at_least(database: DatabaseOid, generation: Generation) -> Option<Rules> {
     let view = viewpoint();
     let rules = copy(database, |ledger| {
         ledger.is_as_new_as(database, generation, view)
@@ -51,7 +52,7 @@ pub fn at_least(database: u32, generation: u64) -> Option<Rules> {
     })
 }
 
-fn copy(database: u32, may: impl Fn(&Ledger<'static, Shared>) -> bool) -> Option<Rules> {
+fn copy(database: DatabaseOid, may: impl Fn(&Ledger<'static, Shared>) -> bool) -> Option<Rules> {
     let mut rules = Rules::default();
     rules.licenses.reserve(4);
     rules.exemptions.reserve(8);
@@ -80,6 +81,6 @@ fn copy(database: u32, may: impl Fn(&Ledger<'static, Shared>) -> bool) -> Option
 }
 
 /// Returns what is known of a database.
-pub fn known(database: u32) -> Option<Database> {
+pub fn known(database: DatabaseOid) -> Option<Database> {
     read(|ledger| ledger.databases.get(&database).copied()).flatten()
 }

@@ -16,7 +16,7 @@ use crate::core::ledger::license::License;
 use crate::core::ledger::reservation::Reservation;
 use crate::core::ledger::rules::Exemption;
 use crate::core::ledger::seat::{Seat, SeatIds};
-use crate::core::ledger::session::Session;
+use crate::core::ledger::session::{Session, Sessions};
 use crate::core::ledger::spell::{SPELLS, Spell};
 use crate::core::ledger::taker::Taker;
 use crate::core::ledger::tally::Tally;
@@ -315,7 +315,7 @@ impl Attached {
         unsafe {
             Ledger {
                 head: &mut (*self.control).head,
-                sessions: std::slice::from_raw_parts_mut(self.sessions, self.places),
+                sessions: Sessions(std::slice::from_raw_parts_mut(self.sessions, self.places)),
                 databases: self.databases,
                 licenses: self.licenses,
                 exemptions: self.exemptions,

@@ -6,19 +6,20 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use super::segment::attached;
 use super::termination_request::TEXT_MAX;
 pub use super::termination_request::{Answer, TerminationRequest, Why};
+use crate::core::ledger::numbers::{SessionNumber, Slot};
 use crate::core::ledger::time::Timestamp;
 
 /// Returns the request of the backend in a slot.
-pub fn at(place: usize) -> Option<&'static TerminationRequest> {
-    let attached = attached().filter(|attached| place < attached.places)?;
+pub fn at(slot: Slot) -> Option<&'static TerminationRequest> {
+    let attached = attached().filter(|attached| slot.0 < attached.places)?;
     // SAFETY: there are as many requests as slots; they were created with the ledger and exist as long as it does.
-    Some(unsafe { &*attached.requests.add(place) })
+    Some(unsafe { &*attached.requests.add(slot.0) })
 }
 
 /// Requests the session in a slot to end, unless it is already ending. The caller must hold the ledger's lock
 /// exclusively.
-pub fn bid(place: usize, session: u64, why: Why, inactive_since: Timestamp, text: &str) {
-    let Some(request) = at(place) else { return };
+pub fn bid(slot: Slot, session: SessionNumber, why: Why, inactive_since: Timestamp, text: &str) {
+    let Some(request) = at(slot) else { return };
     let answer = request.answer.load(Acquire);
     if request
         .why(session)
@@ -35,28 +36,28 @@ pub fn bid(place: usize, session: u64, why: Why, inactive_since: Timestamp, text
     for (to, from) in request.text.iter().zip(bytes) {
         to.store(from, Relaxed);
     }
-    request.session.store(session, Release);
+    request.session.store(session.0, Release);
 }
 
 /// Clears the request of a slot, whose session has just arrived or has left. The caller must hold the ledger's lock
 /// exclusively.
-pub fn clear(place: usize) {
-    if let Some(request) = at(place) {
+pub fn clear(slot: Slot) {
+    if let Some(request) = at(slot) {
         request.session.store(0, Release);
     }
 }
 
 /// Returns the answer of the session with this number in a slot; `None` if it was not requested to end.
-pub fn answer_of(place: usize, session: u64) -> Option<Answer> {
-    let request = at(place)?;
+pub fn answer_of(slot: Slot, session: SessionNumber) -> Option<Answer> {
+    let request = at(slot)?;
     request.why(session)?;
     Some(request.answer(Answer::None))
 }
 
 /// Withdraws the request to the session with this number, unless it has already answered. Returns the answer that
 /// holds; `None` if there is no request.
-pub fn withdraw(place: usize, session: u64) -> Option<Answer> {
-    let request = at(place)?;
+pub fn withdraw(slot: Slot, session: SessionNumber) -> Option<Answer> {
+    let request = at(slot)?;
     request.why(session)?;
     Some(request.answer(Answer::Withdrawn))
 }

@@ -7,6 +7,7 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64};
 
+use crate::core::ledger::numbers::SessionNumber;
 use crate::core::ledger::time::Timestamp;
 
 /// Why a session is to end.
@@ -62,8 +63,8 @@ impl TerminationRequest {
     }
 
     /// Returns why the session with this number is to end, if it is.
-    pub fn why(&self, session: u64) -> Option<Why> {
-        if session == 0 || self.session.load(Acquire) != session {
+    pub fn why(&self, session: SessionNumber) -> Option<Why> {
+        if session == SessionNumber::NONE || self.session.load(Acquire) != session.0 {
             return None;
         }
         [Why::Stopped, Why::Idle, Why::Reclaimed]

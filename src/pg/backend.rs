@@ -10,38 +10,39 @@ use std::time::Duration;
 use pgrx::pg_sys;
 
 use super::unguarded;
+use crate::core::ledger::numbers::{DatabaseOid, RoleOid, Slot};
 use crate::core::ledger::time::Timestamp;
 
 /// Returns this process's slot among all backends; `None` in the postmaster, and before it has one.
-pub fn place_if_any() -> Option<usize> {
+pub fn slot_if_any() -> Option<Slot> {
     // SAFETY: a plain global of this process.
-    let has_place = unsafe { !pg_sys::MyProc.is_null() };
-    has_place.then(place)
+    let has_slot = unsafe { !pg_sys::MyProc.is_null() };
+    has_slot.then(slot)
 }
 
 /// Returns this backend's slot among all that the server can have, from 0.
-pub fn place() -> usize {
+pub fn slot() -> Slot {
     // SAFETY: only called in backends, which have a PGPROC.
-    unsafe { place_of(pg_sys::MyProc) }
+    unsafe { slot_of(pg_sys::MyProc) }
 }
 
-unsafe fn place_of(backend: *mut pg_sys::PGPROC) -> usize {
+unsafe fn slot_of(backend: *mut pg_sys::PGPROC) -> Slot {
     // SAFETY: the caller passes the PGPROC of one of the server's backends.
     unsafe {
         #[cfg(any(feature = "pg15", feature = "pg16"))]
         let number = (*backend).pgprocno;
         #[cfg(any(feature = "pg17", feature = "pg18"))]
         let number = backend.offset_from((*pg_sys::ProcGlobal).allProcs);
-        usize::try_from(number).unwrap_or(usize::MAX)
+        Slot(usize::try_from(number).unwrap_or(usize::MAX))
     }
 }
 
 /// Wakes the backend in a slot, if it waits for its latch.
-pub fn wake(place: usize) {
+pub fn wake(slot: Slot) {
     // SAFETY: the slot is one of all backends, whose latches stay where they are; setting a latch neither waits nor
     // fails.
     unsafe {
-        let backend = (*pg_sys::ProcGlobal).allProcs.add(place);
+        let backend = (*pg_sys::ProcGlobal).allProcs.add(slot.0);
         unguarded::SetLatch(&raw mut (*backend).procLatch);
     }
 }
@@ -123,14 +124,14 @@ fn named_wait_event(_name: &CStr) -> u32 {
 }
 
 /// Returns the slot of the backend that this parallel worker works for, or this backend's own.
-pub fn leader_place() -> usize {
+pub fn leader_slot() -> Slot {
     // SAFETY: this process's own globals; a leader outlives its workers.
     unsafe {
         let leader = (*pg_sys::MyProc).lockGroupLeader;
         if leader.is_null() || leader == pg_sys::MyProc {
-            return place();
+            return slot();
         }
-        place_of(leader)
+        slot_of(leader)
     }
 }
 
@@ -185,15 +186,15 @@ pub fn stop_transaction_timeout() {
 }
 
 /// Returns the OID of the authenticated role.
-pub fn role() -> u32 {
+pub fn role() -> RoleOid {
     // SAFETY: the call only reads a global of this process.
-    unsafe { unguarded::GetAuthenticatedUserId() }.to_u32()
+    unsafe { unguarded::GetAuthenticatedUserId() }.into()
 }
 
 /// Returns the OID of the current role: that of SET ROLE, or of the owner of a SECURITY DEFINER function.
-pub fn current_role() -> u32 {
+pub fn current_role() -> RoleOid {
     // SAFETY: the call only reads a global of this process.
-    unsafe { pg_sys::GetUserId() }.to_u32()
+    unsafe { pg_sys::GetUserId() }.into()
 }
 
 /// Returns the number of the subtransaction that this backend is in.
@@ -220,16 +221,16 @@ pub fn time_until(moment: Timestamp) -> Option<Duration> {
 }
 
 /// Returns the OID of the database that this backend is connected to; 0 for none.
-pub fn database() -> u32 {
+pub fn database() -> DatabaseOid {
     // SAFETY: a plain global of this process.
-    unsafe { pg_sys::MyDatabaseId.to_u32() }
+    unsafe { pg_sys::MyDatabaseId }.into()
 }
 
 /// Tells whether this process is the only one of its database that has called this with this number and has not ended.
 /// It must be called in a transaction.
 pub fn is_alone(number: u32) -> bool {
     let tag = pg_sys::LOCKTAG {
-        locktag_field1: database(),
+        locktag_field1: database().0,
         locktag_field2: LOCKS,
         locktag_field3: number,
         locktag_field4: 0,
@@ -249,7 +250,7 @@ pub fn is_database_locked() -> bool {
     let tag = pg_sys::LOCKTAG {
         locktag_field1: 0,
         locktag_field2: pg_sys::DatabaseRelationId.to_u32(),
-        locktag_field3: database(),
+        locktag_field3: database().0,
         locktag_field4: 0,
         locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
         locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,

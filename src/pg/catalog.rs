@@ -8,6 +8,7 @@ use pgrx::pg_sys;
 use super::backend;
 use super::encoding::{decode_lossy, encode};
 use crate::core::ledger::identity::Name;
+use crate::core::ledger::numbers::{DatabaseOid, RoleOid};
 use crate::core::ledger::roles::RoleIn;
 use crate::core::ledger::rules::Facts;
 use crate::core::ledger::session::Session;
@@ -16,11 +17,11 @@ use crate::core::ledger::session::Session;
 #[derive(Default)]
 pub struct Catalog {
     /// The role and database that were asked about last, and the roles that it is a member of there.
-    asked: Option<(RoleIn, Vec<u32>)>,
+    asked: Option<(RoleIn, Vec<RoleOid>)>,
 }
 
 impl Facts for Catalog {
-    fn is_member(&mut self, role: u32, database: u32, group: &Name) -> bool {
+    fn is_member(&mut self, role: RoleOid, database: DatabaseOid, group: &Name) -> bool {
         let Some(group) = CString::new(encode(group.as_str())).ok() else {
             return false;
         };
@@ -34,10 +35,10 @@ impl Facts for Catalog {
             self.asked = Some((taker, groups_of(taker)));
         }
         let groups = self.asked.as_ref().map(|(_, groups)| groups);
-        groups.is_some_and(|groups| groups.contains(&group.to_u32()))
+        groups.is_some_and(|groups| groups.contains(&group.into()))
     }
 
-    fn is_superuser(&mut self, role: u32) -> bool {
+    fn is_superuser(&mut self, role: RoleOid) -> bool {
         // SAFETY: a catalog look-up; a role that does not exist is no superuser.
         unsafe { pg_sys::superuser_arg(pg_sys::Oid::from(role)) }
     }
@@ -64,19 +65,19 @@ struct Membership {
 
 /// The OID of pg_database_owner, the role that stands for the owner of the current database, fixed in PostgreSQL's
 /// catalogs.
-const DATABASE_OWNER: u32 = 6171;
+const DATABASE_OWNER: RoleOid = RoleOid(6171);
 
 /// Returns the role itself, and all roles that it is a member of by memberships that let it inherit a role's privileges
 /// or become it. From PostgreSQL 16 on some memberships do neither: whoever creates a role is its administrator, and no
 /// more. The owner of a database is a member of pg_database_owner there, and nowhere else.
-fn groups_of((role, database): RoleIn) -> Vec<u32> {
+fn groups_of((role, database): RoleIn) -> Vec<RoleOid> {
     let mut groups = vec![role];
     // SAFETY: catalog look-ups in a transaction.
     let owner = unsafe { owner_of(database) };
     let mut next = 0;
     while let Some(&member) = groups.get(next) {
         next += 1;
-        let mut add = |group: u32| {
+        let mut add = |group: RoleOid| {
             if !groups.contains(&group) {
                 groups.push(group);
             }
@@ -103,7 +104,7 @@ fn groups_of((role, database): RoleIn) -> Vec<u32> {
                 #[cfg(not(feature = "pg15"))]
                 let counts = (*row).inherit_option || (*row).set_option;
                 if counts {
-                    add((*row).roleid.to_u32());
+                    add((*row).roleid.into());
                 }
             }
             pg_sys::ReleaseCatCacheList(list);
@@ -113,7 +114,7 @@ fn groups_of((role, database): RoleIn) -> Vec<u32> {
 }
 
 /// Returns the owner of a database.
-unsafe fn owner_of(database: u32) -> Option<u32> {
+unsafe fn owner_of(database: DatabaseOid) -> Option<RoleOid> {
     // SAFETY: the row of pg_database is released after what is needed of it was copied.
     unsafe {
         let row = pg_sys::SearchSysCache1(
@@ -125,7 +126,7 @@ unsafe fn owner_of(database: u32) -> Option<u32> {
         }
         let owner = (*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_database>()).datdba;
         pg_sys::ReleaseSysCache(row);
-        Some(owner.to_u32())
+        Some(owner.into())
     }
 }
 
@@ -147,29 +148,29 @@ fn is_like(text: &[u8], pattern: &[u8]) -> bool {
 const C_COLLATION: u32 = 950;
 
 /// Returns the database's name, or an empty text if it is gone.
-pub fn database_name(database: u32) -> String {
+pub fn database_name(database: DatabaseOid) -> String {
     // SAFETY: a catalog look-up in a transaction.
     text(unsafe { pg_sys::get_database_name(pg_sys::Oid::from(database)) })
 }
 
 /// Returns the role's name, or an empty text if it is gone.
-pub fn role_name(role: u32) -> String {
+pub fn role_name(role: RoleOid) -> String {
     // SAFETY: a catalog look-up in a transaction.
     text(unsafe { pg_sys::GetUserNameFromId(pg_sys::Oid::from(role), true) })
 }
 
 /// Returns the databases that can be connected to. It must be called in a transaction; it needs no database of its own.
-pub fn connectable_databases() -> Vec<u32> {
+pub fn connectable_databases() -> Vec<DatabaseOid> {
     // A limit of -2 marks what an interrupted DROP DATABASE left.
     databases_that(|row| row.datallowconn && row.datconnlimit != -2)
 }
 
 /// Returns all databases. It must be called in a transaction.
-pub fn databases() -> Vec<u32> {
+pub fn databases() -> Vec<DatabaseOid> {
     databases_that(|_| true)
 }
 
-fn databases_that(are: fn(&pg_sys::FormData_pg_database) -> bool) -> Vec<u32> {
+fn databases_that(are: fn(&pg_sys::FormData_pg_database) -> bool) -> Vec<DatabaseOid> {
     let mut databases = Vec::new();
     // SAFETY: scans a shared catalog in a transaction, as the autovacuum launcher does, and reads each row before the
     // next is fetched.
@@ -184,7 +185,7 @@ fn databases_that(are: fn(&pg_sys::FormData_pg_database) -> bool) -> Vec<u32> {
             }
             let row = pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>();
             if are(&*row) {
-                databases.push((*row).oid.to_u32());
+                databases.push((*row).oid.into());
             }
         }
         ((*(*scan).rs_rd).rd_tableam.as_ref())
@@ -485,16 +486,16 @@ fn may_execute(name: &CStr, types: &[pg_sys::Oid]) -> bool {
 }
 
 /// Tells whether the current user has the privileges of a role.
-pub fn has_privileges_of(role: u32) -> bool {
+pub fn has_privileges_of(role: RoleOid) -> bool {
     // SAFETY: a catalog look-up in a transaction.
     unsafe { pg_sys::has_privs_of_role(pg_sys::GetUserId(), pg_sys::Oid::from(role)) }
 }
 
 /// Returns a function that tells whether the current user is a role, or a member of it as an exemption would judge; a
 /// superuser is a member of all roles.
-pub fn own_roles() -> impl Fn(u32) -> bool {
+pub fn own_roles() -> impl Fn(RoleOid) -> bool {
     // SAFETY: catalog look-ups in a transaction.
-    let (user, is_superuser) = unsafe { (pg_sys::GetUserId().to_u32(), pg_sys::superuser()) };
+    let (user, is_superuser) = unsafe { (pg_sys::GetUserId().into(), pg_sys::superuser()) };
     let groups = groups_of((user, backend::database()));
     move |role| is_superuser || groups.contains(&role)
 }

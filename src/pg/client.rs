@@ -60,7 +60,7 @@ pub fn session(workstation: Name) -> Session {
             pid: pg_sys::MyProcPid,
             database: database(),
             who: Who {
-                role: role.to_u32(),
+                role: role.into(),
                 host,
                 workstation,
                 client_user: Label::EMPTY,

@@ -18,7 +18,7 @@ pub enum Value<'a> {
     /// A UUID.
     Uuid([u8; 16]),
     /// An OID.
-    Oid(u32),
+    Oid(pg_sys::Oid),
     /// A text.
     Text(&'a str),
     /// An interval.

@@ -33,6 +33,7 @@ pub mod error;
 pub mod exit;
 pub mod heap;
 pub mod nobody;
+mod oid;
 pub mod own;
 pub mod read_error;
 pub mod row;

@@ -7,6 +7,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 use super::encoding::decode_lossy;
+use crate::core::ledger::numbers::{DatabaseOid, RoleOid};
 use crate::core::ledger::time::Timestamp;
 
 /// What a backend is doing.
@@ -21,9 +22,9 @@ pub struct Activity {
     /// Whether it serves no client, as a background or parallel worker.
     pub background_worker: bool,
     /// The database's OID.
-    pub database: u32,
+    pub database: DatabaseOid,
     /// The role's OID.
-    pub role: u32,
+    pub role: RoleOid,
     /// Its application name.
     pub application_name: String,
 }
@@ -71,8 +72,8 @@ pub fn activities() -> HashMap<i32, Activity> {
                     status_since: entry.st_state_start_timestamp,
                     in_transaction: entry.st_state != pg_sys::BackendState::STATE_IDLE,
                     background_worker: entry.st_backendType == pg_sys::BackendType::B_BG_WORKER,
-                    database: entry.st_databaseid.to_u32(),
-                    role: entry.st_userid.to_u32(),
+                    database: entry.st_databaseid.into(),
+                    role: entry.st_userid.into(),
                     application_name: if name.is_null() {
                         String::new()
                     } else {

@@ -1,6 +1,8 @@
 //! Reads and writes tables in the middle of another transaction, without harm to it whatever happens.
 #![allow(unsafe_code, reason = "runs a subtransaction by hand, and reads rows")]
 
+use crate::core::ledger::numbers::DatabaseOid;
+
 use std::ffi::{CStr, CString, c_int};
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -132,7 +134,7 @@ pub fn transaction<R>(act: impl FnOnce() -> R) -> Result<R, ReadError> {
 }
 
 /// Writes to the server log what could not be done to a database. Only a worker may call it, outside a transaction.
-pub fn log_failure(what: &str, database: u32, error: &ReadError, and_now: &str) {
+pub fn log_failure(what: &str, database: DatabaseOid, error: &ReadError, and_now: &str) {
     let name = BackgroundWorker::transaction(|| catalog::database_name(database));
     error::log(format!(
         "could not {what} database {}: {}{and_now}",

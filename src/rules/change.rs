@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pgrx::pg_sys;
 
 use super::{pools, room};
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::visit::Unsettled;
 use crate::ending::bars;
 use crate::memory;
@@ -23,7 +24,7 @@ static BEGUN: AtomicBool = AtomicBool::new(false);
 /// What others can't know of that change, as an [`Unsettled`].
 static UNSETTLED: AtomicU8 = AtomicU8::new(Unsettled::Nothing as u8);
 /// The databases that this transaction created (true) or dropped (false).
-static DATABASES: Mutex<Vec<(u32, bool)>> = Mutex::new(Vec::new());
+static DATABASES: Mutex<Vec<(DatabaseOid, bool)>> = Mutex::new(Vec::new());
 
 /// Tells whether the current transaction has changed the tables, or created or dropped databases.
 pub fn is_pending() -> bool {
@@ -81,10 +82,10 @@ pub fn note_access(
     if class == pg_sys::DatabaseRelationId {
         if access == OAT_POST_CREATE {
             // Whatever is known of this OID belongs to a database that is gone.
-            memory::write(|ledger| ledger.forget(object.to_u32(), backend::now()));
+            memory::write(|ledger| ledger.forget(object.into(), backend::now()));
         }
         if matches!(access, OAT_DROP | OAT_POST_CREATE) {
-            let database = (object.to_u32(), access == OAT_POST_CREATE);
+            let database = (object.into(), access == OAT_POST_CREATE);
             databases().push(database);
             PENDING.store(true, Relaxed);
         }
@@ -154,7 +155,7 @@ pub fn at_pre_prepare() {
     }
 }
 
-fn databases() -> MutexGuard<'static, Vec<(u32, bool)>> {
+fn databases() -> MutexGuard<'static, Vec<(DatabaseOid, bool)>> {
     DATABASES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

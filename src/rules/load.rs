@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::core::ledger::acts::publish::{Judgement, Published};
 use crate::core::ledger::denial::LoadError;
 use crate::core::ledger::identity::Name;
+use crate::core::ledger::numbers::{DatabaseOid, Generation, SessionNumber};
 use crate::core::ledger::roles::{ROLES_MAX, RoleIn, Roles};
 use crate::core::ledger::rules::{Rules, StoredLease};
 use crate::core::ledger::seat::Standing;
@@ -25,7 +26,7 @@ const TRIES: u32 = 3;
 
 /// Reads the tables of this backend's database and puts the rules in force. It waits for locks, and for a moment
 /// without changes, at most `patience`.
-pub fn load(database: u32, patience: impl Into<Patience>) -> Result<Rules, LoadError> {
+pub fn load(database: DatabaseOid, patience: impl Into<Patience>) -> Result<Rules, LoadError> {
     let patience = patience.into();
     let start = Instant::now();
     let deadline = start + patience.locks;
@@ -35,7 +36,10 @@ pub fn load(database: u32, patience: impl Into<Patience>) -> Result<Rules, LoadE
         let noted = memory::write(|ledger| {
             let generation = ledger.generation(database)?;
             let known = ledger.databases.get(&database);
-            Some((generation, known.map_or(0, |known| known.loaded)))
+            Some((
+                generation,
+                known.map_or(Generation::NONE, |known| known.loaded),
+            ))
         });
         let mut rules = read_committed(patience.after(start.elapsed()), read).map_err(|error| {
             LoadError::Unreadable(match error.code {
@@ -93,7 +97,12 @@ pub fn load(database: u32, patience: impl Into<Patience>) -> Result<Rules, LoadE
 /// Judges the sessions of the database by the rules, and puts them in force. If sessions arrive meanwhile it repeats
 /// that until the deadline, with fewer new ones each time. `loaded_before` is the generation that was in force when the
 /// reading began.
-fn publish(database: u32, rules: &mut Rules, loaded_before: u64, deadline: Instant) -> Published {
+fn publish(
+    database: DatabaseOid,
+    rules: &mut Rules,
+    loaded_before: Generation,
+    deadline: Instant,
+) -> Published {
     let mut judgement = Judgement::default();
     let mut judged_for: Vec<(u8, Name)> = Vec::new();
     loop {
@@ -122,8 +131,8 @@ fn publish(database: u32, rules: &mut Rules, loaded_before: u64, deadline: Insta
         }
         let former = std::mem::take(&mut judgement);
         let judge = |(at, session): (usize, &Session)| {
-            if session.number == 0 || session.database != database {
-                return (0, Standing::default());
+            if session.number == SessionNumber::NONE || session.database != database {
+                return (SessionNumber::NONE, Standing::default());
             }
             let known = former.standings.get(at);
             known
@@ -232,7 +241,7 @@ fn log_left_out() {
 }
 
 /// Logs leases that found no room when they were read. They have ended: nobody is kept out because of them.
-fn log_leases_left(database: u32) {
+fn log_leases_left(database: DatabaseOid) {
     let known = memory::read(|ledger| {
         let known = ledger.databases.get(&database);
         known.map(|known| known.leases_left)

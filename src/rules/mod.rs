@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use crate::core::ledger::denial::LoadError;
 use crate::core::ledger::license::License;
+use crate::core::ledger::numbers::{DatabaseOid, Generation};
 use crate::core::ledger::rules::Rules;
 use crate::core::ledger::words::Enforcement;
 use crate::pg::error::{self, quoted};
@@ -68,12 +69,12 @@ pub fn in_force(patience: impl Into<Patience>) -> Result<Rules, LoadError> {
 
 /// Reads the rules. A failure is noted only by a caller with enough patience to know: a short wait proves nothing about
 /// a lock that is held for a moment.
-fn load_or_note_failure(database: u32, patience: Patience) -> Result<Rules, LoadError> {
+fn load_or_note_failure(database: DatabaseOid, patience: Patience) -> Result<Rules, LoadError> {
     // Also where the database is not noted yet, so that the next login learns of the failure.
     let generation = memory::write(|ledger| ledger.generation(database)).flatten();
     let loaded = load(database, patience);
     if loaded.is_err() && patience.locks >= settings::load_timeout() / 2 {
-        let (generation, now) = (generation.unwrap_or(0), backend::now());
+        let (generation, now) = (generation.unwrap_or(Generation::NONE), backend::now());
         memory::write(|ledger| ledger.reading_failed(database, generation, now));
     }
     loaded
@@ -81,7 +82,7 @@ fn load_or_note_failure(database: u32, patience: Patience) -> Result<Rules, Load
 
 /// Tells whether somebody else could not read the rules a moment ago, or is trying again: otherwise logins would wait
 /// for the lock one after another.
-fn has_just_failed(database: u32, patience: Duration) -> bool {
+fn has_just_failed(database: DatabaseOid, patience: Duration) -> bool {
     let now = backend::now();
     let until = now.saturating_add(i64::try_from(patience.as_micros()).unwrap_or(i64::MAX));
     memory::write(|ledger| ledger.has_just_failed(database, now, until)) == Some(true)
@@ -89,7 +90,7 @@ fn has_just_failed(database: u32, patience: Duration) -> bool {
 
 /// Returns the rules as a database worker reads them for this backend, whose own transaction has changed the tables:
 /// what it would read itself may never be committed.
-fn read_by_database_worker(database: u32, patience: Duration) -> Result<Rules, LoadError> {
+fn read_by_database_worker(database: DatabaseOid, patience: Duration) -> Result<Rules, LoadError> {
     // Workers visit only databases that are noted.
     memory::write(|ledger| ledger.generation(database));
     await_database_workers(patience, || memory::rules::current(database))
@@ -136,7 +137,7 @@ pub fn await_pool(license: &License, patience: Duration) -> Result<(), LoadError
             (ledger.is_visited(view.in_recovery), awaited)
         })
     };
-    let mut wanted = 0;
+    let mut wanted = DatabaseOid::NONE;
     let all_read = || match awaited() {
         None | Some((true, None)) => Some(()),
         Some((_, other)) => {
@@ -153,7 +154,7 @@ pub fn await_pool(license: &License, patience: Duration) -> Result<(), LoadError
     }
     match awaited() {
         None | Some((true, None)) => Ok(()),
-        Some((true, Some(other))) if other.loaded != 0 => {
+        Some((true, Some(other))) if other.loaded != Generation::NONE => {
             error::log(format!(
                 "licenses of database {} have not been read since they changed; the last ones stay in force",
                 quoted(catalog::database_name(other.oid))

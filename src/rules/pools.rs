@@ -17,6 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::core::ledger::acts::visits::{PoolOf, RememberedPools};
+use crate::core::ledger::numbers::{DatabaseOid, Generation};
 use crate::core::ledger::pools::{Mark, Pools, Remembered};
 use crate::core::ledger::table::Table;
 use crate::memory;
@@ -57,13 +58,13 @@ pub struct Of<'a> {
 }
 
 impl RememberedPools for Of<'_> {
-    fn may_have_pool(&self, database: u32) -> bool {
+    fn may_have_pool(&self, database: DatabaseOid) -> bool {
         remembered()
             .as_ref()
             .is_none_or(|pools| pools.may_have(database, self.pool, self.product))
     }
 
-    fn is_without_leases(&self, database: u32) -> bool {
+    fn is_without_leases(&self, database: DatabaseOid) -> bool {
         remembered()
             .as_ref()
             .is_some_and(|pools| pools.is_without_leases(database))
@@ -71,7 +72,7 @@ impl RememberedPools for Of<'_> {
 }
 
 /// Notes that a lease is about to be committed in a database: the file no longer says that it has none.
-pub fn note_lease(database: u32) {
+pub fn note_lease(database: DatabaseOid) {
     if memory::write(|ledger| ledger.lease_comes(database)) == Some(true) {
         outdate();
         memory::write(|ledger| ledger.lease_is_told(database));
@@ -96,7 +97,7 @@ pub struct Written {
 }
 
 /// As long as this stays the same, there is nothing new to write.
-type State = (u64, u64, u64, usize);
+type State = (u64, u64, Generation, usize);
 
 impl Written {
     /// Writes what is known now, if it differs from what was written. If somebody is just about to change it, it is

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::installation::record::Record;
 use crate::core::ledger::identity::Name;
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::allotment::Allotted;
 use crate::core::tokens::claims::{Claims, Unfit};
@@ -37,7 +38,7 @@ pub struct Evaluation<'a> {
     /// This installation's id; `None` if its key can't be read.
     pub installation: Option<&'a str>,
     /// The database's OID.
-    pub database: u32,
+    pub database: DatabaseOid,
     /// How long a license that was verified once is believed, in microseconds.
     pub key_grace: Timestamp,
     /// The present moment.

@@ -1,13 +1,13 @@
 //! The license of a product that is in force in this database, signed or not.
 
 use crate::core::ledger::license::License;
-use crate::core::ledger::seat::NO_TALLY;
+use crate::core::ledger::numbers::TallyId;
 use crate::memory;
 use crate::pg::backend;
 
 /// Lets nobody take more seats of a product than these, whatever was read before.
 pub fn withdraw(product: &str, left: i64) {
-    let tally = in_force(product).map_or(NO_TALLY, |license| license.tally);
+    let tally = in_force(product).map_or(TallyId::NONE, |license| license.tally);
     memory::write(|ledger| ledger.withdraw(tally, left));
     memory::wake_launcher();
 }

@@ -2,6 +2,7 @@
 
 use super::evaluation::{Doubt, SignedLicense};
 use super::installation::record::{Known, Record};
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::moment;
 
@@ -13,7 +14,7 @@ impl Record {
     /// Returns the ids of those that are newly in doubt.
     pub fn observe(
         &mut self,
-        database: u32,
+        database: DatabaseOid,
         standings: &[SignedLicense],
         now: Timestamp,
     ) -> Vec<String> {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::core::ledger::clamp::clamp;
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::{License, Signed, Tampered};
+use crate::core::ledger::numbers::TallyId;
 use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::allotment::Allotted;
 use crate::core::tokens::keys::Keys;
@@ -233,7 +234,7 @@ impl SignedLicenses {
 
     /// Returns the tallies of seats that another installation has allotted to this one and that are still in use after
     /// their end.
-    pub fn lent_too_long(&self) -> impl Iterator<Item = u64> {
+    pub fn lent_too_long(&self) -> impl Iterator<Item = TallyId> {
         let now = backend::now().max(self.record.latest);
         let is_over = move |standing: &&SignedLicense| {
             let ends = standing.claims.ends.map(moment);

@@ -2,6 +2,7 @@
 
 use crate::core::ledger::bar::{BarBy, Barred, StoredBar};
 use crate::core::ledger::identity::{Name, Text};
+use crate::core::ledger::numbers::RoleOid;
 use crate::pg::backend;
 use crate::pg::table::{self, Argument, ReadError, TableAccess, damaged};
 
@@ -27,7 +28,7 @@ pub fn read(reader: &TableAccess, schema: &str) -> Result<Vec<StoredBar>, ReadEr
             let too_long = || damaged("a name of license_bars is too long");
             let by = BarBy::from_word(&text(3)?);
             let by = by.ok_or_else(|| damaged("a word of license_bars is not known"))?;
-            let role = row.number(4).unwrap_or(0) as u32;
+            let role = RoleOid(row.number(4).unwrap_or(0) as u32);
             Ok(StoredBar {
                 id: row.number(1).unwrap_or(0),
                 product: Name::new(text(2)?).ok_or_else(too_long)?,

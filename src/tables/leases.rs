@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::core::ledger::identity::{FullName, LeaseId, Name, Who};
+use crate::core::ledger::numbers::RoleOid;
 use crate::core::ledger::rules::StoredLease;
 use crate::core::ledger::time::Timestamp;
 use crate::pg::error::{PgSqlErrorCode, Report};
@@ -29,7 +30,7 @@ fn open(schema: u32) -> Option<Table> {
 /// Returns the first columns of the keys of this database's rows.
 fn own(schema: u32) -> Option<[Value<'static>; 2]> {
     let origin = catalog::origin(schema)?;
-    Some([Value::Uuid(origin), Value::Oid(backend::database())])
+    Some([Value::Uuid(origin), Value::Oid(backend::database().into())])
 }
 
 /// Writes a lease's row into the table of this schema, as sql/leases.sql defines it.
@@ -55,8 +56,8 @@ pub fn insert(schema: u32, id: LeaseId, row: &NewRow) {
         origin,
         database,
         Value::Uuid(id),
-        Value::Oid(backend::role()),
-        Value::Oid(backend::current_role()),
+        Value::Oid(backend::role().into()),
+        Value::Oid(backend::current_role().into()),
         Value::Text(row.product),
         Value::Text(row.client_user),
         Value::Text(row.client_host),
@@ -119,7 +120,7 @@ fn stored(row: &Row) -> Result<StoredLease, ReadError> {
             .ok_or_else(|| damaged("a value of license_leases is missing"))
     };
     let id = lease_id(row)?;
-    let role = row.number(3).unwrap_or(0) as u32;
+    let role = RoleOid(row.number(3).unwrap_or(0) as u32);
     let of_user = FullName::of_columns(role, [&text(5)?, "", &text(4)?])
         .ok_or_else(|| damaged("a name of license_leases is too long"))?;
     Ok(StoredLease {
@@ -131,7 +132,7 @@ fn stored(row: &Row) -> Result<StoredLease, ReadError> {
         },
         long_name: of_user.long_name(),
         ttl: row.number(6).unwrap_or(0).max(1),
-        taken_by: row.number(7).unwrap_or(0) as u32,
+        taken_by: RoleOid(row.number(7).unwrap_or(0) as u32),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use crate::core::ledger::identity::Text;
 use crate::core::ledger::license::{Level, License, RowKey};
+use crate::core::ledger::numbers::TallyId;
 use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 use crate::pg::backend;
 use crate::pg::table::{Argument, ReadError, Row, TableAccess, damaged};
@@ -184,7 +185,7 @@ fn license(row: &Row) -> Result<License, ReadError> {
             database: backend::database(),
             place: 0,
         },
-        tally: 0,
+        tally: TallyId::NONE,
         product: fitting(row, 1)?,
         seats: count(2),
         purchased: count(3),

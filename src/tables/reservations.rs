@@ -2,8 +2,8 @@
 
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::RowKey;
+use crate::core::ledger::numbers::TallyId;
 use crate::core::ledger::reservation::Reservation;
-use crate::core::ledger::seat::NO_TALLY;
 use crate::pg::backend;
 use crate::pg::table::{ReadError, Row, TableAccess, damaged};
 
@@ -33,7 +33,7 @@ fn reservation(row: &Row) -> Result<Reservation, ReadError> {
             database: backend::database(),
             place: 0,
         },
-        tally: NO_TALLY,
+        tally: TallyId::NONE,
         product: name(1)?,
         role: name(2)?,
         reserved: count(3).unwrap_or(0),

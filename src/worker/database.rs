@@ -16,6 +16,7 @@ use super::process::attach_signal_handlers;
 use super::settled;
 use crate::core::ledger::database::Database;
 use crate::core::ledger::denial::LoadError;
+use crate::core::ledger::numbers::{DatabaseOid, Generation};
 use crate::core::ledger::visit::{Stage, Unread};
 use crate::ending::bars;
 use crate::lease::expiry;
@@ -35,7 +36,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy)]
 pub struct Errand {
     /// The database's OID.
-    pub database: u32,
+    pub database: DatabaseOid,
     /// The visit's number.
     pub number: u32,
 }
@@ -43,14 +44,14 @@ pub struct Errand {
 impl Errand {
     /// Returns it as an argument.
     pub fn to_argument(self) -> i64 {
-        (u64::from(self.number) << 32 | u64::from(self.database)).cast_signed()
+        (u64::from(self.number) << 32 | u64::from(self.database.0)).cast_signed()
     }
 
     /// Returns the errand of an argument.
     pub fn of_argument(argument: i64) -> Errand {
         let argument = argument.cast_unsigned();
         Errand {
-            database: argument as u32,
+            database: DatabaseOid(argument as u32),
             number: (argument >> 32) as u32,
         }
     }
@@ -86,7 +87,7 @@ pub fn go(errand: Errand) {
 
 /// Connects to a database as the bootstrap superuser; false if somebody has locked it. If it fails otherwise,
 /// PostgreSQL reports the reason and ends this process.
-fn connect(database: u32) -> bool {
+fn connect(database: DatabaseOid) -> bool {
     // SAFETY: called once in this process.
     PgTryBuilder::new(AssertUnwindSafe(|| unsafe {
         pg_sys::BackgroundWorkerInitializeConnectionByOid(
@@ -100,7 +101,7 @@ fn connect(database: u32) -> bool {
     .execute()
 }
 
-fn visit(database: u32) {
+fn visit(database: DatabaseOid) {
     let before = known(database);
     let is_counted = before.is_some_and(|known| known.counted);
     // Read before the licenses are observed, so that the token of each of these tries is in the tables before the trail
@@ -132,7 +133,7 @@ fn visit(database: u32) {
         // It is tried again soon, whatever else happens.
         memory::write(|ledger| ledger.write_soon(database, backend::now()));
     }
-    let generation = before.map_or(0, |before| before.generation);
+    let generation = before.map_or(Generation::NONE, |before| before.generation);
     match (loaded, observed, buried) {
         (Err(cause), ..) => could_not_load(database, generation, &cause),
         // Whoever holds a lock is about to change the tables.
@@ -148,7 +149,7 @@ fn visit(database: u32) {
 
 /// Reads the tables and puts their rules in force. If they change faster than that, nothing is wrong: the next login
 /// reads them, or the next worker.
-fn load(database: u32) -> Result<(), String> {
+fn load(database: DatabaseOid) -> Result<(), String> {
     let loaded = transaction(|| rules::load(database, PATIENCE).map(drop));
     match loaded {
         Ok(Ok(()) | Err(LoadError::Changing)) => Ok(()),
@@ -159,7 +160,7 @@ fn load(database: u32) -> Result<(), String> {
 
 /// Notes and logs that the rules could not be read: those in force stay for now. If there are none, others need not
 /// wait for them if nobody counts there.
-fn could_not_load(database: u32, generation: u64, cause: &str) {
+fn could_not_load(database: DatabaseOid, generation: Generation, cause: &str) {
     // Another server's leases do not count on a standby.
     let has_none = backend::in_recovery()
         || matches!(transaction(|| rules::has_no_leases(PATIENCE)), Ok(true));
@@ -181,7 +182,7 @@ fn could_not_load(database: u32, generation: u64, cause: &str) {
 }
 
 /// Logs what fails: once, again when the cause changes, and after that ever more seldom.
-fn complain(database: u32, what: &str, error: &ReadError) {
+fn complain(database: DatabaseOid, what: &str, error: &ReadError) {
     let is_news = memory::write(|ledger| ledger.is_news(database, digest_of(&error.message)));
     if is_news == Some(true) {
         log_failure(what, database, error, "; trying again every second");
@@ -195,7 +196,7 @@ fn digest_of(cause: &str) -> u64 {
 }
 
 /// Looks at the signed licenses of a database if they have changed, or may have. Returns true if there are any.
-fn observe(database: u32, known: Option<Database>) -> Result<bool, ReadError> {
+fn observe(database: DatabaseOid, known: Option<Database>) -> Result<bool, ReadError> {
     let Some(known) = known else {
         return Ok(false);
     };

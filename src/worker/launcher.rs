@@ -15,6 +15,7 @@ use super::process::{self, RETRY, attach_signal_handlers};
 use super::renewal::Renewals;
 use super::settled;
 use super::visits::Visits;
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::table::Table;
 use crate::core::ledger::time::{self, Pause, Timestamp};
 use crate::core::ledger::visit::Unsettled;
@@ -72,7 +73,7 @@ struct Launcher {
     was_in_recovery: bool,
     lacks_room: bool,
     /// Databases that could not be noted yet for want of room.
-    unnoted: Vec<u32>,
+    unnoted: Vec<DatabaseOid>,
     /// When a seat may have been inactive for too long; `None`: there is no limit.
     idle_at: Option<Timestamp>,
     /// The number of publications for which `idle_at` holds.
@@ -252,7 +253,7 @@ fn next_expiry() -> Option<Duration> {
     Some(expiry::next_due_in()?.max(EXPIRY_PAUSE))
 }
 
-fn known_databases() -> Vec<u32> {
+fn known_databases() -> Vec<DatabaseOid> {
     let mut known = Vec::with_capacity(memory::read(|ledger| ledger.databases.len()).unwrap_or(0));
     memory::read(|ledger| {
         ledger.databases.each(|database| {

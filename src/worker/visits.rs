@@ -12,6 +12,7 @@ use pgrx::pg_sys;
 use super::database::Errand;
 use super::process::Process;
 use crate::core::ledger::database::Viewpoint;
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::pauses::Pauses;
 use crate::core::ledger::table::Table;
 use crate::core::ledger::visit::{Due, Outcome, Stage};
@@ -284,14 +285,14 @@ fn due(view: Viewpoint) -> Vec<Due> {
 }
 
 /// Forgets a database that is gone, because nobody reports that to a standby.
-fn forget_if_gone(database: u32) {
+fn forget_if_gone(database: DatabaseOid) {
     let name = transaction(|| catalog::database_name(database));
     if name.is_ok_and(|name| name.is_empty()) {
         memory::write(|ledger| ledger.forget(database, backend::now()));
     }
 }
 
-fn complain_of_time(database: u32, kept: Duration) {
+fn complain_of_time(database: DatabaseOid, kept: Duration) {
     let name = transaction(|| catalog::database_name(database)).unwrap_or_default();
     error::log(format!(
         "pg_seats visits database {} less often: what is executed on its tables took {} s",
@@ -300,7 +301,7 @@ fn complain_of_time(database: u32, kept: Duration) {
     ));
 }
 
-fn complain(database: u32, outcome: Outcome, was_late: bool) {
+fn complain(database: DatabaseOid, outcome: Outcome, was_late: bool) {
     let what = match outcome {
         Outcome::KeptOut => "somebody has locked it, as while it is copied",
         Outcome::Lost if was_late => "it took too long to connect",

@@ -17,6 +17,7 @@ use crate::core::ledger::event::Leaving;
 use crate::core::ledger::identity::Host;
 use crate::core::ledger::license::License;
 use crate::core::ledger::map::Capacity;
+use crate::core::ledger::numbers::{DatabaseOid, RoleOid, Slot};
 use crate::core::ledger::seat::Seat;
 use crate::core::ledger::table::Table;
 use crate::core::ledger::time::Timestamp;
@@ -26,7 +27,7 @@ fn unstored(server: &mut Server, database: u32) -> Vec<Bar> {
     let mut bars = vec![];
     server
         .ledger
-        .with(|l| l.each_unstored_bar(database, |bar| bars.push(*bar)));
+        .with(|l| l.each_unstored_bar(DatabaseOid(database), |bar| bars.push(*bar)));
     bars.sort_by_key(|bar| bar.id);
     bars
 }
@@ -62,8 +63,10 @@ pub fn store_bars(server: &mut Server) {
         held.bars.retain(|row| !lifted.contains(&row.id));
     });
     let ids: Vec<i64> = bars.iter().map(|bar| bar.id).collect();
-    server.ledger.with(|l| l.bars_stored(1, &ids, &lifted));
-    assert!(server.ledger.with(|l| l.bars_are_stored(1)));
+    server
+        .ledger
+        .with(|l| l.bars_stored(DatabaseOid(1), &ids, &lifted));
+    assert!(server.ledger.with(|l| l.bars_are_stored(DatabaseOid(1))));
     server.load(1);
 }
 
@@ -135,7 +138,7 @@ fn every_holder_of_a_seat_is_barred() {
         counted_by: CountedBy::Host,
         ..license("crm", 9)
     });
-    let at: Vec<usize> = [2, 3, 4, 5, 2]
+    let at: Vec<Slot> = [2, 3, 4, 5, 2]
         .map(|role| server.enters(session(role, &pc(1))))
         .to_vec();
     let seat = seat_at(&mut server, at[0]);
@@ -145,7 +148,7 @@ fn every_holder_of_a_seat_is_barred() {
     ));
     let roles: Vec<u32> = unstored(&mut server, 1)
         .iter()
-        .map(|bar| bar.whom.role)
+        .map(|bar| bar.whom.role.0)
         .collect();
     assert_eq!(roles, [2, 3, 4, 5]);
     for at in at {
@@ -250,7 +253,14 @@ fn leases_are_barred_by_user_and_host() {
                 bar.whom.client_host(),
             );
             let host = (by != BarBy::User).then(|| "pc-7".to_owned());
-            assert_eq!(is, (0, if by == BarBy::Host { "" } else { &*user }, host));
+            assert_eq!(
+                is,
+                (
+                    RoleOid::NONE,
+                    if by == BarBy::Host { "" } else { &*user },
+                    host
+                )
+            );
             for read_again in [false, true] {
                 if read_again {
                     store_bars(&mut server);
@@ -296,7 +306,7 @@ fn rows_lift_bars_and_what_is_no_row_yet_stays() {
     server.change(2, |rows| rows.licenses = vec![license("crm", 9)]);
     server.enters(of_database(session(2, &pc(2)), 2));
     let now = server.now;
-    server.ledger.with(|l| l.forget(1, now));
+    server.ledger.with(|l| l.forget(DatabaseOid(1), now));
     assert_eq!(server.ledger.with(|l| l.bars.len()), 0);
 }
 
@@ -438,14 +448,18 @@ fn of_a_bar_that_cannot_be_stored_is_complained_once() {
         ids = unstored(&mut server, 1).iter().map(|bar| bar.id).collect();
         assert_eq!(ids.len(), n);
         for news in [true, false] {
-            let told = server.ledger.with(|l| l.could_not_store_bars(1, &ids));
+            let told = server
+                .ledger
+                .with(|l| l.could_not_store_bars(DatabaseOid(1), &ids));
             assert_eq!(told, news);
         }
     }
     server.now += MINUTE;
     let now = server.now;
     server.ledger.with(|l| l.end_bars(now));
-    assert!(server.ledger.with(|l| l.bars_are_stored(1)));
-    let told = server.ledger.with(|l| l.could_not_store_bars(1, &ids));
+    assert!(server.ledger.with(|l| l.bars_are_stored(DatabaseOid(1))));
+    let told = server
+        .ledger
+        .with(|l| l.could_not_store_bars(DatabaseOid(1), &ids));
     assert!(!told);
 }

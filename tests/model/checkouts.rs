@@ -8,6 +8,7 @@ use crate::core::ledger::denial::{Cause, Denial, Remark};
 use crate::core::ledger::identity::Label;
 use crate::core::ledger::license::License;
 use crate::core::ledger::map::Capacity;
+use crate::core::ledger::numbers::{SessionNumber, Slot};
 use crate::core::ledger::seat::Seat;
 use crate::core::ledger::table::Table;
 use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
@@ -37,7 +38,7 @@ fn full(in_use: i64, limit: i64) -> Cause {
 }
 
 /// The cause of the denial of a checkout.
-fn denied(server: &mut Server, at: usize, product: &str, client_user: &str) -> Cause {
+fn denied(server: &mut Server, at: Slot, product: &str, client_user: &str) -> Cause {
     match server.claim(at, product, want(client_user), false) {
         Claimed::Denied(Denial {
             product: denied,
@@ -63,8 +64,8 @@ fn seat_id(server: &Server, seat: &Seat) -> [u8; 16] {
     server.ledger.head.seat_ids.of(seat.number)
 }
 
-fn checkouts(server: &Server, at: usize) -> u32 {
-    server.ledger.sessions[at].checkouts
+fn checkouts(server: &Server, at: Slot) -> u32 {
+    server.ledger.sessions[at.0].checkouts
 }
 
 #[test]
@@ -476,7 +477,7 @@ fn who_ends_with_many_checkouts_gives_them_back_in_batches() {
         }
     }
     assert_eq!(left, [29, 17, 11]);
-    assert_eq!(server.ledger.sessions[at].number, 0);
+    assert_eq!(server.ledger.sessions[at.0].number, SessionNumber::NONE);
     for at in [other, late] {
         server.log_out(at);
     }

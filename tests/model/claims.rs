@@ -6,6 +6,7 @@ use super::server::{
 };
 use crate::core::ledger::identity::Text;
 use crate::core::ledger::license::License;
+use crate::core::ledger::numbers::TallyId;
 use crate::core::ledger::rules::Hosts;
 use crate::core::ledger::seat::Exempt;
 use crate::core::ledger::session::Session;
@@ -27,7 +28,7 @@ fn claimed(licenses: &[License], application: &str) -> Option<String> {
     server.change(1, |rows| rows.licenses = licenses.to_vec());
     let place = server.enters(with_application(session(2, PC1), application));
     server.ledger.with(|l| {
-        let seat = l.sessions[place].seat?;
+        let seat = l.sessions[place.0].seat?;
         Some(l.tallies.get(&seat.tally).unwrap().product.to_string())
     })
 }
@@ -72,7 +73,7 @@ fn exempt(rows: Rows, session: Session) -> Option<Exempt> {
     let mut server = Server::new(ROOM);
     server.change(1, |r| *r = rows);
     let place = server.enters(session);
-    let exempt = server.ledger.sessions[place].exempt;
+    let exempt = server.ledger.sessions[place.0].exempt;
     assert_eq!(server.seats_taken(), usize::from(exempt.is_none()));
     exempt
 }
@@ -106,7 +107,7 @@ fn an_exempt_session_is_admitted_to_a_full_license_and_knows_which_it_would_clai
     let mut server = Server::with_license(license("crm", 0));
     server.change(1, |rows| rows.exemptions.push(exempt_role("batch")));
     let place = server.enters(session(3, PC1));
-    assert_ne!(server.ledger.sessions[place].tally, 0);
+    assert_ne!(server.ledger.sessions[place.0].tally, TallyId::NONE);
     // It counts as soon as it is exempt no longer.
     server.change(1, |rows| rows.exemptions.clear());
     server.load(1);

@@ -99,9 +99,9 @@ fn the_eleventh_of_ten_is_denied_and_registers_nothing() {
     for n in 1..=10 {
         server.enters(session(2, &format!("127.0.1.{n}")));
     }
-    let place = server.ledger.free_place().unwrap();
+    let place = server.ledger.free_slot().unwrap();
     assert_eq!(denied(&mut server, session(2, PC1)), full(10, 10));
-    assert_eq!(server.ledger.free_place(), Some(place));
+    assert_eq!(server.ledger.free_slot(), Some(place));
     assert_eq!((server.in_use("crm"), denials(&mut server)), (10, 1));
 }
 
@@ -239,7 +239,7 @@ fn superusers_are_exempt_and_take_no_seat() {
     let mut server = crm(1);
     let place = server.enters(superuser(1, PC1));
     assert_eq!(
-        server.ledger.sessions[place].exempt.map(|e| e.reason()),
+        server.ledger.sessions[place.0].exempt.map(|e| e.reason()),
         Some("superuser")
     );
     assert_eq!(server.in_use("crm"), 0);

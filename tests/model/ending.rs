@@ -15,6 +15,7 @@ use crate::core::ledger::denial::{Cause, Denial, Reclaim, Remark};
 use crate::core::ledger::event::{Happened, Leaving};
 use crate::core::ledger::identity::{Label, Name, Text};
 use crate::core::ledger::license::License;
+use crate::core::ledger::numbers::{DatabaseOid, RoleOid, SessionNumber, Slot};
 use crate::core::ledger::seat::Seat;
 use crate::core::ledger::session::Session;
 use crate::core::ledger::table::Table;
@@ -24,7 +25,7 @@ use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 pub const HOUR: Timestamp = 60 * MINUTE;
 
 /// Who is denied unless an idle seat gives way: a place that nobody else has.
-const NEWCOMER: usize = 19;
+const NEWCOMER: Slot = Slot(19);
 
 pub fn pc(n: usize) -> String {
     format!("10.0.0.{n}")
@@ -46,8 +47,8 @@ fn reclaimed(license: License) -> License {
 }
 
 /// The seat of the login at this place.
-pub fn seat_at(server: &mut Server, at: usize) -> Seat {
-    let key = server.ledger.sessions[at].seat.expect("a seat");
+pub fn seat_at(server: &mut Server, at: Slot) -> Seat {
+    let key = server.ledger.sessions[at.0].seat.expect("a seat");
     server.ledger.with(|l| *l.seats.get(&key).unwrap())
 }
 
@@ -63,8 +64,8 @@ pub fn seat_named(server: &mut Server, id: Option<[u8; 16]>) -> Seat {
 pub fn stop_of(server: &Server, seat: &Seat, barred_for: Timestamp) -> Stop {
     Stop {
         seat: seat.number,
-        database: 1,
-        by: 99,
+        database: DatabaseOid(1),
+        by: RoleOid(99),
         reason: Text::EMPTY,
         bar: (barred_for > 0).then(|| BarRequest {
             by: BarBy::UserHost,
@@ -96,35 +97,35 @@ pub fn begins(server: &mut Server, stop: &Stop) -> Stopping {
     }
 }
 
-pub fn leaves(server: &mut Server, at: usize, leaving: Leaving) {
+pub fn leaves(server: &mut Server, at: Slot, leaving: Leaving) {
     let now = server.now;
     server.ledger.with(|l| l.release(at, leaving, now));
 }
 
 /// The login that would be denied is told that idle seats may give way.
-fn may_ask(server: &mut Server, at: usize, session: Session) -> Reclaim {
+fn may_ask(server: &mut Server, at: Slot, session: Session) -> Reclaim {
     match server.log_in_at(at, session, false) {
         Answer::MayReclaim(reclaim) => reclaim,
         other => panic!("{other:?}"),
     }
 }
 
-fn asks(server: &mut Server, at: usize, seat: &Seat) -> Prospect {
+fn asks(server: &mut Server, at: Slot, seat: &Seat) -> Prospect {
     let now = server.now;
     server
         .ledger
         .with(|l| l.ask_to_give_way(&seat.key, seat.number, at, now))
 }
 
-fn hope(server: &mut Server, at: usize, seat: &Seat) -> Prospect {
+fn hope(server: &mut Server, at: Slot, seat: &Seat) -> Prospect {
     server.ledger.with(|l| l.hope(&seat.key, seat.number, at))
 }
 
-fn asks_no_longer(server: &mut Server, at: usize) {
+fn asks_no_longer(server: &mut Server, at: Slot) {
     server.ledger.with(|l| l.ask_no_longer(at));
 }
 
-fn gives_up(server: &mut Server, at: usize) {
+fn gives_up(server: &mut Server, at: Slot) {
     let now = server.now;
     server.ledger.with(|l| l.drop_promise(at, now));
 }
@@ -180,7 +181,7 @@ fn the_seat_that_gives_way_is_kept_for_whom_it_was_asked() {
     assert_eq!(hope(&mut server, NEWCOMER, &seat), Prospect::Fulfilled);
     // It is nobody else's, not even theirs who gave way.
     for other in [session(4, &pc(3)), session(2, &pc(1))] {
-        let answer = server.log_in_at(5, other, true);
+        let answer = server.log_in_at(Slot(5), other, true);
         let Answer::Denied(Denial {
             cause: Cause::Full { in_use, limit, .. },
             ..
@@ -243,7 +244,7 @@ fn what_is_kept_for_a_newcomer_that_dies_is_anybodys() {
 fn what_is_kept_for_a_newcomer_that_dies_goes_to_the_first_in_line() {
     for dies in [true, false] {
         let mut server = Server::with_license(reclaimed(module(1)));
-        let at: [usize; 4] = std::array::from_fn(|n| server.enters(session(2, &pc(n))));
+        let at: [Slot; 4] = std::array::from_fn(|n| server.enters(session(2, &pc(n))));
         let held = server.checks_out(at[0], "payroll", "");
         let seat = seat_named(&mut server, held.seat);
         let asked = server.claim(at[1], "payroll", want(""), false);
@@ -287,7 +288,7 @@ fn one_newcomer_never_gets_two_seats() {
     }
     assert_eq!(in_use_and_promised(&mut server, "crm"), (0, 1));
     server.enters(session(4, &pc(4)));
-    assert!(is_full(server.log_in_at(6, session(5, &pc(5)), true)));
+    assert!(is_full(server.log_in_at(Slot(6), session(5, &pc(5)), true)));
     let answer = server.log_in_at(NEWCOMER, session(3, &pc(3)), true);
     assert_eq!(answer, Answer::Admitted(Remark::None));
     assert_eq!(in_use_and_promised(&mut server, "crm"), (2, 0));
@@ -298,20 +299,24 @@ fn one_seat_never_gives_way_to_two() {
     let mut server = Server::with_license(reclaimed(license("crm", 1)));
     let idle = server.enters(session(2, &pc(1)));
     let seat = seat_at(&mut server, idle);
-    may_ask(&mut server, 10, session(3, &pc(2)));
-    may_ask(&mut server, 11, session(4, &pc(3)));
-    assert_eq!(asks(&mut server, 10, &seat), Prospect::Open);
-    assert_eq!(asks(&mut server, 11, &seat), Prospect::Taken);
-    assert_eq!(hope(&mut server, 11, &seat), Prospect::Gone);
+    may_ask(&mut server, Slot(10), session(3, &pc(2)));
+    may_ask(&mut server, Slot(11), session(4, &pc(3)));
+    assert_eq!(asks(&mut server, Slot(10), &seat), Prospect::Open);
+    assert_eq!(asks(&mut server, Slot(11), &seat), Prospect::Taken);
+    assert_eq!(hope(&mut server, Slot(11), &seat), Prospect::Gone);
     // Somebody else's ending does not take the wish back.
-    asks_no_longer(&mut server, 11);
-    assert_eq!(hope(&mut server, 10, &seat), Prospect::Open);
+    asks_no_longer(&mut server, Slot(11));
+    assert_eq!(hope(&mut server, Slot(10), &seat), Prospect::Open);
     // Once the first needs it no longer, or is gone without a word, the second may ask.
-    leaves(&mut server, 10, Leaving::Logout);
-    assert_eq!(asks(&mut server, 11, &seat), Prospect::Open);
+    leaves(&mut server, Slot(10), Leaving::Logout);
+    assert_eq!(asks(&mut server, Slot(11), &seat), Prospect::Open);
     leaves(&mut server, idle, Leaving::Reclaim);
-    assert_eq!(hope(&mut server, 11, &seat), Prospect::Fulfilled);
-    assert!(is_full(server.log_in_at(10, session(3, &pc(2)), true)));
+    assert_eq!(hope(&mut server, Slot(11), &seat), Prospect::Fulfilled);
+    assert!(is_full(server.log_in_at(
+        Slot(10),
+        session(3, &pc(2)),
+        true
+    )));
 }
 
 #[test]
@@ -338,7 +343,7 @@ fn nobody_is_asked_while_a_seat_is_free() {
 #[test]
 fn where_more_seats_are_in_use_than_there_are_none_gives_way_in_vain() {
     let mut server = Server::with_license(reclaimed(module(3)));
-    let at: [usize; 4] = std::array::from_fn(|n| server.enters(session(2, &pc(n))));
+    let at: [Slot; 4] = std::array::from_fn(|n| server.enters(session(2, &pc(n))));
     let seats = [0, 1, 2].map(|n| server.checks_out(at[n], "payroll", "").seat);
     let seats = seats.map(|seat| seat_named(&mut server, seat));
     server.change(1, |rows| rows.licenses[0].seats = Some(2));
@@ -370,7 +375,7 @@ fn only_where_somebody_would_be_denied_does_a_seat_give_way() {
         let answer = server.log_in(session(3, &pc(2))).1;
         assert_eq!(matches!(answer, Answer::MayReclaim(_)), asked, "{answer:?}");
         // A superuser is not denied.
-        let answer = server.log_in_at(12, superuser(1, &pc(3)), false);
+        let answer = server.log_in_at(Slot(12), superuser(1, &pc(3)), false);
         assert!(matches!(answer, Answer::Admitted(_)), "{answer:?}");
         // Nor is anybody while a seat is free, or who has one.
         server.change(1, |rows| rows.licenses[0].seats = Some(9));
@@ -386,7 +391,7 @@ fn only_where_somebody_would_be_denied_does_a_seat_give_way() {
 #[test]
 fn checkouts_leases_and_those_in_line_may_ask() {
     let mut server = Server::with_license(reclaimed(module(1)));
-    let at: [usize; 3] = std::array::from_fn(|n| server.enters(session(2, &pc(n))));
+    let at: [Slot; 3] = std::array::from_fn(|n| server.enters(session(2, &pc(n))));
     for want in [want(""), lease(1, "ann", &pc(9))] {
         let held = server.checks_out(at[0], "payroll", "");
         let seat = seat_named(&mut server, held.seat);
@@ -426,7 +431,7 @@ fn checkouts_leases_and_those_in_line_may_ask() {
 #[test]
 fn of_those_in_line_the_first_asks_and_gets_the_seat() {
     let mut server = Server::with_license(reclaimed(module(2)));
-    let at: [usize; 4] = std::array::from_fn(|n| server.enters(session(2, &pc(n))));
+    let at: [Slot; 4] = std::array::from_fn(|n| server.enters(session(2, &pc(n))));
     let seats = [0, 1].map(|n| server.checks_out(at[n], "payroll", "").seat);
     let seats = seats.map(|seat| seat_named(&mut server, seat));
     server.change(1, |rows| rows.licenses[0].reclaim_idle_after = None);
@@ -447,7 +452,7 @@ fn of_those_in_line_the_first_asks_and_gets_the_seat() {
 #[test]
 fn whoever_is_first_in_line_asks_of_those_who_may() {
     let mut server = Server::with_license(reclaimed(module(1)));
-    let at: [usize; 3] = std::array::from_fn(|n| server.enters(session(2 + n as u32, &pc(n))));
+    let at: [Slot; 3] = std::array::from_fn(|n| server.enters(session(2 + n as u32, &pc(n))));
     server.checks_out(at[0], "payroll", "");
     server.change(1, |rows| rows.licenses[0].reclaim_idle_after = None);
     let tickets = [1, 2].map(|n| server.waits(at[n], "payroll", want("")));
@@ -462,7 +467,7 @@ fn whoever_is_first_in_line_asks_of_those_who_may() {
         reason: Text::EMPTY,
         whom: Barred {
             by: BarBy::UserHost,
-            role: 3,
+            role: RoleOid(3),
             host: session(3, &pc(1)).who.host,
             host_name: Name::EMPTY,
             client_user: Text::EMPTY,
@@ -499,7 +504,7 @@ fn a_newcomer_does_not_overtake_those_in_line() {
             };
             server.change(database, |rows| rows.licenses.push(license));
         }
-        let at: [usize; 4] = std::array::from_fn(|n| {
+        let at: [Slot; 4] = std::array::from_fn(|n| {
             let database = if n == 2 { 2 } else { 1 };
             server.enters(of_database(session(2, &pc(n)), database))
         });
@@ -555,7 +560,7 @@ fn a_seat_that_is_kept_counts_for_the_roles_of_whom_it_is_kept_for() {
     leaves(&mut server, idle, Leaving::Reclaim);
     server.log_out(others[0]);
     server.enters(session(2, &pc(5)));
-    assert!(is_full(server.log_in_at(6, session(2, &pc(6)), true)));
+    assert!(is_full(server.log_in_at(Slot(6), session(2, &pc(6)), true)));
     let answer = server.log_in_at(NEWCOMER, member(4), true);
     assert_eq!(answer, Answer::Admitted(Remark::None));
     // Where the role may have one at most, nobody else of it takes it.
@@ -568,7 +573,7 @@ fn a_seat_that_is_kept_counts_for_the_roles_of_whom_it_is_kept_for() {
     let seat = seat_at(&mut server, idle);
     assert_eq!(asks(&mut server, NEWCOMER, &seat), Prospect::Open);
     leaves(&mut server, idle, Leaving::Reclaim);
-    let denied = server.log_in_at(6, member(3), true);
+    let denied = server.log_in_at(Slot(6), member(3), true);
     assert!(
         matches!(
             denied,
@@ -677,7 +682,7 @@ fn nobody_joins_a_seat_that_is_stopped() {
     assert!(is_barred(server.claim(app, "crm", want("zoe"), true)));
     let lease = |server: &mut Server| {
         let mut wanted = lease(1, "zoe", &pc(1));
-        wanted.lease.as_mut().unwrap().host = server.ledger.sessions[app].who.host;
+        wanted.lease.as_mut().unwrap().host = server.ledger.sessions[app.0].who.host;
         server.claim(app, "crm", wanted, true)
     };
     assert!(is_barred(lease(&mut server)));
@@ -853,7 +858,7 @@ fn of_a_stop_the_trail_tells_who_and_by_whom_and_why() {
         .unwrap();
     assert_eq!(
         (told.by, told.until, told.seat),
-        (99, now + HOUR, seat.number)
+        (RoleOid(99), now + HOUR, seat.number)
     );
     assert_eq!(told.who.workstation, name("PC-1"));
     assert_eq!(told.reason, Label::of(&long));
@@ -894,41 +899,42 @@ fn whatever_happens_no_seat_is_given_twice_or_lost() {
         let mut asked: Vec<Option<Seat>> = vec![None; ROOM.sessions];
         let mut newcomers: Vec<Option<Session>> = vec![None; ROOM.sessions];
         for _ in 0..120 {
-            let at = below(ROOM.sessions);
-            let is_in = server.ledger.sessions[at].number != 0;
+            let index = below(ROOM.sessions);
+            let at = Slot(index);
+            let is_in = server.ledger.sessions[index].number != SessionNumber::NONE;
             match below(8) {
                 0 | 1 if !is_in => {
-                    let who = newcomers[at].unwrap_or(session(2, &pc(1 + below(8))));
-                    let retries = newcomers[at].is_some();
+                    let who = newcomers[index].unwrap_or(session(2, &pc(1 + below(8))));
+                    let retries = newcomers[index].is_some();
                     match server.log_in_at(at, who, retries && below(2) == 0) {
-                        Answer::MayReclaim(_) => newcomers[at] = Some(who),
+                        Answer::MayReclaim(_) => newcomers[index] = Some(who),
                         Answer::TimesUp => drop(server.end_due_leases()),
                         Answer::Denied(_) => {
                             // As on_exit does.
                             leaves(&mut server, at, Leaving::Logout);
-                            (newcomers[at], asked[at]) = (None, None);
+                            (newcomers[index], asked[index]) = (None, None);
                         }
-                        Answer::Admitted(_) => (newcomers[at], asked[at]) = (None, None),
+                        Answer::Admitted(_) => (newcomers[index], asked[index]) = (None, None),
                         Answer::Outdated => panic!("outdated"),
                     }
                 }
-                2 | 3 if newcomers[at].is_some() => {
-                    let victim = below(ROOM.sessions);
-                    if server.ledger.sessions[victim].number != 0 {
+                2 | 3 if newcomers[index].is_some() => {
+                    let victim = Slot(below(ROOM.sessions));
+                    if server.ledger.sessions[victim.0].number != SessionNumber::NONE {
                         let seat = seat_at(&mut server, victim);
                         if asks(&mut server, at, &seat) == Prospect::Open {
-                            asked[at] = Some(seat);
+                            asked[index] = Some(seat);
                         }
                     }
                 }
                 4 => {
-                    asked[at] = None;
+                    asked[index] = None;
                     asks_no_longer(&mut server, at);
                 }
                 5 => {
                     let ways = [Leaving::Logout, Leaving::Reclaim, Leaving::Termination];
                     leaves(&mut server, at, ways[below(3)]);
-                    (newcomers[at], asked[at]) = (None, None);
+                    (newcomers[index], asked[index]) = (None, None);
                 }
                 6 if is_in => {
                     let seat = seat_at(&mut server, at);
@@ -948,8 +954,8 @@ fn whatever_happens_no_seat_is_given_twice_or_lost() {
             let kept = kept.filter(|promise| promise.kept).count();
             assert_eq!(promised, kept as i64, "seed {seed}");
         }
-        for at in 0..ROOM.sessions {
-            leaves(&mut server, at, Leaving::Logout);
+        for index in 0..ROOM.sessions {
+            leaves(&mut server, Slot(index), Leaving::Logout);
         }
         server.now += 10 * TTL;
         server.end_due_leases();

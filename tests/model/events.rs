@@ -13,6 +13,7 @@ use crate::core::ledger::event::{Event, Happened};
 use crate::core::ledger::identity::{Label, Name, Text};
 use crate::core::ledger::license::{Ending, Level, License};
 use crate::core::ledger::map::Capacity;
+use crate::core::ledger::numbers::{DatabaseOid, RoleOid, SeatNumber, Slot};
 use crate::core::ledger::rules::Counts;
 use crate::core::ledger::seat::{Kind, SeatIds};
 use crate::core::ledger::table::Table;
@@ -91,7 +92,9 @@ fn web(seats: i32) -> License {
 }
 
 fn known(server: &mut Server, database: u32) -> Database {
-    server.ledger.with(|l| *l.databases.get(&database).unwrap())
+    server
+        .ledger
+        .with(|l| *l.databases.get(&DatabaseOid(database)).unwrap())
 }
 
 #[test]
@@ -110,7 +113,7 @@ fn a_login_that_took_a_seat_is_told_and_its_last_holders_leave() {
     assert_eq!(words(&left), "login left: logout 1");
     assert_eq!(words(&last), "login left: logout 0");
     assert_eq!((left.usename, left.product), (name("r3"), name("tom")));
-    assert_eq!((left.who.role, left.at), (3, server.now));
+    assert_eq!((left.who.role.0, left.at), (3, server.now));
     assert_eq!(left.who.host.to_string(), PC1);
 }
 
@@ -118,16 +121,16 @@ fn a_login_that_took_a_seat_is_told_and_its_last_holders_leave() {
 fn the_seat_of_an_event_has_the_id_that_people_see() {
     let mut server = server(license("tom", 2));
     let at = server.enters(session(2, PC1));
-    let key = server.ledger.sessions[at].seat.unwrap();
+    let key = server.ledger.sessions[at.0].seat.unwrap();
     let number = server.ledger.with(|l| l.seats.get(&key).unwrap().number);
     server.log_out(at);
-    let seats: Vec<u64> = server.tell_all().iter().map(|event| event.seat).collect();
+    let seats: Vec<_> = server.tell_all().iter().map(|event| event.seat).collect();
     assert_eq!(seats, [number, number]);
     let ids = SeatIds {
         first: 7,
         ..SeatIds::default()
     };
-    assert_ne!(ids.of(number), ids.of(number + 1));
+    assert_ne!(ids.of(number), ids.of(SeatNumber(number.0 + 1)));
 }
 
 #[test]
@@ -281,7 +284,7 @@ fn an_exempt_login_is_told_once() {
 #[test]
 fn an_exempt_login_before_the_rules_are_known_is_told_once_they_are() {
     let mut server = Server::with_license(license("tom", 2));
-    server.ledger.with(|l| l.generation(1));
+    server.ledger.with(|l| l.generation(DatabaseOid(1)));
     let at = server.log_in_blindly(superuser(1, PC1));
     let since = server.now;
     assert!(told(&mut server).is_empty());
@@ -300,7 +303,7 @@ fn an_exempt_login_before_the_rules_are_known_is_told_once_they_are() {
 #[test]
 fn an_exempt_login_that_is_gone_before_the_rules_are_known_is_told() {
     let mut server = Server::with_license(license("tom", 2));
-    server.ledger.with(|l| l.generation(1));
+    server.ledger.with(|l| l.generation(DatabaseOid(1)));
     let blind = |server: &mut Server| {
         let mut session = superuser(1, PC1);
         session.exempt = Some(crate::core::ledger::seat::Exempt::Superuser);
@@ -428,7 +431,7 @@ fn each_database_of_a_pool_warns_by_its_own_seats() {
         let warnings = events
             .iter()
             .filter(|e| matches!(e.happened, Happened::Reached { .. }));
-        let mut warnings: Vec<_> = warnings.map(|e| (e.database, words(e))).collect();
+        let mut warnings: Vec<_> = warnings.map(|e| (e.database.0, words(e))).collect();
         warnings.sort();
         warnings
     };
@@ -518,7 +521,7 @@ fn a_database_that_is_gone_awaits_nothing() {
     let at = server.enters(of_database(session(2, PC1), 2));
     server.log_out(at);
     let now = server.now;
-    server.ledger.with(|l| l.forget(2, now));
+    server.ledger.with(|l| l.forget(DatabaseOid(2), now));
     server.tell_all();
     assert!(next_write(&server) > MINUTE);
     assert_eq!(server.ledger.with(|l| l.events.len()), 0);
@@ -545,7 +548,9 @@ fn events_in(server: &mut Server, database: u32, times: usize) {
 
 fn fail(server: &mut Server, database: u32) -> bool {
     let now = server.now;
-    server.ledger.with(|l| l.could_not_write(database, now))
+    server
+        .ledger
+        .with(|l| l.could_not_write(DatabaseOid(database), now))
 }
 
 #[test]
@@ -596,7 +601,7 @@ fn a_database_that_filled_the_room_before_it_could_not_be_written_gives_way() {
     let events = server.tell_all();
     let kept: Vec<u64> = events
         .iter()
-        .filter(|event| event.database == 2)
+        .filter(|event| event.database == DatabaseOid(2))
         .map(|event| event.number)
         .collect();
     assert_eq!(kept.len(), 25);
@@ -606,7 +611,7 @@ fn a_database_that_filled_the_room_before_it_could_not_be_written_gives_way() {
     assert!(
         events
             .iter()
-            .all(|e| e.database == 2 || e.number > kept[24])
+            .all(|e| e.database == DatabaseOid(2) || e.number > kept[24])
     );
 }
 
@@ -621,7 +626,7 @@ fn what_is_written_after_it_made_room_is_not_lost() {
     let known_then = known(&mut server, 2);
     assert_eq!((known_then.events, known_then.events_lost), (25, 25));
     // One more, which is really lost.
-    server.ledger.with(|l| l.lose_event(2, 0));
+    server.ledger.with(|l| l.lose_event(DatabaseOid(2), 0));
     tell(&mut server, 2, &copied);
     let told = known(&mut server, 2);
     assert_eq!((told.events, told.events_lost), (0, 1));
@@ -688,9 +693,11 @@ fn take(server: &mut Server, database: u32) -> Vec<Event> {
     let mut taken: Vec<Event> = vec![];
     loop {
         let (after, before) = (taken.last().map_or(0, |e| e.number), taken.len());
-        server
-            .ledger
-            .with(|l| l.take_events(database, after, 7, |event, _| taken.push(*event)));
+        server.ledger.with(|l| {
+            l.take_events(DatabaseOid(database), after, 7, |event, _| {
+                taken.push(*event)
+            })
+        });
         if taken.len() < before + 7 {
             return taken;
         }
@@ -703,13 +710,18 @@ fn tell(server: &mut Server, database: u32, taken: &[Event]) {
     server.ledger.with(|l| {
         let mut forgotten = 0;
         loop {
-            let slice = l.forget_told(database, last, 7);
+            let slice = l.forget_told(DatabaseOid(database), last, 7);
             forgotten += slice;
             if slice < 7 {
                 break;
             }
         }
-        l.told(database, 0, (taken.len() - forgotten) as u64, now);
+        l.told(
+            DatabaseOid(database),
+            0,
+            (taken.len() - forgotten) as u64,
+            now,
+        );
     });
 }
 
@@ -791,9 +803,9 @@ fn texts_take_room_as_events_do() {
 fn events_of_a_database_that_is_not_known_are_nobodys() {
     let mut server = Server::new(ROOM);
     server.log_in_blindly(superuser(1, PC1));
-    server.log_out(0);
+    server.log_out(Slot(0));
     assert!(server.tell_all().is_empty());
-    server.ledger.with(|l| l.lose_event(9, 0));
+    server.ledger.with(|l| l.lose_event(DatabaseOid(9), 0));
     assert_eq!(server.ledger.head.next_write, Timestamp::MAX);
 }
 
@@ -902,7 +914,11 @@ fn what_can_not_be_counted_is_news_once() {
     let mut server = server(license("tom", 9));
     let written = [Some(7), None, None, Some(7), None];
     let now = server.now;
-    let news = written.map(|digest| server.ledger.with(|l| l.counts_written(1, digest, now)));
+    let news = written.map(|digest| {
+        server
+            .ledger
+            .with(|l| l.counts_written(DatabaseOid(1), digest, now))
+    });
     assert_eq!(news, [false, true, false, false, true]);
     assert_eq!(known(&mut server, 1).counts_written, 0);
     // It is tried again though nothing happens.
@@ -971,7 +987,7 @@ fn together(server: &mut Server) -> Vec<String> {
         .collect()
 }
 
-fn loops(server: &mut Server, at: usize, product: &str, times: usize) {
+fn loops(server: &mut Server, at: Slot, product: &str, times: usize) {
     for _ in 0..times {
         server.checks_out(at, product, "");
         server.check_in(at, product, "");
@@ -999,8 +1015,14 @@ fn from_the_eleventh_within_a_second_takes_and_leaves_are_told_together() {
     assert_eq!((last.since, last.at), (begun + SOON / 2, server.now));
     assert_eq!(words(&last), "checkout left: given back 0");
     // What they have not in common is not told, what they have is.
-    assert_eq!((last.seat, last.who.client_user), (0, Label::EMPTY));
-    assert_eq!((last.who.role, last.who.host.to_string()), (2, PC1.into()));
+    assert_eq!(
+        (last.seat, last.who.client_user),
+        (SeatNumber::NONE, Label::EMPTY)
+    );
+    assert_eq!(
+        (last.who.role.0, last.who.host.to_string()),
+        (2, PC1.into())
+    );
     // The next second begins anew.
     server.now = begun + SOON;
     loops(&mut server, at, "web", 6);
@@ -1107,7 +1129,7 @@ fn one_loop_leaves_room_for_what_others_must_know() {
 /// The denials of role 3 that are told, with how many each row has.
 fn denials(server: &mut Server) -> Vec<(u32, Timestamp, Timestamp)> {
     let events = server.tell_all();
-    let denied = |e: &&Event| matches!(e.happened, Happened::Denied(_)) && e.who.role == 3;
+    let denied = |e: &&Event| matches!(e.happened, Happened::Denied(_)) && e.who.role == RoleOid(3);
     let begun = 1_000 * MINUTE;
     events
         .iter()
@@ -1181,7 +1203,7 @@ fn other_users_products_and_reasons_are_other_denials() {
         server.log_in(session(role, PC1));
     }
     let boss = server.enters(superuser(1, PC1));
-    server.ledger.sessions[boss].superuser = false;
+    server.ledger.sessions[boss.0].superuser = false;
     for user in ["ann", "bob", "ann"] {
         server.claim(boss, "web", lease(1, user, PC1), false);
     }
@@ -1251,7 +1273,7 @@ fn a_database_that_is_gone_leaves_no_gathered_denials() {
         server.log_in(session(3, PC1));
     }
     let now = server.now;
-    server.ledger.with(|l| l.forget(1, now));
+    server.ledger.with(|l| l.forget(DatabaseOid(1), now));
     assert_eq!(server.ledger.with(|l| l.events.len()), 0);
     server.change(1, |_| ());
     server.load(1);

@@ -11,6 +11,7 @@ use crate::core::ledger::denial::{Cause, Denial};
 use crate::core::ledger::event::{Event, Happened};
 use crate::core::ledger::identity::{Name, Text};
 use crate::core::ledger::license::{License, Signed};
+use crate::core::ledger::numbers::Slot;
 use crate::core::ledger::rules::Hosts;
 use crate::core::ledger::seat::Exempt;
 use crate::core::ledger::session::Session;
@@ -60,16 +61,16 @@ fn at(role: u32, n: usize) -> Session {
     session(role, &pc(n))
 }
 
-fn exempt(server: &Server, place: usize) -> Option<Exempt> {
-    server.ledger.sessions[place].exempt
+fn exempt(server: &Server, place: Slot) -> Option<Exempt> {
+    server.ledger.sessions[place.0].exempt
 }
 
 /// Logs in, and is exempt or not.
-fn enters(server: &mut Server, session: Session, reason: Option<Exempt>) -> usize {
+fn enters(server: &mut Server, session: Session, reason: Option<Exempt>) -> Slot {
     let place = server.enters(session);
     assert_eq!(exempt(server, place), reason);
     assert_eq!(
-        server.ledger.sessions[place].seat.is_some(),
+        server.ledger.sessions[place.0].seat.is_some(),
         reason.is_none()
     );
     place
@@ -88,7 +89,7 @@ fn is_full(server: &mut Server, session: Session) {
 }
 
 /// A checkout of "crm" that takes a seat or is exempt.
-fn checks_out(server: &mut Server, place: usize, client_user: &str, takes_seat: bool) {
+fn checks_out(server: &mut Server, place: Slot, client_user: &str, takes_seat: bool) {
     let receipt = server.checks_out(place, "crm", client_user);
     assert_eq!(receipt.seat.is_some(), takes_seat);
 }
@@ -313,7 +314,7 @@ fn who_was_in_before_the_rules_is_told_to_be_exempt_only_if_it_is() {
     );
     let [event] = server.tell_all().try_into().unwrap();
     assert_eq!(event.happened, Happened::ExemptLogin(Exempt::Role));
-    assert_eq!(event.who, server.ledger.sessions[first].who);
+    assert_eq!(event.who, server.ledger.sessions[first.0].who);
 }
 
 #[test]
@@ -398,7 +399,7 @@ fn when_a_limit_comes_the_checkouts_of_those_who_came_first_are_exempt() {
         });
         server.load(1);
         assert_eq!(server.in_use("crm"), in_use, "{limit}");
-        let holds = server.ledger.sessions[second];
+        let holds = server.ledger.sessions[second.0];
         let takes_seat = server
             .ledger
             .with(|l| l.checkouts(&holds).any(|h| h.seat().is_some()));

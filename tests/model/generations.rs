@@ -5,6 +5,7 @@ use crate::core::ledger::acts::admission::Answer;
 use crate::core::ledger::acts::publish::Published;
 use crate::core::ledger::denial::Remark;
 use crate::core::ledger::map::Capacity;
+use crate::core::ledger::numbers::{DatabaseOid, Generation, Slot, TallyId};
 use crate::core::ledger::table::Table;
 use crate::core::ledger::visit::Unsettled;
 
@@ -50,7 +51,9 @@ fn what_was_read_before_a_change_is_in_force_until_somebody_reads_the_change() {
     // Who has read them is judged by them, and nobody else who came since.
     let view = server.view();
     let as_new_as = |server: &mut Server, generation| {
-        server.ledger.with(|l| l.is_as_new_as(1, generation, view))
+        server
+            .ledger
+            .with(|l| l.is_as_new_as(DatabaseOid(1), generation, view))
     };
     assert!(as_new_as(&mut server, read.generation));
     assert!(!as_new_as(&mut server, newer.generation));
@@ -80,7 +83,11 @@ fn what_was_read_before_seats_went_elsewhere_is_never_in_force() {
     server.ledger.with(|l| l.withdraw(tally, 1));
     assert_eq!(server.publish(1, &mut read), Published::Outdated);
     let view = server.view();
-    assert!(!server.ledger.with(|l| l.is_as_new_as(1, 0, view)));
+    assert!(
+        !server
+            .ledger
+            .with(|l| l.is_as_new_as(DatabaseOid(1), Generation::NONE, view))
+    );
     // So after a reload, and a promotion.
     server.load(1);
     let mut read = server.read(1);
@@ -94,17 +101,27 @@ fn who_came_since_was_judged_by_what_is_in_force_hinders_nobody() {
     let mut server = Server::with_license(license("crm", 9));
     let mut rules = server.read(1);
     let judgement = server.judge_all(1, &mut rules);
-    assert!(!server.ledger.with(|l| l.was_quicker(1, 0, &rules)));
-    server.enters(session(2, PC1));
-    assert!(server.ledger.with(|l| l.was_quicker(1, 0, &rules)));
     assert!(
         !server
             .ledger
-            .with(|l| l.was_quicker(1, rules.generation, &rules))
+            .with(|l| l.was_quicker(DatabaseOid(1), Generation::NONE, &rules))
+    );
+    server.enters(session(2, PC1));
+    assert!(
+        server
+            .ledger
+            .with(|l| l.was_quicker(DatabaseOid(1), Generation::NONE, &rules))
+    );
+    assert!(
+        !server
+            .ledger
+            .with(|l| l.was_quicker(DatabaseOid(1), rules.generation, &rules))
     );
     let now = server.now;
     let publish = |server: &mut Server, rules: &mut _| {
-        server.ledger.with(|l| l.publish(1, rules, &judgement, now))
+        server
+            .ledger
+            .with(|l| l.publish(DatabaseOid(1), rules, &judgement, now))
     };
     assert_eq!(publish(&mut server, &mut rules), IN_FORCE);
     assert_eq!(server.in_use("crm"), 1);
@@ -121,7 +138,7 @@ fn who_reads_what_is_in_force_already_has_it_as_it_is() {
     let (mut first, mut second) = (server.read(1), server.read(1));
     assert_eq!(server.publish(1, &mut first), IN_FORCE);
     assert_eq!(server.publish(1, &mut second), IN_FORCE);
-    assert_ne!(second.licenses[0].tally, 0);
+    assert_ne!(second.licenses[0].tally, TallyId::NONE);
     assert_eq!(second.licenses[0].tally, first.licenses[0].tally);
 }
 
@@ -131,12 +148,14 @@ fn nobody_relies_on_rules_while_a_change_commits() {
     server.load(1);
     server
         .ledger
-        .with(|l| l.change_begins(1, Unsettled::Counts));
+        .with(|l| l.change_begins(DatabaseOid(1), Unsettled::Counts));
     assert!(!server.is_current(1));
     // What is read meanwhile may lack the change.
     assert_eq!(server.load(1), IN_FORCE);
     assert!(!server.is_current(1));
-    server.ledger.with(|l| l.change_ends(1, Unsettled::Counts));
+    server
+        .ledger
+        .with(|l| l.change_ends(DatabaseOid(1), Unsettled::Counts));
     assert!(!server.is_current(1));
     server.load(1);
     assert!(server.is_current(1));
@@ -147,13 +166,15 @@ fn of_two_overlapping_changes_the_last_counts() {
     let mut server = Server::with_license(license("crm", 1));
     server.load(1);
     server.ledger.with(|l| {
-        l.change_begins(1, Unsettled::Counts);
-        l.change_begins(1, Unsettled::Counts);
-        l.change_ends(1, Unsettled::Counts);
+        l.change_begins(DatabaseOid(1), Unsettled::Counts);
+        l.change_begins(DatabaseOid(1), Unsettled::Counts);
+        l.change_ends(DatabaseOid(1), Unsettled::Counts);
     });
     server.load(1);
     assert!(!server.is_current(1), "the second is still committing");
-    server.ledger.with(|l| l.change_ends(1, Unsettled::Counts));
+    server
+        .ledger
+        .with(|l| l.change_ends(DatabaseOid(1), Unsettled::Counts));
     assert!(!server.is_current(1), "the second has not been read");
     server.load(1);
     assert!(server.is_current(1));
@@ -167,9 +188,9 @@ fn a_login_judged_by_former_rules_is_outdated() {
     let judged = server.judge(&session);
     seats(&mut server, 0);
     server.load(1);
-    let answer = server.ledger.with(|l| l.admit(0, session, judged));
+    let answer = server.ledger.with(|l| l.admit(Slot(0), session, judged));
     assert_eq!(answer, Answer::Outdated);
-    assert_eq!(server.ledger.free_place(), Some(0));
+    assert_eq!(server.ledger.free_slot(), Some(Slot(0)));
 }
 
 #[test]
@@ -183,7 +204,7 @@ fn a_session_that_came_unjudged_hinders_publishing_until_it_is_judged() {
     let now = server.now;
     let publish = server
         .ledger
-        .with(|l| l.publish(1, &mut rules, &judgement, now));
+        .with(|l| l.publish(DatabaseOid(1), &mut rules, &judgement, now));
     assert_eq!(publish, Published::Unjudged);
     assert!(!server.is_current(1));
     assert_eq!(server.publish(1, &mut rules), IN_FORCE);
@@ -196,7 +217,7 @@ fn a_session_that_came_unjudged_hinders_publishing_until_it_is_judged() {
     let now = server.now;
     let publish = server
         .ledger
-        .with(|l| l.publish(1, &mut rules, &judgement, now));
+        .with(|l| l.publish(DatabaseOid(1), &mut rules, &judgement, now));
     assert_eq!(publish, Published::Unjudged);
 }
 
@@ -210,7 +231,7 @@ fn who_left_between_judging_and_publishing_is_no_hindrance() {
     let now = server.now;
     let publish = server
         .ledger
-        .with(|l| l.publish(1, &mut rules, &judgement, now));
+        .with(|l| l.publish(DatabaseOid(1), &mut rules, &judgement, now));
     assert_eq!(publish, IN_FORCE);
     assert_eq!(server.seats_taken(), 0);
 }
@@ -229,7 +250,7 @@ fn rules_without_room_leave_the_former_ones_in_force() {
     assert_eq!(server.in_use("crm"), 1);
     let newcomer = session(4, PC2);
     let judged = server.judge(&newcomer);
-    let answer = server.ledger.with(|l| l.admit(1, newcomer, judged));
+    let answer = server.ledger.with(|l| l.admit(Slot(1), newcomer, judged));
     assert!(matches!(answer, Answer::Denied(_)), "{answer:?}");
     // A database's own former rows are room for its new ones.
     server.change(1, |rows| {
@@ -250,11 +271,13 @@ fn no_room_for_a_database_means_no_generation() {
     server.load(2);
     server.change(1, |rows| rows.licenses = vec![license("crm", 1)]);
     server.load(1);
-    assert_eq!(server.ledger.with(|l| l.generation(2)), None);
+    assert_eq!(server.ledger.with(|l| l.generation(DatabaseOid(2))), None);
     server
         .ledger
-        .with(|l| l.change_begins(2, Unsettled::Counts));
-    server.ledger.with(|l| l.change_ends(2, Unsettled::Counts));
+        .with(|l| l.change_begins(DatabaseOid(2), Unsettled::Counts));
+    server
+        .ledger
+        .with(|l| l.change_ends(DatabaseOid(2), Unsettled::Counts));
     assert!(server.is_current(1) && !server.is_current(2));
 }
 
@@ -265,7 +288,7 @@ fn of_a_forgotten_database_nothing_is_left_to_the_next_with_its_oid() {
     let place = server.enters(session(2, PC1));
     let mut stale = server.read(1);
     server.log_out(place);
-    server.ledger.with(|l| l.forget(1, 0));
+    server.ledger.with(|l| l.forget(DatabaseOid(1), 0));
     server.tables.clear();
     server.ledger.with(|l| {
         let left = l.databases.len() + l.licenses.len() + l.exemptions.len();
@@ -350,7 +373,7 @@ fn another_setting_of_exempt_superusers_makes_rules_be_read_again() {
     let judged = server.judge(&session(2, PC1));
     server.exempt_superusers = true;
     server.load(1);
-    let place = server.ledger.free_place().unwrap();
+    let place = server.ledger.free_slot().unwrap();
     let answer = server
         .ledger
         .with(|l| l.admit(place, session(2, PC1), judged));
@@ -362,5 +385,5 @@ fn a_login_without_licenses_is_admitted_and_registered() {
     let mut server = Server::new(ROOM);
     let (place, answer) = server.log_in(session(2, PC1));
     assert_eq!(answer, Answer::Admitted(Remark::None));
-    assert_eq!(server.ledger.sessions[place].usename, name("r2"));
+    assert_eq!(server.ledger.sessions[place.0].usename, name("r2"));
 }

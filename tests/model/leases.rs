@@ -12,6 +12,7 @@ use crate::core::ledger::acts::publish::Published;
 use crate::core::ledger::denial::{Cause, Denial};
 use crate::core::ledger::license::License;
 use crate::core::ledger::map::{Capacity, Maps};
+use crate::core::ledger::numbers::{DatabaseOid, Slot};
 use crate::core::ledger::rules::StoredLease;
 use crate::core::ledger::session::LENT_MAX;
 use crate::core::ledger::table::Table;
@@ -28,7 +29,7 @@ fn web(seats: i32) -> License {
 }
 
 /// A server with this license and a session of the application in database 1.
-fn server(license: License) -> (Server, usize) {
+fn server(license: License) -> (Server, Slot) {
     let mut server = Server::new(ROOM);
     server.change(1, |rows| {
         rows.licenses = vec![license];
@@ -39,7 +40,7 @@ fn server(license: License) -> (Server, usize) {
 }
 
 /// A lease of the user of this name, committed.
-fn leases(server: &mut Server, at: usize, number: u8, user: &str) {
+fn leases(server: &mut Server, at: Slot, number: u8, user: &str) {
     server.leases(at, "web", lease(number, user, PC1));
     server.commit_lease(id(number));
 }
@@ -238,8 +239,8 @@ fn a_heartbeat_finds_the_leases_of_its_own_database() {
     assert_eq!(server.heartbeat(at, id(2)), None);
     // A checkout is no lease, whatever its key.
     server.checks_out(at, "web", "ann");
-    let number = server.ledger.sessions[at].number;
-    let key = (u128::from(number) << 64).to_be_bytes();
+    let number = server.ledger.sessions[at.0].number;
+    let key = (u128::from(number.0) << 64).to_be_bytes();
     assert!(server.hold(key).is_none_or(|hold| hold.ttl == 0));
     assert_eq!(server.heartbeat(at, key), None);
     assert!(server.lease(key).is_none());
@@ -303,11 +304,11 @@ fn so_many_leases_are_lent_to_a_transaction_and_more_are_extended_alone() {
     assert!(server.heartbeat(at, id(1)).is_some());
     let until = Some(server.now + TTL);
     assert_eq!(server.heartbeat(at, id(last)), until);
-    let lent = server.ledger.sessions[at].lent;
+    let lent = server.ledger.sessions[at.0].lent;
     assert!(!lent.contains(&Some(id(last))));
     server.ledger.with(|l| l.take_back_lent(at));
     server.heartbeat(at, id(last));
-    let lent = server.ledger.sessions[at].lent;
+    let lent = server.ledger.sessions[at.0].lent;
     assert!(lent.contains(&Some(id(last))));
 }
 
@@ -359,9 +360,9 @@ fn after_a_crash_leases_hold_their_seats_for_their_whole_time_once() {
     server.leases(at, "web", lease(4, "bob", PC1));
     server.now += TTL - 1;
     crash(&mut server);
-    assert_eq!(server.ledger.with(|l| l.leases_of(1)), 0);
+    assert_eq!(server.ledger.with(|l| l.leases_of(DatabaseOid(1))), 0);
     server.load(1);
-    assert_eq!(server.ledger.with(|l| l.leases_of(1)), 7);
+    assert_eq!(server.ledger.with(|l| l.leases_of(DatabaseOid(1))), 7);
     assert_eq!(server.in_use("web"), 2);
     let tally = server.tally("web");
     assert_eq!((tally.users, tally.high_water), (3, 2));
@@ -412,7 +413,9 @@ fn leases_of_a_new_table_take_the_place_of_the_former_ones() {
     assert!(server.lease(id(9)).is_some(), "another database's");
     assert_eq!(server.ledger.with(|l| l.long_names.len()), 0);
     assert_eq!(
-        server.ledger.with(|l| l.databases.get(&1).unwrap().ended),
+        server
+            .ledger
+            .with(|l| l.databases.get(&DatabaseOid(1)).unwrap().ended),
         0
     );
     server.drop_lease(id(3));
@@ -430,7 +433,7 @@ fn leases_without_room_are_over_and_keep_nobody_out() {
     let left = |server: &mut Server| {
         server
             .ledger
-            .with(|l| l.databases.get(&1).unwrap().leases_left)
+            .with(|l| l.databases.get(&DatabaseOid(1)).unwrap().leases_left)
     };
     for max_seats in [3, 2] {
         server.ledger = crate::core::ledger::map::MapLedger::new(Capacity { max_seats, ..ROOM });
@@ -483,7 +486,9 @@ fn leases_of_a_new_table_need_the_room_of_the_former_ones_and_leave_that_of_the_
         server.waits(other, "web", want(""));
         server.change(1, |rows| rows.leases.truncate(stored));
         server.load(1);
-        let known = server.ledger.with(|l| *l.databases.get(&1).unwrap());
+        let known = server
+            .ledger
+            .with(|l| *l.databases.get(&DatabaseOid(1)).unwrap());
         assert_eq!(known.leases_left, left, "{stored}");
     }
 }
@@ -532,7 +537,7 @@ fn a_dropped_database_takes_its_leases_along() {
     server.woken();
     server.tables.remove(&1);
     let now = server.now;
-    server.ledger.with(|l| l.forget(1, now));
+    server.ledger.with(|l| l.forget(DatabaseOid(1), now));
     assert_eq!(server.woken(), [other]);
     assert!(server.collect(ticket).is_some());
     server.log_out(other);

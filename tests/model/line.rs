@@ -11,6 +11,7 @@ use crate::core::ledger::acts::publish::Published;
 use crate::core::ledger::denial::{Cause, Denial, Remark};
 use crate::core::ledger::license::License;
 use crate::core::ledger::map::Capacity;
+use crate::core::ledger::numbers::{SessionNumber, Slot, Ticket};
 use crate::core::ledger::table::Table;
 use crate::core::ledger::time::Timestamp;
 use crate::core::ledger::words::{ClaimedAt, Enforcement};
@@ -27,13 +28,13 @@ fn module(seats: i32) -> License {
 }
 
 /// A server with this license, and so many sessions from as many computers.
-fn server<const N: usize>(license: License) -> (Server, [usize; N]) {
+fn server<const N: usize>(license: License) -> (Server, [Slot; N]) {
     let mut server = Server::with_license(license);
     let places = std::array::from_fn(|n| server.enters(session(2, &pc(n))));
     (server, places)
 }
 
-fn waits(server: &mut Server, at: usize) -> u64 {
+fn waits(server: &mut Server, at: Slot) -> Ticket {
     server.waits(at, "payroll", want(""))
 }
 
@@ -57,7 +58,7 @@ fn a_free_seat_goes_to_the_first_in_line() {
         let receipt = server.collect(ticket).unwrap();
         assert!(receipt.seat.is_some());
         assert_eq!((receipt.in_use, receipt.remark), (1, Remark::None));
-        assert_eq!(server.ledger.sessions[at[n]].ticket, 0);
+        assert_eq!(server.ledger.sessions[at[n].0].ticket, Ticket::NONE);
         holder = n;
     }
     server.log_out(at[holder]);
@@ -97,7 +98,7 @@ fn a_login_does_not_overtake_either() {
 
 #[test]
 fn every_way_of_freeing_a_seat_calls_the_next() {
-    type Free = fn(&mut Server, usize);
+    type Free = fn(&mut Server, Slot);
     let ways: [(&str, Free); 5] = [
         ("checkin", |server, at| {
             assert!(server.check_in(at, "payroll", ""));
@@ -204,7 +205,7 @@ fn in_a_pool_the_first_whose_own_limit_admits_it_is_called() {
         server.change(database, |rows| rows.licenses.push(pooled(seats)));
         server.load(database);
     }
-    let at: [usize; 6] = std::array::from_fn(|n| {
+    let at: [Slot; 6] = std::array::from_fn(|n| {
         let database = if n == 3 { 1 } else { 2 };
         server.enters(of_database(session(2, &pc(n)), database))
     });
@@ -270,7 +271,7 @@ fn who_leaves_the_line_uncalled_leaves_nothing() {
     server.leave(gone);
     server.leave(gone);
     assert_eq!(waiting(&mut server), 1);
-    assert_eq!(server.ledger.sessions[at[1]].ticket, 0);
+    assert_eq!(server.ledger.sessions[at[1].0].ticket, Ticket::NONE);
     assert!(server.waits_in_vain(gone));
     server.log_out(at[0]);
     assert!(server.collect(stays).is_some());
@@ -308,7 +309,7 @@ fn a_lease_from_the_line_is_the_lease_that_was_asked_for() {
     server.log_out(at[0]);
     let lasts_until = server.now + TTL;
     assert_eq!(server.collect(ticket).unwrap().expires_at, lasts_until);
-    assert_eq!(server.ledger.sessions[at[1]].checkouts, 0);
+    assert_eq!(server.ledger.sessions[at[1].0].checkouts, 0);
     assert_eq!(server.lease(id(1)).unwrap().since(), server.now);
     server.commit_lease(id(1));
     server.log_out(at[1]);
@@ -528,7 +529,7 @@ fn everyone_in_line_finds_room_when_called() {
         ..ROOM
     });
     server.change(1, |rows| rows.licenses = vec![module(2)]);
-    let at: [usize; 5] = std::array::from_fn(|n| server.enters(session(2, &pc(n))));
+    let at: [Slot; 5] = std::array::from_fn(|n| server.enters(session(2, &pc(n))));
     server.checks_out(at[0], "payroll", "");
     server.checks_out(at[1], "payroll", "");
     let ticket = waits(&mut server, at[2]);
@@ -560,7 +561,7 @@ fn somebody_who_was_called_and_has_not_looked_does_not_hinder_new_rules() {
         ..ROOM
     });
     server.change(1, |rows| rows.licenses = vec![module(1)]);
-    let at: [usize; 2] = std::array::from_fn(|n| server.enters(session(2, &pc(n))));
+    let at: [Slot; 2] = std::array::from_fn(|n| server.enters(session(2, &pc(n))));
     server.checks_out(at[0], "payroll", "");
     let ticket = waits(&mut server, at[1]);
     server.log_out(at[0]);
@@ -569,7 +570,7 @@ fn somebody_who_was_called_and_has_not_looked_does_not_hinder_new_rules() {
     server.ledger.with(|l| {
         let mut hold = None;
         l.holds.each(|h| hold = Some(*h));
-        let key = crate::core::ledger::hold::HoldKey::checkout(9_999, 0);
+        let key = crate::core::ledger::hold::HoldKey::checkout(SessionNumber(9_999), 0);
         l.put_hold(crate::core::ledger::hold::Hold {
             key,
             ..hold.unwrap()
@@ -636,7 +637,9 @@ fn who_waits_may_do_so_until_the_license_ends() {
     assert_eq!(until(1_000 * MINUTE), Ok(2_000 * MINUTE));
     assert_eq!(until(2_000 * MINUTE), Err(Enforcement::On));
     assert_eq!(
-        server.ledger.with(|l| l.may_wait_until(ticket + 1, 0)),
+        server
+            .ledger
+            .with(|l| l.may_wait_until(Ticket(ticket.0 + 1), 0)),
         Err(Enforcement::On)
     );
 }

@@ -17,6 +17,7 @@ use crate::core::ledger::denial::Cause;
 use crate::core::ledger::event::{Happened, Leaving};
 use crate::core::ledger::license::License;
 use crate::core::ledger::map::Capacity;
+use crate::core::ledger::numbers::{DatabaseOid, Slot};
 use crate::core::ledger::session::Session;
 use crate::core::ledger::table::Table;
 use crate::core::ledger::time::Timestamp;
@@ -70,7 +71,7 @@ fn visits(server: &mut Server, session: Session) {
 }
 
 /// A login after it is known whose time is up.
-fn enters_in_time(server: &mut Server, session: Session) -> usize {
+fn enters_in_time(server: &mut Server, session: Session) -> Slot {
     let (at, answer) = server.log_in(session);
     if answer == Answer::TimesUp {
         server.end_due_leases();
@@ -118,7 +119,7 @@ fn a_seat_keeps_its_id_while_it_lingers() {
     let mut server = Server::with_license(lingering(1));
     let mut seat = || {
         let at = server.enters(session(2, PC1));
-        let key = server.ledger.sessions[at].seat.unwrap();
+        let key = server.ledger.sessions[at.0].seat.unwrap();
         let number = server.ledger.with(|l| l.seats.get(&key).unwrap().number);
         server.log_out(at);
         server.now += MINUTE;
@@ -306,7 +307,7 @@ fn nothing_lingers_of_what_is_not_licensed() {
         visits(&mut server, session(2, PC1));
         if gone {
             let now = server.now;
-            server.ledger.with(|l| l.forget(1, now));
+            server.ledger.with(|l| l.forget(DatabaseOid(1), now));
             server.tables.clear();
         } else {
             server.change(1, |rows| rows.licenses.clear());
@@ -443,7 +444,7 @@ fn whoever_holds_a_seat_has_one_however_many_linger() {
         visits(&mut server, session(role, PC1));
     }
     assert_eq!((server.in_use("tom"), server.in_use("web")), (7, 1));
-    let ats: Vec<usize> = (12..16)
+    let ats: Vec<Slot> = (12..16)
         .map(|role| server.enters(superuser(role, PC1)))
         .collect();
     server.exempt_superusers = false;
@@ -600,8 +601,8 @@ fn step() -> impl Strategy<Value = Step> {
 /// leave. Roles 2 to 5 are users, 10 and 11 those of leases.
 struct Kept {
     server: Server,
-    application: usize,
-    sessions: Vec<(usize, u32)>,
+    application: Slot,
+    sessions: Vec<(Slot, u32)>,
     pending: Vec<(u8, u32)>,
     committed: Vec<(u8, u32)>,
     last_lease: u8,

@@ -2,6 +2,8 @@
 //! line, and each database's rows, from which every answer is worked out anew. It shares no code with
 //! the ledger beyond the words of its questions.
 
+use crate::core::ledger::numbers::{SeatNumber, Ticket};
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::server::{MINUTE, is_like, is_member};
@@ -128,7 +130,7 @@ pub struct Hold {
 #[derive(Clone, Debug)]
 pub struct Wait {
     pub claim: Claim,
-    pub ticket: u64,
+    pub ticket: Ticket,
     /// It has its seat: with this verdict.
     pub called: Option<Verdict>,
 }
@@ -171,7 +173,7 @@ pub struct Seat {
     /// A lease took it, for this user.
     pub leased_to: Option<&'static str>,
     /// Its number in the ledger.
-    pub number: u64,
+    pub number: SeatNumber,
 }
 
 /// The rows in force in a database, with the setting that they were read under.
@@ -459,7 +461,7 @@ impl Naive {
                 role: taker.user.role,
                 groups: taker.groups,
                 leased_to: taker.leased_to(),
-                number: 0,
+                number: SeatNumber::NONE,
             }
         };
         sharing.into_iter().map(seat).collect()

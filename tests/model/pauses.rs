@@ -6,6 +6,7 @@ use proptest::test_runner::Config;
 use super::server::{ROOM, Server, TTL, id, lease, license, session};
 use crate::core::ledger::event::Happened;
 use crate::core::ledger::license::License;
+use crate::core::ledger::numbers::Slot;
 use crate::core::ledger::time::{Clocks, Pause, Time, Timestamp, Watch};
 use crate::core::ledger::words::ClaimedAt;
 
@@ -17,7 +18,7 @@ const LINGER: Timestamp = 90 * SECOND;
 struct Machine {
     server: Server,
     clocks: Clocks,
-    app: usize,
+    app: Slot,
     launcher: bool,
 }
 

@@ -7,6 +7,7 @@ use crate::core::ledger::acts::admission::Answer;
 use crate::core::ledger::acts::checkout::{Claimed, SeatRequest};
 use crate::core::ledger::denial::{Cause, Denial, Remark};
 use crate::core::ledger::license::License;
+use crate::core::ledger::numbers::Slot;
 use crate::core::ledger::reservation::Reservation;
 use crate::core::ledger::session::Session;
 use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
@@ -43,7 +44,7 @@ fn denied(server: &mut Server, session: Session) -> Cause {
     }
 }
 
-fn refused(server: &mut Server, at: usize, want: SeatRequest) -> Cause {
+fn refused(server: &mut Server, at: Slot, want: SeatRequest) -> Cause {
     match server.claim(at, "crm", want, false) {
         Claimed::Denied(Denial { cause, .. }) => cause,
         other => panic!("{other:?}"),

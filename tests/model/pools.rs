@@ -5,6 +5,7 @@ use crate::core::ledger::acts::admission::Answer;
 use crate::core::ledger::acts::publish::Published;
 use crate::core::ledger::denial::{Cause, Denial, Remark};
 use crate::core::ledger::license::License;
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::words::CountedBy;
 
 const PC1: &str = "10.0.0.1";
@@ -106,7 +107,7 @@ fn the_rule_of_a_dropped_database_rules_no_longer() {
     server.enters(session(2, PC1));
     server.enters(session(2, PC2));
     assert_eq!(server.in_use("crm"), 2);
-    server.ledger.with(|l| l.forget(2, 0));
+    server.ledger.with(|l| l.forget(DatabaseOid(2), 0));
     assert_eq!((server.in_use("crm"), server.seats_taken()), (1, 1));
     server.enters(session(2, PC3));
     assert_eq!(server.in_use("crm"), 1);

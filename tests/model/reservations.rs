@@ -10,6 +10,7 @@ use crate::core::ledger::acts::publish::Published;
 use crate::core::ledger::denial::{Cause, Denial, Remark};
 use crate::core::ledger::license::License;
 use crate::core::ledger::map::MapLedger;
+use crate::core::ledger::numbers::{DatabaseOid, Slot};
 use crate::core::ledger::reservation::Reservation;
 use crate::core::ledger::session::Session;
 use crate::core::ledger::table::Table;
@@ -355,7 +356,7 @@ fn a_login_judged_before_other_roles_were_reserved_is_judged_again() {
     // In another database: the rules of its own are the same.
     server.change(2, |rows| rows.reservations = vec![kept("accounting", 1)]);
     server.load(2);
-    let answer = server.ledger.with(|l| l.admit(0, anna, judged));
+    let answer = server.ledger.with(|l| l.admit(Slot(0), anna, judged));
     assert_eq!(answer, Answer::Outdated);
     let place = server.enters(anna);
     let claimed = server
@@ -366,7 +367,7 @@ fn a_login_judged_before_other_roles_were_reserved_is_judged_again() {
     let judged = server.judge(&session(ANNA, &pc(1)));
     server.change(2, |rows| rows.reservations = vec![kept("accounting", 2)]);
     server.load(2);
-    let answer = server.ledger.with(|l| l.admit(1, anna, judged));
+    let answer = server.ledger.with(|l| l.admit(Slot(1), anna, judged));
     assert_eq!(answer, Answer::Admitted(Remark::None));
 }
 
@@ -391,7 +392,7 @@ fn a_role_that_came_unjudged_hinders_publishing_until_it_is_judged() {
     let now = server.now;
     let publish = server
         .ledger
-        .with(|l| l.publish(1, &mut rules, &judgement, now));
+        .with(|l| l.publish(DatabaseOid(1), &mut rules, &judgement, now));
     assert_eq!(publish, Published::Unjudged);
     assert_eq!(server.publish(1, &mut rules), IN_FORCE);
     // So do roles that were reserved meanwhile.
@@ -401,7 +402,7 @@ fn a_role_that_came_unjudged_hinders_publishing_until_it_is_judged() {
     server.load(2);
     let publish = server
         .ledger
-        .with(|l| l.publish(1, &mut rules, &judgement, now));
+        .with(|l| l.publish(DatabaseOid(1), &mut rules, &judgement, now));
     assert_eq!(publish, Published::Unjudged);
     assert_eq!(server.publish(1, &mut rules), IN_FORCE);
 }
@@ -468,7 +469,7 @@ fn one_role_has_one_number_in_all_databases_as_long_as_any_names_it() {
     reserve(&mut server, 1, &[kept("sales", 1), kept("board", 1)]);
     server.load(1);
     assert_eq!(reserved_roles(&mut server), ["sales", "interns", "board"]);
-    server.ledger.with(|l| l.forget(2, 0));
+    server.ledger.with(|l| l.forget(DatabaseOid(2), 0));
     assert_eq!(reserved_roles(&mut server), ["sales", "board"]);
     server.enters(session(CARL, &pc(1)));
     reserve(&mut server, 1, &[]);
@@ -477,7 +478,7 @@ fn one_role_has_one_number_in_all_databases_as_long_as_any_names_it() {
     server.ledger.with(|l| assert_eq!(l.reservations.len(), 0));
 }
 
-fn module(seats: i32, reservations: &[Reservation]) -> (Server, [usize; 4]) {
+fn module(seats: i32, reservations: &[Reservation]) -> (Server, [Slot; 4]) {
     let module = License {
         claimed_at: ClaimedAt::Checkout,
         ..license("crm", seats)

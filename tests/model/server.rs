@@ -16,9 +16,11 @@ use crate::core::ledger::hold::Hold;
 use crate::core::ledger::identity::{Host, Label, LeaseId, Name, Text, Who};
 use crate::core::ledger::license::{Level, License, RowKey};
 use crate::core::ledger::map::{Capacity, MapLedger};
+use crate::core::ledger::numbers::{DatabaseOid, RoleOid, SessionNumber, Slot, TallyId, Ticket};
 use crate::core::ledger::reservation::Reservation;
+use crate::core::ledger::roles::RoleIn;
 use crate::core::ledger::rules::{Exemption, Facts, Hosts, RuleCounts, Rules, StoredLease};
-use crate::core::ledger::seat::{NO_TALLY, Standing};
+use crate::core::ledger::seat::Standing;
 use crate::core::ledger::session::Session;
 use crate::core::ledger::table::Table;
 use crate::core::ledger::tally::Tally;
@@ -53,7 +55,7 @@ pub struct Server {
     pub catalog: Catalog,
     logins: u64,
     /// The session that took each lease.
-    takers: BTreeMap<LeaseId, u64>,
+    takers: BTreeMap<LeaseId, SessionNumber>,
 }
 
 pub const ROOM: Capacity = Capacity {
@@ -114,7 +116,7 @@ impl Server {
                     known.observed = known.generation;
                 }
             });
-            l.each_to_visit(view, |due| oids.push(due.database));
+            l.each_to_visit(view, |due| oids.push(due.database.0));
             oids
         })
     }
@@ -125,7 +127,7 @@ impl Server {
         self.ledger.with(|l| {
             let mut found = None;
             l.each_to_visit(view, |due| {
-                if due.database == database {
+                if due.database == DatabaseOid(database) {
                     found = Some(due);
                 }
             });
@@ -138,9 +140,9 @@ impl Server {
         let due = self.due(database).expect("a database that is due");
         let view = self.view();
         self.ledger.with(|l| {
-            let number = l.send_database_worker(database).unwrap();
+            let number = l.send_database_worker(DatabaseOid(database)).unwrap();
             for stage in stages {
-                l.visit_reached(database, number, *stage);
+                l.visit_reached(DatabaseOid(database), number, *stage);
             }
             l.visit_ended(due, number, view)
         })
@@ -153,24 +155,28 @@ impl Server {
 
     pub fn is_current(&mut self, database: u32) -> bool {
         let view = self.view();
-        self.ledger.with(|l| l.is_current(database, view))
+        self.ledger
+            .with(|l| l.is_current(DatabaseOid(database), view))
     }
 
     /// Commits a change of a database's tables.
     pub fn change(&mut self, database: u32, change: impl FnOnce(&mut Rows)) {
         self.ledger
-            .with(|l| l.change_begins(database, Unsettled::Pools));
+            .with(|l| l.change_begins(DatabaseOid(database), Unsettled::Pools));
         change(self.tables.entry(database).or_default());
         self.ledger
-            .with(|l| l.change_ends(database, Unsettled::Pools));
+            .with(|l| l.change_ends(DatabaseOid(database), Unsettled::Pools));
     }
 
     /// Reads a database's tables.
     pub fn read(&mut self, database: u32) -> Rules {
-        let generation = self.ledger.with(|l| l.generation(database)).unwrap();
+        let generation = self
+            .ledger
+            .with(|l| l.generation(DatabaseOid(database)))
+            .unwrap();
         let mut rows = self.tables.get(&database).cloned().unwrap_or_default();
         rows.leases.sort_by_key(|lease| lease.product);
-        if self.ledger.with(|l| l.leases_of(database)) == rows.leases_of {
+        if self.ledger.with(|l| l.leases_of(DatabaseOid(database))) == rows.leases_of {
             rows.leases.clear();
         }
         let mut rules = Rules {
@@ -198,16 +204,18 @@ impl Server {
 
     /// What rules make of everybody, for `publish`.
     pub fn judge_all(&mut self, database: u32, rules: &mut Rules) -> Judgement {
-        let room = self.ledger.with(|l| l.room_for(database, rules.wanted()));
+        let room = self
+            .ledger
+            .with(|l| l.room_for(DatabaseOid(database), rules.wanted()));
         if let Some(room) = room {
             rules.fit(room);
         }
-        let taker = |lease: &StoredLease| (lease.who.role, database);
-        let mut roles: Vec<(u32, u32)> = rules.leases.iter().map(taker).collect();
+        let taker = |lease: &StoredLease| (lease.who.role, DatabaseOid(database));
+        let mut roles: Vec<RoleIn> = rules.leases.iter().map(taker).collect();
         let planned = self.ledger.with(|l| {
             l.each_role(|taker, _| roles.push(taker));
             assert!(roles.len() <= l.holders() + rules.leases.len());
-            l.plan_roles(database, &rules.reservations)
+            l.plan_roles(DatabaseOid(database), &rules.reservations)
         });
         rules.reserved_roles = planned.each().collect();
         let catalog = &mut self.catalog;
@@ -223,7 +231,7 @@ impl Server {
         let judgement = self.judge_all(database, rules);
         let now = self.now;
         self.ledger
-            .with(|l| l.publish(database, rules, &judgement, now))
+            .with(|l| l.publish(DatabaseOid(database), rules, &judgement, now))
     }
 
     pub fn load(&mut self, database: u32) -> Published {
@@ -263,15 +271,15 @@ impl Server {
     }
 
     /// A login; also gives the place where it is or would be.
-    pub fn log_in(&mut self, session: Session) -> (usize, Answer) {
-        let place = self.ledger.free_place().expect("a free place");
+    pub fn log_in(&mut self, session: Session) -> (Slot, Answer) {
+        let place = self.ledger.free_slot().expect("a free slot");
         (place, self.log_in_at(place, session, false))
     }
 
     /// A login at this place, which has asked idle seats to give way or not.
-    pub fn log_in_at(&mut self, place: usize, mut session: Session, asked: bool) -> Answer {
-        if !self.is_current(session.database) {
-            let published = self.load(session.database);
+    pub fn log_in_at(&mut self, place: Slot, mut session: Session, asked: bool) -> Answer {
+        if !self.is_current(session.database.0) {
+            let published = self.load(session.database.0);
             assert!(matches!(published, Published::InForce { .. }));
         }
         self.stamp(&mut session);
@@ -283,27 +291,27 @@ impl Server {
     }
 
     /// A superuser's login while the rules can't be read.
-    pub fn log_in_blindly(&mut self, mut session: Session) -> usize {
+    pub fn log_in_blindly(&mut self, mut session: Session) -> Slot {
         self.stamp(&mut session);
-        let place = self.ledger.free_place().expect("a free place");
+        let place = self.ledger.free_slot().expect("a free slot");
         let now = self.now;
         self.ledger.with(|l| l.register(place, session, now));
         place
     }
 
     /// A login that must get in without a remark; gives its place.
-    pub fn enters(&mut self, session: Session) -> usize {
+    pub fn enters(&mut self, session: Session) -> Slot {
         let (place, answer) = self.log_in(session);
         assert_eq!(answer, Answer::Admitted(Remark::None));
         place
     }
 
-    pub fn log_out(&mut self, place: usize) {
+    pub fn log_out(&mut self, place: Slot) {
         while !self.log_out_some(place) {}
     }
 
     /// One step of it. True when it was the last.
-    pub fn log_out_some(&mut self, place: usize) -> bool {
+    pub fn log_out_some(&mut self, place: Slot) -> bool {
         let now = self.now;
         self.ledger
             .with(|l| l.release_some(place, 2, Leaving::Logout, now))
@@ -346,10 +354,10 @@ impl Server {
     }
 
     /// Asks for a seat as the session at this place, as the server's functions do.
-    pub fn claim(&mut self, at: usize, product: &str, want: SeatRequest, patient: bool) -> Claimed {
-        let session = self.ledger.sessions[at];
-        if !self.is_current(session.database) {
-            let published = self.load(session.database);
+    pub fn claim(&mut self, at: Slot, product: &str, want: SeatRequest, patient: bool) -> Claimed {
+        let session = self.ledger.sessions[at.0];
+        if !self.is_current(session.database.0) {
+            let published = self.load(session.database.0);
             assert!(matches!(published, Published::InForce { .. }));
         }
         let judged = self.judged_for(at, product);
@@ -360,8 +368,8 @@ impl Server {
     }
 
     /// What the session at this place brings along when it asks for a product.
-    pub fn judged_for(&mut self, at: usize, product: &str) -> Judged {
-        let session = self.ledger.sessions[at];
+    pub fn judged_for(&mut self, at: Slot, product: &str) -> Judged {
+        let session = self.ledger.sessions[at.0];
         let license = self.ledger.with(|l| {
             let mut license = None;
             l.licenses.each(|row| {
@@ -381,28 +389,28 @@ impl Server {
     }
 
     /// A checkout that must get its seat without a remark.
-    pub fn checks_out(&mut self, at: usize, product: &str, client_user: &str) -> Receipt {
+    pub fn checks_out(&mut self, at: Slot, product: &str, client_user: &str) -> Receipt {
         held(self.claim(at, product, want(client_user), false))
     }
 
-    pub fn check_in(&mut self, at: usize, product: &str, client_user: &str) -> bool {
+    pub fn check_in(&mut self, at: Slot, product: &str, client_user: &str) -> bool {
         let now = self.now;
         self.ledger
             .with(|l| l.check_in(at, &name(product), &Label::of(client_user), now))
     }
 
-    pub fn check_in_all(&mut self, at: usize) {
+    pub fn check_in_all(&mut self, at: Slot) {
         while self.check_in_some(at) {}
     }
 
     /// One step of it. True when there are more.
-    pub fn check_in_some(&mut self, at: usize) -> bool {
+    pub fn check_in_some(&mut self, at: Slot) -> bool {
         let now = self.now;
         self.ledger.with(|l| l.check_in_some(at, 2, now))
     }
 
     /// A claim that must stand in line; gives its ticket.
-    pub fn waits(&mut self, at: usize, product: &str, want: SeatRequest) -> u64 {
+    pub fn waits(&mut self, at: Slot, product: &str, want: SeatRequest) -> Ticket {
         match self.claim(at, product, want, true) {
             Claimed::Waits(ticket) => ticket,
             other => panic!("{other:?}"),
@@ -410,28 +418,28 @@ impl Server {
     }
 
     /// Whether it is for this one in line to ask idle seats.
-    pub fn begins_to_ask(&mut self, ticket: u64) -> bool {
+    pub fn begins_to_ask(&mut self, ticket: Ticket) -> bool {
         let now = self.now;
         self.ledger.with(|l| l.begin_to_ask(ticket, now))
     }
 
-    pub fn collect(&mut self, ticket: u64) -> Option<Receipt> {
+    pub fn collect(&mut self, ticket: Ticket) -> Option<Receipt> {
         let now = self.now;
         self.ledger.with(|l| l.collect(ticket, now))
     }
 
-    pub fn leave(&mut self, ticket: u64) {
+    pub fn leave(&mut self, ticket: Ticket) {
         let now = self.now;
         self.ledger.with(|l| l.leave(ticket, now));
     }
 
-    pub fn waits_in_vain(&mut self, ticket: u64) -> bool {
+    pub fn waits_in_vain(&mut self, ticket: Ticket) -> bool {
         let now = self.now;
         self.ledger.with(|l| l.may_wait_until(ticket, now).is_err())
     }
 
     /// The places of those whom the last changes wake.
-    pub fn woken(&mut self) -> Vec<usize> {
+    pub fn woken(&mut self) -> Vec<Slot> {
         let mut woken = vec![];
         self.ledger.with(|l| {
             if std::mem::take(&mut l.head.ring) {
@@ -443,7 +451,7 @@ impl Server {
     }
 
     /// A lease that must get its seat without a remark, in a transaction that goes on.
-    pub fn leases(&mut self, at: usize, product: &str, want: SeatRequest) -> Receipt {
+    pub fn leases(&mut self, at: Slot, product: &str, want: SeatRequest) -> Receipt {
         held(self.claim(at, product, want, false))
     }
 
@@ -454,7 +462,7 @@ impl Server {
         let product = self
             .ledger
             .with(|l| l.tallies.get(&hold.tally).unwrap().product);
-        let rows = self.tables.entry(hold.database).or_default();
+        let rows = self.tables.entry(hold.database.0).or_default();
         rows.leases.push(StoredLease {
             id,
             product,
@@ -472,12 +480,13 @@ impl Server {
             rows.leases.retain(|lease| lease.id != id);
         }
         let now = self.now;
-        self.ledger.with(|l| l.drop_lease(usize::MAX, id, now));
+        self.ledger
+            .with(|l| l.drop_lease(Slot(usize::MAX), id, now));
     }
 
-    pub fn heartbeat(&mut self, at: usize, id: LeaseId) -> Option<Timestamp> {
+    pub fn heartbeat(&mut self, at: Slot, id: LeaseId) -> Option<Timestamp> {
         let now = self.now;
-        let own = self.takers.get(&id) == Some(&self.ledger.sessions[at].number);
+        let own = self.takers.get(&id) == Some(&self.ledger.sessions[at.0].number);
         self.ledger.with(|l| l.heartbeat(at, id, own, now))
     }
 
@@ -510,7 +519,7 @@ impl Server {
     pub fn bury(&mut self, database: u32) -> Vec<LeaseId> {
         let mut ended = vec![];
         self.ledger
-            .with(|l| l.each_ended(database, |id| ended.push(id)));
+            .with(|l| l.each_ended(DatabaseOid(database), |id| ended.push(id)));
         if let Some(rows) = self.tables.get_mut(&database) {
             rows.leases.retain(|lease| !ended.contains(&lease.id));
         }
@@ -518,7 +527,7 @@ impl Server {
         ended
     }
 
-    pub fn may_use(&mut self, at: usize, product: &str) -> bool {
+    pub fn may_use(&mut self, at: Slot, product: &str) -> bool {
         let enforcement = self.enforcement;
         let answer = self
             .ledger
@@ -605,7 +614,7 @@ pub fn lease(number: u8, client_user: &str, host: &str) -> SeatRequest {
             host: address.map_or(Host::LOCAL, |a| Host::of_peer(Some((a, 0)), None)),
             host_name: Name::EMPTY,
             ttl: TTL,
-            taken_by: 0,
+            taken_by: RoleOid::NONE,
         }),
         ..want(client_user)
     }
@@ -620,6 +629,7 @@ pub fn id(number: u8) -> LeaseId {
 
 fn placed<R>(database: u32, mut rows: Vec<R>, set: impl Fn(&mut R, RowKey)) -> Vec<R> {
     for (place, row) in (0..).zip(&mut rows) {
+        let database = DatabaseOid(database);
         set(row, RowKey { database, place });
     }
     rows
@@ -635,7 +645,8 @@ pub struct Catalog {
 }
 
 impl Facts for Catalog {
-    fn is_member(&mut self, role: u32, database: u32, group: &Name) -> bool {
+    fn is_member(&mut self, role: RoleOid, database: DatabaseOid, group: &Name) -> bool {
+        let (role, database) = (role.0, database.0);
         *group == name(&format!("r{role}"))
             || *group == name("owner") && self.owners.contains(&(database, role))
             || is_member(role, group.as_str())
@@ -645,8 +656,8 @@ impl Facts for Catalog {
                 .any(|&grant| grant == (role, group.as_str()))
     }
 
-    fn is_superuser(&mut self, role: u32) -> bool {
-        role == 1
+    fn is_superuser(&mut self, role: RoleOid) -> bool {
+        role == RoleOid(1)
     }
 
     fn is_like(&mut self, session: &Session, pattern: &str) -> bool {
@@ -680,10 +691,10 @@ pub fn name(text: &str) -> Name {
 pub fn license(product: &str, seats: impl Into<Option<i32>>) -> License {
     License {
         key: RowKey {
-            database: 0,
+            database: DatabaseOid::NONE,
             place: 0,
         },
-        tally: 0,
+        tally: TallyId::NONE,
         product: name(product),
         pool: Name::EMPTY,
         application_name: Text::EMPTY,
@@ -713,7 +724,7 @@ pub fn license(product: &str, seats: impl Into<Option<i32>>) -> License {
 pub fn exempt_role(role: &str) -> Exemption {
     Exemption {
         key: RowKey {
-            database: 0,
+            database: DatabaseOid::NONE,
             place: 0,
         },
         role: name(role),
@@ -737,10 +748,10 @@ pub fn reservation(
 ) -> Reservation {
     Reservation {
         key: RowKey {
-            database: 0,
+            database: DatabaseOid::NONE,
             place: 0,
         },
-        tally: NO_TALLY,
+        tally: TallyId::NONE,
         product: name(product),
         role: name(role),
         reserved,
@@ -754,9 +765,9 @@ pub fn reservation(
 pub fn session(role: u32, host: &str) -> Session {
     let address: Option<IpAddr> = host.parse().ok();
     Session {
-        database: 1,
+        database: DatabaseOid(1),
         who: Who {
-            role,
+            role: RoleOid(role),
             host: Host::of_peer(address.map(|a| (a, 0)), None),
             workstation: Name::EMPTY,
             client_user: Label::EMPTY,
@@ -785,7 +796,7 @@ pub fn with_application(mut session: Session, application_name: &str) -> Session
 }
 
 pub fn of_database(mut session: Session, database: u32) -> Session {
-    session.database = database;
+    session.database = DatabaseOid(database);
     session
 }
 

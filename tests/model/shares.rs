@@ -11,6 +11,7 @@ use crate::core::ledger::acts::publish::Published;
 use crate::core::ledger::denial::Remark;
 use crate::core::ledger::event::Leaving;
 use crate::core::ledger::map::Capacity;
+use crate::core::ledger::numbers::{DatabaseOid, Generation};
 use crate::core::ledger::roles::ROLES_MAX;
 use crate::core::ledger::rules::Exemption;
 use crate::core::ledger::table::Table;
@@ -44,8 +45,8 @@ fn sets(server: &mut Server, database: u32, many: usize) -> Published {
 /// How many exemptions of a database are in force, and how many rows of it are not.
 fn fits(server: &mut Server, database: u32) -> (usize, u32) {
     server.ledger.with(|l| {
-        let known = l.databases.get(&database).unwrap();
-        (l.rows_of(database).exemptions, known.left_out)
+        let known = l.databases.get(&DatabaseOid(database)).unwrap();
+        (l.rows_of(DatabaseOid(database)).exemptions, known.left_out)
     })
 }
 
@@ -94,7 +95,7 @@ fn who_has_most_rules_gives_way_to_who_has_no_more_than_its_part() {
     settle(&mut server);
     assert_eq!(fits(&mut server, 1), (48, 22));
     let now = server.now;
-    server.ledger.with(|l| l.forget(3, now));
+    server.ledger.with(|l| l.forget(DatabaseOid(3), now));
     settle(&mut server);
     assert_eq!(fits(&mut server, 1), (58, 12));
     sets(&mut server, 1, 10);
@@ -109,7 +110,7 @@ fn whose_rows_do_not_fit_is_told_once() {
     let told = |server: &mut Server| {
         let mut told = BTreeMap::new();
         while let Some((database, rows, _)) = server.ledger.with(|l| l.tell_left_out()) {
-            told.insert(database, rows);
+            told.insert(database.0, rows);
         }
         told
     };
@@ -151,8 +152,10 @@ fn licenses_come_before_all_else() {
     server.change(2, |held| held.licenses = many(30));
     assert_eq!(server.load(2), IN_FORCE);
     assert_eq!(server.load(1), Published::TooManyRules);
-    let known = server.ledger.with(|l| *l.databases.get(&1).unwrap());
-    assert_eq!((known.loaded, known.left_out), (0, 60));
+    let known = server
+        .ledger
+        .with(|l| *l.databases.get(&DatabaseOid(1)).unwrap());
+    assert_eq!((known.loaded, known.left_out), (Generation::NONE, 60));
     server.change(1, |held| held.licenses = many(29));
     assert_eq!(server.load(1), IN_FORCE);
     assert_eq!(fits(&mut server, 1), (0, 27));
@@ -196,7 +199,7 @@ fn whatever_comes_who_has_no_more_than_its_part_fits() {
             let now = server.now;
             match below(8) {
                 0 => {
-                    server.ledger.with(|l| l.forget(database, now));
+                    server.ledger.with(|l| l.forget(DatabaseOid(database), now));
                     server.tables.remove(&database);
                     rows.remove(&database);
                 }
@@ -239,7 +242,10 @@ fn whose_reservations_name_too_many_roles_goes_without_those() {
     assert_eq!(server.load(1), IN_FORCE);
     let (_, answer) = server.log_in(session(2, &pc(1)));
     assert_eq!(answer, Answer::Admitted(Remark::None));
-    assert_eq!(server.ledger.with(|l| l.tell_left_out()), Some((1, 0, 1)));
+    assert_eq!(
+        server.ledger.with(|l| l.tell_left_out()),
+        Some((DatabaseOid(1), 0, 1))
+    );
     // Another database is not concerned, and has what is free again.
     server.change(2, |rows| {
         rows.licenses = vec![license("crm", 1)];

@@ -6,6 +6,7 @@ use super::server::{ROOM, Server, license, name, of_database, session, superuser
 use crate::core::ledger::acts::publish::Published;
 use crate::core::ledger::acts::visits::RememberedPools;
 use crate::core::ledger::license::License;
+use crate::core::ledger::numbers::{DatabaseOid, Generation};
 use crate::core::ledger::pauses::Pauses;
 use crate::core::ledger::session::Session;
 use crate::core::ledger::visit::{Due, Outcome, Stage, Unread, Unsettled};
@@ -17,8 +18,8 @@ const IN_FORCE: Published = Published::InForce { disagreement: None };
 
 /// A visit of database 1.
 const DUE: Due = Due {
-    database: 1,
-    generation: 7,
+    database: DatabaseOid(1),
+    generation: Generation(7),
     last: 0,
     wanted: false,
     writes: false,
@@ -40,12 +41,12 @@ struct Memory<'a> {
 }
 
 impl RememberedPools for Memory<'_> {
-    fn may_have_pool(&self, database: u32) -> bool {
-        self.pooled.contains(&database)
+    fn may_have_pool(&self, database: DatabaseOid) -> bool {
+        self.pooled.contains(&database.0)
     }
 
-    fn is_without_leases(&self, database: u32) -> bool {
-        self.without_leases.contains(&database)
+    fn is_without_leases(&self, database: DatabaseOid) -> bool {
+        self.without_leases.contains(&database.0)
     }
 }
 
@@ -71,9 +72,9 @@ fn awaited_by(server: &mut Server, product: &str, memory: &Memory) -> Option<u32
     let view = server.view();
     let awaited = server.ledger.with(|l| {
         l.note_settled(view.in_recovery);
-        l.awaited(tally, 1, view, memory)
+        l.awaited(tally, DatabaseOid(1), view, memory)
     });
-    awaited.map(|known| known.oid)
+    awaited.map(|known| known.oid.0)
 }
 
 /// Databases 1 and 2 of a pool, and 3 without one, all read.
@@ -97,7 +98,7 @@ fn of_what_was_never_read_only_those_are_awaited_that_may_be_in_the_pool() {
     server.tables.entry(1).or_default().licenses = vec![pooled("crm", "firm")];
     server.load(1);
     for database in [2, 3] {
-        server.ledger.with(|l| l.generation(database));
+        server.ledger.with(|l| l.generation(DatabaseOid(database)));
     }
     assert_eq!(awaited(&mut server, "crm", &[2]), Some(2));
     assert_eq!(awaited(&mut server, "crm", &[3]), Some(3));
@@ -106,7 +107,9 @@ fn of_what_was_never_read_only_those_are_awaited_that_may_be_in_the_pool() {
     server.visit(2, &[Stage::Begun, Stage::Arrived]);
     assert_eq!(awaited(&mut server, "crm", &[2]), Some(2));
     // Whatever is remembered: it may have joined.
-    server.ledger.with(|l| l.unsettle(3, Unsettled::Pools));
+    server
+        .ledger
+        .with(|l| l.unsettle(DatabaseOid(3), Unsettled::Pools));
     assert_eq!(awaited(&mut server, "crm", &[]), Some(3));
     server.load(2);
     server.load(3);
@@ -117,25 +120,19 @@ fn of_what_was_never_read_only_those_are_awaited_that_may_be_in_the_pool() {
 fn of_a_change_those_learn_whom_it_may_concern() {
     let mut server = server();
     assert_eq!(awaited(&mut server, "crm", &[2, 3]), None);
-    let change = |server: &mut Server, database, unsettled| {
-        server.ledger.with(|l| {
-            l.change_begins(database, unsettled);
-            l.change_ends(database, unsettled);
-        });
-    };
     for (database, unsettled, waits) in [
         (2, Unsettled::Counts, true),
         (2, Unsettled::Pools, true),
         (3, Unsettled::Counts, false),
         (3, Unsettled::Pools, true),
     ] {
-        change(&mut server, database, unsettled);
+        commit(&mut server, database, unsettled);
         let expected = waits.then_some(database);
         assert_eq!(awaited(&mut server, "crm", &[]), expected, "{unsettled:?}");
         // Where it can't be read the last rules stay in force.
         server.visit(database, &[Stage::Begun, Stage::Arrived]);
         assert_eq!(awaited(&mut server, "crm", &[]), None);
-        change(&mut server, database, unsettled);
+        commit(&mut server, database, unsettled);
         server.load(database);
         assert_eq!(awaited(&mut server, "crm", &[]), None);
     }
@@ -162,7 +159,7 @@ fn who_can_not_be_reached_is_awaited_until_somebody_can_unless_it_adds_nothing()
         (&[Stage::Begun], Outcome::Lost, true),
     ] {
         let mut server = server();
-        server.ledger.with(|l| l.generation(4));
+        server.ledger.with(|l| l.generation(DatabaseOid(4)));
         for _ in 0..10 {
             // It may have leases, however often nobody could see them.
             assert_eq!(awaited(&mut server, "crm", &[4]), Some(4));
@@ -181,7 +178,7 @@ fn who_can_not_be_reached_is_awaited_until_somebody_can_unless_it_adds_nothing()
 #[test]
 fn an_unreachable_database_is_awaited_as_long_as_somebody_is_in() {
     let mut server = server();
-    server.ledger.with(|l| l.generation(4));
+    server.ledger.with(|l| l.generation(DatabaseOid(4)));
     let place = server.log_in_blindly(of_database(session(2, PC1), 4));
     (0..5).for_each(|_| server.lose_database_worker(4));
     assert_eq!(awaited_by(&mut server, "crm", &WITHOUT_LEASES), Some(4));
@@ -192,23 +189,23 @@ fn an_unreachable_database_is_awaited_as_long_as_somebody_is_in() {
 /// A database worker could not read a database's tables.
 fn fail_to_read(server: &mut Server, database: u32, found: Unread) {
     server.ledger.with(|l| {
-        let generation = l.generation(database).unwrap();
-        l.visit_failed(database, generation, 1, found)
+        let generation = l.generation(DatabaseOid(database)).unwrap();
+        l.visit_failed(DatabaseOid(database), generation, 1, found)
     });
 }
 
 /// A transaction has changed a database's tables.
 fn commit(server: &mut Server, database: u32, unsettled: Unsettled) {
     server.ledger.with(|l| {
-        l.change_begins(database, unsettled);
-        l.change_ends(database, unsettled);
+        l.change_begins(DatabaseOid(database), unsettled);
+        l.change_ends(DatabaseOid(database), unsettled);
     });
 }
 
 #[test]
 fn what_can_not_be_read_is_passed_over_while_nobody_counts_there() {
     let mut server = server();
-    server.ledger.with(|l| l.generation(4));
+    server.ledger.with(|l| l.generation(DatabaseOid(4)));
     for (found, expected) in [
         (Unread::MayHaveLeases, Some(4)),
         (Unread::HasNoLeases, None),
@@ -254,7 +251,7 @@ fn without_leases(server: &mut Server) -> Vec<u32> {
     let mut databases = vec![];
     server
         .ledger
-        .with(|l| l.each_without_leases(|_| false, |database| databases.push(database)));
+        .with(|l| l.each_without_leases(|_| false, |database| databases.push(database.0)));
     databases.sort_unstable();
     databases
 }
@@ -263,25 +260,25 @@ fn without_leases(server: &mut Server) -> Vec<u32> {
 fn that_there_are_no_leases_is_remembered_until_one_comes() {
     let mut server = server();
     server.ledger.with(|l| {
-        l.generation(4);
-        l.note_created(5);
+        l.generation(DatabaseOid(4));
+        l.note_created(DatabaseOid(5));
     });
     assert_eq!(without_leases(&mut server), [1, 2, 3, 4, 5]);
     let edition = server.ledger.head.pools_edition;
-    assert!(server.ledger.with(|l| l.lease_comes(2)));
+    assert!(server.ledger.with(|l| l.lease_comes(DatabaseOid(2))));
     assert_ne!(server.ledger.head.pools_edition, edition);
     assert_eq!(without_leases(&mut server), [1, 3, 4, 5]);
     // Until somebody has seen to it, everybody must.
-    assert!(server.ledger.with(|l| l.lease_comes(2)));
-    server.ledger.with(|l| l.lease_is_told(2));
-    assert!(!server.ledger.with(|l| l.lease_comes(2)));
+    assert!(server.ledger.with(|l| l.lease_comes(DatabaseOid(2))));
+    server.ledger.with(|l| l.lease_is_told(DatabaseOid(2)));
+    assert!(!server.ledger.with(|l| l.lease_comes(DatabaseOid(2))));
     assert_eq!(without_leases(&mut server), [1, 3, 4, 5]);
 }
 
 #[test]
 fn nobody_waits_for_a_database_that_was_created_until_somebody_counts_there() {
     let mut server = server();
-    server.ledger.with(|l| l.note_created(4));
+    server.ledger.with(|l| l.note_created(DatabaseOid(4)));
     assert_eq!(awaited(&mut server, "crm", &[4]), None);
     server.visit(4, &[Stage::Begun, Stage::KeptOut]);
     assert_eq!(awaited(&mut server, "crm", &[4]), None);
@@ -296,9 +293,9 @@ fn nobody_waits_for_a_database_that_was_created_until_somebody_counts_there() {
     assert_eq!(awaited(&mut server, "crm", &[4]), None);
     // Who has changed it before it was noted has been quicker.
     server.ledger.with(|l| {
-        l.generation(5);
-        l.change_begins(5, Unsettled::Pools);
-        l.note_created(5);
+        l.generation(DatabaseOid(5));
+        l.change_begins(DatabaseOid(5), Unsettled::Pools);
+        l.note_created(DatabaseOid(5));
     });
     assert_eq!(awaited(&mut server, "crm", &[]), Some(5));
 }
@@ -310,7 +307,9 @@ fn what_is_signed_is_looked_at_whoever_has_read_it() {
     server.tell_all();
     let due = server.due(1).expect("a visit");
     assert!(server.is_current(1));
-    server.ledger.with(|l| l.observed(1, due.generation));
+    server
+        .ledger
+        .with(|l| l.observed(DatabaseOid(1), due.generation));
     assert_eq!(server.due(1), None);
     // Also at the moment when it may be another, and after each change.
     let mut rules = server.read(1);
@@ -320,7 +319,9 @@ fn what_is_signed_is_looked_at_whoever_has_read_it() {
     assert_eq!(server.ledger.head.next_write, server.now + 5);
     server.now += 5;
     assert!(server.due(1).is_some());
-    server.ledger.with(|l| l.observed(1, due.generation));
+    server
+        .ledger
+        .with(|l| l.observed(DatabaseOid(1), due.generation));
     server.tell_all();
     assert_eq!(server.due(1), None);
     server.ledger.with(|l| l.outdate_all());
@@ -331,18 +332,22 @@ fn what_is_signed_is_looked_at_whoever_has_read_it() {
 #[test]
 fn who_was_looking_while_keys_changed_has_not_seen_them() {
     let mut server = Server::with_license(license("crm", 9));
-    server.ledger.with(|l| l.generation(1));
+    server.ledger.with(|l| l.generation(DatabaseOid(1)));
     let due = server.due(1).expect("a visit");
     // The database worker has looked, and read, and is yet to say so when it is said that keys are others.
     let mut rules = server.read(1);
     server.ledger.with(|l| l.outdate_signed());
-    server.ledger.with(|l| l.observed(1, due.generation));
+    server
+        .ledger
+        .with(|l| l.observed(DatabaseOid(1), due.generation));
     assert_ne!(server.publish(1, &mut rules), IN_FORCE);
     server.load(1);
     assert!(server.due(1).is_some());
     // What was looked at, and is not signed, stays as it is.
     let due = server.due(1).expect("another visit");
-    server.ledger.with(|l| l.observed(1, due.generation));
+    server
+        .ledger
+        .with(|l| l.observed(DatabaseOid(1), due.generation));
     server.ledger.with(|l| l.outdate_signed());
     assert!(server.is_current(1));
 }
@@ -354,20 +359,26 @@ fn a_visit_that_changes_nothing_is_in_vain_and_a_change_meanwhile_is_none() {
     let stages = [Stage::Begun, Stage::Arrived, Stage::Ended];
     assert_eq!(server.visit(1, &stages), Outcome::InVain);
     let due = server.due(1).unwrap();
-    let number = server.ledger.with(|l| l.send_database_worker(1)).unwrap();
+    let number = server
+        .ledger
+        .with(|l| l.send_database_worker(DatabaseOid(1)))
+        .unwrap();
     server
         .ledger
-        .with(|l| l.visit_reached(1, number, Stage::Ended));
+        .with(|l| l.visit_reached(DatabaseOid(1), number, Stage::Ended));
     server.change(1, |_| ());
     let view = server.view();
     let ended =
         |server: &mut Server, number| server.ledger.with(|l| l.visit_ended(due, number, view));
     assert_eq!(ended(&mut server, number), Outcome::Made);
     // A database worker of a launcher that is gone says nothing of another's.
-    let next = server.ledger.with(|l| l.send_database_worker(1)).unwrap();
+    let next = server
+        .ledger
+        .with(|l| l.send_database_worker(DatabaseOid(1)))
+        .unwrap();
     server
         .ledger
-        .with(|l| l.visit_reached(1, number, Stage::Ended));
+        .with(|l| l.visit_reached(DatabaseOid(1), number, Stage::Ended));
     assert_eq!(ended(&mut server, next), Outcome::NotBegun);
 }
 
@@ -379,18 +390,20 @@ fn a_complaint_is_news_once_and_ever_more_seldom_until_its_cause_is_another() {
     let mut news = |cause| {
         server
             .ledger
-            .with(|l| l.visit_failed(1, generation, cause, unread))
+            .with(|l| l.visit_failed(DatabaseOid(1), generation, cause, unread))
     };
     let said: Vec<bool> = (0..9).map(|_| news(1)).collect();
     assert_eq!(said.iter().filter(|&&said| said).count(), 4);
     assert!(said[0] && said[1] && said[3] && said[7]);
     assert!(news(2) && news(1));
-    server.ledger.with(|l| l.nothing_to_complain(1));
+    server
+        .ledger
+        .with(|l| l.nothing_to_complain(DatabaseOid(1)));
     let generation = server.due(1).unwrap().generation;
     assert!(
         server
             .ledger
-            .with(|l| l.visit_failed(1, generation, 1, unread))
+            .with(|l| l.visit_failed(DatabaseOid(1), generation, 1, unread))
     );
 }
 
@@ -421,12 +434,18 @@ fn pauses_grow_until_a_success_a_change_or_somebody_who_waits() {
     ));
     assert!(pauses.admit(
         &Due {
-            generation: 8,
+            generation: Generation(8),
             ..due
         },
         now
     ));
-    assert!(pauses.admit(&Due { database: 2, ..due }, now));
+    assert!(pauses.admit(
+        &Due {
+            database: DatabaseOid(2),
+            ..due
+        },
+        now
+    ));
     pauses.note(due, Outcome::Made, now);
     assert!(pauses.admit(&due, now));
     // What is in vain says itself why, and is tried again every second; a server without processes says
@@ -445,18 +464,20 @@ fn pauses_grow_until_a_success_a_change_or_somebody_who_waits() {
 fn who_writes_stays_only_while_nobody_needs_a_database_worker_for_anything_else() {
     let mut server = server();
     let view = server.view();
-    let may = move |server: &mut Server| server.ledger.with(|l| l.may_stay(1, view));
+    let may = move |server: &mut Server| server.ledger.with(|l| l.may_stay(DatabaseOid(1), view));
     server.ledger.with(|l| {
-        let generation = l.generation(1).unwrap();
-        l.observed(1, generation);
+        let generation = l.generation(DatabaseOid(1)).unwrap();
+        l.observed(DatabaseOid(1), generation);
     });
     assert!(may(&mut server));
     server.ledger.with(|l| l.set_crowded(true));
     assert!(!may(&mut server), "another database waits");
     server.ledger.with(|l| l.set_crowded(false));
-    server.ledger.with(|l| l.want(1));
+    server.ledger.with(|l| l.want(DatabaseOid(1)));
     assert!(!may(&mut server), "somebody waits for its rules");
-    server.ledger.with(|l| l.send_database_worker(1));
+    server
+        .ledger
+        .with(|l| l.send_database_worker(DatabaseOid(1)));
     assert!(may(&mut server));
     server.change(1, |rows| rows.licenses = vec![license("tom", 3)]);
     assert!(!may(&mut server), "its rules have changed");
@@ -490,7 +511,7 @@ fn who_keeps_others_waiting_rests_for_many_times_as_long() {
         ..DUE
     };
     let changed = Due {
-        generation: 8,
+        generation: Generation(8),
         ..due
     };
     let now = Instant::now();

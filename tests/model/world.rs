@@ -22,6 +22,7 @@ use crate::core::ledger::hold::{Hold, HoldKey};
 use crate::core::ledger::identity::{Label, Name, Text};
 use crate::core::ledger::license::{License, OutOfDates, Signed};
 use crate::core::ledger::map::{Capacity, MapLedger, Maps};
+use crate::core::ledger::numbers::{DatabaseOid, SeatNumber, SessionNumber, Slot, TallyId, Ticket};
 use crate::core::ledger::reservation::Reservation;
 use crate::core::ledger::roles::ReservedRoles;
 use crate::core::ledger::rules::Hosts;
@@ -55,7 +56,7 @@ pub struct World {
     high_water: BTreeMap<TallyName, usize>,
     denied: BTreeMap<(u32, &'static str), u64>,
     /// What was seen of each session's seat: the session's number, its seat and the seat's id.
-    seen: BTreeMap<u64, (SeatKey, u64)>,
+    seen: BTreeMap<SessionNumber, (SeatKey, SeatNumber)>,
     /// The rows of leases: claim and time to live, committed.
     leases: BTreeMap<u8, Claim>,
     /// The number of the last lease.
@@ -101,7 +102,7 @@ impl World {
             }
             Step::BlindLogin(person) => {
                 if self.naive.people.len() < PLACES {
-                    let place = self.server.log_in_blindly(session_of(person));
+                    let place = self.server.log_in_blindly(session_of(person)).0;
                     self.naive.people.insert(place, person.clone());
                     self.naive.came.push(place);
                     self.naive.groups.insert(place, 0);
@@ -122,13 +123,13 @@ impl World {
             Step::ChangeReadTooSoon(database, company) => {
                 self.server
                     .ledger
-                    .with(|l| l.change_begins(*database, Unsettled::Pools));
+                    .with(|l| l.change_begins(DatabaseOid(*database), Unsettled::Pools));
                 self.load(*database);
                 assert!(!self.server.is_current(*database));
                 self.check();
                 self.server
                     .ledger
-                    .with(|l| l.change_ends(*database, Unsettled::Pools));
+                    .with(|l| l.change_ends(DatabaseOid(*database), Unsettled::Pools));
                 self.commit(*database, company);
             }
             Step::Rollback(database) => self.server.change(*database, |_| ()),
@@ -143,7 +144,9 @@ impl World {
                 self.tables.remove(database);
                 self.server.tables.remove(database);
                 let now = self.server.now;
-                self.server.ledger.with(|l| l.forget(*database, now));
+                self.server
+                    .ledger
+                    .with(|l| l.forget(DatabaseOid(*database), now));
                 self.naive.in_force.remove(database);
                 self.naive
                     .holds
@@ -231,7 +234,7 @@ impl World {
             }
             Step::Discard(index) => {
                 if let Some(place) = person(index) {
-                    while self.server.check_in_some(place) {
+                    while self.server.check_in_some(Slot(place)) {
                         self.forget_checkouts(place);
                     }
                     self.forget_checkouts(place);
@@ -260,7 +263,7 @@ impl World {
             }
             Step::EndLent(index) => {
                 if let Some(place) = person(index) {
-                    self.server.ledger.with(|l| l.take_back_lent(place));
+                    self.server.ledger.with(|l| l.take_back_lent(Slot(place)));
                     self.naive.lent.retain(|(at, _)| *at != place);
                 }
             }
@@ -412,7 +415,7 @@ impl World {
 
         let claimed = self
             .server
-            .claim(place, claim.product, want_of(&claim), patient);
+            .claim(Slot(place), claim.product, want_of(&claim), patient);
         let got = match claimed {
             Claimed::Held(receipt) => Expected::Held(receipt.remark),
             Claimed::Waits(_) => Expected::Waits,
@@ -503,7 +506,7 @@ impl World {
             .iter()
             .position(|hold| hold.claim.holder() == holder);
         assert_eq!(
-            self.server.check_in(place, product, client_user),
+            self.server.check_in(Slot(place), product, client_user),
             at.is_some()
         );
         if let Some(at) = at {
@@ -579,7 +582,7 @@ impl World {
             .iter()
             .filter(|(at, _)| *at == place)
             .count();
-        let answer = self.server.heartbeat(place, id(number));
+        let answer = self.server.heartbeat(Slot(place), id(number));
         if !is_there {
             assert_eq!(answer, None);
         } else {
@@ -608,8 +611,8 @@ impl World {
     /// After the ledger has served the line: has the naive model serve it, too.
     fn serve(&mut self) {
         let woken = self.server.woken();
-        self.awake.extend(woken);
-        let called: BTreeSet<u64> = self.server.ledger.with(|l| {
+        self.awake.extend(woken.into_iter().map(|slot| slot.0));
+        let called: BTreeSet<Ticket> = self.server.ledger.with(|l| {
             let mut called = BTreeSet::new();
             l.waits.each(|wait| {
                 if wait.called {
@@ -652,7 +655,8 @@ impl World {
                 ..rows_of(company)
             }
         });
-        self.awake.extend(self.server.woken());
+        let woken = self.server.woken();
+        self.awake.extend(woken.into_iter().map(|slot| slot.0));
         self.unread.insert(database);
     }
 
@@ -767,7 +771,7 @@ impl World {
         };
         let tally = row.as_ref().map(|row| tally_name(person.database, row));
         let before = tally.map_or(0, |tally| self.naive.in_use(tally));
-        let number = tally.map_or(0, |tally| self.numbers()[&tally]);
+        let number = tally.map_or(TallyId::NONE, |tally| self.numbers()[&tally]);
         let enforcement = row.as_ref().map_or(Enforcement::Off, |row| {
             let own = Enforcement::from_word(row.enforcement).unwrap();
             own.max(self.server.enforcement)
@@ -782,7 +786,7 @@ impl World {
             person.superuser(),
         );
 
-        let (place, answer) = self.server.log_in(session_of(person));
+        let (Slot(place), answer) = self.server.log_in(session_of(person));
         if answer == Answer::TimesUp {
             self.end_due_leases();
             return self.log_in(person);
@@ -850,7 +854,7 @@ impl World {
             self.check();
         }
         self.naive.step_out(place);
-        while !self.server.log_out_some(place) {
+        while !self.server.log_out_some(Slot(place)) {
             self.forget_checkouts(place);
             self.check();
         }
@@ -875,7 +879,7 @@ impl World {
     }
 
     /// The numbers of the ledger's tallies.
-    fn numbers(&mut self) -> BTreeMap<TallyName, u64> {
+    fn numbers(&mut self) -> BTreeMap<TallyName, TallyId> {
         let needed = self.needed();
         let names = PRODUCTS.iter().flat_map(|product| {
             let own = (1..=3).map(|database| (database, "", *product));
@@ -885,8 +889,9 @@ impl World {
         self.server.ledger.with(|l| {
             let mut numbers = BTreeMap::new();
             l.tallies.each(|t| {
-                let is =
-                    |n: &&TallyName| (t.database, t.pool, t.product) == (n.0, name(n.1), name(n.2));
+                let is = |n: &&TallyName| {
+                    (t.database.0, t.pool, t.product) == (n.0, name(n.1), name(n.2))
+                };
                 let known = names.iter().find(is);
                 let former = numbers.insert(*known.expect("a known product"), t.number);
                 assert_eq!(former, None, "two tallies of one product");
@@ -1007,10 +1012,10 @@ impl World {
             assert_eq!(l.waits.len(), naive.line.len(), "the line");
             for wait in &naive.line {
                 let found = l.waits.get(&wait.ticket).expect("a place in line");
-                assert_eq!(found.at, wait.claim.place);
-                assert_eq!(l.sessions[found.at].ticket, wait.ticket);
+                assert_eq!(found.at, Slot(wait.claim.place));
+                assert_eq!(l.sessions[found.at.0].ticket, wait.ticket);
             }
-            let tickets: Vec<u64> = naive.line.iter().map(|wait| wait.ticket).collect();
+            let tickets: Vec<_> = naive.line.iter().map(|wait| wait.ticket).collect();
             assert!(tickets.is_sorted(), "who came first stands first");
 
             // What is kept of sessions.
@@ -1024,7 +1029,7 @@ impl World {
                     "checkouts of {place}"
                 );
                 let waits = naive.line.iter().any(|wait| wait.claim.place == place);
-                assert_eq!(session.ticket != 0, waits, "{place} in line");
+                assert_eq!(session.ticket != Ticket::NONE, waits, "{place} in line");
             }
             for (place, person) in &naive.people {
                 let judged = !naive.unjudged.contains(place);
@@ -1048,11 +1053,12 @@ impl World {
                     hold.claim.database == database && hold.ended && !hold.pending
                 };
                 let ended = naive.holds.iter().filter(of).count();
-                let known = l.databases.get(&database).map_or(0, |d| d.ended as usize);
+                let known = l.databases.get(&DatabaseOid(database));
+                let known = known.map_or(0, |d| d.ended as usize);
                 assert_eq!(known, ended, "ended leases");
             }
             l.licenses.each(|row| {
-                let key = (row.key.database, row.product.to_string());
+                let key = (row.key.database.0, row.product.to_string());
                 let denied = self
                     .denied
                     .iter()
@@ -1119,7 +1125,7 @@ impl World {
                 let is_right = |(number, group): &(u8, Name)| {
                     found.roles.contain(*number) == is_in_group(*groups, group.as_str())
                 };
-                *role == found.role
+                *role == found.role.0
                     && leased_to.is_some() == found.by_lease
                     && reserved.iter().all(is_right)
             };
@@ -1149,7 +1155,7 @@ impl World {
                 for holder in &seat.holders {
                     let found = found[holder];
                     assert_eq!(
-                        (found.number, found.role, found.by_lease),
+                        (found.number, found.role.0, found.by_lease),
                         (seat.number, seat.role, seat.leased_to.is_some()),
                         "{seat:?}"
                     );
@@ -1173,14 +1179,14 @@ impl World {
                     let mut found = None;
                     l.reservations.each(|r| {
                         let names = (r.product, r.role) == (name(row.product), name(row.group));
-                        if r.key.database == *database && names {
+                        if r.key.database.0 == *database && names {
                             found = Some(*r);
                         }
                     });
                     let found = found.expect("a reservation");
                     assert!(reserved.contains(&(found.number, found.role)));
                     let Some(license) = naive.row(*database, row.product) else {
-                        assert_eq!(found.tally, 0);
+                        assert_eq!(found.tally, TallyId::NONE);
                         continue;
                     };
                     let tally = tally_name(*database, license);
@@ -1215,7 +1221,7 @@ impl World {
                 let judged = !self.naive.unjudged.contains(place);
                 if judged && self.naive.row(person.database, product).is_some() {
                     assert_eq!(
-                        self.server.may_use(*place, product),
+                        self.server.may_use(Slot(*place), product),
                         self.naive.may_use(*place, product),
                         "{place} may use {product}"
                     );
@@ -1228,7 +1234,7 @@ impl World {
     /// A seat keeps its id as long as somebody keeps holding it.
     fn check_ids(&mut self) {
         let seen = &mut self.seen;
-        let now: BTreeMap<u64, (SeatKey, u64)> = self.server.ledger.with(|l| {
+        let now: BTreeMap<SessionNumber, (SeatKey, SeatNumber)> = self.server.ledger.with(|l| {
             let holds = |s: &Session| {
                 let seat = l.seats.get(&s.seat?)?;
                 Some((s.number, (seat.key, seat.number)))
@@ -1344,7 +1350,7 @@ fn license_of(row: &Row) -> License {
 fn answer(
     verdict: &Verdict,
     row: Option<&Row>,
-    tally: u64,
+    tally: TallyId,
     roles: &ReservedRoles,
     enforcement: Enforcement,
     superuser: bool,
@@ -1375,7 +1381,12 @@ fn answer(
 }
 
 /// The denial with this verdict, if it is one.
-fn denial(verdict: &Verdict, product: &str, tally: u64, roles: &ReservedRoles) -> Option<Denial> {
+fn denial(
+    verdict: &Verdict,
+    product: &str,
+    tally: TallyId,
+    roles: &ReservedRoles,
+) -> Option<Denial> {
     let cause = match *verdict {
         Verdict::In | Verdict::Overdraft { .. } => return None,
         Verdict::Full {

@@ -1,6 +1,7 @@
 //! A bar, which keeps somebody out for a time, and whom it binds.
 
 use crate::core::ledger::identity::{Host, Label, Name, Text, Who};
+use crate::core::ledger::numbers::{DatabaseOid, RoleOid, TallyId};
 use crate::core::ledger::seat::Kind;
 use crate::core::ledger::table::entry;
 use crate::core::ledger::time::Timestamp;
@@ -43,9 +44,9 @@ impl BarBy {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Bound {
     /// The product's tally.
-    pub(super) tally: u64,
+    pub(super) tally: TallyId,
     /// The role; 0 if an application's user is barred, or everybody at the host.
-    role: u32,
+    role: RoleOid,
     by: BarBy,
     /// The host; none if the user is barred at any host.
     host: Host,
@@ -56,22 +57,26 @@ pub struct Bound {
 }
 
 impl Bound {
-    pub(super) fn role(tally: u64, by: BarBy, role: u32, host: Host) -> Bound {
+    pub(super) fn role(tally: TallyId, by: BarBy, role: RoleOid, host: Host) -> Bound {
         Bound {
             tally,
             by,
-            role: if by == BarBy::Host { 0 } else { role },
+            role: if by == BarBy::Host {
+                RoleOid::NONE
+            } else {
+                role
+            },
             host: if by == BarBy::User { Host::NONE } else { host },
             nth: 0,
             client_user: Label::EMPTY,
         }
     }
 
-    pub(super) fn client_user(tally: u64, by: BarBy, client_user: Label, host: Host) -> Bound {
+    pub(super) fn client_user(tally: TallyId, by: BarBy, client_user: Label, host: Host) -> Bound {
         let user = by != BarBy::Host;
         Bound {
             client_user: if user { client_user } else { Label::EMPTY },
-            ..Bound::role(tally, by, 0, host)
+            ..Bound::role(tally, by, RoleOid::NONE, host)
         }
     }
 }
@@ -82,7 +87,7 @@ pub struct Barred {
     /// What identifies them.
     pub by: BarBy,
     /// The role's OID; 0 if an application's user is barred, or everybody at the host.
-    pub role: u32,
+    pub role: RoleOid,
     /// The host; none if the user is barred at any host.
     pub host: Host,
     /// The host's name if it is not an address; else empty.
@@ -116,7 +121,7 @@ impl Barred {
             role: if user && kind != Kind::Lease {
                 who.role
             } else {
-                0
+                RoleOid::NONE
             },
             host: if at_host { who.host } else { Host::NONE },
             host_name,
@@ -127,7 +132,7 @@ impl Barred {
     /// Returns what the columns of a row say. `None` if a name is too long.
     pub fn of_columns(
         by: BarBy,
-        role: u32,
+        role: RoleOid,
         client_user: &str,
         client_host: &str,
     ) -> Option<Barred> {
@@ -137,7 +142,11 @@ impl Barred {
         };
         Some(Barred {
             by,
-            role: if by == BarBy::Host { 0 } else { role },
+            role: if by == BarBy::Host {
+                RoleOid::NONE
+            } else {
+                role
+            },
             host,
             host_name,
             client_user: if by == BarBy::Host {
@@ -148,7 +157,7 @@ impl Barred {
         })
     }
 
-    pub(super) fn bound(&self, tally: u64) -> Bound {
+    pub(super) fn bound(&self, tally: TallyId) -> Bound {
         Bound {
             role: self.role,
             ..Bound::client_user(
@@ -179,7 +188,7 @@ pub struct Bar {
     /// The bar's id. Bars of different databases may have the same one.
     pub id: i64,
     /// The OID of the database that stores it.
-    pub database: u32,
+    pub database: DatabaseOid,
     /// Who is barred.
     pub whom: Barred,
     /// When it began.
@@ -202,7 +211,7 @@ entry!(Bar, key: Bound);
 
 impl Bar {
     /// Returns the product's tally.
-    pub fn tally(&self) -> u64 {
+    pub fn tally(&self) -> TallyId {
         self.key.tally
     }
 

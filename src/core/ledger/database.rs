@@ -1,5 +1,6 @@
 //! What is known about a database's tables.
 
+use crate::core::ledger::numbers::{DatabaseOid, Generation};
 use crate::core::ledger::recents::Recents;
 use crate::core::ledger::room::Ring;
 use crate::core::ledger::rules::Rules;
@@ -12,18 +13,18 @@ use crate::core::ledger::visit::{Leased, Unread, Unsettled, Visit};
 #[derive(Clone, Copy, Debug)]
 pub struct Database {
     /// The database's OID.
-    pub oid: u32,
+    pub oid: DatabaseOid,
     /// The number of transactions that are committing a change at this moment.
     pub(super) changing: u32,
     /// The number of the last change.
-    pub generation: u64,
+    pub generation: Generation,
     /// The oldest generation whose rules may still be put in force. Rules that were read at it or later may be, even if
     /// a change has come meanwhile.
-    pub(super) not_before: u64,
+    pub(super) not_before: Generation,
     /// The generation of the rules in force; 0 if there are none.
-    pub loaded: u64,
+    pub loaded: Generation,
     /// The generation at which a database worker could not read the tables.
-    pub(super) unreadable: u64,
+    pub(super) unreadable: Generation,
     /// The visit that is under way, or the last one.
     pub visit: Visit,
     /// The number of database workers in a row that could not even connect.
@@ -65,7 +66,7 @@ pub struct Database {
     /// When its tables could last not be read; 0 if they have been read since.
     pub(super) failed_at: Timestamp,
     /// The generation that could not be read then.
-    pub(super) failed: u64,
+    pub(super) failed: Generation,
     /// Until when somebody is trying again.
     pub(super) tried_until: Timestamp,
     /// The number of leases that were read when there was no room for them.
@@ -97,7 +98,7 @@ pub struct Database {
     /// When its rules may change although no table does, so that a database worker should look.
     pub changes_at: Timestamp,
     /// The generation at which a database worker last looked at its signed licenses.
-    pub observed: u64,
+    pub observed: Generation,
     /// The state of the installation's record in which the record says nothing about this database; 0 if it may say
     /// something.
     pub unsigned_in: u64,
@@ -107,7 +108,7 @@ impl Database {
     /// Tells whether it was read, and has neither rules nor anything else that must be remembered.
     pub(super) fn is_forgettable(&self) -> bool {
         self.is_loaded()
-            && self.loaded != 0
+            && self.loaded != Generation::NONE
             && self.changing == 0
             && self.rules() == 0
             && self.leases_of == 0
@@ -170,13 +171,13 @@ impl Database {
 
     /// Tells whether it is unknown what the database adds to pools, or that may have become more.
     pub(super) fn is_unknown(&self, in_recovery: bool) -> bool {
-        self.loaded == 0
+        self.loaded == Generation::NONE
             || !self.is_loaded() && self.unsettled != Unsettled::Nothing
             || self.in_recovery && !in_recovery
     }
 }
 
-entry!(Database, oid: u32);
+entry!(Database, oid: DatabaseOid);
 
 /// The circumstances in which the rules in force are looked at.
 #[derive(Clone, Copy, Debug)]

@@ -2,13 +2,14 @@
 
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::{License, OutOfDates};
+use crate::core::ledger::numbers::TallyId;
 use crate::core::ledger::time::Timestamp;
 
 /// Seats that may give way to somebody who would be denied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reclaim {
     /// The tally of these seats.
-    pub tally: u64,
+    pub tally: TallyId,
     /// How long they must have been inactive, in microseconds.
     pub idle_after: Timestamp,
 }
@@ -31,7 +32,7 @@ pub struct Denial {
     /// The product of the license that was claimed.
     pub product: Name,
     /// The tally of that license.
-    pub tally: u64,
+    pub tally: TallyId,
     /// The reason.
     pub cause: Cause,
 }

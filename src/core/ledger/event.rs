@@ -4,6 +4,7 @@ use crate::core::ledger::denial::Cause;
 use crate::core::ledger::hold::Hold;
 use crate::core::ledger::identity::{Host, Label, Name, Who};
 use crate::core::ledger::license::{Level, Tampered};
+use crate::core::ledger::numbers::{DatabaseOid, RoleOid, SeatNumber};
 use crate::core::ledger::seat::{Exempt, Kind};
 use crate::core::ledger::session::Session;
 use crate::core::ledger::table::entry;
@@ -99,7 +100,7 @@ pub struct Event {
     /// When it happened.
     pub at: Timestamp,
     /// The OID of the database whose audit trail it belongs to.
-    pub database: u32,
+    pub database: DatabaseOid,
     /// What happened.
     pub happened: Happened,
     /// The product.
@@ -111,13 +112,13 @@ pub struct Event {
     /// The role's name at login; empty if only the OID is known.
     pub usename: Name,
     /// The number of the seat; 0 if there is none.
-    pub seat: u64,
+    pub seat: SeatNumber,
     /// Seats in use at that time.
     pub in_use: i64,
     /// When the seat stops lingering, or the bar against its holders ends; 0 for neither.
     pub until: Timestamp,
     /// The OID of the role that did it, if that is another one; else 0.
-    pub by: u32,
+    pub by: RoleOid,
     /// The reason that this role gave, or empty.
     pub reason: Label,
     /// How many times it happened, if several occurrences share the event, of which `at` is the last; else 0.
@@ -136,7 +137,7 @@ entry!(Event, number: u64);
 
 /// Nobody in particular.
 pub(super) const NOBODY: Who = Who {
-    role: 0,
+    role: RoleOid::NONE,
     host: Host::NONE,
     workstation: Name::EMPTY,
     client_user: Label::EMPTY,
@@ -144,7 +145,7 @@ pub(super) const NOBODY: Who = Who {
 
 impl Event {
     /// Returns an event that concerns a product.
-    pub(super) fn of_product(happened: Happened, database: u32, product: Name) -> Event {
+    pub(super) fn of_product(happened: Happened, database: DatabaseOid, product: Name) -> Event {
         Event {
             number: 0,
             at: 0,
@@ -154,10 +155,10 @@ impl Event {
             kind: None,
             who: NOBODY,
             usename: Name::EMPTY,
-            seat: 0,
+            seat: SeatNumber::NONE,
             in_use: 0,
             until: 0,
-            by: 0,
+            by: RoleOid::NONE,
             reason: Label::EMPTY,
             count: 0,
             since: 0,

@@ -1,8 +1,9 @@
 //! What applications hold: a session's checkouts, and leases, which outlive any session.
 
 use crate::core::ledger::identity::{Label, LeaseId, Name, Text, Who};
+use crate::core::ledger::numbers::{DatabaseOid, RoleOid, SeatNumber, SessionNumber, TallyId};
 use crate::core::ledger::roles::Roles;
-use crate::core::ledger::seat::{Claimant, Kind, NO_TALLY};
+use crate::core::ledger::seat::{Claimant, Kind};
 use crate::core::ledger::table::{Table, Tables, entry};
 use crate::core::ledger::time::Timestamp;
 use crate::core::ledger::words::CountedBy;
@@ -15,8 +16,8 @@ pub struct HoldKey([u8; 16]);
 impl HoldKey {
     /// Returns the key of a session's checkout. No lease can have the same one: a random UUID has its variant bits set
     /// where a small index has none.
-    pub fn checkout(session: u64, place: u32) -> HoldKey {
-        HoldKey((u128::from(session) << 64 | u128::from(place)).to_be_bytes())
+    pub fn checkout(session: SessionNumber, place: u32) -> HoldKey {
+        HoldKey((u128::from(session.0) << 64 | u128::from(place)).to_be_bytes())
     }
 
     /// Returns the key of a lease.
@@ -42,13 +43,13 @@ pub struct Hold {
     /// The hold's key.
     pub key: HoldKey,
     /// The number of the session whose checkout it is, or the lease's own.
-    pub number: u64,
+    pub number: SessionNumber,
     /// The database in which it was taken.
-    pub database: u32,
+    pub database: DatabaseOid,
     /// How many times it was checked out.
     pub times: u32,
     /// The tally of its product. It stays while the hold lasts, even if the license is gone.
-    pub tally: u64,
+    pub tally: TallyId,
     /// The user that it is for. A lease has no workstation; if its host is not an address, that field has the host's
     /// name.
     pub who: Who,
@@ -69,9 +70,9 @@ pub struct Hold {
     /// The counting rule by which it has its seat; `None` if it has no seat.
     pub(super) seated: Option<CountedBy>,
     /// The role that took the lease. Members of this role may see it.
-    pub taken_by: u32,
+    pub taken_by: RoleOid,
     /// The number of that seat, so that going through all holders takes no lookup of their seats.
-    pub(super) seat: u64,
+    pub(super) seat: SeatNumber,
     /// How long the lease lasts after each heartbeat, in microseconds; 0 for a checkout.
     pub ttl: Timestamp,
     /// When the lease ends; for a checkout, when it was taken.
@@ -90,13 +91,13 @@ impl Hold {
         }
     }
 
-    /// Returns the claim that it makes on a seat. One that takes no seat claims it of [`NO_TALLY`].
+    /// Returns the claim that it makes on a seat. One that takes no seat claims it of [`TallyId::NONE`].
     pub fn claimant(&self) -> Claimant {
         Claimant {
             tally: if self.licensed && !self.exempt && !self.ended {
                 self.tally
             } else {
-                NO_TALLY
+                TallyId::NONE
             },
             who: self.whose(),
             number: self.number,
@@ -107,7 +108,7 @@ impl Hold {
     }
 
     /// Tells whether it would take a seat of this tally if its session were not exempt.
-    pub(super) fn saves(&self, tally: u64) -> bool {
+    pub(super) fn saves(&self, tally: TallyId) -> bool {
         self.licensed && self.exempt && self.tally == tally
     }
 
@@ -136,7 +137,7 @@ impl Hold {
     }
 
     /// Returns the number of its seat, if it has one.
-    pub fn seat(&self) -> Option<u64> {
+    pub fn seat(&self) -> Option<SeatNumber> {
         self.seated.map(|_| self.seat)
     }
 

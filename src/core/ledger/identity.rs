@@ -9,6 +9,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::core::ledger::numbers::{RoleOid, SessionNumber};
 use crate::core::ledger::words::CountedBy;
 
 /// A lease's id: a random UUID, so that nobody can guess another one.
@@ -313,7 +314,7 @@ impl fmt::Debug for Host {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Who {
     /// The authenticated role's OID.
-    pub role: u32,
+    pub role: RoleOid,
     /// The computer on which the client runs.
     pub host: Host,
     /// The name of the workstation that the client sent at startup, or empty.
@@ -374,7 +375,7 @@ impl FullName {
     }
 
     /// Returns what a role's OID and these columns say. `None` if one of them is too long.
-    pub fn of_columns(role: u32, columns: [&str; 3]) -> Option<FullName> {
+    pub fn of_columns(role: RoleOid, columns: [&str; 3]) -> Option<FullName> {
         let [host, workstation, client_user] = columns;
         let (host, host_name) = Host::of_text(host)?;
         Some(FullName {
@@ -399,11 +400,11 @@ pub struct Identity([u8; 16]);
 impl Identity {
     /// Returns the identity that `counted_by` makes of a connection (counting rules 2 and 4). `session` is the
     /// connection's own number.
-    pub fn of(salt: u128, counted_by: CountedBy, who: &Who, session: u64) -> Identity {
+    pub fn of(salt: u128, counted_by: CountedBy, who: &Who, session: SessionNumber) -> Identity {
         let session = if counted_by == CountedBy::Session {
             session
         } else {
-            0
+            SessionNumber::NONE
         };
         let (role, host) =
             counted_by.role_and_host(who.role, who.host, !who.workstation.is_empty());
@@ -421,11 +422,16 @@ impl Identity {
 
 impl CountedBy {
     /// Returns what a rule leaves of a role's OID and a host: 0 and none for what it does not count.
-    pub(super) fn role_and_host(self, role: u32, host: Host, has_workstation: bool) -> (u32, Host) {
+    pub(super) fn role_and_host(
+        self,
+        role: RoleOid,
+        host: Host,
+        has_workstation: bool,
+    ) -> (RoleOid, Host) {
         match self {
             CountedBy::Session | CountedBy::UserHost => (role, host),
             CountedBy::User => (role, Host::NONE),
-            CountedBy::Host => (0, host),
+            CountedBy::Host => (RoleOid::NONE, host),
             CountedBy::UserWorkstation if has_workstation => (role, Host::NONE),
             CountedBy::UserWorkstation => (role, host),
         }
@@ -440,7 +446,7 @@ mod tests {
         Host::of_peer(text.parse().ok().map(|a: IpAddr| (a, 0)), None)
     }
 
-    fn who(role: u32, host: Host, workstation: &str) -> Who {
+    fn who(role: RoleOid, host: Host, workstation: &str) -> Who {
         Who {
             role,
             host,
@@ -514,13 +520,14 @@ mod tests {
                 for client_user in ["", "zoe", &"u".repeat(LABEL_MAX + 1), &"ü".repeat(255)] {
                     let who = Who {
                         client_user: Label::of(client_user),
-                        ..who(2, host, workstation)
+                        ..who(RoleOid(2), host, workstation)
                     };
                     let full = FullName::of(who, host_name, Text::new(client_user));
                     let long_name = full.and_then(|full| full.long_name());
                     assert_eq!(long_name.is_some(), client_user.len() > LABEL_MAX);
                     let columns = full.map(|full| full.columns()).unwrap_or_default();
-                    let again = FullName::of_columns(2, columns.each_ref().map(String::as_str));
+                    let again =
+                        FullName::of_columns(RoleOid(2), columns.each_ref().map(String::as_str));
                     assert_eq!(again, full, "{columns:?}");
                     assert_ne!(full, None);
                 }
@@ -531,7 +538,7 @@ mod tests {
     #[test]
     fn a_name_that_is_not_known_whole_is_none() {
         let long = Label::of(&"u".repeat(LABEL_MAX + 1));
-        let anna = who(2, host("10.0.0.1"), "");
+        let anna = who(RoleOid(2), host("10.0.0.1"), "");
         let of_long = Who {
             client_user: long,
             ..anna
@@ -547,7 +554,7 @@ mod tests {
             ["local", &"w".repeat(NAME_MAX + 1), ""],
             ["local", "", &"u".repeat(CLIENT_USER_MAX + 1)],
         ] {
-            assert_eq!(FullName::of_columns(2, too_long), None);
+            assert_eq!(FullName::of_columns(RoleOid(2), too_long), None);
         }
     }
 
@@ -555,9 +562,11 @@ mod tests {
     fn each_rule_of_counting_tells_users_apart_by_its_own_parts() {
         use CountedBy::*;
         let (pc1, pc2) = (host("10.0.0.1"), host("10.0.0.2"));
-        let same =
-            |rule, a: Who, b: Who| Identity::of(7, rule, &a, 1) == Identity::of(7, rule, &b, 2);
-        let anna = who(1, pc1, "");
+        let same = |rule, a: Who, b: Who| {
+            Identity::of(7, rule, &a, SessionNumber(1))
+                == Identity::of(7, rule, &b, SessionNumber(2))
+        };
+        let anna = who(RoleOid(1), pc1, "");
         for (rule, two_hosts, two_roles, again) in [
             (UserHost, false, false, true),
             (User, true, false, true),
@@ -566,30 +575,30 @@ mod tests {
             (UserWorkstation, false, false, true),
         ] {
             assert_eq!(
-                same(rule, anna, who(1, pc2, "")),
+                same(rule, anna, who(RoleOid(1), pc2, "")),
                 two_hosts,
                 "{rule:?}: two hosts"
             );
             assert_eq!(
-                same(rule, anna, who(2, pc1, "")),
+                same(rule, anna, who(RoleOid(2), pc1, "")),
                 two_roles,
                 "{rule:?}: two roles"
             );
             assert_eq!(same(rule, anna, anna), again, "{rule:?}: again");
             assert!(
-                !same(rule, who(1, pc1, "A"), who(1, pc1, "B")),
+                !same(rule, who(RoleOid(1), pc1, "A"), who(RoleOid(1), pc1, "B")),
                 "{rule:?}: workstations"
             );
         }
         assert!(same(
             UserWorkstation,
-            who(1, pc1, "LAPTOP"),
-            who(1, pc2, "LAPTOP")
+            who(RoleOid(1), pc1, "LAPTOP"),
+            who(RoleOid(1), pc2, "LAPTOP")
         ));
         assert!(!same(
             UserHost,
-            who(1, pc1, "LAPTOP"),
-            who(1, pc2, "LAPTOP")
+            who(RoleOid(1), pc1, "LAPTOP"),
+            who(RoleOid(1), pc2, "LAPTOP")
         ));
     }
 }

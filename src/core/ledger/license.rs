@@ -2,6 +2,7 @@
 //! `licenses` as the ledger keeps it.
 
 use crate::core::ledger::identity::{Name, Text};
+use crate::core::ledger::numbers::{DatabaseOid, TallyId};
 use crate::core::ledger::table::entry;
 use crate::core::ledger::time::{LEEWAY, Timestamp};
 use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
@@ -110,7 +111,7 @@ pub struct License {
     /// The database, and the license's index among that database's licenses.
     pub key: RowKey,
     /// The tally in which its seats are counted.
-    pub tally: u64,
+    pub tally: TallyId,
     /// The product's name.
     pub product: Name,
     /// The pool: databases with the same pool and product count together. Empty for this database alone.
@@ -192,7 +193,7 @@ pub(super) const DAY: Timestamp = 86_400_000_000;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RowKey {
     /// The database's OID.
-    pub database: u32,
+    pub database: DatabaseOid,
     /// The row's index among the database's rows of the same table, from 0.
     pub place: u32,
 }

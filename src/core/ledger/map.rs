@@ -8,11 +8,12 @@ use crate::core::ledger::database::Database;
 use crate::core::ledger::event::Event;
 use crate::core::ledger::hold::{Hold, LongName, Spot};
 use crate::core::ledger::license::License;
+use crate::core::ledger::numbers::{SessionNumber, Slot};
 use crate::core::ledger::reservation::Reservation;
 use crate::core::ledger::room::texts;
 use crate::core::ledger::rules::Exemption;
 use crate::core::ledger::seat::Seat;
-use crate::core::ledger::session::Session;
+use crate::core::ledger::session::{Session, Sessions};
 use crate::core::ledger::spell::Spell;
 use crate::core::ledger::table::{Entry, Table, Tables};
 use crate::core::ledger::taker::Taker;
@@ -180,7 +181,7 @@ impl MapLedger {
     pub fn with<R>(&mut self, act: impl FnOnce(&mut Ledger<'_, Maps>) -> R) -> R {
         let mut ledger: Ledger<'_, Maps> = Ledger {
             head: &mut self.head,
-            sessions: &mut self.sessions,
+            sessions: Sessions(&mut self.sessions),
             databases: take(&mut self.databases),
             licenses: take(&mut self.licenses),
             exemptions: take(&mut self.exemptions),
@@ -217,8 +218,9 @@ impl MapLedger {
     }
 
     /// Returns the first slot that has no session.
-    pub fn free_place(&self) -> Option<usize> {
-        self.sessions.iter().position(|s| s.number == 0)
+    pub fn free_slot(&self) -> Option<Slot> {
+        let free = |session: &Session| session.number == SessionNumber::NONE;
+        self.sessions.iter().position(free).map(Slot)
     }
 }
 
@@ -230,11 +232,15 @@ fn take<E: Entry>(table: &mut MapTable<E>) -> MapTable<E> {
 mod tests {
     use super::*;
     use crate::core::ledger::license::RowKey;
+    use crate::core::ledger::numbers::DatabaseOid;
     use crate::core::ledger::rules::Hosts;
 
     fn row(place: u32) -> Exemption {
         Exemption {
-            key: RowKey { database: 1, place },
+            key: RowKey {
+                database: DatabaseOid(1),
+                place,
+            },
             role: super::super::identity::Name::EMPTY,
             hosts: Hosts::NONE,
         }

@@ -16,6 +16,7 @@
 //! * [`license`][]: licenses
 //! * [`map`]: the ledger's tables as plain maps in the memory of one process
 //! * [`clamp`]: clamping a row of `licenses` to the terms of its token
+//! * [`numbers`]: numbers that must not be taken for one another
 //! * [`pauses`]: how long databases that could not be visited are skipped
 //! * [`pools`]: what is remembered across restarts: which databases are in which pools, and which have no leases
 //! * [`recents`]: what a session or a database has done in the last moment
@@ -57,6 +58,7 @@ pub mod hold;
 pub mod identity;
 pub mod license;
 pub mod map;
+pub mod numbers;
 pub mod pauses;
 pub mod pools;
 pub mod recents;

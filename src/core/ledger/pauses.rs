@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::core::ledger::numbers::{DatabaseOid, Generation};
 use crate::core::ledger::visit::{Due, Outcome};
 
 /// The databases that are skipped because they could not be visited: the more often that was so, the longer.
 #[derive(Debug, Default)]
-pub struct Pauses(BTreeMap<u32, Pause>);
+pub struct Pauses(BTreeMap<DatabaseOid, Pause>);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pause {
-    generation: u64,
+    generation: Generation,
     failures: u32,
     since: Instant,
     /// How long the last visit kept others waiting, or ran without success.
@@ -98,7 +99,7 @@ impl Pauses {
     }
 
     /// Forgets databases that are no longer due.
-    pub fn retain(&mut self, are_known: impl Fn(u32) -> bool) {
+    pub fn retain(&mut self, are_known: impl Fn(DatabaseOid) -> bool) {
         self.0.retain(|&database, _| are_known(database));
     }
 }

@@ -1,6 +1,8 @@
 //! Which databases are in which pools, and which have no leases, as remembered across restarts. So nobody waits for
 //! databases that have nothing to do with a pool, or for those that can't be read and add nothing to it.
 
+use crate::core::ledger::numbers::DatabaseOid;
+
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,43 +10,43 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Pools {
     /// The pools of each database, as names and products.
-    databases: BTreeMap<u32, BTreeSet<(String, String)>>,
+    databases: BTreeMap<DatabaseOid, BTreeSet<(String, String)>>,
     /// Databases that have no leases.
-    without_leases: BTreeSet<u32>,
+    without_leases: BTreeSet<DatabaseOid>,
 }
 
 impl Pools {
     /// Notes that the pools of this database are known: it is in those that are named, and in no other.
-    pub fn know(&mut self, database: u32) {
+    pub fn know(&mut self, database: DatabaseOid) {
         self.databases.entry(database).or_default();
     }
 
     /// Names a pool of a database. It has no effect on a database whose pools are not known.
-    pub fn name(&mut self, database: u32, pool: &str, product: &str) {
+    pub fn name(&mut self, database: DatabaseOid, pool: &str, product: &str) {
         if let Some(pools) = self.databases.get_mut(&database) {
             pools.insert((pool.to_owned(), product.to_owned()));
         }
     }
 
     /// Notes that this database is known to have no leases.
-    pub fn know_without_leases(&mut self, database: u32) {
+    pub fn know_without_leases(&mut self, database: DatabaseOid) {
         self.without_leases.insert(database);
     }
 
     /// Tells whether it is certain that a database had no leases.
-    pub fn is_without_leases(&self, database: u32) -> bool {
+    pub fn is_without_leases(&self, database: DatabaseOid) -> bool {
         self.without_leases.contains(&database)
     }
 
     /// Takes over what another one knows about the pools of a database.
-    pub fn take(&mut self, database: u32, former: &Pools) {
+    pub fn take(&mut self, database: DatabaseOid, former: &Pools) {
         if let Some(pools) = former.databases.get(&database) {
             self.databases.insert(database, pools.clone());
         }
     }
 
     /// Tells whether a database was in this pool, or may have been. It allocates nothing.
-    pub fn may_have(&self, database: u32, pool: &str, product: &str) -> bool {
+    pub fn may_have(&self, database: DatabaseOid, pool: &str, product: &str) -> bool {
         let pools = self.databases.get(&database);
         pools.is_none_or(|pools| pools.iter().any(|(name, of)| name == pool && of == product))
     }
@@ -92,29 +94,34 @@ mod tests {
     #[test]
     fn of_what_is_not_named_nothing_is_known() {
         let mut pools = Pools::default();
-        pools.name(1, "firm", "TOM");
-        assert!(pools.may_have(1, "firm", "CRM"));
-        pools.know(1);
-        assert!(!pools.may_have(1, "firm", "TOM"));
-        pools.name(1, "firm", "TOM");
-        assert!(pools.may_have(1, "firm", "TOM"));
-        assert!(!pools.may_have(1, "firm", "CRM") && !pools.may_have(1, "other", "TOM"));
+        pools.name(DatabaseOid(1), "firm", "TOM");
+        assert!(pools.may_have(DatabaseOid(1), "firm", "CRM"));
+        pools.know(DatabaseOid(1));
+        assert!(!pools.may_have(DatabaseOid(1), "firm", "TOM"));
+        pools.name(DatabaseOid(1), "firm", "TOM");
+        assert!(pools.may_have(DatabaseOid(1), "firm", "TOM"));
+        assert!(
+            !pools.may_have(DatabaseOid(1), "firm", "CRM")
+                && !pools.may_have(DatabaseOid(1), "other", "TOM")
+        );
         let mut next = Pools::default();
-        next.take(1, &pools);
-        next.take(2, &pools);
+        next.take(DatabaseOid(1), &pools);
+        next.take(DatabaseOid(2), &pools);
         assert_eq!(next, pools);
-        assert!(!pools.is_without_leases(1));
-        pools.know_without_leases(1);
-        assert!(pools.is_without_leases(1) && !pools.is_without_leases(2));
+        assert!(!pools.is_without_leases(DatabaseOid(1)));
+        pools.know_without_leases(DatabaseOid(1));
+        assert!(
+            pools.is_without_leases(DatabaseOid(1)) && !pools.is_without_leases(DatabaseOid(2))
+        );
     }
 
     #[test]
     fn what_was_written_is_read_again_and_only_from_where_it_was_written() {
         let mut pools = Pools::default();
-        pools.know(5);
-        pools.know(7);
-        pools.name(7, "fi\"rm", "Bücher");
-        pools.know_without_leases(7);
+        pools.know(DatabaseOid(5));
+        pools.know(DatabaseOid(7));
+        pools.name(DatabaseOid(7), "fi\"rm", "Bücher");
+        pools.know_without_leases(DatabaseOid(7));
         let written = Remembered {
             mark: MARK,
             pools: pools.clone(),

@@ -1,5 +1,6 @@
 //! What a session or a database has done in the last moment.
 
+use crate::core::ledger::numbers::TallyId;
 use crate::core::ledger::time::Timestamp;
 
 /// The time within which occurrences are counted together, in microseconds.
@@ -11,8 +12,8 @@ pub(super) const ALONE: u32 = 10;
 /// How many times something has happened lately.
 #[derive(Clone, Copy, Debug)]
 pub struct Recent {
-    /// The number of the tally that it happened to.
-    of: u64,
+    /// The tally that it happened to.
+    of: TallyId,
     since: Timestamp,
     times: u32,
     /// The number of the event that gathers those after the first ones; 0 if there is none yet.
@@ -27,7 +28,7 @@ impl<const N: usize> Recents<N> {
     /// No occurrences.
     pub const NONE: Recents<N> = Recents(
         [Recent {
-            of: 0,
+            of: TallyId::NONE,
             since: 0,
             times: 0,
             row: 0,
@@ -36,7 +37,7 @@ impl<const N: usize> Recents<N> {
 
     /// Counts one more occurrence for this tally, and returns the event to which it is to be added: 0 if that event
     /// does not exist yet, `None` if the occurrence has a row of its own.
-    pub(super) fn count(&mut self, of: u64, now: Timestamp) -> Option<u64> {
+    pub(super) fn count(&mut self, of: TallyId, now: Timestamp) -> Option<u64> {
         let is_it = |recent: &&mut Recent| recent.of == of;
         let oldest = |recent: &&mut Recent| recent.since;
         let recent = match self.0.iter_mut().find(is_it) {
@@ -56,7 +57,7 @@ impl<const N: usize> Recents<N> {
     }
 
     /// Notes the event to which further occurrences for this tally are added.
-    pub(super) fn tell_in(&mut self, of: u64, row: u64) {
+    pub(super) fn tell_in(&mut self, of: TallyId, row: u64) {
         if let Some(recent) = self.0.iter_mut().find(|recent| recent.of == of) {
             recent.row = row;
         }

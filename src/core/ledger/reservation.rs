@@ -2,6 +2,7 @@
 
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::RowKey;
+use crate::core::ledger::numbers::TallyId;
 use crate::core::ledger::table::entry;
 
 /// A row of `license_reservations`.
@@ -11,7 +12,7 @@ pub struct Reservation {
     /// The database, and the row's index among that database's reservations.
     pub key: RowKey,
     /// The tally of its product; 0 if the product is not licensed.
-    pub tally: u64,
+    pub tally: TallyId,
     /// The product's name.
     pub product: Name,
     /// The role's name.

@@ -1,9 +1,10 @@
 //! The roles that reservations name. Their numbers apply to the whole server.
 
 use crate::core::ledger::identity::Name;
+use crate::core::ledger::numbers::{DatabaseOid, RoleOid};
 
 /// A role, and the database in which it takes or took a seat: which roles it is a member of may depend on the database.
-pub type RoleIn = (u32, u32);
+pub type RoleIn = (RoleOid, DatabaseOid);
 
 /// The most different roles that the reservations of all databases can name. Of those beyond, the latest have no
 /// effect.

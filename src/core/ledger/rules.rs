@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::core::ledger::bar::StoredBar;
 use crate::core::ledger::identity::{Host, LeaseId, Name, Text, Who};
 use crate::core::ledger::license::{License, RowKey};
+use crate::core::ledger::numbers::{DatabaseOid, Generation, RoleOid};
 use crate::core::ledger::reservation::Reservation;
 use crate::core::ledger::roles::{RoleIn, Roles};
 use crate::core::ledger::seat::{Exempt, Standing};
@@ -71,7 +72,7 @@ impl RuleCounts {
 #[derive(Debug, Default)]
 pub struct Rules {
     /// The database's generation before they were read. They are current as long as it stays the same.
-    pub generation: u64,
+    pub generation: Generation,
     /// Whether a change may have come since they were read or copied; whoever has them is judged by them all the same.
     pub outdated: bool,
     /// Whether every change of the tables is certain to be noticed, so that they need not be read again before one.
@@ -135,7 +136,7 @@ pub struct StoredLease {
     /// How long it lasts after each heartbeat, in microseconds.
     pub ttl: Timestamp,
     /// The role that took it.
-    pub taken_by: u32,
+    pub taken_by: RoleOid,
 }
 
 /// A row of `license_exemptions`: a role, or hosts.
@@ -213,9 +214,9 @@ impl Hosts {
 /// What the ledger must ask the server to judge a session: facts that depend on the system catalogs.
 pub trait Facts {
     /// Tells whether a role is the named one or a member of it, as seen from this database.
-    fn is_member(&mut self, role: u32, database: u32, group: &Name) -> bool;
+    fn is_member(&mut self, role: RoleOid, database: DatabaseOid, group: &Name) -> bool;
     /// Tells whether a role is a superuser.
-    fn is_superuser(&mut self, role: u32) -> bool;
+    fn is_superuser(&mut self, role: RoleOid) -> bool;
     /// Tells whether the session's application name is LIKE the pattern.
     fn is_like(&mut self, session: &Session, pattern: &str) -> bool;
 }

@@ -1,27 +1,25 @@
 //! A seat: what it counts in, who holds it, and its key.
 
 use crate::core::ledger::identity::{Host, Identity, Label, Who};
+use crate::core::ledger::numbers::{DatabaseOid, RoleOid, SeatNumber, SessionNumber, TallyId};
 use crate::core::ledger::roles::Roles;
 use crate::core::ledger::table::entry;
 use crate::core::ledger::time::Timestamp;
 use crate::core::ledger::words::CountedBy;
 
-/// The number that stands for no tally.
-pub const NO_TALLY: u64 = 0;
-
 /// A request for a seat: what it counts in, and whom it is for.
 #[derive(Clone, Copy, Debug)]
 pub struct Claimant {
     /// The tally of the requested product; 0 if no seat is taken.
-    pub tally: u64,
+    pub tally: TallyId,
     /// The user that the seat is for.
     pub who: Who,
     /// The number of the session, or of the lease.
-    pub number: u64,
+    pub number: SessionNumber,
     /// The reserved roles that the claimant is a member of.
     pub roles: Roles,
     /// The database in which the seat is requested.
-    pub database: u32,
+    pub database: DatabaseOid,
     /// Whether the request is for a lease, which counts for the application's user.
     pub by_lease: bool,
 }
@@ -65,7 +63,7 @@ pub struct Standing {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SeatKey {
     /// The tally's number.
-    pub tally: u64,
+    pub tally: TallyId,
     /// The holder's identity.
     pub identity: Identity,
 }
@@ -82,13 +80,14 @@ pub struct SeatIds {
 impl SeatIds {
     /// Returns the number of the seat with this id; that seat may be gone, or may never have existed. `None` if no seat
     /// can have the id.
-    pub fn number_of(self, id: [u8; 16]) -> Option<u64> {
-        u64::try_from(u128::from_be_bytes(id).wrapping_sub(self.first)).ok()
+    pub fn number_of(self, id: [u8; 16]) -> Option<SeatNumber> {
+        let number = u128::from_be_bytes(id).wrapping_sub(self.first);
+        u64::try_from(number).ok().map(SeatNumber)
     }
 
     /// Returns the seat's id, which is what people and programs see.
-    pub fn of(self, number: u64) -> [u8; 16] {
-        self.first.wrapping_add(number.into()).to_be_bytes()
+    pub fn of(self, number: SeatNumber) -> [u8; 16] {
+        self.first.wrapping_add(number.0.into()).to_be_bytes()
     }
 }
 
@@ -99,7 +98,7 @@ pub struct Seat {
     /// What it is counted in, and who holds it.
     pub key: SeatKey,
     /// The seat's number, never used again.
-    pub number: u64,
+    pub number: SeatNumber,
     /// When it was taken.
     pub opened_at: Timestamp,
     /// The number of logins that hold it.
@@ -109,9 +108,9 @@ pub struct Seat {
     /// The number of leases that hold it.
     pub leases: u32,
     /// The role that took it. Later holders do not change whom it counts for.
-    pub(super) role: u32,
+    pub(super) role: RoleOid,
     /// The database in which it was taken.
-    pub(super) database: u32,
+    pub(super) database: DatabaseOid,
     /// The host from which it was taken.
     pub(super) host: Host,
     /// The application's user for whom it was taken, or empty.
@@ -153,7 +152,7 @@ impl Kind {
 }
 
 impl Seat {
-    pub(super) fn new(key: SeatKey, number: u64, opened_at: Timestamp) -> Seat {
+    pub(super) fn new(key: SeatKey, number: SeatNumber, opened_at: Timestamp) -> Seat {
         Seat {
             key,
             number,
@@ -161,8 +160,8 @@ impl Seat {
             logins: 0,
             checkouts: 0,
             leases: 0,
-            role: 0,
-            database: 0,
+            role: RoleOid::NONE,
+            database: DatabaseOid::NONE,
             host: Host::NONE,
             client_user: Label::EMPTY,
             roles: Roles::NONE,
@@ -188,7 +187,7 @@ impl Seat {
     }
 
     /// Returns the role's OID and the host of those who may hold it: 0 and none where its counting rule ignores them.
-    pub fn role_and_host(&self) -> (u32, Host) {
+    pub fn role_and_host(&self) -> (RoleOid, Host) {
         let Seat { role, host, .. } = *self;
         self.rule.role_and_host(role, host, self.of_workstation)
     }

@@ -1,9 +1,14 @@
 //! A session as the ledger knows it, and the seat that it may hold.
 
+use std::ops::{Deref, DerefMut};
+
 use crate::core::ledger::identity::{Host, Label, LeaseId, Name, Who};
+use crate::core::ledger::numbers::{
+    DatabaseOid, RoleOid, SeatNumber, SessionNumber, Slot, TallyId, Ticket,
+};
 use crate::core::ledger::recents::Recents;
 use crate::core::ledger::roles::Roles;
-use crate::core::ledger::seat::{Claimant, Exempt, NO_TALLY, SeatKey};
+use crate::core::ledger::seat::{Claimant, Exempt, SeatKey};
 use crate::core::ledger::taker::User;
 use crate::core::ledger::time::Timestamp;
 
@@ -12,11 +17,11 @@ use crate::core::ledger::time::Timestamp;
 #[derive(Clone, Copy, Debug)]
 pub struct Session {
     /// The session's number, never used again; 0 marks a free slot.
-    pub number: u64,
+    pub number: SessionNumber,
     /// The backend's process id.
     pub pid: i32,
     /// Its database's OID; 0 for a replication connection without one.
-    pub database: u32,
+    pub database: DatabaseOid,
     /// Who uses it.
     pub who: Who,
     /// The peer's address, even if the host is `local`; none for a Unix socket.
@@ -38,7 +43,7 @@ pub struct Session {
     /// The reserved roles that it is a member of.
     pub roles: Roles,
     /// The tally of the license that it claims, or would claim if it were not exempt; 0 if none.
-    pub tally: u64,
+    pub tally: TallyId,
     /// The seat that its login holds.
     pub seat: Option<SeatKey>,
     /// The number of its checkouts.
@@ -46,7 +51,7 @@ pub struct Session {
     /// The number of client_users that they are for.
     pub users: u32,
     /// Its ticket in the queue for a seat; 0 if it does not wait.
-    pub ticket: u64,
+    pub ticket: Ticket,
     /// The leases that are lent to its transaction.
     pub lent: [Option<LeaseId>; LENT_MAX],
     /// How many times it has taken and left seats lately.
@@ -59,17 +64,17 @@ pub struct Session {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Promise {
     /// The tally of the seat.
-    pub tally: u64,
+    pub tally: TallyId,
     /// The database whose license it is wanted by.
-    pub(super) database: u32,
+    pub(super) database: DatabaseOid,
     /// The reserved roles of the one who wants it.
     pub roles: Roles,
     /// The user that it would count for.
     pub(super) user: User,
     /// When it was first wanted, as a number: whoever is in the queue with a lower ticket came earlier.
-    pub(super) came: u64,
+    pub(super) came: Ticket,
     /// The number of the seat that is being asked to give way.
-    pub asks: Option<u64>,
+    pub asks: Option<SeatNumber>,
     /// Whether a seat has given way and is kept.
     pub kept: bool,
 }
@@ -80,11 +85,11 @@ pub const LENT_MAX: usize = 8;
 impl Session {
     /// A slot that has no session.
     pub const FREE: Session = Session {
-        number: 0,
+        number: SessionNumber::NONE,
         pid: 0,
-        database: 0,
+        database: DatabaseOid::NONE,
         who: Who {
-            role: 0,
+            role: RoleOid::NONE,
             host: Host::NONE,
             workstation: Name::EMPTY,
             client_user: Label::EMPTY,
@@ -98,11 +103,11 @@ impl Session {
         judged: false,
         exempt: None,
         roles: Roles::NONE,
-        tally: 0,
+        tally: TallyId::NONE,
         seat: None,
         checkouts: 0,
         users: 0,
-        ticket: 0,
+        ticket: Ticket::NONE,
         lent: [None; LENT_MAX],
         recent: Recents::NONE,
         promise: None,
@@ -110,14 +115,54 @@ impl Session {
 
     /// Returns the claim of its login: whose seat it asks for, and of what.
     pub fn claimant(&self) -> Claimant {
-        let counted = self.number != 0 && self.exempt.is_none();
+        let counted = self.number != SessionNumber::NONE && self.exempt.is_none();
         Claimant {
-            tally: if counted { self.tally } else { NO_TALLY },
+            tally: if counted { self.tally } else { TallyId::NONE },
             who: self.who,
             number: self.number,
             roles: self.roles,
             database: self.database,
             by_lease: false,
         }
+    }
+}
+
+/// The slots for all sessions that the server has room for.
+#[derive(Debug)]
+pub struct Sessions<'a>(pub &'a mut [Session]);
+
+impl Sessions<'_> {
+    /// Returns the session in a slot, or the free slot; `None` beyond the last one.
+    pub fn get(&self, slot: Slot) -> Option<&Session> {
+        self.0.get(slot.0)
+    }
+
+    /// Returns the number of every slot.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        (0..self.0.len()).map(Slot)
+    }
+
+    /// Returns every slot with its number.
+    pub fn each(&self) -> impl Iterator<Item = (Slot, &Session)> {
+        self.slots().zip(self.0.iter())
+    }
+
+    /// Returns the session in a slot, to be changed.
+    pub fn get_mut(&mut self, slot: Slot) -> Option<&mut Session> {
+        self.0.get_mut(slot.0)
+    }
+}
+
+impl Deref for Sessions<'_> {
+    type Target = [Session];
+
+    fn deref(&self) -> &[Session] {
+        self.0
+    }
+}
+
+impl DerefMut for Sessions<'_> {
+    fn deref_mut(&mut self) -> &mut [Session] {
+        self.0
     }
 }

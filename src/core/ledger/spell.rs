@@ -4,6 +4,7 @@ use std::mem::Discriminant;
 
 use crate::core::ledger::denial::Cause;
 use crate::core::ledger::event::Happened;
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::table::entry;
 use crate::core::ledger::time::Timestamp;
 
@@ -28,7 +29,7 @@ pub struct Spell {
     /// The keys of the spells with the next later and the next earlier last denial; 0 if there is none.
     pub(super) newer: u64,
     pub(super) older: u64,
-    pub(super) database: u32,
+    pub(super) database: DatabaseOid,
     /// When the last denial was.
     pub(super) last: Timestamp,
     /// When its last event was written, or could have been.

@@ -5,12 +5,13 @@ use crate::core::ledger::database::Database;
 use crate::core::ledger::event::Event;
 use crate::core::ledger::hold::{Hold, LongName, Spot};
 use crate::core::ledger::license::License;
+use crate::core::ledger::numbers::Generation;
 use crate::core::ledger::reservation::Reservation;
 use crate::core::ledger::roles::ReservedRoles;
 use crate::core::ledger::room::Room;
 use crate::core::ledger::rules::Exemption;
 use crate::core::ledger::seat::{Seat, SeatIds};
-use crate::core::ledger::session::Session;
+use crate::core::ledger::session::Sessions;
 use crate::core::ledger::spell::{Silence, Spell};
 use crate::core::ledger::table::Tables;
 use crate::core::ledger::taker::Taker;
@@ -22,7 +23,7 @@ use crate::core::ledger::wait::Wait;
 #[derive(Debug)]
 pub struct Head {
     /// The last generation given to a change, in any database.
-    pub(crate) clock: u64,
+    pub(crate) clock: Generation,
     /// The last number given to a session, a seat, a tally, or anything else that is numbered.
     pub(crate) numbers: u64,
     /// The source of seat ids.
@@ -47,7 +48,7 @@ pub struct Head {
     /// Whether `visited` and `settled` were found on a standby. After a promotion neither is relied on.
     pub(crate) standby: bool,
     /// The value of `clock` at which it was known what every database adds to pools.
-    pub(crate) settled: u64,
+    pub(crate) settled: Generation,
     /// How many times what is remembered about pools and leases was about to become untrue.
     pub pools_edition: u64,
     /// The number of the last visit.
@@ -77,15 +78,27 @@ pub struct Head {
 
 impl Head {
     /// Returns the number of changes so far, in any database.
-    pub fn changes(&self) -> u64 {
+    pub fn changes(&self) -> Generation {
         self.clock
+    }
+
+    /// Gives a change its generation.
+    pub(crate) fn next_generation(&mut self) -> Generation {
+        self.clock.0 += 1;
+        self.clock
+    }
+
+    /// Returns the next number of anything that is numbered.
+    pub(crate) fn next_number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
     }
 }
 
 impl Default for Head {
     fn default() -> Head {
         Head {
-            clock: 0,
+            clock: Generation::NONE,
             numbers: 0,
             seat_ids: SeatIds::default(),
             run: 0,
@@ -97,7 +110,7 @@ impl Default for Head {
             published: 0,
             visited: false,
             standby: false,
-            settled: 0,
+            settled: Generation::NONE,
             pools_edition: 0,
             visits: 0,
             crowded: false,
@@ -119,7 +132,7 @@ pub struct Ledger<'a, T: Tables> {
     /// What it keeps besides its tables.
     pub head: &'a mut Head,
     /// A slot for each backend that the server can have.
-    pub sessions: &'a mut [Session],
+    pub sessions: Sessions<'a>,
     /// What is known about each database's tables.
     pub databases: T::Of<Database>,
     /// The licenses of all databases.

@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::core::ledger::identity::Label;
+use crate::core::ledger::numbers::{RoleOid, TallyId};
 use crate::core::ledger::seat::{Claimant, Seat, SeatIds};
 use crate::core::ledger::table::{Table, Tables, entry};
 
@@ -13,7 +14,7 @@ use crate::core::ledger::table::{Table, Tables, entry};
 pub struct User(u64);
 
 impl User {
-    fn of(ids: SeatIds, by_lease: bool, role: u32, client_user: &Label) -> User {
+    fn of(ids: SeatIds, by_lease: bool, role: RoleOid, client_user: &Label) -> User {
         let mut hasher = DefaultHasher::new();
         ids.salt.hash(&mut hasher);
         if by_lease {
@@ -46,7 +47,7 @@ impl User {
 pub struct TakerKey(u64);
 
 impl TakerKey {
-    pub(super) fn new(ids: SeatIds, tally: u64, user: User) -> TakerKey {
+    pub(super) fn new(ids: SeatIds, tally: TallyId, user: User) -> TakerKey {
         let mut hasher = DefaultHasher::new();
         (ids.salt, tally, user).hash(&mut hasher);
         TakerKey(hasher.finish())

@@ -2,6 +2,7 @@
 
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::License;
+use crate::core::ledger::numbers::{DatabaseOid, TallyId};
 use crate::core::ledger::roles::{RoleCounts, Roles};
 use crate::core::ledger::table::entry;
 use crate::core::ledger::time::Timestamp;
@@ -12,9 +13,9 @@ use crate::core::ledger::words::CountedBy;
 #[derive(Clone, Copy, Debug)]
 pub struct Tally {
     /// The tally's number, never used again.
-    pub number: u64,
+    pub number: TallyId,
     /// The database's OID; 0 for a pool.
-    pub(super) database: u32,
+    pub(super) database: DatabaseOid,
     /// The pool's name; empty for one database.
     pub(super) pool: Name,
     pub(super) product: Name,
@@ -91,7 +92,7 @@ impl Steady {
     }
 }
 
-entry!(Tally, number: u64);
+entry!(Tally, number: TallyId);
 
 impl Tally {
     /// Notes that one of its seats is free, which counted for these roles.

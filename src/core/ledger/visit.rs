@@ -1,5 +1,7 @@
 //! A visit: a database worker reads a database's tables, or writes its audit trail.
 
+use crate::core::ledger::numbers::{DatabaseOid, Generation};
+
 /// A visit of a database: the one that is under way, or the last one.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,9 +48,9 @@ pub enum Outcome {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Due {
     /// The database.
-    pub database: u32,
+    pub database: DatabaseOid,
     /// The number of its last change.
-    pub generation: u64,
+    pub generation: Generation,
     /// The number of the last visit there.
     pub last: u32,
     /// Whether somebody waits for what the visit reads.

@@ -2,6 +2,7 @@
 
 use crate::core::ledger::denial::Remark;
 use crate::core::ledger::hold::Hold;
+use crate::core::ledger::numbers::{Slot, Ticket};
 use crate::core::ledger::table::entry;
 use crate::core::ledger::words::Enforcement;
 
@@ -10,9 +11,9 @@ use crate::core::ledger::words::Enforcement;
 #[derive(Clone, Copy, Debug)]
 pub struct Wait {
     /// The session's ticket. Whoever has a lower one came earlier.
-    pub ticket: u64,
+    pub ticket: Ticket,
     /// The session's slot.
-    pub at: usize,
+    pub at: Slot,
     /// What the session will hold.
     pub(super) hold: Hold,
     /// Whether it would not wait any more by the rules of its database, so that it should ask again.
@@ -25,4 +26,4 @@ pub struct Wait {
     pub(super) remark: Remark,
 }
 
-entry!(Wait, ticket: u64);
+entry!(Wait, ticket: Ticket);

@@ -1,6 +1,6 @@
 //! Gives back seats that another installation has allotted to this one.
 
-use crate::core::ledger::seat::NO_TALLY;
+use crate::core::ledger::numbers::TallyId;
 use crate::core::tokens::allotment::Returned;
 use crate::core::tokens::key_pair::KeyPair;
 use crate::core::tokens::{moment, unix};
@@ -35,8 +35,8 @@ pub fn give_back(writer: &TableAccess, product: &str, pair: &KeyPair) -> Refusab
             "They are the vendor's license, which license_uninstall() removes.",
         )));
     };
-    let tally = in_force(product).map_or(NO_TALLY, |license| license.tally);
-    if memory::read(|ledger| ledger.holds_any(backend::place(), tally)) == Some(true) {
+    let tally = in_force(product).map_or(TallyId::NONE, |license| license.tally);
+    if memory::read(|ledger| ledger.holds_any(backend::slot(), tally)) == Some(true) {
         return Ok(Err(Report::new(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             "cannot give back the seat that you use yourself",

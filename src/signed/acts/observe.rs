@@ -1,5 +1,6 @@
 //! Makes the installation remember what is seen of a database's signed licenses.
 
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::ending::stop;
 use crate::events::warning::{self, Warning};
 use crate::pg::error::{self, quoted};
@@ -32,7 +33,7 @@ fn settle(patience: Duration) -> Result<(), ReadError> {
 /// # Errors
 ///
 /// If the tables can't be read or written now.
-pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
+pub fn observe(database: DatabaseOid, patience: Duration) -> Result<bool, ReadError> {
     let (signed_licenses, databases) = BackgroundWorker::transaction(|| {
         let signed_licenses = catalog::schema()
             .map(|schema| read_committed(patience, |reader| SignedLicenses::read(reader, &schema)));

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::time::{LEEWAY, Timestamp};
 use crate::core::tokens::believe;
 use crate::core::tokens::claims::Claims;
@@ -42,7 +43,7 @@ pub struct Known {
     #[serde(default)]
     pub verified_iat: i64,
     /// The OIDs of the databases in which it is installed.
-    pub databases: BTreeSet<u32>,
+    pub databases: BTreeSet<DatabaseOid>,
     /// Since when its signature could not be verified; `None`: it can.
     pub unverified_since: Option<Timestamp>,
     /// When a token of it that is made for another installation was first seen.
@@ -53,7 +54,7 @@ pub struct Known {
 }
 
 /// Stands for a database that is gone: any database that has the license, such as one that was restored.
-pub const GONE: u32 = 0;
+pub const GONE: DatabaseOid = DatabaseOid::NONE;
 
 /// Seats that were allotted to another installation.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -71,7 +72,7 @@ pub struct Allotment {
     /// The id of the installation that has them.
     pub installation: String,
     /// The OID of the database whose seats they were, or [`GONE`].
-    pub database: u32,
+    pub database: DatabaseOid,
     /// When they were allotted.
     pub allotted_at: Timestamp,
     /// When they come back by themselves; `None`: never.
@@ -151,7 +152,7 @@ impl Record {
     }
 
     /// Forgets that these licenses were installed in a database.
-    pub fn uninstall(&mut self, database: u32, ids: &[String]) {
+    pub fn uninstall(&mut self, database: DatabaseOid, ids: &[String]) {
         for known in self
             .licenses
             .iter_mut()
@@ -162,7 +163,7 @@ impl Record {
     }
 
     /// Forgets databases that are gone.
-    pub fn keep_databases(&mut self, exists: impl Fn(u32) -> bool) {
+    pub fn keep_databases(&mut self, exists: impl Fn(DatabaseOid) -> bool) {
         for known in &mut self.licenses {
             known.databases.retain(|&database| exists(database));
             known.renewal.keep_databases(&exists);
@@ -237,7 +238,7 @@ pub struct Try {
     /// When the next one is.
     pub next_try_at: Option<Timestamp>,
     /// The OIDs of the databases that are yet to be told.
-    pub databases: BTreeSet<u32>,
+    pub databases: BTreeSet<DatabaseOid>,
 }
 
 impl Renewal {
@@ -254,7 +255,7 @@ impl Renewal {
     }
 
     /// Forgets databases that are gone.
-    pub fn keep_databases(&mut self, exists: impl Fn(u32) -> bool) {
+    pub fn keep_databases(&mut self, exists: impl Fn(DatabaseOid) -> bool) {
         self.tell(|attempt| attempt.databases.retain(|&database| exists(database)));
     }
 

@@ -11,6 +11,7 @@ use super::answer::Expected;
 use super::process::{self, Process, TIME_LIMIT};
 use super::schedule::Occasion;
 use crate::core::command::{Command, Failure};
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::claims::Claims;
 use crate::pg::error::{self, escaped, quoted};
@@ -28,7 +29,7 @@ const LONGEST_NAP: Duration = Duration::from_millis(50);
 pub fn renew(
     _lock: &RenewalLock,
     license: (&Claims, &str),
-    by: Option<(String, u32)>,
+    by: Option<(String, DatabaseOid)>,
 ) -> Result<(String, Claims), Failure> {
     let outcome = PgTryBuilder::new(AssertUnwindSafe(|| ask(license.0)))
         .catch_others(|error| {
@@ -83,7 +84,7 @@ fn end_command_at_exit() {
 fn note(
     license: (&Claims, &str),
     outcome: &Result<(String, Claims), Failure>,
-    by: Option<(String, u32)>,
+    by: Option<(String, DatabaseOid)>,
 ) {
     let occasion = Occasion {
         at: backend::now(),

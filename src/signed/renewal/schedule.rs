@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::core::command::Failure;
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::claims::Claims;
 use crate::core::tokens::{self, believe, moment};
@@ -25,7 +26,7 @@ pub struct Occasion {
     /// How long before its end a license is due, in microseconds.
     pub renew_before: Timestamp,
     /// The role that renews it by hand, and the database in which it does; `None`: it is automatic.
-    pub by: Option<(String, u32)>,
+    pub by: Option<(String, DatabaseOid)>,
 }
 
 /// Returns the pause after so many failures in a row.
@@ -63,7 +64,7 @@ impl Record {
         (former, token): (&Claims, &str),
         outcome: &Result<(String, Claims), Failure>,
         occasion: &Occasion,
-    ) -> (BTreeSet<u32>, Option<Timestamp>) {
+    ) -> (BTreeSet<DatabaseOid>, Option<Timestamp>) {
         let is_it = |known: &Known| known.iss == former.iss && known.jti == former.jti;
         if !self.licenses.iter().any(is_it) {
             self.licenses.push(Known {
@@ -132,7 +133,7 @@ impl Record {
     }
 
     /// Returns the tries that a database is yet to be told of, each with its license's id.
-    pub fn untold(&self, database: u32) -> Vec<(String, Try)> {
+    pub fn untold(&self, database: DatabaseOid) -> Vec<(String, Try)> {
         let of_license = |known: &Known| {
             let tries = known.renewal.untold.clone().into_iter();
             let untold = tries.filter(|attempt| attempt.databases.contains(&database));
@@ -145,7 +146,7 @@ impl Record {
     }
 
     /// Notes that a database was told of these tries.
-    pub fn told(&mut self, database: u32, tries: &[(String, Try)]) {
+    pub fn told(&mut self, database: DatabaseOid, tries: &[(String, Try)]) {
         for known in &mut self.licenses {
             let jti = &known.jti;
             known.renewal.tell(|attempt| {
@@ -189,7 +190,7 @@ mod tests {
             jti: claims.jti.clone(),
             iat: claims.iat,
             token: token.clone(),
-            databases: BTreeSet::from([5, 6]),
+            databases: BTreeSet::from([5, 6].map(DatabaseOid)),
             is_verified: true,
             ..Known::default()
         };
@@ -249,7 +250,7 @@ mod tests {
         let mut record = record(std::slice::from_ref(&license));
         let due = next(&record, 14 * DAY).unwrap().0;
         let by_hand = Occasion {
-            by: Some(("anna".to_owned(), 5)),
+            by: Some(("anna".to_owned(), DatabaseOid(5))),
             ..by_itself(NOW)
         };
         for _ in 0..20 {
@@ -269,7 +270,13 @@ mod tests {
             renewal.failure.as_deref(),
             Some("The command ended with status 6: no host secret.example.")
         );
-        let told = &record.untold(5).last().unwrap().1.failure.clone();
+        let told = &record
+            .untold(DatabaseOid(5))
+            .last()
+            .unwrap()
+            .1
+            .failure
+            .clone();
         assert_eq!(told.as_deref(), Some("The command ended with status 6."));
     }
 
@@ -290,7 +297,7 @@ mod tests {
         for minutes in [1, 2, 4] {
             let (databases, at) =
                 record.note_try((&license.1, &license.0), &failed(), &by_itself(now));
-            assert_eq!(databases, BTreeSet::from([5, 6]));
+            assert_eq!(databases, BTreeSet::from([5, 6].map(DatabaseOid)));
             assert_eq!(at, Some(now + minutes * MINUTE));
             assert_eq!(next(&record, 14 * DAY).unwrap().0, now + minutes * MINUTE);
             now += minutes * MINUTE;
@@ -357,11 +364,11 @@ mod tests {
         let license = license(100, Some(5));
         let mut record = Record::default();
         let occasion = Occasion {
-            by: Some(("anna".to_owned(), 7)),
+            by: Some(("anna".to_owned(), DatabaseOid(7))),
             ..by_itself(NOW)
         };
         let (databases, _) = record.note_try((&license.1, &license.0), &failed(), &occasion);
-        assert_eq!(databases, BTreeSet::from([7]));
+        assert_eq!(databases, BTreeSet::from([DatabaseOid(7)]));
         assert_eq!(record.licenses[0].token, license.0);
         // It may be rolled back.
         assert!(record.licenses[0].databases.is_empty());
@@ -374,13 +381,13 @@ mod tests {
         for at in [NOW, NOW + 1] {
             record.note_try((&license.1, &license.0), &failed(), &by_itself(at));
         }
-        let untold = record.untold(5);
+        let untold = record.untold(DatabaseOid(5));
         assert_eq!(untold.len(), 2);
         record.note_try((&license.1, &license.0), &failed(), &by_itself(NOW + 2));
-        record.told(5, &untold);
-        assert_eq!(record.untold(5).len(), 1);
-        assert_eq!(record.untold(6).len(), 3);
-        for database in [5, 6] {
+        record.told(DatabaseOid(5), &untold);
+        assert_eq!(record.untold(DatabaseOid(5)).len(), 1);
+        assert_eq!(record.untold(DatabaseOid(6)).len(), 3);
+        for database in [5, 6].map(DatabaseOid) {
             let untold = record.untold(database);
             record.told(database, &untold);
         }
@@ -388,7 +395,7 @@ mod tests {
         for at in 0..100 {
             record.note_try((&license.1, &license.0), &failed(), &by_itself(NOW + at));
         }
-        assert_eq!(record.untold(5).len(), UNTOLD_MAX);
-        assert_eq!(record.untold(5)[63].1.at, NOW + 99);
+        assert_eq!(record.untold(DatabaseOid(5)).len(), UNTOLD_MAX);
+        assert_eq!(record.untold(DatabaseOid(5))[63].1.at, NOW + 99);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use pgrx::bgworkers::BackgroundWorker;
 use serde_json::json;
 
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::events::key::Key;
 use crate::pg::table::{ReadError, TableAccess, write_alone};
 use crate::pg::{backend, catalog, error};
@@ -15,7 +16,7 @@ use crate::signed::installation::record::Try;
 use crate::tables::events::note_renewal;
 
 /// Returns the tries that a database is yet to be told of, each with its license's id; none on a standby.
-pub fn untold(database: u32) -> Vec<(String, Try)> {
+pub fn untold(database: DatabaseOid) -> Vec<(String, Try)> {
     if backend::in_recovery() {
         return Vec::new();
     }
@@ -25,7 +26,7 @@ pub fn untold(database: u32) -> Vec<(String, Try)> {
 
 /// Writes these tries to the trail of this worker's database, waiting for locks at most `patience`. If they can't be
 /// written, the next worker tries again. It must be called outside a transaction.
-pub fn tell(database: u32, tries: &[(String, Try)], patience: Duration) {
+pub fn tell(database: DatabaseOid, tries: &[(String, Try)], patience: Duration) {
     if tries.is_empty() {
         return;
     }

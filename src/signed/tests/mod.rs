@@ -9,6 +9,7 @@ use serde_json::json;
 use super::evaluation::{Doubt, Evaluation, Row, SignedLicense};
 use super::installation::record::{GivenBack, Known, Record};
 use crate::core::ledger::identity::Name;
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::tokens::allotment::{Allotted, Returned};
 use crate::core::tokens::claims::Confirmation;
 use crate::core::tokens::key_pair::KeyPair;
@@ -35,7 +36,7 @@ fn known(token: &str, databases: &[u32]) -> Known {
         iat: claims.iat,
         token: token.to_owned(),
         is_verified: true,
-        databases: databases.iter().copied().collect(),
+        databases: databases.iter().copied().map(DatabaseOid).collect(),
         ..Known::default()
     }
 }
@@ -46,7 +47,7 @@ fn judge<'a>(keys: &'a Keys, record: &'a Record) -> Evaluation<'a> {
         record,
         lost: None,
         installation: Some("here"),
-        database: 5,
+        database: DatabaseOid(5),
         key_grace: 7 * DAY,
         now: NOW,
     }
@@ -86,7 +87,7 @@ fn a_license_whose_key_is_gone_is_believed_for_the_key_grace() {
     let (standings, invalid) = judge(&none, &record).licenses(&[row(&forged)]);
     assert_eq!((standings[0].token.as_str(), standings.len()), (&*token, 1));
     assert!(matches!(invalid[0].refused, Refused::NoKey { .. }));
-    record.observe(5, &standings, NOW);
+    record.observe(DatabaseOid(5), &standings, NOW);
     assert_eq!(record.licenses[0].token, token);
     // The key is back.
     let standing = only(&keys(), &record, &[row(&token)]);
@@ -167,7 +168,7 @@ fn neither_deletion_nor_an_older_token_takes_a_license_away() {
     record.licenses[0].databases.clear();
     assert!(judge(&keys(), &record).licenses(&[]).0.is_empty());
     // Nor where it was uninstalled.
-    record.licenses[0].databases.insert(5);
+    record.licenses[0].databases.insert(DatabaseOid(5));
     let uninstalled = Row {
         is_installed: false,
         ..row(&newer)

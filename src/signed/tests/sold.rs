@@ -3,6 +3,7 @@
 //! The rules are the real ones; what PostgreSQL does between them is done here by hand.
 
 use super::*;
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::tokens::claims::LEEWAY;
 use crate::signed::installation::record::Allotment;
 
@@ -56,7 +57,7 @@ impl Server {
             record: &self.record,
             lost: None,
             installation: Some(&id),
-            database: 5,
+            database: DatabaseOid(5),
             key_grace: 0,
             now: self.now(),
         };
@@ -65,7 +66,7 @@ impl Server {
 
     fn observe(&mut self) {
         let standings = self.standings();
-        self.record.observe(5, &standings, self.now());
+        self.record.observe(DatabaseOid(5), &standings, self.now());
         self.record.forget();
     }
 
@@ -160,7 +161,7 @@ impl World {
             product: "TOM".to_owned(),
             seats: seats as i32,
             installation: self.laptops[laptop].id(),
-            database: 5,
+            database: DatabaseOid(5),
             allotted_at: now,
             valid_until: term.map(|term| now + term * 1_000_000),
             returned_at: None,
@@ -338,7 +339,7 @@ fn what_the_record_forgets_multiplies_no_seat() {
             product: ["TOM", "Scan"][n as usize % 2].to_owned(),
             seats: 1,
             installation: "laptop".to_owned(),
-            database: 5,
+            database: DatabaseOid(5),
             allotted_at: at(n),
             valid_until: (n % 5 != 0).then(|| at(n + 10)),
             returned_at: (n % 3 == 0).then(|| at(n + 5)),
@@ -394,7 +395,7 @@ fn what_the_record_forgets_multiplies_no_seat() {
         let own = standings.iter().find(|own| own.token == token).unwrap();
         let believed_until = own.believed_until.unwrap();
         assert_eq!(believed_until > NOW, n < 100, "{n}");
-        record.observe(5, &standings, NOW);
+        record.observe(DatabaseOid(5), &standings, NOW);
     }
     assert_eq!(record.licenses.len(), 100);
 }

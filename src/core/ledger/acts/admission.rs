@@ -5,6 +5,9 @@ use crate::core::ledger::denial::{Cause, Denial, Reclaim, Remark};
 use crate::core::ledger::event::{Event, Happened, Leaving};
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::{License, RowKey};
+use crate::core::ledger::numbers::{
+    DatabaseOid, Generation, SeatNumber, SessionNumber, Slot, TallyId, Ticket,
+};
 use crate::core::ledger::roles::Roles;
 use crate::core::ledger::seat::{Claimant, Standing};
 use crate::core::ledger::session::Session;
@@ -32,7 +35,7 @@ pub enum Answer {
 #[derive(Clone, Copy, Debug)]
 pub struct Judged {
     /// The generation of the rules that judged it.
-    pub generation: u64,
+    pub generation: Generation,
     /// Whether it does not matter that a change has come since: the rules were read for this session, or there are no
     /// others.
     pub outdated: bool,
@@ -55,7 +58,7 @@ pub struct Judged {
 /// Somebody who asks for a seat.
 pub(crate) struct Asking<'a> {
     /// The slot of the session that asks.
-    pub(crate) at: usize,
+    pub(crate) at: Slot,
     /// The license.
     pub(crate) license: &'a License,
     /// The claim on a seat.
@@ -79,7 +82,7 @@ pub(crate) enum Way {
 impl<T: Tables> Ledger<'_, T> {
     /// Answers a login that was judged by the rules of this generation, and registers the session in slot `at` if it is
     /// admitted.
-    pub fn admit(&mut self, at: usize, session: Session, judged: Judged) -> Answer {
+    pub fn admit(&mut self, at: Slot, session: Session, judged: Judged) -> Answer {
         if self.is_outdated(session.database, &judged) {
             return Answer::Outdated;
         }
@@ -92,7 +95,7 @@ impl<T: Tables> Ledger<'_, T> {
             judged: true,
             exempt: judged.standing.exempt,
             roles: judged.roles,
-            tally: license.map_or(0, |license| license.tally),
+            tally: license.map_or(TallyId::NONE, |license| license.tally),
             ..session
         };
         let Some(license) = license else {
@@ -174,7 +177,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Tells whether the rules that judged are no longer those in force in the database.
-    pub(crate) fn is_outdated(&self, database: u32, judged: &Judged) -> bool {
+    pub(crate) fn is_outdated(&self, database: DatabaseOid, judged: &Judged) -> bool {
         self.databases.get(&database).is_none_or(|known| {
             known.loaded != judged.generation
                 || self.head.roles_edition != judged.roles_edition
@@ -224,7 +227,12 @@ impl<T: Tables> Ledger<'_, T> {
     /// Registers a session, and returns the number of the seat that its login took, if nobody held it. It is called
     /// without [`Ledger::admit`] for a session that gets in though the rules of its database are not known, such as a
     /// superuser's. That session is judged when rules are published.
-    pub fn register(&mut self, at: usize, mut session: Session, now: Timestamp) -> Option<u64> {
+    pub fn register(
+        &mut self,
+        at: Slot,
+        mut session: Session,
+        now: Timestamp,
+    ) -> Option<SeatNumber> {
         // What was kept for it is taken before anybody else can have it.
         let promise = self.sessions.get_mut(at).and_then(|s| s.promise.take());
         self.release(at, Leaving::Logout, now);
@@ -246,7 +254,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// returned: it must be released again.
     pub fn release_some(
         &mut self,
-        at: usize,
+        at: Slot,
         at_most: usize,
         leaving: Leaving,
         now: Timestamp,
@@ -266,15 +274,20 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Takes a session out, however many checkouts it has.
-    pub fn release(&mut self, at: usize, leaving: Leaving, now: Timestamp) {
+    pub fn release(&mut self, at: Slot, leaving: Leaving, now: Timestamp) {
         self.drop_promise(at, now);
-        let Some(session) = self.sessions.get(at).filter(|s| s.number != 0).copied() else {
+        let Some(session) = self
+            .sessions
+            .get(at)
+            .filter(|s| s.number != SessionNumber::NONE)
+            .copied()
+        else {
             return;
         };
         if let Some(exempt) = session.exempt.filter(|_| !session.judged) {
             // It leaves before it was known what it would have claimed.
             let known = self.databases.get(&session.database);
-            if known.is_some_and(|known| known.loaded == 0 || known.licenses > 0) {
+            if known.is_some_and(|known| known.loaded == Generation::NONE || known.licenses > 0) {
                 let happened = Happened::ExemptLogin(exempt);
                 let event = Event::of_login(happened, &session, Name::EMPTY);
                 self.note(&event, session.since);
@@ -290,7 +303,7 @@ impl<T: Tables> Ledger<'_, T> {
         if let Some(place) = self.sessions.get_mut(at) {
             *place = Session::FREE;
         }
-        if session.checkouts == 0 && session.ticket == 0 {
+        if session.checkouts == 0 && session.ticket == Ticket::NONE {
             self.serve(session.tally, now);
         } else {
             self.serve_all(now);
@@ -298,9 +311,8 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     pub(crate) fn number(&mut self, session: &mut Session) {
-        if session.number == 0 {
-            self.head.numbers += 1;
-            session.number = self.head.numbers;
+        if session.number == SessionNumber::NONE {
+            session.number = SessionNumber(self.head.next_number());
         }
     }
 
@@ -309,7 +321,7 @@ impl<T: Tables> Ledger<'_, T> {
         &self,
         license: &License,
         claimant: &Claimant,
-        at: usize,
+        at: Slot,
         now: Timestamp,
     ) -> Result<Remark, Denial> {
         let denial = |cause| Denial::of(license, cause);

@@ -7,6 +7,7 @@ use crate::core::ledger::Ledger;
 use crate::core::ledger::bar::{Bar, BarBy, Barred, Bound, StoredBar};
 use crate::core::ledger::hold::Hold;
 use crate::core::ledger::identity::{Host, Name, Text, Who};
+use crate::core::ledger::numbers::{DatabaseOid, RoleOid, TallyId};
 use crate::core::ledger::rules::RuleCounts;
 use crate::core::ledger::seat::{Claimant, Kind, Seat};
 use crate::core::ledger::session::Session;
@@ -102,8 +103,8 @@ impl<T: Tables> Ledger<'_, T> {
     /// Bars those who held a seat of this tally. Returns `false` if there is no room for that.
     pub(crate) fn bar_all(
         &mut self,
-        database: u32,
-        tally: u64,
+        database: DatabaseOid,
+        tally: TallyId,
         whom: &[Barred],
         wish: BarRequest,
         reason: Text<256>,
@@ -168,7 +169,7 @@ impl<T: Tables> Ledger<'_, T> {
         let before = self.bars.len();
         self.drop_bars(|bar| bar.until <= now);
         if self.bars.len() < before {
-            self.offer_room(0);
+            self.offer_room(DatabaseOid::NONE);
         }
     }
 
@@ -188,7 +189,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Takes a number of a database's bars that are rows out of force, the newest first, because there is no room for
     /// them.
-    pub(crate) fn drop_newest_bars(&mut self, database: u32, rows: u32) {
+    pub(crate) fn drop_newest_bars(&mut self, database: DatabaseOid, rows: u32) {
         if rows == 0 {
             return;
         }
@@ -228,7 +229,7 @@ impl<T: Tables> Ledger<'_, T> {
                 }
             }
         };
-        look(Bound::role(*tally, BarBy::Host, 0, who.host));
+        look(Bound::role(*tally, BarBy::Host, RoleOid::NONE, who.host));
         for by in [BarBy::UserHost, BarBy::User] {
             if !claimant.by_lease {
                 look(Bound::role(*tally, by, who.role, who.host));
@@ -244,7 +245,7 @@ impl<T: Tables> Ledger<'_, T> {
     pub fn bar_is_stored(
         &self,
         id: i64,
-        is_wanted: impl Fn(u64) -> bool,
+        is_wanted: impl Fn(TallyId) -> bool,
         now: Timestamp,
     ) -> Option<bool> {
         let mut stored = None;
@@ -263,7 +264,12 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Lifts the bars with this id in the wanted tallies, and returns their number. They bind nobody any more, and
     /// their rows are yet to be deleted.
-    pub fn lift_bar(&mut self, id: i64, is_wanted: impl Fn(u64) -> bool, now: Timestamp) -> usize {
+    pub fn lift_bar(
+        &mut self,
+        id: i64,
+        is_wanted: impl Fn(TallyId) -> bool,
+        now: Timestamp,
+    ) -> usize {
         let mut lifted = 0;
         let Ledger {
             bars, databases, ..
@@ -288,7 +294,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Shows the bars in force in the wanted tallies.
     pub fn each_bar(
         &self,
-        is_wanted: impl Fn(u64) -> bool,
+        is_wanted: impl Fn(TallyId) -> bool,
         now: Timestamp,
         mut see: impl FnMut(&Bar),
     ) {
@@ -300,7 +306,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Shows the bars of a database whose rows are yet to be written or deleted.
-    pub fn each_unstored_bar(&self, database: u32, mut see: impl FnMut(&Bar)) {
+    pub fn each_unstored_bar(&self, database: DatabaseOid, mut see: impl FnMut(&Bar)) {
         self.bars.each(|bar| {
             if bar.database == database && !bar.is_settled() {
                 see(bar);
@@ -309,7 +315,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Tells whether the rows of a database's table are those of its bars.
-    pub fn bars_are_stored(&self, database: u32) -> bool {
+    pub fn bars_are_stored(&self, database: DatabaseOid) -> bool {
         let mut all = true;
         self.each_unstored_bar(database, |_| all = false);
         all
@@ -323,7 +329,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that these bars of a database are rows now, and that the rows of the lifted ones are deleted.
-    pub fn bars_stored(&mut self, database: u32, ids: &[i64], lifted: &[i64]) {
+    pub fn bars_stored(&mut self, database: DatabaseOid, ids: &[i64], lifted: &[i64]) {
         let Ledger {
             bars, databases, ..
         } = self;
@@ -337,12 +343,12 @@ impl<T: Tables> Ledger<'_, T> {
         });
         if !lifted.is_empty() {
             self.drop_bars(|bar| bar.database == database && lifted.contains(&bar.id));
-            self.offer_room(0);
+            self.offer_room(DatabaseOid::NONE);
         }
     }
 
     /// Notes that the rows of these bars could not be written. Returns whether that is news about one of them.
-    pub fn could_not_store_bars(&mut self, database: u32, ids: &[i64]) -> bool {
+    pub fn could_not_store_bars(&mut self, database: DatabaseOid, ids: &[i64]) -> bool {
         let mut news = false;
         self.bars.each_mut(|bar| {
             if bar.database == database && ids.contains(&bar.id) {
@@ -355,9 +361,9 @@ impl<T: Tables> Ledger<'_, T> {
     /// Puts a database's rows in force, in place of the former ones.
     pub(crate) fn put_bars(
         &mut self,
-        database: u32,
+        database: DatabaseOid,
         rows: &[StoredBar],
-        tally_of: impl Fn(&Name) -> Option<u64>,
+        tally_of: impl Fn(&Name) -> Option<TallyId>,
     ) {
         self.drop_bars(|bar| bar.database == database && bar.is_settled());
         let all_settled = self.bars_are_stored(database);

@@ -10,6 +10,7 @@ use crate::core::ledger::event::{Event, Happened, Leaving};
 use crate::core::ledger::hold::{Hold, HoldKey, LongName, Spot, drop_long_name};
 use crate::core::ledger::identity::{Host, Label, LeaseId, Name, Text, Who};
 use crate::core::ledger::license::{License, RowKey};
+use crate::core::ledger::numbers::{RoleOid, SeatNumber, SessionNumber, Slot, TallyId, Ticket};
 use crate::core::ledger::seat::Kind;
 use crate::core::ledger::session::Session;
 use crate::core::ledger::table::{Table, Tables};
@@ -41,7 +42,7 @@ pub struct NewLease {
     /// How long it lasts after each heartbeat, in microseconds.
     pub ttl: Timestamp,
     /// The role that takes it, which need not be the session's own.
-    pub taken_by: u32,
+    pub taken_by: RoleOid,
 }
 
 /// The answer to an application.
@@ -50,7 +51,7 @@ pub enum Claimed {
     /// It has the seat.
     Held(Receipt),
     /// It waits in the queue, with this ticket.
-    Waits(u64),
+    Waits(Ticket),
     /// It is denied a seat.
     Denied(Denial),
     /// The rules that judged it are no longer in force: judge it again.
@@ -81,13 +82,13 @@ impl<T: Tables> Ledger<'_, T> {
     /// `at`. With `patient`, it waits in the queue if no seat is free.
     pub fn claim(
         &mut self,
-        at: usize,
+        at: Slot,
         judged: &Judged,
         want: &SeatRequest,
         patient: bool,
     ) -> Claimed {
         if let Some(session) = self.sessions.get(at)
-            && session.ticket != 0
+            && session.ticket != Ticket::NONE
         {
             // Whoever asks again waits no longer, and has left the queue without saying so.
             self.leave(session.ticket, judged.now);
@@ -201,7 +202,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Gives back one of a session's checkouts of a product. Returns `false` if there is none.
     pub fn check_in(
         &mut self,
-        at: usize,
+        at: Slot,
         product: &Name,
         client_user: &Label,
         now: Timestamp,
@@ -223,7 +224,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Gives back a session's checkouts, at most `at_most`. Returns whether there are more.
-    pub fn check_in_some(&mut self, at: usize, at_most: usize, now: Timestamp) -> bool {
+    pub fn check_in_some(&mut self, at: Slot, at_most: usize, now: Timestamp) -> bool {
         self.remove_checkouts(at, at_most, Leaving::GivenBack, now)
     }
 
@@ -231,7 +232,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// there are more.
     pub(crate) fn remove_checkouts(
         &mut self,
-        at: usize,
+        at: Slot,
         at_most: usize,
         leaving: Leaving,
         now: Timestamp,
@@ -261,13 +262,16 @@ impl<T: Tables> Ledger<'_, T> {
     /// the queue.
     pub(crate) fn remove_last_checkout(
         &mut self,
-        at: usize,
+        at: Slot,
         leaving: Leaving,
         now: Timestamp,
-    ) -> Option<u64> {
+    ) -> Option<TallyId> {
         let session = self.sessions.get(at)?;
         let key = HoldKey::checkout(session.number, session.checkouts.checked_sub(1)?);
-        let tally = self.holds.get(&key).map_or(0, |hold| hold.tally);
+        let tally = self
+            .holds
+            .get(&key)
+            .map_or(TallyId::NONE, |hold| hold.tally);
         self.remove_checkout(at, &key, leaving, now);
         Some(tally)
     }
@@ -299,7 +303,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Returns the key under which the index of a session's checkout is found. It is made with a secret of this server,
     /// so that nobody can make two checkouts share one.
-    fn spot_key(&self, session: u64, product: &Name, client_user: &Label) -> u64 {
+    fn spot_key(&self, session: SessionNumber, product: &Name, client_user: &Label) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.head.seat_ids.salt, session, product, client_user).hash(&mut hasher);
         hasher.finish()
@@ -363,16 +367,15 @@ impl<T: Tables> Ledger<'_, T> {
             exempt: session.exempt.is_some() && want.lease.is_none(),
             first_of_user: false,
             seated: None,
-            seat: 0,
-            taken_by: 0,
+            seat: SeatNumber::NONE,
+            taken_by: RoleOid::NONE,
             ended: false,
             ttl: 0,
             expires_at: now,
         };
         if let Some(lease) = want.lease {
-            self.head.numbers += 1;
             hold.key = HoldKey::lease(lease.id);
-            hold.number = self.head.numbers;
+            hold.number = SessionNumber(self.head.next_number());
             hold.pending = true;
             hold.who.host = lease.host;
             hold.who.workstation = lease.host_name;
@@ -388,7 +391,7 @@ impl<T: Tables> Ledger<'_, T> {
         &mut self,
         license: &License,
         hold: &Hold,
-        at: usize,
+        at: Slot,
         again: bool,
         now: Timestamp,
     ) -> Result<Remark, Denial> {
@@ -405,7 +408,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Puts in what a session has taken, and returns the seat's number if nobody held it. There must be room.
-    pub(crate) fn take(&mut self, at: usize, mut hold: Hold) -> Option<u64> {
+    pub(crate) fn take(&mut self, at: Slot, mut hold: Hold) -> Option<SeatNumber> {
         if hold.kind() == Kind::Checkout
             && let Some(session) = self.sessions.get(at)
         {
@@ -442,7 +445,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Takes a checkout out. The session's last one moves to its index.
     pub(crate) fn remove_checkout(
         &mut self,
-        at: usize,
+        at: Slot,
         key: &HoldKey,
         leaving: Leaving,
         now: Timestamp,
@@ -476,7 +479,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Notes that the first checkout for a client_user is gone: another one is the first now, or the user no longer
     /// counts.
-    fn count_user_no_more(&mut self, at: usize, user: &Label) {
+    fn count_user_no_more(&mut self, at: Slot, user: &Label) {
         let Some(session) = self.sessions.get(at).copied() else {
             return;
         };
@@ -493,7 +496,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// `usename` is the name of the role that took the hold, or empty.
     pub(crate) fn end_hold(
         &mut self,
-        at: Option<usize>,
+        at: Option<Slot>,
         key: &HoldKey,
         usename: Name,
         leaving: Leaving,

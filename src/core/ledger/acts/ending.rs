@@ -11,9 +11,10 @@ use crate::core::ledger::event::{Event, Happened, Leaving};
 use crate::core::ledger::hold::drop_long_name;
 use crate::core::ledger::identity::{Label, LeaseId, Name, Text};
 use crate::core::ledger::license::License;
+use crate::core::ledger::numbers::{DatabaseOid, RoleOid, SeatNumber, Slot, TallyId, Ticket};
 use crate::core::ledger::roles::Roles;
 use crate::core::ledger::seat::{Claimant, Seat, SeatKey};
-use crate::core::ledger::session::Promise;
+use crate::core::ledger::session::{Promise, Session};
 use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::taker::User;
 use crate::core::ledger::tally::Tally;
@@ -23,11 +24,11 @@ use crate::core::ledger::time::Timestamp;
 #[derive(Clone, Copy, Debug)]
 pub struct Stop {
     /// The seat's number.
-    pub seat: u64,
+    pub seat: SeatNumber,
     /// The database in which it was requested.
-    pub database: u32,
+    pub database: DatabaseOid,
     /// The OID of the role that requested it.
-    pub by: u32,
+    pub by: RoleOid,
     /// Why, or empty.
     pub reason: Text<256>,
     /// How the holders are kept from coming back; `None` if they can come back at once.
@@ -67,7 +68,7 @@ pub enum Prospect {
 
 impl<T: Tables> Ledger<'_, T> {
     /// Returns the key of the seat with this number. It takes a pass over all seats.
-    pub fn key_of_seat(&self, number: u64) -> Option<SeatKey> {
+    pub fn key_of_seat(&self, number: SeatNumber) -> Option<SeatKey> {
         let mut found = None;
         self.seats.each(|seat| {
             if seat.number == number {
@@ -78,7 +79,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Tells whether the session in slot `at` holds the seat, by its login or by a checkout.
-    pub fn holds(&self, at: usize, key: &SeatKey, number: u64) -> bool {
+    pub fn holds(&self, at: Slot, key: &SeatKey, number: SeatNumber) -> bool {
         self.sessions.get(at).is_some_and(|session| {
             let mut checkouts = self.checkouts(session);
             session.seat == Some(*key) || checkouts.any(|hold| hold.seat() == Some(number))
@@ -86,7 +87,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Tells whether the session in slot `at` holds a seat of this tally.
-    pub fn holds_any(&self, at: usize, tally: u64) -> bool {
+    pub fn holds_any(&self, at: Slot, tally: TallyId) -> bool {
         self.sessions.get(at).is_some_and(|session| {
             let mut checkouts = self.checkouts(session);
             session.seat.is_some_and(|seat| seat.tally == tally)
@@ -174,13 +175,13 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Tells whether somebody holds this seat.
-    pub fn is_held(&self, key: &SeatKey, number: u64) -> bool {
+    pub fn is_held(&self, key: &SeatKey, number: SeatNumber) -> bool {
         let seat = self.seats.get(key).filter(|seat| seat.number == number);
         seat.is_some_and(|seat| seat.is_held())
     }
 
     /// Returns an event about one of those who hold a seat, or about nobody if nobody holds it.
-    fn event_of_holder(&self, key: &SeatKey, number: u64, database: u32) -> Event {
+    fn event_of_holder(&self, key: &SeatKey, number: SeatNumber, database: DatabaseOid) -> Event {
         let product = self.tallies.get(&key.tally).map(|tally| tally.product);
         let product = product.unwrap_or(Name::EMPTY);
         let mut event = Event::of_product(Happened::Terminated, database, product);
@@ -225,8 +226,8 @@ impl<T: Tables> Ledger<'_, T> {
     pub fn ask_to_give_way(
         &mut self,
         key: &SeatKey,
-        number: u64,
-        at: usize,
+        number: SeatNumber,
+        at: Slot,
         now: Timestamp,
     ) -> Prospect {
         if let Some(hope) = self.has_seat(at) {
@@ -256,24 +257,21 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Returns the number of the seat that the session in slot `at` asks to give way.
-    pub fn asked_by(&self, at: usize) -> Option<u64> {
+    pub fn asked_by(&self, at: Slot) -> Option<SeatNumber> {
         self.sessions.get(at)?.promise?.asks
     }
 
     /// Returns the slot of the session that asks the seat with this number to give way.
-    pub fn asker_of(&self, number: u64) -> Option<usize> {
+    pub fn asker_of(&self, number: SeatNumber) -> Option<Slot> {
         if self.head.asking == 0 {
             return None;
         }
-        self.sessions.iter().position(|session| {
-            session
-                .promise
-                .is_some_and(|promise| promise.asks == Some(number))
-        })
+        let is_asker = |session: &Session| session.promise.is_some_and(|p| p.asks == Some(number));
+        self.sessions.iter().position(is_asker).map(Slot)
     }
 
     /// Returns the hope of the session in slot `at` if there is a seat for it without any that it asks to give way.
-    fn has_seat(&self, at: usize) -> Option<Prospect> {
+    fn has_seat(&self, at: Slot) -> Option<Prospect> {
         let promise = self.sessions.get(at).and_then(|session| session.promise);
         let Some(promise) = promise.filter(|promise| !promise.kept) else {
             return Some(Prospect::Fulfilled);
@@ -284,7 +282,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Tells whether the one with this promise could have a seat if the seat `left` were left. Reservations may keep
     /// that seat for others.
-    fn has_room_once_left(&self, promise: &Promise, at: usize, left: Option<&Seat>) -> bool {
+    fn has_room_once_left(&self, promise: &Promise, at: Slot, left: Option<&Seat>) -> bool {
         let license = self.license_in(promise.database, promise.tally);
         let (Some(license), Some(tally)) = (license, self.tallies.get(&promise.tally)) else {
             return false;
@@ -302,7 +300,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Returns what the session in slot `at` may hope for from the seat that was asked to give way.
-    pub fn hope(&self, key: &SeatKey, number: u64, at: usize) -> Prospect {
+    pub fn hope(&self, key: &SeatKey, number: SeatNumber, at: Slot) -> Prospect {
         if let Some(hope) = self.has_seat(at) {
             return hope;
         }
@@ -315,7 +313,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that no seat need give way to the session in slot `at` any more.
-    pub fn ask_no_longer(&mut self, at: usize) {
+    pub fn ask_no_longer(&mut self, at: Slot) {
         if let Some(session) = self.sessions.get_mut(at)
             && let Some(promise) = &mut session.promise
             && promise.asks.take().is_some()
@@ -325,7 +323,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Promises the session in slot `at`, which makes this claim, that idle seats of this license may give way to it.
-    pub(crate) fn promise(&mut self, at: usize, license: &License, claimant: &Claimant) {
+    pub(crate) fn promise(&mut self, at: Slot, license: &License, claimant: &Claimant) {
         let user = User::of_claimant(self.head.seat_ids, claimant);
         let former = self.sessions.get(at).and_then(|session| session.promise);
         if former.is_some_and(|former| former.kept) {
@@ -334,15 +332,18 @@ impl<T: Tables> Ledger<'_, T> {
         let again = former.filter(|former| former.tally == license.tally);
         if again.is_none() {
             self.ask_no_longer(at);
-            self.head.numbers += 1;
         }
+        let came = match again {
+            Some(former) => former.came,
+            None => Ticket(self.head.next_number()),
+        };
         if let Some(session) = self.sessions.get_mut(at) {
             session.promise = Some(Promise {
                 tally: license.tally,
                 database: license.key.database,
                 roles: claimant.roles,
                 user,
-                came: again.map_or(self.head.numbers, |former| former.came),
+                came,
                 asks: again.and_then(|former| former.asks),
                 kept: false,
             });
@@ -355,7 +356,7 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(at) = self.asker_of(left.number) else {
             return;
         };
-        let Some(session) = self.sessions.get(at).filter(|s| s.ticket == 0) else {
+        let Some(session) = self.sessions.get(at).filter(|s| s.ticket == Ticket::NONE) else {
             return;
         };
         let Some(mut promise) = session.promise.filter(|promise| !promise.kept) else {
@@ -381,15 +382,15 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Returns the slot of the first in the queue who may have a seat, if that session came earlier and may have idle
     /// seats give way itself. It looks for them once a second.
-    fn whom_it_would_overtake(&self, promise: &Promise, now: Timestamp) -> Option<usize> {
-        let first = self.next_in_line(Some(promise.tally), 0, now)?;
+    fn whom_it_would_overtake(&self, promise: &Promise, now: Timestamp) -> Option<Slot> {
+        let first = self.next_in_line(Some(promise.tally), Ticket::NONE, now)?;
         let may_ask = self.license_of(&first.hold)?.reclaim_idle_after.is_some();
         (may_ask && first.ticket < promise.came).then_some(first.at)
     }
 
     /// Ends the promise to the session in slot `at`, which has a seat or needs none any more. Returns the tally in
     /// which a seat is free now, if one was kept.
-    pub(crate) fn take_promise(&mut self, at: usize) -> Option<u64> {
+    pub(crate) fn take_promise(&mut self, at: Slot) -> Option<TallyId> {
         self.ask_no_longer(at);
         let promise = self.sessions.get_mut(at)?.promise.take()?;
         if !promise.kept {
@@ -401,19 +402,18 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Ends the promise to the session in slot `at`. A seat that was kept goes to somebody else.
-    pub fn drop_promise(&mut self, at: usize, now: Timestamp) {
+    pub fn drop_promise(&mut self, at: Slot, now: Timestamp) {
         if let Some(tally) = self.take_promise(at) {
             self.serve(tally, now);
         }
     }
 
     /// Returns how many seats of a tally are kept for members of this role, other than the session in slot `at`.
-    pub(crate) fn promised_to(&self, tally: &Tally, role: u8, at: usize) -> i64 {
+    pub(crate) fn promised_to(&self, tally: &Tally, role: u8, at: Slot) -> i64 {
         if tally.promised == 0 {
             return 0;
         }
-        let promises = (0..).zip(self.sessions.iter());
-        let promises = promises.filter(|&(place, _)| place != at);
+        let promises = self.sessions.each().filter(|&(slot, _)| slot != at);
         let of_role = promises
             .filter_map(|(_, session)| session.promise)
             .filter(|promise| {
@@ -423,7 +423,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Returns how many seats of a tally are kept for others than the session in slot `at`.
-    pub(crate) fn promised_to_others(&self, tally: &Tally, at: usize) -> i64 {
+    pub(crate) fn promised_to_others(&self, tally: &Tally, at: Slot) -> i64 {
         let promise = self.sessions.get(at).and_then(|session| session.promise);
         let own = promise.is_some_and(|promise| promise.kept && promise.tally == tally.number);
         tally.promised - i64::from(own)

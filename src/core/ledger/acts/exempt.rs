@@ -16,10 +16,9 @@
 use crate::core::ledger::Ledger;
 use crate::core::ledger::hold::{Hold, HoldKey};
 use crate::core::ledger::license::{License, RowKey};
+use crate::core::ledger::numbers::{DatabaseOid, SeatNumber, SessionNumber, Slot, TallyId};
 use crate::core::ledger::rules::Rules;
-use crate::core::ledger::seat::{
-    Claimant, Exempt, Kind, NO_TALLY, Seat, SeatIds, SeatKey, Standing,
-};
+use crate::core::ledger::seat::{Claimant, Exempt, Kind, Seat, SeatIds, SeatKey, Standing};
 use crate::core::ledger::session::Session;
 use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::tally::Tally;
@@ -47,26 +46,23 @@ impl License {
 
 impl Rules {
     /// Returns the slots of sessions in the order of their logins; none if no license has such a limit.
-    pub fn by_login(&self, sessions: &[Session]) -> Vec<usize> {
+    pub fn by_login(&self, sessions: &[Session]) -> Vec<Slot> {
         let is_limited = |license: &License| license.exempt_limit(Exempt::Role).is_some();
         if !self.licenses.iter().any(is_limited) {
             return Vec::new();
         }
-        let places = 0..sessions.len();
-        let mut places: Vec<usize> = places
-            .filter(|&at| sessions.get(at).is_some_and(|session| session.number != 0))
+        let slots = (0..).map(Slot).zip(sessions);
+        let mut logins: Vec<(Slot, &Session)> = slots
+            .filter(|(_, session)| session.number != SessionNumber::NONE)
             .collect();
-        places.sort_by_key(|&at| {
-            let session = sessions.get(at);
-            session.map(|session| (session.since, session.number))
-        });
-        places
+        logins.sort_by_key(|(_, session)| (session.since, session.number));
+        logins.into_iter().map(|(slot, _)| slot).collect()
     }
 }
 
 impl<T: Tables> Ledger<'_, T> {
     /// Tells whether a session with this standing may count.
-    pub(crate) fn may_count(&self, database: u32, standing: Standing) -> bool {
+    pub(crate) fn may_count(&self, database: DatabaseOid, standing: Standing) -> bool {
         let license = standing.license.and_then(|place| {
             let key = RowKey { database, place };
             self.licenses.get(&key)
@@ -122,7 +118,7 @@ impl<T: Tables> Ledger<'_, T> {
         let ids = self.head.seat_ids;
         let own = saved_key(tally.key_of(ids, &claimant(tally, session)));
         let mut is_exempt = false;
-        each_saved::<T>(ids, self.sessions, &self.holds, tally, |whose, _, key| {
+        each_saved::<T>(ids, &self.sessions, &self.holds, tally, |whose, _, key| {
             is_exempt |= whose.number == session.number || saved_key(key) == own;
         });
         is_exempt
@@ -138,7 +134,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Judges again the logins of a database that its rules exempt, or the checkouts of its exempt sessions: as many
     /// stay exempt as the signature allows.
-    pub(crate) fn limit_exempt(&mut self, database: u32, kind: Kind, by_login: &[usize]) {
+    pub(crate) fn limit_exempt(&mut self, database: DatabaseOid, kind: Kind, by_login: &[Slot]) {
         if by_login.is_empty() {
             return;
         }
@@ -245,7 +241,9 @@ impl<'a, T: Tables> Saved<'a, T> {
     }
 
     fn add(&mut self, key: SeatKey) -> bool {
-        self.seats.put(Seat::new(saved_key(key), 0, 0)).is_some()
+        self.seats
+            .put(Seat::new(saved_key(key), SeatNumber::NONE, 0))
+            .is_some()
     }
 
     /// Tells whether this seat may be saved, too, and adds it if so.
@@ -261,7 +259,7 @@ impl<'a, T: Tables> Saved<'a, T> {
 
 fn saved_key(key: SeatKey) -> SeatKey {
     SeatKey {
-        tally: NO_TALLY,
+        tally: TallyId::NONE,
         ..key
     }
 }

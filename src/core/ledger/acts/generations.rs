@@ -3,6 +3,7 @@
 use crate::core::ledger::Ledger;
 use crate::core::ledger::database::{Database, Viewpoint};
 use crate::core::ledger::license::RowKey;
+use crate::core::ledger::numbers::{DatabaseOid, Generation, TallyId};
 use crate::core::ledger::recents::Recents;
 use crate::core::ledger::room::Ring;
 use crate::core::ledger::rules::Rules;
@@ -23,22 +24,21 @@ pub(crate) const STANDBY_POOLS_LAST: u64 = 10_000_000;
 impl<T: Tables> Ledger<'_, T> {
     /// Returns the database's generation, which must be noted before its tables are read. `None` if there is no room to
     /// register the database.
-    pub fn generation(&mut self, database: u32) -> Option<u64> {
+    pub fn generation(&mut self, database: DatabaseOid) -> Option<Generation> {
         if let Some(known) = self.databases.get(&database) {
             return Some(known.generation);
         }
         if self.databases.len() >= self.databases.capacity() {
             self.forget_one_without_rules();
         }
-        self.head.clock += 1;
-        let generation = self.head.clock;
+        let generation = self.head.next_generation();
         self.databases.put(Database {
             oid: database,
             changing: 0,
             generation,
             not_before: generation,
-            loaded: 0,
-            unreadable: 0,
+            loaded: Generation::NONE,
+            unreadable: Generation::NONE,
             visit: Visit {
                 number: 0,
                 stage: Stage::Ended,
@@ -65,7 +65,7 @@ impl<T: Tables> Ledger<'_, T> {
             unnumbered: 0,
             left_out_told: true,
             failed_at: 0,
-            failed: 0,
+            failed: Generation::NONE,
             tried_until: 0,
             leases_left: 0,
             counted: false,
@@ -81,7 +81,7 @@ impl<T: Tables> Ledger<'_, T> {
             untidy: false,
             write_at: Timestamp::MAX,
             changes_at: Timestamp::MAX,
-            observed: 0,
+            observed: Generation::NONE,
             unsigned_in: 0,
         })?;
         Some(generation)
@@ -103,7 +103,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Forgets the databases in `known` that do not exist any more, because a standby is not told when they are
     /// dropped. Both lists must be sorted.
-    pub fn forget_gone(&mut self, known: &[u32], existing: &[u32], now: Timestamp) {
+    pub fn forget_gone(&mut self, known: &[DatabaseOid], existing: &[DatabaseOid], now: Timestamp) {
         for database in known {
             if existing.binary_search(database).is_err() {
                 self.forget(*database, now);
@@ -113,7 +113,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Notes that a transaction that changed the database's tables is about to commit. Until it has, its change may be
     /// visible already, so nobody relies on the rules in force.
-    pub fn change_begins(&mut self, database: u32, unsettled: Unsettled) {
+    pub fn change_begins(&mut self, database: DatabaseOid, unsettled: Unsettled) {
         if unsettled == Unsettled::Pools {
             self.head.pools_edition += 1;
         }
@@ -129,7 +129,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that such a transaction has ended, and what others may not know after it.
-    pub fn change_ends(&mut self, database: u32, unsettled: Unsettled) {
+    pub fn change_ends(&mut self, database: DatabaseOid, unsettled: Unsettled) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.changing = known.changing.saturating_sub(1);
         }
@@ -138,35 +138,36 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that the database was created, by a transaction that has ended. Nobody was in it before.
-    pub fn note_created(&mut self, database: u32) {
+    pub fn note_created(&mut self, database: DatabaseOid) {
         self.generation(database);
         let known = self.databases.get_mut(&database);
         // Somebody who was quicker may have read it, or changed it.
-        let is_untouched =
-            |known: &&mut Database| known.loaded == 0 && known.unsettled == Unsettled::Nothing;
+        let is_untouched = |known: &&mut Database| {
+            known.loaded == Generation::NONE && known.unsettled == Unsettled::Nothing
+        };
         if let Some(known) = known.filter(is_untouched) {
             known.unread = Unread::IsNew;
         }
     }
 
     /// Notes what others may not know about what the database adds to pools, until it has been read.
-    pub fn unsettle(&mut self, database: u32, unsettled: Unsettled) {
+    pub fn unsettle(&mut self, database: DatabaseOid, unsettled: Unsettled) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.unsettled = known.unsettled.max(unsettled);
         }
     }
 
     /// Marks the rules in force as outdated, so that nobody relies on them any more.
-    pub fn outdate(&mut self, database: u32) {
-        self.head.clock += 1;
+    pub fn outdate(&mut self, database: DatabaseOid) {
+        let generation = self.head.next_generation();
         if let Some(known) = self.databases.get_mut(&database) {
-            known.generation = self.head.clock;
+            known.generation = generation;
         }
         self.head.ring |= !self.waits.is_empty();
     }
 
     /// Forgets a database that is gone, or whose OID was given to another one.
-    pub fn forget(&mut self, database: u32, now: Timestamp) {
+    pub fn forget(&mut self, database: DatabaseOid, now: Timestamp) {
         if self.databases.get(&database).is_none() {
             return;
         }
@@ -202,7 +203,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Withdraws seats of a tally that went elsewhere. From now on no more than `left` are given, by whatever rules are
     /// in force, and nobody relies on these, nor on what is being read.
-    pub fn withdraw(&mut self, tally: u64, left: i64) {
+    pub fn withdraw(&mut self, tally: TallyId, left: i64) {
         let left = i32::try_from(left.max(0)).unwrap_or(i32::MAX);
         self.licenses.each_mut(|license| {
             if license.tally == tally {
@@ -221,9 +222,8 @@ impl<T: Tables> Ledger<'_, T> {
             head, databases, ..
         } = self;
         databases.each_mut(|known| {
-            head.clock += 1;
-            known.generation = head.clock;
-            known.not_before = head.clock;
+            known.generation = head.next_generation();
+            known.not_before = known.generation;
         });
         self.head.ring |= !self.waits.is_empty();
     }
@@ -246,16 +246,15 @@ impl<T: Tables> Ledger<'_, T> {
             let is_signed = rows.any(|license| license.signed.is_some());
             // Somebody who is just reading it, or looking at it, may have seen what no longer holds.
             if is_signed || !known.is_loaded() || known.observed != known.generation {
-                head.clock += 1;
-                known.generation = head.clock;
-                known.not_before = head.clock;
+                known.generation = head.next_generation();
+                known.not_before = known.generation;
             }
         });
         head.ring |= !waits.is_empty();
     }
 
     /// Tells whether the rules in force are those of the database's tables, as seen from `view`.
-    pub fn is_current(&self, database: u32, view: Viewpoint) -> bool {
+    pub fn is_current(&self, database: DatabaseOid, view: Viewpoint) -> bool {
         self.databases.get(&database).is_some_and(|known| {
             known.is_loaded()
                 && known.changing == 0
@@ -272,7 +271,12 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Tells whether the rules in force were read after this generation was noted, so that whoever noted it may be
     /// judged by them even if a change has come since. `view` is as for [`Ledger::is_current`].
-    pub fn is_as_new_as(&self, database: u32, generation: u64, view: Viewpoint) -> bool {
+    pub fn is_as_new_as(
+        &self,
+        database: DatabaseOid,
+        generation: Generation,
+        view: Viewpoint,
+    ) -> bool {
         self.databases.get(&database).is_some_and(|known| {
             known.loaded >= generation.max(known.not_before)
                 && known.exempt_superusers == view.exempt_superusers
@@ -287,7 +291,12 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Tells whether the database's tables could not be read a moment ago and have not changed since, or somebody is
     /// trying again, so that nobody else need wait for them. Otherwise the caller tries, at most until `until`.
-    pub fn has_just_failed(&mut self, database: u32, now: Timestamp, until: Timestamp) -> bool {
+    pub fn has_just_failed(
+        &mut self,
+        database: DatabaseOid,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> bool {
         let Some(known) = self.databases.get_mut(&database) else {
             return false;
         };
@@ -305,7 +314,12 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that the tables could not be read, as they were at this generation.
-    pub fn reading_failed(&mut self, database: u32, generation: u64, now: Timestamp) {
+    pub fn reading_failed(
+        &mut self,
+        database: DatabaseOid,
+        generation: Generation,
+        now: Timestamp,
+    ) {
         if let Some(known) = self.databases.get_mut(&database)
             && known.generation == generation
         {
@@ -317,27 +331,27 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Tells whether what was read is in force already, put there after `before` by somebody who has judged all who are
     /// in.
-    pub fn was_quicker(&self, database: u32, before: u64, rules: &Rules) -> bool {
+    pub fn was_quicker(&self, database: DatabaseOid, before: Generation, rules: &Rules) -> bool {
         self.databases.get(&database).is_some_and(|known| {
             known.loaded != before && known.has(rules) && self.is_signed_alike(database, rules)
         })
     }
 
     /// Notes that a database worker has looked at the signed licenses of this generation.
-    pub fn observed(&mut self, database: u32, generation: u64) {
+    pub fn observed(&mut self, database: DatabaseOid, generation: Generation) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.observed = generation;
             known.changes_at = Timestamp::MAX;
         }
     }
     /// Tells whether the installation's record, in this state, says nothing about the database.
-    pub fn is_unsigned(&self, database: u32, state: u64) -> bool {
+    pub fn is_unsigned(&self, database: DatabaseOid, state: u64) -> bool {
         let known = self.databases.get(&database);
         state != 0 && known.is_some_and(|known| known.unsigned_in == state)
     }
 
     /// Notes that the installation's record, in this state, says nothing about the database.
-    pub fn note_unsigned(&mut self, database: u32, state: u64) {
+    pub fn note_unsigned(&mut self, database: DatabaseOid, state: u64) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.unsigned_in = state;
         }

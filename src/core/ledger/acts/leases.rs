@@ -6,6 +6,7 @@ use crate::core::ledger::database::Viewpoint;
 use crate::core::ledger::event::{Event, Happened, Leaving};
 use crate::core::ledger::hold::{Hold, HoldKey};
 use crate::core::ledger::identity::{LeaseId, Name};
+use crate::core::ledger::numbers::{DatabaseOid, SessionNumber, Slot};
 use crate::core::ledger::seat::{Claimant, Kind, Seat};
 use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::time::Timestamp;
@@ -13,7 +14,7 @@ use crate::core::ledger::words::Enforcement;
 
 impl<T: Tables> Ledger<'_, T> {
     /// Returns the OID of the table whose leases the ledger has; 0 if they have not been read since the start.
-    pub fn leases_of(&self, database: u32) -> u32 {
+    pub fn leases_of(&self, database: DatabaseOid) -> u32 {
         self.databases
             .get(&database)
             .map_or(0, |known| known.leases_of)
@@ -43,7 +44,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Drops a lease whose row is gone, because the session in slot `at` has released it or its transaction was rolled
     /// back.
-    pub fn drop_lease(&mut self, at: usize, id: LeaseId, now: Timestamp) {
+    pub fn drop_lease(&mut self, at: Slot, id: LeaseId, now: Timestamp) {
         let key = HoldKey::lease(id);
         if let Some(hold) = self.holds.get(&key).copied() {
             self.end_hold(Some(at), &key, Name::EMPTY, Leaving::GivenBack, now);
@@ -56,7 +57,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Returns the new end; `None` if there is no such lease there, or its time is up.
     pub fn heartbeat(
         &mut self,
-        at: usize,
+        at: Slot,
         id: LeaseId,
         own: bool,
         now: Timestamp,
@@ -79,7 +80,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Takes back the leases that were lent to a transaction, which has ended.
-    pub fn take_back_lent(&mut self, at: usize) {
+    pub fn take_back_lent(&mut self, at: Slot) {
         if let Some(session) = self.sessions.get_mut(at) {
             session.lent.fill(None);
         }
@@ -91,12 +92,15 @@ impl<T: Tables> Ledger<'_, T> {
     /// connections. `view` is from where the rules must be current, if they must.
     pub fn may_use(
         &self,
-        at: usize,
+        at: Slot,
         product: &Name,
         view: Option<Viewpoint>,
         server: Enforcement,
     ) -> MayUse {
-        let session = self.sessions.get(at).filter(|session| session.number != 0);
+        let session = self
+            .sessions
+            .get(at)
+            .filter(|session| session.number != SessionNumber::NONE);
         let Some(session) = session.filter(|s| !s.superuser && !s.replication) else {
             return MayUse::Yes;
         };
@@ -215,7 +219,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Shows the ended leases of a database whose rows are yet to be deleted.
-    pub fn each_ended(&self, database: u32, mut see: impl FnMut(LeaseId)) {
+    pub fn each_ended(&self, database: DatabaseOid, mut see: impl FnMut(LeaseId)) {
         self.holds.each(|hold| {
             if hold.ended && !hold.pending && hold.database == database {
                 see(hold.key.lease_id());

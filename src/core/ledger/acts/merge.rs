@@ -12,6 +12,7 @@ use crate::core::ledger::Ledger;
 use crate::core::ledger::acts::room::link;
 use crate::core::ledger::event::Event;
 use crate::core::ledger::identity::{Host, Label, Name};
+use crate::core::ledger::numbers::{DatabaseOid, SeatNumber, Slot, TallyId};
 use crate::core::ledger::spell::{HOUR, ROW, SPELL, Spell, kind_of};
 use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::time::Timestamp;
@@ -21,9 +22,9 @@ impl<T: Tables> Ledger<'_, T> {
     /// event has no row of its own.
     pub(crate) fn note_move(
         &mut self,
-        at: Option<usize>,
+        at: Option<Slot>,
         event: &Event,
-        tally: u64,
+        tally: TallyId,
         now: Timestamp,
     ) -> bool {
         let session = at.and_then(|at| self.sessions.get_mut(at));
@@ -39,7 +40,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that a license has reached another level of use.
-    pub(crate) fn note_crossing(&mut self, event: &Event, tally: u64, now: Timestamp) {
+    pub(crate) fn note_crossing(&mut self, event: &Event, tally: TallyId, now: Timestamp) {
         let known = self.databases.get_mut(&event.database);
         let Some(row) = known.and_then(|known| known.crossings.count(tally, now)) else {
             self.note(event, now);
@@ -90,7 +91,7 @@ impl<T: Tables> Ledger<'_, T> {
             seat: if former.seat == event.seat {
                 event.seat
             } else {
-                0
+                SeatNumber::NONE
             },
             count: former.count.saturating_add(1),
             since: former.since,
@@ -212,7 +213,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Lets the writer of a database see the denials that have been gathered long enough.
-    pub fn release_denials(&mut self, database: u32, now: Timestamp) {
+    pub fn release_denials(&mut self, database: DatabaseOid, now: Timestamp) {
         let due = self.databases.get(&database).map(|known| known.ring.due);
         if due.is_none_or(|due| due > now) {
             return;
@@ -235,8 +236,7 @@ impl<T: Tables> Ledger<'_, T> {
             }
             if let Some(event) = events.get(&spell.row).copied() {
                 events.remove(&spell.row);
-                head.numbers += 1;
-                let number = head.numbers;
+                let number = head.next_number();
                 events.put(Event { number, ..event });
                 link::<T>(databases, events, database, number);
             }

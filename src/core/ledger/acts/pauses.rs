@@ -14,10 +14,14 @@
 use crate::core::ledger::Ledger;
 use crate::core::ledger::event::{Event, Happened};
 use crate::core::ledger::identity::Name;
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::time::{APART, Clocks, DRIFT, GRACE, LOOK, Pause, Timestamp, Watch};
 
 const DAY: i64 = 86_400_000_000;
+
+/// Stands for no further database.
+const NO_MORE: DatabaseOid = DatabaseOid(u32::MAX);
 
 /// The number of databases that are told at a time.
 const BATCH: usize = 64;
@@ -120,10 +124,10 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Tells every database that has licenses about a pause.
     fn tell_of_pause(&mut self, happened: Happened, now: Timestamp) {
-        let mut after = 0;
+        let mut after = DatabaseOid::NONE;
         loop {
             // The databases that come next, by their OIDs.
-            let mut next = [u32::MAX; BATCH];
+            let mut next = [NO_MORE; BATCH];
             self.databases.each(|known| {
                 if known.oid > after && known.licenses > 0 {
                     let at = next.partition_point(|oid| *oid < known.oid);
@@ -135,11 +139,11 @@ impl<T: Tables> Ledger<'_, T> {
                     }
                 }
             });
-            for database in next.into_iter().filter(|oid| *oid != u32::MAX) {
+            for database in next.into_iter().filter(|oid| *oid != NO_MORE) {
                 self.note(&Event::of_product(happened, database, Name::EMPTY), now);
                 after = database;
             }
-            if next.last() == Some(&u32::MAX) {
+            if next.last() == Some(&NO_MORE) {
                 return;
             }
         }

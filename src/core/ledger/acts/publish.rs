@@ -9,10 +9,13 @@ use crate::core::ledger::event::{Event, Happened};
 use crate::core::ledger::hold::{Hold, HoldKey, drop_long_name};
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::{Level, License, RowKey, Tampered};
+use crate::core::ledger::numbers::{
+    DatabaseOid, Generation, SeatNumber, SessionNumber, Slot, TallyId,
+};
 use crate::core::ledger::reservation::Reservation;
 use crate::core::ledger::roles::{ReservedRoles, RoleCounts, RoleIn, Roles};
 use crate::core::ledger::rules::{Exemption, Rules, find};
-use crate::core::ledger::seat::{Kind, NO_TALLY, Standing};
+use crate::core::ledger::seat::{Kind, Standing};
 use crate::core::ledger::session::Session;
 use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::tally::{Noting, Steady, Tally};
@@ -44,9 +47,9 @@ pub enum Published {
 #[derive(Clone, Debug, Default)]
 pub struct Judgement {
     /// What was made of the session in each slot, with the number of the session that was judged.
-    pub standings: Vec<(u64, Standing)>,
+    pub standings: Vec<(SessionNumber, Standing)>,
     /// The slots of sessions in the order of their logins, as [`Rules::by_login`] returns them.
-    pub by_login: Vec<usize>,
+    pub by_login: Vec<Slot>,
     /// The reserved roles that each role counts for, sorted by role. They are needed only if there are reservations.
     pub members: Vec<(RoleIn, Roles)>,
 }
@@ -64,7 +67,7 @@ impl Judgement {
 
 impl<T: Tables> Ledger<'_, T> {
     /// Returns the licenses in force in a database.
-    pub(crate) fn licenses_of(&self, database: u32) -> impl Iterator<Item = &License> {
+    pub(crate) fn licenses_of(&self, database: DatabaseOid) -> impl Iterator<Item = &License> {
         let rows = self
             .databases
             .get(&database)
@@ -74,7 +77,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Returns the license of a product that is in force in a database. It relies on licenses being in the order of
     /// their products.
-    pub(crate) fn in_force(&self, database: u32, product: &Name) -> Option<&License> {
+    pub(crate) fn in_force(&self, database: DatabaseOid, product: &Name) -> Option<&License> {
         let known = self.databases.get(&database)?;
         let (mut from, mut to) = (0, known.licenses);
         while from < to {
@@ -90,7 +93,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Returns the license of a database that counts in a tally.
-    pub(crate) fn license_in(&self, database: u32, tally: u64) -> Option<&License> {
+    pub(crate) fn license_in(&self, database: DatabaseOid, tally: TallyId) -> Option<&License> {
         let product = self.tallies.get(&tally)?.product;
         let license = self.in_force(database, &product);
         license.filter(|license| license.tally == tally)
@@ -98,7 +101,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Returns how many licenses and exemptions the database's rules have, and how many roles are reserved, so that
     /// room can be made for a copy.
-    pub fn rows(&self, database: u32) -> (usize, usize, usize) {
+    pub fn rows(&self, database: DatabaseOid) -> (usize, usize, usize) {
         let roles = self.head.reserved_roles.len();
         self.databases.get(&database).map_or((0, 0, 0), |known| {
             (known.licenses as usize, known.exemptions as usize, roles)
@@ -107,11 +110,11 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Copies the database's rules into `rules`, which must have room for its rows. `None` if there are none in force,
     /// or the room is too small.
-    pub fn copy_rules(&self, database: u32, rules: &mut Rules) -> Option<()> {
+    pub fn copy_rules(&self, database: DatabaseOid, rules: &mut Rules) -> Option<()> {
         let known = self
             .databases
             .get(&database)
-            .filter(|known| known.loaded != 0)?;
+            .filter(|known| known.loaded != Generation::NONE)?;
         if rules.licenses.capacity() < known.licenses as usize
             || rules.exemptions.capacity() < known.exemptions as usize
             || rules.reserved_roles.capacity() < self.head.reserved_roles.len()
@@ -147,7 +150,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// still the newest that anybody has: in force, but not current.
     pub fn publish(
         &mut self,
-        database: u32,
+        database: DatabaseOid,
         rules: &mut Rules,
         judgement: &Judgement,
         now: Timestamp,
@@ -232,16 +235,16 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Makes the sessions of a database what they were judged to be.
-    fn judge_sessions(&mut self, database: u32, judgement: &Judgement) {
-        for at in 0..self.sessions.len() {
-            let Some((_, standing)) = judgement.standings.get(at) else {
+    fn judge_sessions(&mut self, database: DatabaseOid, judgement: &Judgement) {
+        for at in self.sessions.slots() {
+            let Some((_, standing)) = judgement.standings.get(at.0) else {
                 continue;
             };
             let tally = self.claimed_tally(database, *standing);
             let Some(session) = self.sessions.get_mut(at) else {
                 continue;
             };
-            if session.number == 0 || session.database != database {
+            if session.number == SessionNumber::NONE || session.database != database {
                 continue;
             }
             session.exempt = standing.exempt;
@@ -252,16 +255,15 @@ impl<T: Tables> Ledger<'_, T> {
     /// Returns the sessions of a database that came after the judgement.
     fn unjudged<'s>(
         &'s self,
-        database: u32,
+        database: DatabaseOid,
         judgement: &'s Judgement,
     ) -> impl Iterator<Item = &'s Session> {
-        let sessions = self.sessions.iter().enumerate();
-        let newcomers = sessions.filter(move |(at, session)| {
-            session.number != 0
+        let newcomers = self.sessions.each().filter(move |(at, session)| {
+            session.number != SessionNumber::NONE
                 && session.database == database
                 && judgement
                     .standings
-                    .get(*at)
+                    .get(at.0)
                     .is_none_or(|(number, _)| *number != session.number)
         });
         newcomers.map(|(_, session)| session)
@@ -271,13 +273,13 @@ impl<T: Tables> Ledger<'_, T> {
     /// and the judgement changes nothing. Whoever has come since was judged by the rules in force.
     fn are_in_force(
         &self,
-        database: u32,
+        database: DatabaseOid,
         known: &Database,
         rules: &Rules,
         judgement: &Judgement,
     ) -> bool {
-        let differs = |(session, (number, standing)): (&Session, &(u64, Standing))| {
-            session.number != 0
+        let differs = |(session, (number, standing)): (&Session, &(SessionNumber, Standing))| {
+            session.number != SessionNumber::NONE
                 && session.number == *number
                 && session.database == database
                 && (session.exempt != standing.exempt
@@ -293,7 +295,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Makes rules that are in force already the same as they are there.
-    fn take_over(&mut self, database: u32, rules: &mut Rules) -> Published {
+    fn take_over(&mut self, database: DatabaseOid, rules: &mut Rules) -> Published {
         for (place, license) in (0..).zip(&mut rules.licenses) {
             if let Some(in_force) = self.licenses.get(&RowKey { database, place }) {
                 *license = *in_force;
@@ -308,7 +310,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Gives each license its tally, and what was counted for its product before.
     fn take_counts_over(
         &mut self,
-        database: u32,
+        database: DatabaseOid,
         known: &Database,
         rules: &mut Rules,
         now: Timestamp,
@@ -327,7 +329,7 @@ impl<T: Tables> Ledger<'_, T> {
             license.level = former.map_or(Level::Normal, |former| former.level);
             license.told_ending = former.and_then(|former| former.told_ending);
             let is_new = former.is_none();
-            if license.tally == NO_TALLY {
+            if license.tally == TallyId::NONE {
                 license.tally = self.begin_tally(
                     owner(database, license),
                     license.pool,
@@ -352,7 +354,12 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Puts a database's rows in the place of its former ones, and returns how many reservations have numbers.
-    fn put_rows(&mut self, database: u32, rules: &Rules, reserved_roles: &ReservedRoles) -> u32 {
+    fn put_rows(
+        &mut self,
+        database: DatabaseOid,
+        rules: &Rules,
+        reserved_roles: &ReservedRoles,
+    ) -> u32 {
         self.remove_rows(database);
         for (place, license) in (0..).zip(&rules.licenses) {
             let key = RowKey { database, place };
@@ -371,7 +378,7 @@ impl<T: Tables> Ledger<'_, T> {
             let place = reservations;
             self.reservations.put(Reservation {
                 key: RowKey { database, place },
-                tally: license.map_or(NO_TALLY, |license| license.tally),
+                tally: license.map_or(TallyId::NONE, |license| license.tally),
                 number,
                 ..*reservation
             });
@@ -381,7 +388,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that a database's rules are in force.
-    fn note_loaded(&mut self, database: u32, rules: &Rules, reservations: u32) {
+    fn note_loaded(&mut self, database: DatabaseOid, rules: &Rules, reservations: u32) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.loaded = rules.generation;
             known.watched = rules.watched;
@@ -405,19 +412,19 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Tells whether what was signed says the same about these rules as about those in force.
-    pub(crate) fn is_signed_alike(&self, database: u32, rules: &Rules) -> bool {
+    pub(crate) fn is_signed_alike(&self, database: DatabaseOid, rules: &Rules) -> bool {
         self.licenses_of(database)
             .zip(&rules.licenses)
             .all(|(a, b)| (a.signed, a.seats, a.purchased) == (b.signed, b.seats, b.purchased))
     }
 
     /// Notes the logins of a database that are known to be exempt only now.
-    fn note_exempt_logins(&mut self, database: u32) {
-        for at in 0..self.sessions.len() {
+    fn note_exempt_logins(&mut self, database: DatabaseOid) {
+        for at in self.sessions.slots() {
             let Some(session) = self.sessions.get_mut(at) else {
                 continue;
             };
-            if session.number == 0 || session.database != database {
+            if session.number == SessionNumber::NONE || session.database != database {
                 continue;
             }
             let was_judged = std::mem::replace(&mut session.judged, true);
@@ -434,7 +441,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Notes when the rules will change by themselves, unless an earlier change is noted that no database worker has
     /// seen yet.
-    fn note_change_at(&mut self, database: u32, rules: &Rules) {
+    fn note_change_at(&mut self, database: DatabaseOid, rules: &Rules) {
         // A change that was due earlier was taken into account when the rules were read.
         let at = rules.change_at.filter(|&at| at > rules.read_at);
         if let (Some(known), Some(at)) = (self.databases.get_mut(&database), at) {
@@ -446,7 +453,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Returns a product of a database whose pool does not agree on `counted_by`, if there is one.
-    fn disagreement(&self, database: u32) -> Option<Name> {
+    fn disagreement(&self, database: DatabaseOid) -> Option<Name> {
         self.licenses_of(database)
             .find(|license| {
                 self.tallies
@@ -457,7 +464,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Makes what applications hold and await in a database follow its product, wherever that counts now.
-    fn judge_holds(&mut self, database: u32, rules: &Rules, now: Timestamp) {
+    fn judge_holds(&mut self, database: DatabaseOid, rules: &Rules, now: Timestamp) {
         let Ledger {
             head,
             sessions,
@@ -476,7 +483,7 @@ impl<T: Tables> Ledger<'_, T> {
         };
         // The license of a tally's product; `None` if it is no longer licensed.
         let now_in =
-            |tallies: &T::Of<Tally>, tally: u64| rules.license(&tallies.get(&tally)?.product);
+            |tallies: &T::Of<Tally>, tally: TallyId| rules.license(&tallies.get(&tally)?.product);
         holds.each_mut(|hold| {
             if hold.database != database {
                 return;
@@ -524,7 +531,13 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Takes in the leases that were read with the rules, as far as there is room. Each lasts its whole time from now.
     /// Those without room are over; nobody is kept out because of them.
-    fn put_leases(&mut self, database: u32, rules: &Rules, judgement: &Judgement, now: Timestamp) {
+    fn put_leases(
+        &mut self,
+        database: DatabaseOid,
+        rules: &Rules,
+        judgement: &Judgement,
+        now: Timestamp,
+    ) {
         let known = self.databases.get_mut(&database);
         let Some(known) = known.filter(|known| known.leases_of != rules.leases_of) else {
             return;
@@ -550,10 +563,9 @@ impl<T: Tables> Ledger<'_, T> {
                 },
             };
             unlicensed = Some((lease.product, tally));
-            self.head.numbers += 1;
             let hold = Hold {
                 key: HoldKey::lease(lease.id),
-                number: self.head.numbers,
+                number: SessionNumber(self.head.next_number()),
                 pending: false,
                 unseen: false,
                 database,
@@ -567,7 +579,7 @@ impl<T: Tables> Ledger<'_, T> {
                 exempt: false,
                 first_of_user: false,
                 seated: None,
-                seat: 0,
+                seat: SeatNumber::NONE,
                 taken_by: lease.taken_by,
                 ended: false,
                 ttl: lease.ttl,
@@ -582,7 +594,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Takes all leases of a database out.
-    pub(crate) fn drop_leases(&mut self, database: u32) {
+    pub(crate) fn drop_leases(&mut self, database: DatabaseOid) {
         let Ledger {
             head,
             tallies,
@@ -614,10 +626,10 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes in which tallies the licenses to be put in force count. Those that have none yet get a new one later.
-    fn find_tallies(&self, database: u32, rules: &mut Rules) {
+    fn find_tallies(&self, database: DatabaseOid, rules: &mut Rules) {
         let licenses = &mut rules.licenses;
         for license in licenses.iter_mut() {
-            license.tally = NO_TALLY;
+            license.tally = TallyId::NONE;
         }
         self.tallies.each(|tally| {
             let at = licenses.binary_search_by_key(&tally.product, |license| license.product);
@@ -636,12 +648,12 @@ impl<T: Tables> Ledger<'_, T> {
         let new = rules
             .licenses
             .iter()
-            .filter(|license| license.tally == NO_TALLY);
+            .filter(|license| license.tally == TallyId::NONE);
         self.tallies.len() + new.count() + leased_products(rules) <= self.tallies.capacity()
     }
 
     /// Returns the tally of what is held of a product that is no longer licensed, and makes it if there is none.
-    fn tally_of_unlicensed(&mut self, database: u32, product: Name) -> u64 {
+    fn tally_of_unlicensed(&mut self, database: DatabaseOid, product: Name) -> TallyId {
         let mut found = None;
         self.tallies.each(|tally| {
             if tally.database == database && tally.pool.is_empty() && tally.product == product {
@@ -654,13 +666,12 @@ impl<T: Tables> Ledger<'_, T> {
 
     fn begin_tally(
         &mut self,
-        database: u32,
+        database: DatabaseOid,
         pool: Name,
         product: Name,
         counted_by: CountedBy,
-    ) -> u64 {
-        self.head.numbers += 1;
-        let number = self.head.numbers;
+    ) -> TallyId {
+        let number = TallyId(self.head.next_number());
         self.tallies.put(Tally {
             number,
             database,
@@ -685,7 +696,7 @@ impl<T: Tables> Ledger<'_, T> {
         number
     }
 
-    pub(crate) fn remove_rows(&mut self, database: u32) {
+    pub(crate) fn remove_rows(&mut self, database: DatabaseOid) {
         if let Some(known) = self.databases.get(&database).copied() {
             for place in 0..known.licenses {
                 self.licenses.remove(&RowKey { database, place });
@@ -751,8 +762,12 @@ fn outdated(known: &Database, rules: &Rules) -> Option<Published> {
 }
 
 /// Returns the database of a license's tally; 0 for a pool.
-fn owner(database: u32, license: &License) -> u32 {
-    if license.pool.is_empty() { database } else { 0 }
+fn owner(database: DatabaseOid, license: &License) -> DatabaseOid {
+    if license.pool.is_empty() {
+        database
+    } else {
+        DatabaseOid::NONE
+    }
 }
 
 /// Returns how many tallies the leases may need. They were read in the order of their products.
@@ -761,7 +776,7 @@ fn leased_products(rules: &Rules) -> usize {
     products.count()
 }
 
-fn move_user<T: Tables>(tallies: &mut T::Of<Tally>, from: u64, to: u64) {
+fn move_user<T: Tables>(tallies: &mut T::Of<Tally>, from: TallyId, to: TallyId) {
     drop_user::<T>(tallies, from);
     if let Some(tally) = tallies.get_mut(&to) {
         tally.users += 1;

@@ -8,6 +8,7 @@ use crate::core::ledger::event::{Event, Happened, Leaving};
 use crate::core::ledger::hold::Hold;
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::License;
+use crate::core::ledger::numbers::{Slot, TallyId, Ticket};
 use crate::core::ledger::seat::Kind;
 use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::taker::User;
@@ -16,9 +17,8 @@ use crate::core::ledger::wait::Wait;
 use crate::core::ledger::words::Enforcement;
 
 impl<T: Tables> Ledger<'_, T> {
-    pub(crate) fn line_up(&mut self, at: usize, hold: Hold, want: &SeatRequest) -> u64 {
-        self.head.numbers += 1;
-        let ticket = self.head.numbers;
+    pub(crate) fn line_up(&mut self, at: Slot, hold: Hold, want: &SeatRequest) -> Ticket {
+        let ticket = Ticket(self.head.next_number());
         self.keep_name(want);
         self.waits.put(Wait {
             ticket,
@@ -40,7 +40,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Gives free seats of a tally to those who wait for them, in the order of the queue.
-    pub(crate) fn serve(&mut self, tally: u64, now: Timestamp) {
+    pub(crate) fn serve(&mut self, tally: TallyId, now: Timestamp) {
         if self.tallies.get(&tally).is_some_and(|t| t.waiting > 0) {
             self.serve_line(Some(tally), now);
         }
@@ -64,8 +64,8 @@ impl<T: Tables> Ledger<'_, T> {
         self.note_levels(now);
     }
 
-    fn serve_line(&mut self, tally: Option<u64>, now: Timestamp) {
-        let mut after = 0;
+    fn serve_line(&mut self, tally: Option<TallyId>, now: Timestamp) {
+        let mut after = Ticket::NONE;
         while !self.waits.is_empty()
             && let Some(wait) = self.next_in_line(tally, after, now)
         {
@@ -80,8 +80,8 @@ impl<T: Tables> Ledger<'_, T> {
     /// Returns the first in the queue after this ticket who may have a seat now.
     pub(crate) fn next_in_line(
         &self,
-        tally: Option<u64>,
-        after: u64,
+        tally: Option<TallyId>,
+        after: Ticket,
         now: Timestamp,
     ) -> Option<Wait> {
         let mut next: Option<Wait> = None;
@@ -141,7 +141,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Takes a session that was called out of the queue, and returns what it has got.
-    pub fn collect(&mut self, ticket: u64, now: Timestamp) -> Option<Receipt> {
+    pub fn collect(&mut self, ticket: Ticket, now: Timestamp) -> Option<Receipt> {
         let wait = self
             .waits
             .get(&ticket)
@@ -159,14 +159,14 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Takes a session out of the queue. What it was given meanwhile goes to the next.
-    pub fn leave(&mut self, ticket: u64, now: Timestamp) {
+    pub fn leave(&mut self, ticket: Ticket, now: Timestamp) {
         if let Some(tally) = self.step_out(ticket, now) {
             self.serve(tally, now);
         }
     }
 
     /// Takes a session out of the queue with what it was given meanwhile, and returns the tally to be served.
-    pub(crate) fn step_out(&mut self, ticket: u64, now: Timestamp) -> Option<u64> {
+    pub(crate) fn step_out(&mut self, ticket: Ticket, now: Timestamp) -> Option<TallyId> {
         let wait = self.waits.get(&ticket).copied()?;
         self.leave_line(&wait);
         let Wait { hold, .. } = wait;
@@ -193,14 +193,14 @@ impl<T: Tables> Ledger<'_, T> {
     fn leave_line(&mut self, wait: &Wait) {
         self.waits.remove(&wait.ticket);
         if let Some(session) = self.sessions.get_mut(wait.at) {
-            session.ticket = 0;
+            session.ticket = Ticket::NONE;
         }
     }
 
     /// Returns until when a session in the queue can be called, as things are. It fails if the session waits in vain:
     /// it is exempt or barred, or its product is no longer licensed, not enforced, or not valid at this moment. Then
     /// the session should ask again, under the returned enforcement of the server.
-    pub fn may_wait_until(&self, ticket: u64, now: Timestamp) -> Result<Timestamp, Enforcement> {
+    pub fn may_wait_until(&self, ticket: Ticket, now: Timestamp) -> Result<Timestamp, Enforcement> {
         let Some(wait) = self.waits.get(&ticket) else {
             return Err(Enforcement::On);
         };
@@ -213,7 +213,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Returns what may give way to a session in the queue.
-    pub fn reclaim_in_line(&self, ticket: u64) -> Option<Reclaim> {
+    pub fn reclaim_in_line(&self, ticket: Ticket) -> Option<Reclaim> {
         let wait = self.waits.get(&ticket).filter(|wait| !wait.called)?;
         let license = self.license_of(&wait.hold)?;
         Some(Reclaim {
@@ -224,7 +224,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Tells whether this session in the queue may ask seats to give way now, and if so promises it one. Of those to
     /// whom the same seats are of equal use, only the first may ask, because it is the one that gets what it asks for.
-    pub fn begin_to_ask(&mut self, ticket: u64, now: Timestamp) -> bool {
+    pub fn begin_to_ask(&mut self, ticket: Ticket, now: Timestamp) -> bool {
         let wait = self.waits.get(&ticket).copied();
         let Some(wait) = wait.filter(|wait| self.may_be_called(wait, now)) else {
             return false;
@@ -270,7 +270,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Shows the slots of those in the queue who should look: they were called, wait in vain or are barred, the
     /// server's enforcement has changed, or their database's rules are outdated, which only a reader can mend.
-    pub fn each_to_wake(&self, mut see: impl FnMut(usize)) {
+    pub fn each_to_wake(&self, mut see: impl FnMut(Slot)) {
         self.waits.each(|wait| {
             let outdated = self
                 .databases

@@ -8,6 +8,7 @@
 use crate::core::ledger::Ledger;
 use crate::core::ledger::denial::Cause;
 use crate::core::ledger::license::{License, RowKey};
+use crate::core::ledger::numbers::{DatabaseOid, SessionNumber, Slot};
 use crate::core::ledger::reservation::Reservation;
 use crate::core::ledger::roles::{ReservedRoles, RoleCounts, RoleIn, Roles};
 use crate::core::ledger::table::{Table, Tables};
@@ -33,7 +34,7 @@ impl<T: Tables> Ledger<'_, T> {
         &self,
         license: &License,
         tally: &Tally,
-        at: usize,
+        at: Slot,
         roles: Roles,
         left: Roles,
     ) -> (i64, Option<Cause>) {
@@ -58,7 +59,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Returns the reserved roles as they will be once the database has these reservations. A role that has a number
     /// keeps it; when the numbers run out, further roles have none.
-    pub fn plan_roles(&self, database: u32, rows: &[Reservation]) -> ReservedRoles {
+    pub fn plan_roles(&self, database: DatabaseOid, rows: &[Reservation]) -> ReservedRoles {
         let mut planned = self.head.reserved_roles;
         let mut needed = Roles::NONE;
         self.reservations.each(|row| {
@@ -79,7 +80,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Puts other reserved roles in force. Whoever was judged by the former ones is judged again.
-    pub(crate) fn set_roles(&mut self, database: u32, roles: ReservedRoles) {
+    pub(crate) fn set_roles(&mut self, database: DatabaseOid, roles: ReservedRoles) {
         if self.head.reserved_roles == roles {
             return;
         }
@@ -93,8 +94,7 @@ impl<T: Tables> Ledger<'_, T> {
             } = self;
             databases.each_mut(|known| {
                 if known.unnumbered > 0 && known.oid != database {
-                    head.clock += 1;
-                    known.generation = head.clock;
+                    known.generation = head.next_generation();
                 }
             });
         }
@@ -103,7 +103,11 @@ impl<T: Tables> Ledger<'_, T> {
     /// Shows the role of everybody who is in, who holds a seat or who took one, with the reserved roles that it counts
     /// for. Some are shown more than once, at most [`Self::holders`] in all.
     pub fn each_role(&self, mut see: impl FnMut(RoleIn, Roles)) {
-        for session in self.sessions.iter().filter(|s| s.number != 0) {
+        for session in self
+            .sessions
+            .iter()
+            .filter(|s| s.number != SessionNumber::NONE)
+        {
             see((session.who.role, session.database), session.roles);
         }
         self.holds
@@ -119,7 +123,11 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Sets the reserved roles that everybody counts for now, and counts the tallies again.
     pub(crate) fn put_roles(&mut self, roles_of: impl Fn(RoleIn) -> Roles) {
-        for session in self.sessions.iter_mut().filter(|s| s.number != 0) {
+        for session in self
+            .sessions
+            .iter_mut()
+            .filter(|s| s.number != SessionNumber::NONE)
+        {
             session.roles = roles_of((session.who.role, session.database));
         }
         self.holds

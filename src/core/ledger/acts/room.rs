@@ -14,6 +14,7 @@ use crate::core::ledger::database::Database;
 use crate::core::ledger::event::Event;
 use crate::core::ledger::hold::{LongName, drop_long_name};
 use crate::core::ledger::identity::{Label, Text};
+use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::room::{PLACES_OF_TEXT, Rank, Ring};
 use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::time::Timestamp;
@@ -39,7 +40,7 @@ impl Event {
 pub(crate) fn link<T: Tables>(
     databases: &mut T::Of<Database>,
     events: &mut T::Of<Event>,
-    database: u32,
+    database: DatabaseOid,
     number: u64,
 ) {
     let Some(known) = databases.get_mut(&database) else {
@@ -104,9 +105,9 @@ impl<T: Tables> Ledger<'_, T> {
     /// taken and left.
     fn make_room(&mut self) {
         let share = self.share_of_unwritable();
-        let mut after = 0;
+        let mut after = DatabaseOid::NONE;
         loop {
-            let mut greedy: Option<u32> = None;
+            let mut greedy: Option<DatabaseOid> = None;
             self.databases.each(|known| {
                 let is_greedy = known.unwritable && known.ring.yielding() > share;
                 if is_greedy && known.oid > after && greedy.is_none_or(|oid| known.oid < oid) {
@@ -122,7 +123,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Makes the latest events of a database that are of this rank give way, until all that may give way take no more
     /// than `keep` places. They are lost.
-    fn keep_oldest(&mut self, database: u32, keep: usize, rank: Rank) {
+    fn keep_oldest(&mut self, database: DatabaseOid, keep: usize, rank: Rank) {
         let Some(ring) = self.databases.get(&database).map(|known| known.ring) else {
             return;
         };
@@ -217,7 +218,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that a database can't be written, or can be again. Returns whether that is a change.
-    pub(crate) fn set_unwritable(&mut self, database: u32, unwritable: bool) -> bool {
+    pub(crate) fn set_unwritable(&mut self, database: DatabaseOid, unwritable: bool) -> bool {
         let Some(known) = self.databases.get_mut(&database) else {
             return false;
         };
@@ -259,7 +260,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// most `at_most`. Nothing is added to them any more.
     pub fn take_events(
         &mut self,
-        database: u32,
+        database: DatabaseOid,
         after: u64,
         at_most: usize,
         mut see: impl FnMut(&Event, [Option<&Text<512>>; 2]),
@@ -285,7 +286,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Forgets events of a database up to this number, at most `at_most`, and returns how many. They have been
     /// reported, in the table or in the server log.
-    pub fn forget_told(&mut self, database: u32, number: u64, at_most: usize) -> usize {
+    pub fn forget_told(&mut self, database: DatabaseOid, number: u64, at_most: usize) -> usize {
         for forgotten in 0..at_most {
             let first = self.databases.get(&database).map(|known| known.ring.first);
             let event = first.and_then(|first| self.events.get(&first));
@@ -306,7 +307,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Shows every event of a database that is yet to be written, including those that are being gathered, in no
     /// particular order.
-    pub fn each_event(&self, database: u32, mut see: impl FnMut(&Event)) {
+    pub fn each_event(&self, database: DatabaseOid, mut see: impl FnMut(&Event)) {
         let first = self.databases.get(&database).map(|known| known.ring.first);
         let mut next = first.and_then(|first| self.events.get(&first));
         while let Some(event) = next {
@@ -328,7 +329,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Forgets the events of a database that is gone.
-    pub(crate) fn drop_events_of(&mut self, database: u32) {
+    pub(crate) fn drop_events_of(&mut self, database: DatabaseOid) {
         self.set_unwritable(database, false);
         self.spells.each_mut(|spell| {
             if spell.database == database {

@@ -5,7 +5,8 @@ use crate::core::ledger::event::Leaving;
 use crate::core::ledger::hold::{Hold, HoldKey};
 use crate::core::ledger::identity::Identity;
 use crate::core::ledger::license::RowKey;
-use crate::core::ledger::seat::{Claimant, Kind, NO_TALLY, Seat, SeatIds, SeatKey, Standing};
+use crate::core::ledger::numbers::{DatabaseOid, SeatNumber, Slot, TallyId};
+use crate::core::ledger::seat::{Claimant, Kind, Seat, SeatIds, SeatKey, Standing};
 use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::taker::{Taker, left_by, taken_by};
 use crate::core::ledger::tally::Tally;
@@ -14,11 +15,11 @@ use crate::core::ledger::words::CountedBy;
 use crate::core::ledger::{Head, Ledger};
 
 impl<T: Tables> Ledger<'_, T> {
-    pub(crate) fn claimed_tally(&self, database: u32, standing: Standing) -> u64 {
+    pub(crate) fn claimed_tally(&self, database: DatabaseOid, standing: Standing) -> TallyId {
         standing
             .license
             .and_then(|place| self.licenses.get(&RowKey { database, place }))
-            .map_or(NO_TALLY, |license| license.tally)
+            .map_or(TallyId::NONE, |license| license.tally)
     }
 
     /// Returns the key of the seat that a claimant should have.
@@ -29,7 +30,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Gives every holder the seat that it should have.
     pub(crate) fn reseat_all(&mut self) {
-        for at in 0..self.sessions.len() {
+        for at in self.sessions.slots() {
             self.reseat(at);
         }
         let (mut counter, holds) = self.counter_and_holds();
@@ -39,7 +40,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Gives a session's login the seat that it should have, and returns the seat's number if nobody held it.
-    pub(crate) fn reseat(&mut self, at: usize) -> Option<u64> {
+    pub(crate) fn reseat(&mut self, at: Slot) -> Option<SeatNumber> {
         let session = self.sessions.get(at)?;
         let (claimant, since) = (session.claimant(), session.since);
         let key = self.seat_key(&claimant);
@@ -54,7 +55,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Takes its seat from a session's login, and returns the seat if nobody holds it any more.
-    pub(crate) fn unseat(&mut self, at: usize, linger: Linger) -> Option<Seat> {
+    pub(crate) fn unseat(&mut self, at: Slot, linger: Linger) -> Option<Seat> {
         let key = self.sessions.get_mut(at)?.seat.take()?;
         self.counter().give_back(&key, Kind::Login, linger)
     }
@@ -63,8 +64,8 @@ impl<T: Tables> Ledger<'_, T> {
     pub(crate) fn linger_after(
         &self,
         leaving: Leaving,
-        database: u32,
-        tally: u64,
+        database: DatabaseOid,
+        tally: TallyId,
         now: Timestamp,
     ) -> Linger {
         use Leaving::{IdleLogOff, Reclaim, Termination};
@@ -81,7 +82,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Puts a hold in, with the seat that it should have, and returns the seat's number if nobody held it. There must
     /// be room for the hold.
-    pub(crate) fn put_hold(&mut self, hold: Hold) -> Option<u64> {
+    pub(crate) fn put_hold(&mut self, hold: Hold) -> Option<SeatNumber> {
         let (mut counter, holds) = self.counter_and_holds();
         if let Some(tally) = counter.tallies.get_mut(&hold.tally) {
             tally.users += 1;
@@ -223,8 +224,8 @@ impl Hold {
 }
 
 /// Notes that one hold or wait fewer counts in a tally.
-pub(crate) fn drop_user<T: Tables>(tallies: &mut T::Of<Tally>, number: u64) {
-    if let Some(tally) = tallies.get_mut(&number) {
+pub(crate) fn drop_user<T: Tables>(tallies: &mut T::Of<Tally>, tally: TallyId) {
+    if let Some(tally) = tallies.get_mut(&tally) {
         tally.users -= 1;
     }
 }
@@ -239,14 +240,14 @@ pub(crate) struct Counter<'a, T: Tables> {
 
 /// A seat that somebody has taken.
 struct Taken {
-    number: u64,
+    number: SeatNumber,
     /// Whether others hold it, too.
     shared: bool,
 }
 
 impl Taken {
     /// Returns the seat's number, unless somebody held it already.
-    fn number_if_free(self) -> Option<u64> {
+    fn number_if_free(self) -> Option<SeatNumber> {
         (!self.shared).then_some(self.number)
     }
 }
@@ -291,8 +292,7 @@ impl<T: Tables> Counter<'_, T> {
             // There is room for all who hold seats, but not for as many lingering seats.
             self.give_way();
         }
-        self.head.numbers += 1;
-        let number = self.head.numbers;
+        let number = SeatNumber(self.head.next_number());
         let mut seat = Seat::new(key, number, since);
         *seat.holders(kind) = 1;
         seat.role = claimant.who.role;
@@ -330,7 +330,7 @@ impl<T: Tables> Counter<'_, T> {
     /// Frees lingering seats to make room: those of the tally that has most, so that nobody's lingering seats go
     /// because of what others let linger. Returns `false` if no seat lingers.
     pub(crate) fn give_way(&mut self) -> bool {
-        let (mut most, mut whose) = (0, NO_TALLY);
+        let (mut most, mut whose) = (0, TallyId::NONE);
         self.tallies.each(|tally| {
             if tally.lingering > most {
                 (most, whose) = (tally.lingering, tally.number);

@@ -9,9 +9,9 @@
 use crate::core::ledger::Ledger;
 use crate::core::ledger::database::Database;
 use crate::core::ledger::license::RowKey;
+use crate::core::ledger::numbers::{DatabaseOid, Generation, SessionNumber, TallyId};
 use crate::core::ledger::roles::ROLES_MAX;
 use crate::core::ledger::rules::{RuleCounts, Rules};
-use crate::core::ledger::seat::NO_TALLY;
 use crate::core::ledger::table::{Table, Tables};
 
 /// The number of rows that every licensed database has room for, as long as there is room at all.
@@ -46,7 +46,7 @@ impl Rules {
 impl<T: Tables> Ledger<'_, T> {
     /// Returns how many of the wanted rows of a database there would be room for, in place of those that it has. `None`
     /// if not even its licenses fit.
-    pub fn room_for(&self, database: u32, wanted: RuleCounts) -> Option<RuleCounts> {
+    pub fn room_for(&self, database: DatabaseOid, wanted: RuleCounts) -> Option<RuleCounts> {
         let most = wanted.all();
         let fits = |rows: usize| self.room_beside(database, rows) >= rows;
         if fits(most) || self.withdrawable(database, most) {
@@ -69,7 +69,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Returns how many rows a database could have if others gave way to `rows` of it.
-    fn room_beside(&self, database: u32, rows: usize) -> usize {
+    fn room_beside(&self, database: DatabaseOid, rows: usize) -> usize {
         let mut room = self.free_room() + self.replaceable(database);
         self.databases.each(|other| {
             if other.oid != database {
@@ -80,7 +80,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Tells whether this many more rows of a database may not fit, or some do not fit already.
-    pub fn may_lack_room(&self, database: u32, added: usize) -> bool {
+    pub fn may_lack_room(&self, database: DatabaseOid, added: usize) -> bool {
         let known = self.databases.get(&database);
         added > self.free_room()
             || known.is_some_and(|known| known.left_out > 0 || known.unnumbered > 0)
@@ -88,7 +88,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Returns how many rows others would lose to this many of a database.
-    pub fn lacking(&self, database: u32, wanted: RuleCounts) -> usize {
+    pub fn lacking(&self, database: DatabaseOid, wanted: RuleCounts) -> usize {
         let room = self.free_room() + self.replaceable(database);
         wanted.all().saturating_sub(room)
     }
@@ -99,7 +99,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Returns the rows of a database that are in force, without bars that are not rows yet.
-    pub(crate) fn rows_of(&self, database: u32) -> RuleCounts {
+    pub(crate) fn rows_of(&self, database: DatabaseOid) -> RuleCounts {
         let known = self.databases.get(&database);
         known.map_or(RuleCounts::default(), |known| RuleCounts {
             licenses: known.licenses as usize,
@@ -115,17 +115,17 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Returns how many rows of a database new ones would replace.
-    fn replaceable(&self, database: u32) -> usize {
+    fn replaceable(&self, database: DatabaseOid) -> usize {
         self.rows_of(database).all()
     }
 
-    fn unstored_bars_of(&self, database: u32) -> usize {
+    fn unstored_bars_of(&self, database: DatabaseOid) -> usize {
         let known = self.databases.get(&database);
         known.map_or(0, |known| known.unstored_bars as usize)
     }
 
     /// Returns how many rows every licensed database has room for.
-    fn part_of(&self, database: u32) -> usize {
+    fn part_of(&self, database: DatabaseOid) -> usize {
         let mut licensed = 1;
         self.databases.each(|known| {
             licensed += usize::from(known.oid != database && known.rules() > 0);
@@ -134,7 +134,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Makes room for this many rows of a database, in place of those that it has. No more rows of others go than must.
-    pub(crate) fn make_room_for_rules(&mut self, database: u32, rows: usize) {
+    pub(crate) fn make_room_for_rules(&mut self, database: DatabaseOid, rows: usize) {
         let level = rows + self.unstored_bars_of(database);
         loop {
             let room = self.free_room() + self.replaceable(database);
@@ -153,7 +153,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Makes the other database with the most rules give way, until others may be next. Returns `false` if none can.
-    fn take_from_largest(&mut self, database: u32, lacking: usize, level: usize) -> bool {
+    fn take_from_largest(&mut self, database: DatabaseOid, lacking: usize, level: usize) -> bool {
         let (mut largest, mut next) = (None, 0);
         self.databases.each(|other| {
             if other.oid == database || other.gives(level) == 0 {
@@ -181,7 +181,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Takes a number of a database's rows out of force: exemptions before bars before reservations, each from the
     /// newest on.
-    pub(crate) fn give_way(&mut self, database: u32, rows: usize) {
+    pub(crate) fn give_way(&mut self, database: DatabaseOid, rows: usize) {
         let Some(known) = self.databases.get(&database).copied().filter(|_| rows > 0) else {
             return;
         };
@@ -210,7 +210,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Tells whether this many rows are no more than a database's part, and would fit if others with more than their
     /// part had none.
-    fn withdrawable(&self, database: u32, rows: usize) -> bool {
+    fn withdrawable(&self, database: DatabaseOid, rows: usize) -> bool {
         let part = self.part_of(database);
         let mut room = self.room_beside(database, rows);
         self.databases.each(|other| {
@@ -223,7 +223,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Takes all rules of the other database with the most out of force, if they are more than its part. It then counts
     /// as not read.
-    fn withdraw_largest(&mut self, besides: u32) -> bool {
+    fn withdraw_largest(&mut self, besides: DatabaseOid) -> bool {
         let part = self.part_of(besides);
         let mut largest = None;
         self.databases.each(|other| {
@@ -239,14 +239,14 @@ impl<T: Tables> Ledger<'_, T> {
         for session in self
             .sessions
             .iter_mut()
-            .filter(|s| s.number != 0 && s.database == oid)
+            .filter(|s| s.number != SessionNumber::NONE && s.database == oid)
         {
-            session.tally = NO_TALLY;
+            session.tally = TallyId::NONE;
         }
         self.holds
             .each_mut(|hold| hold.licensed &= hold.database != oid);
         self.note_left_out(oid, |known| {
-            known.loaded = 0;
+            known.loaded = Generation::NONE;
             (known.licenses, known.exemptions, known.reservations) = (0, 0, 0);
             known.left_out = rules as u32;
         });
@@ -254,7 +254,11 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes how many rows of a database are not in force for want of room, which is to be reported to the log.
-    pub(crate) fn note_left_out(&mut self, database: u32, note: impl FnOnce(&mut Database)) {
+    pub(crate) fn note_left_out(
+        &mut self,
+        database: DatabaseOid,
+        note: impl FnOnce(&mut Database),
+    ) {
         if let Some(known) = self.databases.get_mut(&database) {
             let before = (known.left_out, known.unnumbered);
             note(known);
@@ -266,7 +270,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Causes databases whose rows did not all fit to be read again, once there is room.
-    pub(crate) fn offer_room(&mut self, besides: u32) {
+    pub(crate) fn offer_room(&mut self, besides: DatabaseOid) {
         if !self.head.left_out || self.free_room() == 0 {
             return;
         }
@@ -280,8 +284,7 @@ impl<T: Tables> Ledger<'_, T> {
         databases.each_mut(|known| {
             head.left_out |= known.has_left_out();
             if known.left_out > 0 && known.oid != besides {
-                head.clock += 1;
-                known.generation = head.clock;
+                known.generation = head.next_generation();
             }
         });
         head.ring |= !waits.is_empty();
@@ -289,7 +292,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Returns a database whose rows are not all in force, or are again, if that has not been reported yet: its OID,
     /// how many rows have no room, and how many have no number for their role.
-    pub fn tell_left_out(&mut self) -> Option<(u32, u32, u32)> {
+    pub fn tell_left_out(&mut self) -> Option<(DatabaseOid, u32, u32)> {
         if !self.head.left_out {
             return None;
         }

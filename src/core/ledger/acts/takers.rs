@@ -8,6 +8,7 @@
 use crate::core::ledger::Ledger;
 use crate::core::ledger::denial::Cause;
 use crate::core::ledger::license::License;
+use crate::core::ledger::numbers::Slot;
 use crate::core::ledger::roles::Roles;
 use crate::core::ledger::seat::Seat;
 use crate::core::ledger::table::{Table, Tables};
@@ -45,7 +46,7 @@ impl<T: Tables> Ledger<'_, T> {
         &self,
         license: &License,
         tally: &Tally,
-        at: usize,
+        at: Slot,
         (user, roles): (User, Roles),
         left: Option<&Seat>,
     ) -> Option<Cause> {
@@ -62,12 +63,11 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Returns how many seats of a tally are kept for a user in other slots than this one.
-    fn promised_to_user(&self, tally: &Tally, user: User, at: usize) -> i64 {
+    fn promised_to_user(&self, tally: &Tally, user: User, at: Slot) -> i64 {
         if tally.promised == 0 {
             return 0;
         }
-        let promises = (0..).zip(self.sessions.iter());
-        let promises = promises.filter(|&(place, _)| place != at);
+        let promises = self.sessions.each().filter(|&(slot, _)| slot != at);
         let of_user = promises
             .filter_map(|(_, session)| session.promise)
             .filter(|promise| {

@@ -7,6 +7,7 @@ use crate::core::ledger::denial::{Denial, Remark};
 use crate::core::ledger::event::{Event, Happened, Leaving};
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::{Ending, LEVELS, Level, License, RowKey};
+use crate::core::ledger::numbers::{DatabaseOid, Slot, TallyId};
 use crate::core::ledger::seat::Seat;
 use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::tally::{Noting, Steady, Tally};
@@ -54,7 +55,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Schedules a database to be written at once, because somebody waits for that.
-    pub(crate) fn write_now(&mut self, database: u32, now: Timestamp) {
+    pub(crate) fn write_now(&mut self, database: DatabaseOid, now: Timestamp) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.write_at = now;
             self.head.next_write = self.head.next_write.min(now);
@@ -64,12 +65,11 @@ impl<T: Tables> Ledger<'_, T> {
     /// Returns a number for an event that is reported in another way. Neither another event nor anything else has the
     /// same.
     pub fn next_number(&mut self) -> u64 {
-        self.head.numbers += 1;
-        self.head.numbers
+        self.head.next_number()
     }
 
     /// Counts an event of a database as lost that was to be reported in another way.
-    pub fn lose_event(&mut self, database: u32, now: Timestamp) {
+    pub fn lose_event(&mut self, database: DatabaseOid, now: Timestamp) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.events_lost += 1;
         }
@@ -79,7 +79,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Notes that a writer has been in a database and reported this many lost events, and when the next one should
     /// come. Of the events that it took, `made_room` were no longer there afterwards: they had to make room and were
     /// counted as lost, but were not.
-    pub fn told(&mut self, database: u32, lost: u64, made_room: u64, now: Timestamp) {
+    pub fn told(&mut self, database: DatabaseOid, lost: u64, made_room: u64, now: Timestamp) {
         self.set_unwritable(database, false);
         let filling = self.is_filling();
         if let Some(known) = self.databases.get_mut(&database) {
@@ -102,7 +102,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that a database's events could not be written. Returns whether that is news.
-    pub fn could_not_write(&mut self, database: u32, now: Timestamp) -> bool {
+    pub fn could_not_write(&mut self, database: DatabaseOid, now: Timestamp) -> bool {
         let news = self.set_unwritable(database, true);
         if let Some(known) = self.databases.get_mut(&database) {
             let pause = match (known.has_lost_database_workers(), known.events > 0) {
@@ -118,7 +118,12 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Notes that a database's counts, with this digest, were written; or, without one, that they could not be and will
     /// be tried again. Returns whether the latter is news.
-    pub fn counts_written(&mut self, database: u32, digest: Option<u64>, now: Timestamp) -> bool {
+    pub fn counts_written(
+        &mut self,
+        database: DatabaseOid,
+        digest: Option<u64>,
+        now: Timestamp,
+    ) -> bool {
         let Some(known) = self.databases.get_mut(&database) else {
             return false;
         };
@@ -135,7 +140,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Notes whether old rows of a database's audit trail could not be deleted. Returns whether it is news that they
     /// could not.
-    pub fn set_untidy(&mut self, database: u32, untidy: bool) -> bool {
+    pub fn set_untidy(&mut self, database: DatabaseOid, untidy: bool) -> bool {
         self.databases
             .get_mut(&database)
             .is_some_and(|known| std::mem::replace(&mut known.untidy, untidy) != untidy && untidy)
@@ -153,14 +158,14 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that all necessary warnings were given about a database's events up to this one.
-    pub fn warned(&mut self, database: u32, number: u64) {
+    pub fn warned(&mut self, database: DatabaseOid, number: u64) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.warned = number;
         }
     }
 
     /// Notes that the events that the last stop of the server kept for a database's audit trail have been written.
-    pub fn kept_told(&mut self, database: u32) {
+    pub fn kept_told(&mut self, database: DatabaseOid) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.kept_told = true;
         }
@@ -173,7 +178,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Schedules a database's audit trail, and the counts that last, to be written soon even if nothing happens.
-    pub fn write_soon(&mut self, database: u32, now: Timestamp) {
+    pub fn write_soon(&mut self, database: DatabaseOid, now: Timestamp) {
         if let Some(known) = self.databases.get_mut(&database).filter(|d| !d.unwritable) {
             known.write_at = known.write_at.min(now.saturating_add(WRITTEN_AFTER));
             self.head.next_write = self.head.next_write.min(known.write_at);
@@ -183,9 +188,9 @@ impl<T: Tables> Ledger<'_, T> {
     /// Notes that the session in slot `at` has taken a seat that nobody held, and what the server log says about it.
     pub(crate) fn note_taken(
         &mut self,
-        at: usize,
+        at: Slot,
         mut event: Event,
-        tally: u64,
+        tally: TallyId,
         remark: Remark,
         now: Timestamp,
     ) {
@@ -205,7 +210,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// way to somebody, it is kept for them.
     pub(crate) fn note_left(
         &mut self,
-        at: Option<usize>,
+        at: Option<Slot>,
         mut event: Event,
         left: &Seat,
         now: Timestamp,
@@ -231,14 +236,14 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Returns the number of a tally's seats that are taken.
-    pub fn in_use(&self, tally: u64) -> i64 {
+    pub fn in_use(&self, tally: TallyId) -> i64 {
         self.tallies.get(&tally).map_or(0, |tally| tally.in_use)
     }
 
     /// Notes how many seats of a tally are taken if that is the most ever, and the licenses that have reached another
     /// level of use. The seats must be settled.
-    pub(crate) fn note_usage(&mut self, number: u64, now: Timestamp) {
-        let Some(tally) = self.tallies.get_mut(&number) else {
+    pub(crate) fn note_usage(&mut self, tally: TallyId, now: Timestamp) {
+        let Some(tally) = self.tallies.get_mut(&tally) else {
             return;
         };
         tally.note_high_water(now);
@@ -328,7 +333,7 @@ impl<T: Tables> Ledger<'_, T> {
                 see(license);
             }
         };
-        if tally.database == 0 {
+        if tally.database == DatabaseOid::NONE {
             self.licenses.each(see);
         } else {
             self.in_force(tally.database, &tally.product)

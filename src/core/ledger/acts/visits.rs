@@ -5,6 +5,7 @@ use crate::core::ledger::Ledger;
 use crate::core::ledger::acts::generations::STANDBY_POOLS_LAST;
 use crate::core::ledger::database::{Database, Viewpoint};
 use crate::core::ledger::identity::Name;
+use crate::core::ledger::numbers::{DatabaseOid, Generation, SessionNumber, TallyId};
 use crate::core::ledger::session::Session;
 use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::time::Timestamp;
@@ -13,17 +14,17 @@ use crate::core::ledger::visit::{Due, Leased, Outcome, Stage, Unread, Unsettled,
 /// What was remembered about databases across a restart.
 pub trait RememberedPools {
     /// Tells whether the database was in the pool when last known, or nothing is known about it.
-    fn may_have_pool(&self, database: u32) -> bool;
+    fn may_have_pool(&self, database: DatabaseOid) -> bool;
 
     /// Tells whether it is certain that the database had no leases.
-    fn is_without_leases(&self, database: u32) -> bool;
+    fn is_without_leases(&self, database: DatabaseOid) -> bool;
 }
 
 /// A pool that a database is in.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolOf {
     /// The database.
-    pub database: u32,
+    pub database: DatabaseOid,
     /// The pool's name.
     pub pool: Name,
     /// The product.
@@ -57,7 +58,7 @@ impl Database {
 
     /// Tells whether it is certain that its table has no leases.
     fn is_without_leases(&self, had_leases: impl Fn() -> bool) -> bool {
-        let has_none = if self.loaded == 0 {
+        let has_none = if self.loaded == Generation::NONE {
             self.unread != Unread::MayHaveLeases || !had_leases()
         } else {
             !self.in_recovery
@@ -103,7 +104,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that a database worker is sent into a database, and returns the visit's number.
-    pub fn send_database_worker(&mut self, database: u32) -> Option<u32> {
+    pub fn send_database_worker(&mut self, database: DatabaseOid) -> Option<u32> {
         let known = self.databases.get_mut(&database)?;
         self.head.visits = self.head.visits.wrapping_add(1).max(1);
         known.wanted = false;
@@ -115,7 +116,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes how far a visit has come.
-    pub fn visit_reached(&mut self, database: u32, number: u32, stage: Stage) {
+    pub fn visit_reached(&mut self, database: DatabaseOid, number: u32, stage: Stage) {
         let known = self.databases.get_mut(&database);
         if let Some(known) = known.filter(|known| known.visit.number == number) {
             known.visit.stage = stage;
@@ -164,7 +165,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Tells whether a database worker that writes may stay for more: no other database, and nobody here, waits for
     /// one.
-    pub fn may_stay(&self, database: u32, view: Viewpoint) -> bool {
+    pub fn may_stay(&self, database: DatabaseOid, view: Viewpoint) -> bool {
         let known = self.databases.get(&database);
         let needs_nothing = known.is_some_and(|known| {
             known.is_read(view.in_recovery) && !known.wanted && !known.is_unobserved(view.now)
@@ -177,8 +178,8 @@ impl<T: Tables> Ledger<'_, T> {
     /// one, and ever more rarely after that.
     pub fn visit_failed(
         &mut self,
-        database: u32,
-        generation: u64,
+        database: DatabaseOid,
+        generation: Generation,
         cause: u64,
         found: Unread,
     ) -> bool {
@@ -193,7 +194,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Tells whether the log should report again that something does not work for this cause.
-    pub fn is_news(&mut self, database: u32, cause: u64) -> bool {
+    pub fn is_news(&mut self, database: DatabaseOid, cause: u64) -> bool {
         let Some(known) = self.databases.get_mut(&database) else {
             return false;
         };
@@ -205,14 +206,14 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that everything works in a database.
-    pub fn nothing_to_complain(&mut self, database: u32) {
+    pub fn nothing_to_complain(&mut self, database: DatabaseOid) {
         if let Some(known) = self.databases.get_mut(&database) {
             (known.complaint, known.complaints) = (0, 0);
         }
     }
 
     /// Notes that somebody waits for what a database worker reads there.
-    pub fn want(&mut self, database: u32) {
+    pub fn want(&mut self, database: DatabaseOid) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.wanted = true;
         }
@@ -224,8 +225,8 @@ impl<T: Tables> Ledger<'_, T> {
     /// database was created since the start, it adds nothing for now as long as nobody counts there.
     pub fn awaited(
         &self,
-        tally: u64,
-        besides: u32,
+        tally: TallyId,
+        besides: DatabaseOid,
         view: Viewpoint,
         remembered: &impl RememberedPools,
     ) -> Option<Database> {
@@ -237,7 +238,7 @@ impl<T: Tables> Ledger<'_, T> {
             if known.oid == besides || !known.is_unknown(view.in_recovery) {
                 return;
             }
-            let waits = if known.loaded == 0 {
+            let waits = if known.loaded == Generation::NONE {
                 let had_leases = || !remembered.is_without_leases(known.oid);
                 (known.unsettled == Unsettled::Pools || remembered.may_have_pool(known.oid))
                     && !(known.may_be_passed_over(had_leases) && self.is_empty(known.oid, view))
@@ -281,18 +282,18 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Shows every database whose pools are known.
-    pub fn each_known(&self, mut see: impl FnMut(u32)) {
+    pub fn each_known(&self, mut see: impl FnMut(DatabaseOid)) {
         self.databases.each(|known| {
-            if known.loaded != 0 && known.knows_pools() {
+            if known.loaded != Generation::NONE && known.knows_pools() {
                 see(known.oid);
             }
         });
     }
 
     /// Shows every database that has neither been read nor had its pools changed since the start.
-    pub fn each_unread_since_start(&self, mut see: impl FnMut(u32)) {
+    pub fn each_unread_since_start(&self, mut see: impl FnMut(DatabaseOid)) {
         self.databases.each(|known| {
-            if known.loaded == 0 && known.unsettled != Unsettled::Pools {
+            if known.loaded == Generation::NONE && known.unsettled != Unsettled::Pools {
                 see(known.oid);
             }
         });
@@ -300,7 +301,11 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Shows every database that has no leases. For one that was not read since the start, `had_leases` tells whether
     /// it had some.
-    pub fn each_without_leases(&self, had_leases: impl Fn(u32) -> bool, mut see: impl FnMut(u32)) {
+    pub fn each_without_leases(
+        &self,
+        had_leases: impl Fn(DatabaseOid) -> bool,
+        mut see: impl FnMut(DatabaseOid),
+    ) {
         self.databases.each(|known| {
             if known.is_without_leases(|| had_leases(known.oid)) {
                 see(known.oid);
@@ -310,7 +315,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Notes that a lease is about to be committed in a database. Returns whether the caller must see to it that what
     /// is remembered across restarts does not say otherwise, and then call [`Ledger::lease_is_told`].
-    pub fn lease_comes(&mut self, database: u32) -> bool {
+    pub fn lease_comes(&mut self, database: DatabaseOid) -> bool {
         let Some(known) = self.databases.get_mut(&database) else {
             return true;
         };
@@ -323,7 +328,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that what is remembered across restarts no longer says that the database has no leases.
-    pub fn lease_is_told(&mut self, database: u32) {
+    pub fn lease_is_told(&mut self, database: DatabaseOid) {
         if let Some(known) = self.databases.get_mut(&database) {
             known.leased = Leased::Told;
         }
@@ -343,9 +348,10 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Tells whether nobody is in whom a license there could count.
-    fn is_empty(&self, database: u32, view: Viewpoint) -> bool {
+    fn is_empty(&self, database: DatabaseOid, view: Viewpoint) -> bool {
         let counts = |s: &Session| !(s.replication || s.superuser && view.exempt_superusers);
-        let is_in = |s: &Session| s.number != 0 && s.database == database && counts(s);
+        let is_in =
+            |s: &Session| s.number != SessionNumber::NONE && s.database == database && counts(s);
         !self.sessions.iter().any(is_in)
     }
 }
