@@ -8,7 +8,7 @@ const BATCH: usize = 64;
 
 /// Gives back all checkouts of this session.
 pub fn give_all_back() {
-    let at = backend::slot();
-    let some = || memory::write(|ledger| ledger.check_in_some(at, BATCH, backend::now()));
+    let slot = backend::slot();
+    let some = || memory::write(|ledger| ledger.check_in_some(slot, BATCH, backend::now()));
     while some() == Some(true) {}
 }

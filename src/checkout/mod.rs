@@ -131,10 +131,10 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
             asked,
         };
         let patient = Instant::now() < times.line;
-        let at = backend::slot();
+        let slot = backend::slot();
         let claimed = memory::write(|ledger| {
             let now = backend::now();
-            ledger.claim(at, &Judged { now, ..judged }, &want, patient)
+            ledger.claim(slot, &Judged { now, ..judged }, &want, patient)
         });
         let receipt = match claimed {
             // Rules that are newer than those it had are as good as what it would read now.
@@ -264,10 +264,10 @@ pub fn log_denial(client_user: &str, denial: &Denial) {
 
 /// Gives back one checkout of this session; false if there is none.
 pub fn give_back(product: Option<&str>, client_user: &str) -> bool {
-    let at = backend::slot();
+    let slot = backend::slot();
     let given_back = |product: &Name| {
         let label = Label::of(client_user);
-        memory::write(|ledger| ledger.check_in(at, product, &label, backend::now())) == Some(true)
+        memory::write(|ledger| ledger.check_in(slot, product, &label, backend::now())) == Some(true)
     };
     // A checkout can outlive its product's license, and needs none to be given back.
     if let Some(product) = product.and_then(Name::new)

@@ -142,8 +142,8 @@ fn ask_one(candidate: &Candidate, deadline: Instant) -> Option<Outcome> {
     let Some(key) = key_of(number) else {
         return Some(Outcome::Stays);
     };
-    let at = backend::slot();
-    match memory::write(|ledger| ledger.ask_to_give_way(&key, number, at, backend::now())) {
+    let slot = backend::slot();
+    match memory::write(|ledger| ledger.ask_to_give_way(&key, number, slot, backend::now())) {
         Some(Prospect::Open) => Some(await_answer(candidate, &key, deadline)),
         Some(Prospect::Fulfilled) => Some(Outcome::GaveWay),
         Some(Prospect::Free) => Some(Outcome::IsFree),
@@ -154,9 +154,9 @@ fn ask_one(candidate: &Candidate, deadline: Instant) -> Option<Outcome> {
 
 /// Requests the holders of a seat to end, and waits for the outcome.
 fn await_answer(candidate: &Candidate, key: &SeatKey, deadline: Instant) -> Outcome {
-    let (at, number) = (backend::slot(), candidate.number);
+    let (slot, number) = (backend::slot(), candidate.number);
     let mut asking = Asking {
-        at,
+        slot,
         seat: number,
         sessions: candidate.sessions.clone(),
     };
@@ -180,7 +180,7 @@ fn await_answer(candidate: &Candidate, key: &SeatKey, deadline: Instant) -> Outc
             });
             leases = &[];
         }
-        match memory::read(|ledger| ledger.hope(key, number, at)) {
+        match memory::read(|ledger| ledger.hope(key, number, slot)) {
             Some(Prospect::Fulfilled) => return Outcome::GaveWay,
             Some(Prospect::Free) => return Outcome::IsFree,
             // A lease was extended meanwhile.
@@ -208,7 +208,7 @@ fn await_answer(candidate: &Candidate, key: &SeatKey, deadline: Instant) -> Outc
 
 /// A seat that is asked to give way until this is dropped, also by a cancel.
 struct Asking {
-    at: Slot,
+    slot: Slot,
     /// The seat's number.
     seat: SeatNumber,
     sessions: Vec<Ender>,
@@ -229,11 +229,11 @@ impl Drop for Asking {
     fn drop(&mut self) {
         memory::write(|ledger| {
             let asker = ledger.asker_of(self.seat);
-            if asker == Some(self.at) {
-                ledger.ask_no_longer(self.at);
+            if asker == Some(self.slot) {
+                ledger.ask_no_longer(self.slot);
             }
             // Somebody else may ask the seat by now.
-            if asker.is_none_or(|asker| asker == self.at) {
+            if asker.is_none_or(|asker| asker == self.slot) {
                 // A session that has not begun to end no longer needs to.
                 self.hears(Answer::Withdrawn, termination::withdraw);
             }

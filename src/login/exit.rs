@@ -52,10 +52,9 @@ fn on_transaction_freed() {
 
 /// Gives back what this backend holds, however it ends.
 fn on_exit() {
-    let (place, leaving) = (backend::slot(), session::leaving());
-    let some =
-        || memory::write(|ledger| ledger.release_some(place, BATCH, leaving, backend::now()));
+    let (slot, leaving) = (backend::slot(), session::leaving());
+    let some = || memory::write(|ledger| ledger.release_some(slot, BATCH, leaving, backend::now()));
     // Others can take the lock between two batches.
     while some() == Some(false) {}
-    memory::write(|_| session::end(place));
+    memory::write(|_| session::end(slot));
 }

@@ -108,8 +108,8 @@ pub fn sessions() -> Vec<Session> {
 
 /// Returns this backend's session; `None` if it serves no client.
 pub fn this_session() -> Option<Session> {
-    let at = backend::slot();
-    read(|ledger| ledger.sessions.get(at).copied())
+    let slot = backend::slot();
+    read(|ledger| ledger.sessions.get(slot).copied())
         .flatten()
         .filter(|session| session.number != SessionNumber::NONE)
 }

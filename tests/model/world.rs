@@ -1012,8 +1012,8 @@ impl World {
             assert_eq!(l.waits.len(), naive.line.len(), "the line");
             for wait in &naive.line {
                 let found = l.waits.get(&wait.ticket).expect("a place in line");
-                assert_eq!(found.at, Slot(wait.claim.place));
-                assert_eq!(l.sessions[found.at.0].ticket, wait.ticket);
+                assert_eq!(found.slot, Slot(wait.claim.place));
+                assert_eq!(l.sessions[found.slot.0].ticket, wait.ticket);
             }
             let tickets: Vec<_> = naive.line.iter().map(|wait| wait.ticket).collect();
             assert!(tickets.is_sorted(), "who came first stands first");

@@ -13,7 +13,7 @@ pub struct Wait {
     /// The session's ticket. Whoever has a lower one came earlier.
     pub ticket: Ticket,
     /// The session's slot.
-    pub at: Slot,
+    pub slot: Slot,
     /// What the session will hold.
     pub(super) hold: Hold,
     /// Whether it would not wait any more by the rules of its database, so that it should ask again.

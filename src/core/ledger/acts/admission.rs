@@ -58,7 +58,7 @@ pub struct Judged {
 /// Somebody who asks for a seat.
 pub(crate) struct Asking<'a> {
     /// The slot of the session that asks.
-    pub(crate) at: Slot,
+    pub(crate) slot: Slot,
     /// The license.
     pub(crate) license: &'a License,
     /// The claim on a seat.
@@ -80,9 +80,9 @@ pub(crate) enum Way {
 }
 
 impl<T: Tables> Ledger<'_, T> {
-    /// Answers a login that was judged by the rules of this generation, and registers the session in slot `at` if it is
+    /// Answers a login that was judged by the rules of this generation, and registers the session in `slot` if it is
     /// admitted.
-    pub fn admit(&mut self, at: Slot, session: Session, judged: Judged) -> Answer {
+    pub fn admit(&mut self, slot: Slot, session: Session, judged: Judged) -> Answer {
         if self.is_outdated(session.database, &judged) {
             return Answer::Outdated;
         }
@@ -99,7 +99,7 @@ impl<T: Tables> Ledger<'_, T> {
             ..session
         };
         let Some(license) = license else {
-            self.register(at, session, judged.now);
+            self.register(slot, session, judged.now);
             return Answer::Admitted(Remark::None);
         };
         self.number(&mut session);
@@ -111,13 +111,13 @@ impl<T: Tables> Ledger<'_, T> {
         if session.exempt.is_none() {
             let claimant = session.claimant();
             let asking = Asking {
-                at,
+                slot,
                 license: &license,
                 claimant: &claimant,
                 spared: session.superuser,
                 judged: &judged,
             };
-            let refused = self.refusal(&license, &claimant, at, judged.now);
+            let refused = self.refusal(&license, &claimant, slot, judged.now);
             remark = match refused.map_err(|denial| self.look_for_a_way(&asking, denial)) {
                 Ok(remark) => remark,
                 Err(Way::TimesUp) => return Answer::TimesUp,
@@ -131,13 +131,13 @@ impl<T: Tables> Ledger<'_, T> {
                 }
             };
         }
-        let taken = self.register(at, session, judged.now);
+        let taken = self.register(slot, session, judged.now);
         if let Some(exempt) = session.exempt {
             self.note(&event(Happened::ExemptLogin(exempt)), judged.now);
         } else if let Some(seat) = taken {
             let mut event = event(Happened::Taken);
             event.seat = seat;
-            self.note_taken(at, event, license.tally, remark, judged.now);
+            self.note_taken(slot, event, license.tally, remark, judged.now);
         }
         Answer::Admitted(remark)
     }
@@ -149,7 +149,7 @@ impl<T: Tables> Ledger<'_, T> {
         }
         match self.may_reclaim(asking.license, &denial, asking.judged) {
             Some(reclaim) if !asking.spared => {
-                self.promise(asking.at, asking.license, asking.claimant);
+                self.promise(asking.slot, asking.license, asking.claimant);
                 Way::MayReclaim(reclaim)
             }
             _ => Way::None(denial),
@@ -229,18 +229,18 @@ impl<T: Tables> Ledger<'_, T> {
     /// superuser's. That session is judged when rules are published.
     pub fn register(
         &mut self,
-        at: Slot,
+        slot: Slot,
         mut session: Session,
         now: Timestamp,
     ) -> Option<SeatNumber> {
         // What was kept for it is taken before anybody else can have it.
-        let promise = self.sessions.get_mut(at).and_then(|s| s.promise.take());
-        self.release(at, Leaving::Logout, now);
+        let promise = self.sessions.get_mut(slot).and_then(|s| s.promise.take());
+        self.release(slot, Leaving::Logout, now);
         session.promise = promise;
         self.number(&mut session);
-        *self.sessions.get_mut(at)? = session;
-        let taken = self.reseat(at);
-        let kept = self.take_promise(at);
+        *self.sessions.get_mut(slot)? = session;
+        let taken = self.reseat(slot);
+        let kept = self.take_promise(slot);
         // Somebody in the queue may work under the identity that has a seat now.
         self.serve(session.tally, now);
         if let Some(tally) = kept.filter(|&tally| tally != session.tally) {
@@ -254,31 +254,31 @@ impl<T: Tables> Ledger<'_, T> {
     /// returned: it must be released again.
     pub fn release_some(
         &mut self,
-        at: Slot,
+        slot: Slot,
         at_most: usize,
         leaving: Leaving,
         now: Timestamp,
     ) -> bool {
         let has_more = |session: &Session| session.checkouts as usize > at_most;
-        if self.sessions.get(at).is_some_and(has_more) {
+        if self.sessions.get(slot).is_some_and(has_more) {
             // A session that ends waits for nothing any more.
-            self.drop_promise(at, now);
-            if let Some(session) = self.sessions.get(at) {
+            self.drop_promise(slot, now);
+            if let Some(session) = self.sessions.get(slot) {
                 self.leave(session.ticket, now);
             }
-            self.remove_checkouts(at, at_most, leaving, now);
+            self.remove_checkouts(slot, at_most, leaving, now);
             return false;
         }
-        self.release(at, leaving, now);
+        self.release(slot, leaving, now);
         true
     }
 
     /// Takes a session out, however many checkouts it has.
-    pub fn release(&mut self, at: Slot, leaving: Leaving, now: Timestamp) {
-        self.drop_promise(at, now);
+    pub fn release(&mut self, slot: Slot, leaving: Leaving, now: Timestamp) {
+        self.drop_promise(slot, now);
         let Some(session) = self
             .sessions
-            .get(at)
+            .get(slot)
             .filter(|s| s.number != SessionNumber::NONE)
             .copied()
         else {
@@ -294,13 +294,13 @@ impl<T: Tables> Ledger<'_, T> {
             }
         }
         self.step_out(session.ticket, now);
-        while self.remove_last_checkout(at, leaving, now).is_some() {}
+        while self.remove_last_checkout(slot, leaving, now).is_some() {}
         let linger = self.linger_after(leaving, session.database, session.tally, now);
-        if let Some(left) = self.unseat(at, linger) {
+        if let Some(left) = self.unseat(slot, linger) {
             let event = Event::of_login(Happened::Left(leaving), &session, Name::EMPTY);
-            self.note_left(Some(at), event, &left, now);
+            self.note_left(Some(slot), event, &left, now);
         }
-        if let Some(place) = self.sessions.get_mut(at) {
+        if let Some(place) = self.sessions.get_mut(slot) {
             *place = Session::FREE;
         }
         if session.checkouts == 0 && session.ticket == Ticket::NONE {
@@ -316,12 +316,12 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Tells whether a claimant that is counted, and is or will be in slot `at`, may have a seat of the license.
+    /// Tells whether a claimant that is counted, and is or will be in `slot`, may have a seat of the license.
     pub(crate) fn refusal(
         &self,
         license: &License,
         claimant: &Claimant,
-        at: Slot,
+        slot: Slot,
         now: Timestamp,
     ) -> Result<Remark, Denial> {
         let denial = |cause| Denial::of(license, cause);
@@ -345,11 +345,11 @@ impl<T: Tables> Ledger<'_, T> {
             };
         }
         let whom = (User::of_claimant(ids, claimant), claimant.roles);
-        if let Some(cause) = self.user_full(license, tally, at, whom, None) {
+        if let Some(cause) = self.user_full(license, tally, slot, whom, None) {
             return Err(denial(cause));
         }
-        let in_use = tally.in_use + self.promised_to_others(tally, at);
-        let (kept, role_full) = self.reserved(license, tally, at, claimant.roles, Roles::NONE);
+        let in_use = tally.in_use + self.promised_to_others(tally, slot);
+        let (kept, role_full) = self.reserved(license, tally, slot, claimant.roles, Roles::NONE);
         if let Some(limit) = license.limit().filter(|&limit| in_use + kept >= limit) {
             return Err(denial(Cause::Full {
                 in_use,

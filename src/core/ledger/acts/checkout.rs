@@ -79,21 +79,21 @@ pub struct Receipt {
 
 impl<T: Tables> Ledger<'_, T> {
     /// Answers an application that asks for a seat of the license that it was judged to claim. Its session is in slot
-    /// `at`. With `patient`, it waits in the queue if no seat is free.
+    /// `slot`. With `patient`, it waits in the queue if no seat is free.
     pub fn claim(
         &mut self,
-        at: Slot,
+        slot: Slot,
         judged: &Judged,
         want: &SeatRequest,
         patient: bool,
     ) -> Claimed {
-        if let Some(session) = self.sessions.get(at)
+        if let Some(session) = self.sessions.get(slot)
             && session.ticket != Ticket::NONE
         {
             // Whoever asks again waits no longer, and has left the queue without saying so.
             self.leave(session.ticket, judged.now);
         }
-        let Some(session) = self.sessions.get(at).copied() else {
+        let Some(session) = self.sessions.get(slot).copied() else {
             return Claimed::Outdated;
         };
         if self.is_outdated(session.database, judged) {
@@ -131,19 +131,19 @@ impl<T: Tables> Ledger<'_, T> {
         let spared = session.superuser && want.lease.is_none();
         let claimant = hold.claimant();
         let asking = Asking {
-            at,
+            slot,
             license: &license,
             claimant: &claimant,
             spared,
             judged,
         };
-        let refused = self.may_hold(&license, &hold, at, former.is_some(), judged.now);
+        let refused = self.may_hold(&license, &hold, slot, former.is_some(), judged.now);
         let remark = match refused.map_err(|denial| self.look_for_a_way(&asking, denial)) {
             Ok(remark) => remark,
             Err(Way::TimesUp) => return Claimed::TimesUp,
             Err(Way::MayReclaim(reclaim)) => return Claimed::MayReclaim(reclaim),
             Err(Way::None(denial)) if patient && self.may_wait(&asking, &denial) => {
-                return Claimed::Waits(self.line_up(at, hold, want));
+                return Claimed::Waits(self.line_up(slot, hold, want));
             }
             Err(Way::None(denial)) => {
                 let event = event(Happened::Denied(denial.cause));
@@ -162,16 +162,16 @@ impl<T: Tables> Ledger<'_, T> {
             self.change_hold(&key, |hold| hold.times += 1);
             hold.key = key;
         } else if self.keep_name(want) {
-            taken = self.take(at, hold);
+            taken = self.take(slot, hold);
         } else if want.lease.is_some() {
             // A lease that the ledger does not know could neither be extended nor end.
             return Claimed::Denied(Denial::of(&license, Cause::TableFull));
         }
-        let kept = self.take_promise(at);
+        let kept = self.take_promise(slot);
         if let Some(seat) = taken {
             let mut event = event(Happened::Taken);
             event.seat = seat;
-            self.note_taken(at, event, license.tally, remark, judged.now);
+            self.note_taken(slot, event, license.tally, remark, judged.now);
         }
         // Somebody in the queue may work under the identity that has a seat now.
         self.serve(license.tally, judged.now);
@@ -202,12 +202,12 @@ impl<T: Tables> Ledger<'_, T> {
     /// Gives back one of a session's checkouts of a product. Returns `false` if there is none.
     pub fn check_in(
         &mut self,
-        at: Slot,
+        slot: Slot,
         product: &Name,
         client_user: &Label,
         now: Timestamp,
     ) -> bool {
-        let Some(session) = self.sessions.get(at).copied() else {
+        let Some(session) = self.sessions.get(slot).copied() else {
             return false;
         };
         let key = self.find_checkout(&session, product, client_user);
@@ -217,22 +217,22 @@ impl<T: Tables> Ledger<'_, T> {
         if hold.times > 1 {
             self.change_hold(&hold.key, |hold| hold.times -= 1);
         } else {
-            self.remove_checkout(at, &hold.key, Leaving::GivenBack, now);
+            self.remove_checkout(slot, &hold.key, Leaving::GivenBack, now);
             self.serve(hold.tally, now);
         }
         true
     }
 
     /// Gives back a session's checkouts, at most `at_most`. Returns whether there are more.
-    pub fn check_in_some(&mut self, at: Slot, at_most: usize, now: Timestamp) -> bool {
-        self.remove_checkouts(at, at_most, Leaving::GivenBack, now)
+    pub fn check_in_some(&mut self, slot: Slot, at_most: usize, now: Timestamp) -> bool {
+        self.remove_checkouts(slot, at_most, Leaving::GivenBack, now)
     }
 
     /// Takes a session's checkouts out, at most `at_most`, and gives their seats to those in the queue. Returns whether
     /// there are more.
     pub(crate) fn remove_checkouts(
         &mut self,
-        at: Slot,
+        slot: Slot,
         at_most: usize,
         leaving: Leaving,
         now: Timestamp,
@@ -241,7 +241,7 @@ impl<T: Tables> Ledger<'_, T> {
         let mut tally = None;
         let mut several = false;
         for _ in 0..at_most {
-            let Some(removed) = self.remove_last_checkout(at, leaving, now) else {
+            let Some(removed) = self.remove_last_checkout(slot, leaving, now) else {
                 break;
             };
             several |= tally.is_some_and(|former| former != removed);
@@ -254,7 +254,7 @@ impl<T: Tables> Ledger<'_, T> {
             self.serve(tally, now);
         }
         self.sessions
-            .get(at)
+            .get(slot)
             .is_some_and(|session| session.checkouts > 0)
     }
 
@@ -262,17 +262,17 @@ impl<T: Tables> Ledger<'_, T> {
     /// the queue.
     pub(crate) fn remove_last_checkout(
         &mut self,
-        at: Slot,
+        slot: Slot,
         leaving: Leaving,
         now: Timestamp,
     ) -> Option<TallyId> {
-        let session = self.sessions.get(at)?;
+        let session = self.sessions.get(slot)?;
         let key = HoldKey::checkout(session.number, session.checkouts.checked_sub(1)?);
         let tally = self
             .holds
             .get(&key)
             .map_or(TallyId::NONE, |hold| hold.tally);
-        self.remove_checkout(at, &key, leaving, now);
+        self.remove_checkout(slot, &key, leaving, now);
         Some(tally)
     }
 
@@ -391,7 +391,7 @@ impl<T: Tables> Ledger<'_, T> {
         &mut self,
         license: &License,
         hold: &Hold,
-        at: Slot,
+        slot: Slot,
         again: bool,
         now: Timestamp,
     ) -> Result<Remark, Denial> {
@@ -399,7 +399,7 @@ impl<T: Tables> Ledger<'_, T> {
             return Ok(Remark::None);
         }
         let claimant = hold.claimant();
-        let remark = self.refusal(license, &claimant, at, now)?;
+        let remark = self.refusal(license, &claimant, slot, now)?;
         if again || self.has_room() {
             Ok(remark)
         } else {
@@ -408,14 +408,14 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Puts in what a session has taken, and returns the seat's number if nobody held it. There must be room.
-    pub(crate) fn take(&mut self, at: Slot, mut hold: Hold) -> Option<SeatNumber> {
+    pub(crate) fn take(&mut self, slot: Slot, mut hold: Hold) -> Option<SeatNumber> {
         if hold.kind() == Kind::Checkout
-            && let Some(session) = self.sessions.get(at)
+            && let Some(session) = self.sessions.get(slot)
         {
             hold.first_of_user = !self.has_checkout_for(session, &hold.who.client_user);
         }
         if hold.kind() == Kind::Checkout
-            && let Some(session) = self.sessions.get_mut(at)
+            && let Some(session) = self.sessions.get_mut(slot)
         {
             session.checkouts += 1;
             session.users += u32::from(hold.first_of_user);
@@ -445,12 +445,12 @@ impl<T: Tables> Ledger<'_, T> {
     /// Takes a checkout out. The session's last one moves to its index.
     pub(crate) fn remove_checkout(
         &mut self,
-        at: Slot,
+        slot: Slot,
         key: &HoldKey,
         leaving: Leaving,
         now: Timestamp,
     ) {
-        let Some(session) = self.sessions.get_mut(at) else {
+        let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };
         session.checkouts -= 1;
@@ -462,7 +462,7 @@ impl<T: Tables> Ledger<'_, T> {
             self.spots.remove(&spot);
         }
         let of_user = removed.filter(|hold| is_counted && hold.first_of_user);
-        self.end_hold(Some(at), key, usename, leaving, now);
+        self.end_hold(Some(slot), key, usename, leaving, now);
         if last != *key
             && let Some(moved) = self.holds.get(&last).copied()
         {
@@ -473,30 +473,30 @@ impl<T: Tables> Ledger<'_, T> {
             self.holds.put(moved);
         }
         if let Some(hold) = of_user {
-            self.count_user_no_more(at, &hold.who.client_user);
+            self.count_user_no_more(slot, &hold.who.client_user);
         }
     }
 
     /// Notes that the first checkout for a client_user is gone: another one is the first now, or the user no longer
     /// counts.
-    fn count_user_no_more(&mut self, at: Slot, user: &Label) {
-        let Some(session) = self.sessions.get(at).copied() else {
+    fn count_user_no_more(&mut self, slot: Slot, user: &Label) {
+        let Some(session) = self.sessions.get(slot).copied() else {
             return;
         };
         let is_second = |key: &HoldKey| self.holds.get(key).is_some_and(|hold| !hold.first_of_user);
         let second = self.checkouts_for(&session, user).find(is_second);
         if let Some(hold) = second.and_then(|key| self.holds.get_mut(&key)) {
             hold.first_of_user = true;
-        } else if let Some(session) = self.sessions.get_mut(at) {
+        } else if let Some(session) = self.sessions.get_mut(slot) {
             session.users -= 1;
         }
     }
 
-    /// Takes a hold out, and notes that if its seat is left. The session in slot `at` has done it, if a session has.
+    /// Takes a hold out, and notes that if its seat is left. The session in `slot` has done it, if a session has.
     /// `usename` is the name of the role that took the hold, or empty.
     pub(crate) fn end_hold(
         &mut self,
-        at: Option<Slot>,
+        slot: Option<Slot>,
         key: &HoldKey,
         usename: Name,
         leaving: Leaving,
@@ -515,7 +515,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.keep_text(&hold.who.client_user, None);
         if let Some(left) = self.remove_hold(key, linger) {
             let event = Event::of_hold(Happened::Left(leaving), &hold, usename, Name::EMPTY);
-            self.note_left(at, event, &left, now);
+            self.note_left(slot, event, &left, now);
         }
         drop_long_name::<T>(&mut self.texts, &hold.who.client_user);
     }

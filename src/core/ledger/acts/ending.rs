@@ -78,17 +78,17 @@ impl<T: Tables> Ledger<'_, T> {
         found
     }
 
-    /// Tells whether the session in slot `at` holds the seat, by its login or by a checkout.
-    pub fn holds(&self, at: Slot, key: &SeatKey, number: SeatNumber) -> bool {
-        self.sessions.get(at).is_some_and(|session| {
+    /// Tells whether the session in `slot` holds the seat, by its login or by a checkout.
+    pub fn holds(&self, slot: Slot, key: &SeatKey, number: SeatNumber) -> bool {
+        self.sessions.get(slot).is_some_and(|session| {
             let mut checkouts = self.checkouts(session);
             session.seat == Some(*key) || checkouts.any(|hold| hold.seat() == Some(number))
         })
     }
 
-    /// Tells whether the session in slot `at` holds a seat of this tally.
-    pub fn holds_any(&self, at: Slot, tally: TallyId) -> bool {
-        self.sessions.get(at).is_some_and(|session| {
+    /// Tells whether the session in `slot` holds a seat of this tally.
+    pub fn holds_any(&self, slot: Slot, tally: TallyId) -> bool {
+        self.sessions.get(slot).is_some_and(|session| {
             let mut checkouts = self.checkouts(session);
             session.seat.is_some_and(|seat| seat.tally == tally)
                 || checkouts.any(|hold| hold.seat().is_some() && hold.tally == tally)
@@ -221,33 +221,33 @@ impl<T: Tables> Ledger<'_, T> {
         ended
     }
 
-    /// Asks a seat to give way to the session in slot `at`, which was told that idle seats may. There is no hope for a
+    /// Asks a seat to give way to the session in `slot`, which was told that idle seats may. There is no hope for a
     /// seat that nobody holds.
     pub fn ask_to_give_way(
         &mut self,
         key: &SeatKey,
         number: SeatNumber,
-        at: Slot,
+        slot: Slot,
         now: Timestamp,
     ) -> Prospect {
-        if let Some(hope) = self.has_seat(at) {
+        if let Some(hope) = self.has_seat(slot) {
             return hope;
         }
         let Some(seat) = self.seats.get(key).filter(|s| s.number == number) else {
             return Prospect::Gone;
         };
-        if self.asker_of(number).is_some_and(|asker| asker != at) {
+        if self.asker_of(number).is_some_and(|asker| asker != slot) {
             return Prospect::Taken;
         }
         if seat.is_ending(now) || !seat.is_held() {
             return Prospect::Gone;
         }
-        let promise = self.sessions.get(at).and_then(|session| session.promise);
-        if !promise.is_some_and(|promise| self.has_room_once_left(&promise, at, Some(seat))) {
+        let promise = self.sessions.get(slot).and_then(|session| session.promise);
+        if !promise.is_some_and(|promise| self.has_room_once_left(&promise, slot, Some(seat))) {
             return Prospect::Gone;
         }
-        self.ask_no_longer(at);
-        if let Some(session) = self.sessions.get_mut(at)
+        self.ask_no_longer(slot);
+        if let Some(session) = self.sessions.get_mut(slot)
             && let Some(promise) = &mut session.promise
         {
             promise.asks = Some(number);
@@ -256,9 +256,9 @@ impl<T: Tables> Ledger<'_, T> {
         Prospect::Open
     }
 
-    /// Returns the number of the seat that the session in slot `at` asks to give way.
-    pub fn asked_by(&self, at: Slot) -> Option<SeatNumber> {
-        self.sessions.get(at)?.promise?.asks
+    /// Returns the number of the seat that the session in `slot` asks to give way.
+    pub fn asked_by(&self, slot: Slot) -> Option<SeatNumber> {
+        self.sessions.get(slot)?.promise?.asks
     }
 
     /// Returns the slot of the session that asks the seat with this number to give way.
@@ -270,28 +270,28 @@ impl<T: Tables> Ledger<'_, T> {
         self.sessions.iter().position(is_asker).map(Slot)
     }
 
-    /// Returns the hope of the session in slot `at` if there is a seat for it without any that it asks to give way.
-    fn has_seat(&self, at: Slot) -> Option<Prospect> {
-        let promise = self.sessions.get(at).and_then(|session| session.promise);
+    /// Returns the hope of the session in `slot` if there is a seat for it without any that it asks to give way.
+    fn has_seat(&self, slot: Slot) -> Option<Prospect> {
+        let promise = self.sessions.get(slot).and_then(|session| session.promise);
         let Some(promise) = promise.filter(|promise| !promise.kept) else {
             return Some(Prospect::Fulfilled);
         };
-        self.has_room_once_left(&promise, at, None)
+        self.has_room_once_left(&promise, slot, None)
             .then_some(Prospect::Free)
     }
 
     /// Tells whether the one with this promise could have a seat if the seat `left` were left. Reservations may keep
     /// that seat for others.
-    fn has_room_once_left(&self, promise: &Promise, at: Slot, left: Option<&Seat>) -> bool {
+    fn has_room_once_left(&self, promise: &Promise, slot: Slot, left: Option<&Seat>) -> bool {
         let license = self.license_in(promise.database, promise.tally);
         let (Some(license), Some(tally)) = (license, self.tallies.get(&promise.tally)) else {
             return false;
         };
-        let in_use = tally.in_use + self.promised_to_others(tally, at);
+        let in_use = tally.in_use + self.promised_to_others(tally, slot);
         let roles = left.map_or(Roles::NONE, |seat| seat.roles);
-        let (kept, role_full) = self.reserved(license, tally, at, promise.roles, roles);
+        let (kept, role_full) = self.reserved(license, tally, slot, promise.roles, roles);
         let whom = (promise.user, promise.roles);
-        let user_full = self.user_full(license, tally, at, whom, left);
+        let user_full = self.user_full(license, tally, slot, whom, left);
         let limit = license.limit();
         let in_use = in_use - i64::from(left.is_some());
         user_full.is_none()
@@ -299,22 +299,22 @@ impl<T: Tables> Ledger<'_, T> {
             && limit.is_none_or(|limit| in_use + kept < limit)
     }
 
-    /// Returns what the session in slot `at` may hope for from the seat that was asked to give way.
-    pub fn hope(&self, key: &SeatKey, number: SeatNumber, at: Slot) -> Prospect {
-        if let Some(hope) = self.has_seat(at) {
+    /// Returns what the session in `slot` may hope for from the seat that was asked to give way.
+    pub fn hope(&self, key: &SeatKey, number: SeatNumber, slot: Slot) -> Prospect {
+        if let Some(hope) = self.has_seat(slot) {
             return hope;
         }
         let seat = self.seats.get(key).filter(|seat| seat.number == number);
-        if seat.is_some_and(|seat| seat.is_held()) && self.asker_of(number) == Some(at) {
+        if seat.is_some_and(|seat| seat.is_held()) && self.asker_of(number) == Some(slot) {
             Prospect::Open
         } else {
             Prospect::Gone
         }
     }
 
-    /// Notes that no seat need give way to the session in slot `at` any more.
-    pub fn ask_no_longer(&mut self, at: Slot) {
-        if let Some(session) = self.sessions.get_mut(at)
+    /// Notes that no seat need give way to the session in `slot` any more.
+    pub fn ask_no_longer(&mut self, slot: Slot) {
+        if let Some(session) = self.sessions.get_mut(slot)
             && let Some(promise) = &mut session.promise
             && promise.asks.take().is_some()
         {
@@ -322,22 +322,22 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Promises the session in slot `at`, which makes this claim, that idle seats of this license may give way to it.
-    pub(crate) fn promise(&mut self, at: Slot, license: &License, claimant: &Claimant) {
+    /// Promises the session in `slot`, which makes this claim, that idle seats of this license may give way to it.
+    pub(crate) fn promise(&mut self, slot: Slot, license: &License, claimant: &Claimant) {
         let user = User::of_claimant(self.head.seat_ids, claimant);
-        let former = self.sessions.get(at).and_then(|session| session.promise);
+        let former = self.sessions.get(slot).and_then(|session| session.promise);
         if former.is_some_and(|former| former.kept) {
             return;
         }
         let again = former.filter(|former| former.tally == license.tally);
         if again.is_none() {
-            self.ask_no_longer(at);
+            self.ask_no_longer(slot);
         }
         let came = match again {
             Some(former) => former.came,
             None => Ticket(self.head.next_number()),
         };
-        if let Some(session) = self.sessions.get_mut(at) {
+        if let Some(session) = self.sessions.get_mut(slot) {
             session.promise = Some(Promise {
                 tally: license.tally,
                 database: license.key.database,
@@ -353,10 +353,10 @@ impl<T: Tables> Ledger<'_, T> {
     /// Keeps a seat that was left for whoever asked it to give way. It is not kept for a session in the queue, where
     /// the first gets it, nor for one that came after somebody in the queue.
     pub(crate) fn keep_promise(&mut self, left: &Seat, now: Timestamp) {
-        let Some(at) = self.asker_of(left.number) else {
+        let Some(slot) = self.asker_of(left.number) else {
             return;
         };
-        let Some(session) = self.sessions.get(at).filter(|s| s.ticket == Ticket::NONE) else {
+        let Some(session) = self.sessions.get(slot).filter(|s| s.ticket == Ticket::NONE) else {
             return;
         };
         let Some(mut promise) = session.promise.filter(|promise| !promise.kept) else {
@@ -375,7 +375,7 @@ impl<T: Tables> Ledger<'_, T> {
             promise.kept = true;
             tally.promised += 1;
         }
-        if let Some(session) = self.sessions.get_mut(at) {
+        if let Some(session) = self.sessions.get_mut(slot) {
             session.promise = Some(promise);
         }
     }
@@ -385,14 +385,14 @@ impl<T: Tables> Ledger<'_, T> {
     fn whom_it_would_overtake(&self, promise: &Promise, now: Timestamp) -> Option<Slot> {
         let first = self.next_in_line(Some(promise.tally), Ticket::NONE, now)?;
         let may_ask = self.license_of(&first.hold)?.reclaim_idle_after.is_some();
-        (may_ask && first.ticket < promise.came).then_some(first.at)
+        (may_ask && first.ticket < promise.came).then_some(first.slot)
     }
 
-    /// Ends the promise to the session in slot `at`, which has a seat or needs none any more. Returns the tally in
+    /// Ends the promise to the session in `slot`, which has a seat or needs none any more. Returns the tally in
     /// which a seat is free now, if one was kept.
-    pub(crate) fn take_promise(&mut self, at: Slot) -> Option<TallyId> {
-        self.ask_no_longer(at);
-        let promise = self.sessions.get_mut(at)?.promise.take()?;
+    pub(crate) fn take_promise(&mut self, slot: Slot) -> Option<TallyId> {
+        self.ask_no_longer(slot);
+        let promise = self.sessions.get_mut(slot)?.promise.take()?;
         if !promise.kept {
             return None;
         }
@@ -401,19 +401,19 @@ impl<T: Tables> Ledger<'_, T> {
         Some(promise.tally)
     }
 
-    /// Ends the promise to the session in slot `at`. A seat that was kept goes to somebody else.
-    pub fn drop_promise(&mut self, at: Slot, now: Timestamp) {
-        if let Some(tally) = self.take_promise(at) {
+    /// Ends the promise to the session in `slot`. A seat that was kept goes to somebody else.
+    pub fn drop_promise(&mut self, slot: Slot, now: Timestamp) {
+        if let Some(tally) = self.take_promise(slot) {
             self.serve(tally, now);
         }
     }
 
-    /// Returns how many seats of a tally are kept for members of this role, other than the session in slot `at`.
-    pub(crate) fn promised_to(&self, tally: &Tally, role: u8, at: Slot) -> i64 {
+    /// Returns how many seats of a tally are kept for members of this role, other than the session in `slot`.
+    pub(crate) fn promised_to(&self, tally: &Tally, role: u8, slot: Slot) -> i64 {
         if tally.promised == 0 {
             return 0;
         }
-        let promises = self.sessions.each().filter(|&(slot, _)| slot != at);
+        let promises = self.sessions.each().filter(|&(other, _)| other != slot);
         let of_role = promises
             .filter_map(|(_, session)| session.promise)
             .filter(|promise| {
@@ -422,9 +422,9 @@ impl<T: Tables> Ledger<'_, T> {
         of_role.count() as i64
     }
 
-    /// Returns how many seats of a tally are kept for others than the session in slot `at`.
-    pub(crate) fn promised_to_others(&self, tally: &Tally, at: Slot) -> i64 {
-        let promise = self.sessions.get(at).and_then(|session| session.promise);
+    /// Returns how many seats of a tally are kept for others than the session in `slot`.
+    pub(crate) fn promised_to_others(&self, tally: &Tally, slot: Slot) -> i64 {
+        let promise = self.sessions.get(slot).and_then(|session| session.promise);
         let own = promise.is_some_and(|promise| promise.kept && promise.tally == tally.number);
         tally.promised - i64::from(own)
     }

@@ -162,8 +162,8 @@ impl<T: Tables> Ledger<'_, T> {
                     saved.add(key);
                 }
             });
-            for &at in by_login {
-                let Some(session) = sessions.get_mut(at).filter(|session| {
+            for &slot in by_login {
+                let Some(session) = sessions.get_mut(slot).filter(|session| {
                     session.database == database && session.exempt.is_some_and(Exempt::is_granted)
                 }) else {
                     continue;

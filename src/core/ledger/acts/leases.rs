@@ -42,27 +42,27 @@ impl<T: Tables> Ledger<'_, T> {
         has_ended
     }
 
-    /// Drops a lease whose row is gone, because the session in slot `at` has released it or its transaction was rolled
+    /// Drops a lease whose row is gone, because the session in `slot` has released it or its transaction was rolled
     /// back.
-    pub fn drop_lease(&mut self, at: Slot, id: LeaseId, now: Timestamp) {
+    pub fn drop_lease(&mut self, slot: Slot, id: LeaseId, now: Timestamp) {
         let key = HoldKey::lease(id);
         if let Some(hold) = self.holds.get(&key).copied() {
-            self.end_hold(Some(at), &key, Name::EMPTY, Leaving::GivenBack, now);
+            self.end_hold(Some(slot), &key, Name::EMPTY, Leaving::GivenBack, now);
             self.serve(hold.tally, now);
         }
     }
 
-    /// Extends a lease by its time to live, and lends it to the transaction of the session in slot `at` as long as that
+    /// Extends a lease by its time to live, and lends it to the transaction of the session in `slot` as long as that
     /// has room for leases. With `own`, that transaction has taken the lease, which may not have been committed yet.
     /// Returns the new end; `None` if there is no such lease there, or its time is up.
     pub fn heartbeat(
         &mut self,
-        at: Slot,
+        slot: Slot,
         id: LeaseId,
         own: bool,
         now: Timestamp,
     ) -> Option<Timestamp> {
-        let session = self.sessions.get_mut(at)?;
+        let session = self.sessions.get_mut(slot)?;
         let hold = self.holds.get_mut(&HoldKey::lease(id)).filter(|hold| {
             hold.database == session.database
                 && hold.kind() == Kind::Lease
@@ -80,26 +80,26 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Takes back the leases that were lent to a transaction, which has ended.
-    pub fn take_back_lent(&mut self, at: Slot) {
-        if let Some(session) = self.sessions.get_mut(at) {
+    pub fn take_back_lent(&mut self, slot: Slot) {
+        if let Some(session) = self.sessions.get_mut(slot) {
             session.lent.fill(None);
         }
     }
 
-    /// Tells whether the session in slot `at` may use a product of its database: it is exempt there, the license is not
+    /// Tells whether the session in `slot` may use a product of its database: it is exempt there, the license is not
     /// enforced, or its identity, one of its checkouts or a lease lent to its transaction holds a seat. Superusers
     /// always may, because they are never denied, and restore dumps before there is a license; so may replication
     /// connections. `view` is from where the rules must be current, if they must.
     pub fn may_use(
         &self,
-        at: Slot,
+        slot: Slot,
         product: &Name,
         view: Option<Viewpoint>,
         server: Enforcement,
     ) -> MayUse {
         let session = self
             .sessions
-            .get(at)
+            .get(slot)
             .filter(|session| session.number != SessionNumber::NONE);
         let Some(session) = session.filter(|s| !s.superuser && !s.replication) else {
             return MayUse::Yes;

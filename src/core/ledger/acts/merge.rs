@@ -18,22 +18,22 @@ use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::time::Timestamp;
 
 impl<T: Tables> Ledger<'_, T> {
-    /// Notes that a tally's seat was taken or left, by the session in slot `at` if one did it. Returns `false` if the
+    /// Notes that a tally's seat was taken or left, by the session in `slot` if one did it. Returns `false` if the
     /// event has no row of its own.
     pub(crate) fn note_move(
         &mut self,
-        at: Option<Slot>,
+        slot: Option<Slot>,
         event: &Event,
         tally: TallyId,
         now: Timestamp,
     ) -> bool {
-        let session = at.and_then(|at| self.sessions.get_mut(at));
+        let session = slot.and_then(|slot| self.sessions.get_mut(slot));
         let Some(row) = session.and_then(|session| session.recent.count(tally, now)) else {
             self.note(event, now);
             return true;
         };
         let row = self.note_together(row, event, now);
-        if let Some(session) = at.and_then(|at| self.sessions.get_mut(at)) {
+        if let Some(session) = slot.and_then(|slot| self.sessions.get_mut(slot)) {
             session.recent.tell_in(tally, row);
         }
         false

@@ -236,12 +236,12 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Makes the sessions of a database what they were judged to be.
     fn judge_sessions(&mut self, database: DatabaseOid, judgement: &Judgement) {
-        for at in self.sessions.slots() {
-            let Some((_, standing)) = judgement.standings.get(at.0) else {
+        for slot in self.sessions.slots() {
+            let Some((_, standing)) = judgement.standings.get(slot.0) else {
                 continue;
             };
             let tally = self.claimed_tally(database, *standing);
-            let Some(session) = self.sessions.get_mut(at) else {
+            let Some(session) = self.sessions.get_mut(slot) else {
                 continue;
             };
             if session.number == SessionNumber::NONE || session.database != database {
@@ -258,12 +258,12 @@ impl<T: Tables> Ledger<'_, T> {
         database: DatabaseOid,
         judgement: &'s Judgement,
     ) -> impl Iterator<Item = &'s Session> {
-        let newcomers = self.sessions.each().filter(move |(at, session)| {
+        let newcomers = self.sessions.each().filter(move |(slot, session)| {
             session.number != SessionNumber::NONE
                 && session.database == database
                 && judgement
                     .standings
-                    .get(at.0)
+                    .get(slot.0)
                     .is_none_or(|(number, _)| *number != session.number)
         });
         newcomers.map(|(_, session)| session)
@@ -420,8 +420,8 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Notes the logins of a database that are known to be exempt only now.
     fn note_exempt_logins(&mut self, database: DatabaseOid) {
-        for at in self.sessions.slots() {
-            let Some(session) = self.sessions.get_mut(at) else {
+        for slot in self.sessions.slots() {
+            let Some(session) = self.sessions.get_mut(slot) else {
                 continue;
             };
             if session.number == SessionNumber::NONE || session.database != database {
@@ -509,7 +509,7 @@ impl<T: Tables> Ledger<'_, T> {
             if wait.hold.database != database || wait.called {
                 return;
             }
-            let exempt = sessions.get(wait.at).and_then(|session| session.exempt);
+            let exempt = sessions.get(wait.slot).and_then(|session| session.exempt);
             let license = now_in(tallies, wait.hold.tally);
             wait.in_vain = license.is_none_or(|license| {
                 wait.hold.kind() != Kind::Lease && !license.may_count(exempt)

@@ -17,19 +17,19 @@ use crate::core::ledger::wait::Wait;
 use crate::core::ledger::words::Enforcement;
 
 impl<T: Tables> Ledger<'_, T> {
-    pub(crate) fn line_up(&mut self, at: Slot, hold: Hold, want: &SeatRequest) -> Ticket {
+    pub(crate) fn line_up(&mut self, slot: Slot, hold: Hold, want: &SeatRequest) -> Ticket {
         let ticket = Ticket(self.head.next_number());
         self.keep_name(want);
         self.waits.put(Wait {
             ticket,
-            at,
+            slot,
             hold,
             in_vain: false,
             server: Enforcement::On,
             called: false,
             remark: Remark::None,
         });
-        if let Some(session) = self.sessions.get_mut(at) {
+        if let Some(session) = self.sessions.get_mut(slot) {
             session.ticket = ticket;
         }
         if let Some(tally) = self.tallies.get_mut(&hold.tally) {
@@ -103,7 +103,7 @@ impl<T: Tables> Ledger<'_, T> {
             return None;
         }
         let license = self.license_of(&wait.hold)?;
-        self.refusal(&license, &wait.hold.claimant(), wait.at, now)
+        self.refusal(&license, &wait.hold.claimant(), wait.slot, now)
             .ok()
     }
 
@@ -118,8 +118,8 @@ impl<T: Tables> Ledger<'_, T> {
             unseen: true,
             ..wait.hold
         };
-        let taken = self.take(wait.at, hold);
-        self.take_promise(wait.at);
+        let taken = self.take(wait.slot, hold);
+        self.take_promise(wait.slot);
         if let Some(wait) = self.waits.get_mut(&wait.ticket) {
             wait.called = true;
             wait.remark = remark;
@@ -128,12 +128,12 @@ impl<T: Tables> Ledger<'_, T> {
             tally.users -= 1;
             tally.waiting -= 1;
             let product = tally.product;
-            let session = self.sessions.get(wait.at);
+            let session = self.sessions.get(wait.slot);
             let usename = session.map_or(Name::EMPTY, |session| session.usename);
             if let Some(seat) = taken {
                 let mut event = Event::of_hold(Happened::Taken, &hold, usename, product);
                 event.seat = seat;
-                self.note_taken(wait.at, event, hold.tally, remark, now);
+                self.note_taken(wait.slot, event, hold.tally, remark, now);
             }
         }
         self.note_usage(hold.tally, now);
@@ -182,17 +182,17 @@ impl<T: Tables> Ledger<'_, T> {
         let tally = self.holds.get(&hold.key).unwrap_or(&hold).tally;
         match hold.kind() {
             Kind::Lease => {
-                let at = Some(wait.at);
-                self.end_hold(at, &hold.key, Name::EMPTY, Leaving::GivenBack, now);
+                let slot = Some(wait.slot);
+                self.end_hold(slot, &hold.key, Name::EMPTY, Leaving::GivenBack, now);
             }
-            _ => self.remove_checkout(wait.at, &hold.key, Leaving::GivenBack, now),
+            _ => self.remove_checkout(wait.slot, &hold.key, Leaving::GivenBack, now),
         }
         Some(tally)
     }
 
     fn leave_line(&mut self, wait: &Wait) {
         self.waits.remove(&wait.ticket);
-        if let Some(session) = self.sessions.get_mut(wait.at) {
+        if let Some(session) = self.sessions.get_mut(wait.slot) {
             session.ticket = Ticket::NONE;
         }
     }
@@ -238,7 +238,7 @@ impl<T: Tables> Ledger<'_, T> {
                 || !self.may_be_called(other, now);
         });
         if is_first && let Some(license) = self.license_of(&wait.hold) {
-            self.promise(wait.at, &license, &wait.hold.claimant());
+            self.promise(wait.slot, &license, &wait.hold.claimant());
         }
         is_first
     }
@@ -257,7 +257,7 @@ impl<T: Tables> Ledger<'_, T> {
         license.zip(tally).is_some_and(|(license, tally)| {
             let user = User::of_claimant(self.head.seat_ids, &wait.hold.claimant());
             let whom = (user, wait.hold.roles);
-            self.user_full(&license, tally, wait.at, whom, None)
+            self.user_full(&license, tally, wait.slot, whom, None)
                 .is_some()
         })
     }
@@ -279,7 +279,7 @@ impl<T: Tables> Ledger<'_, T> {
             let barred = || self.barred_until(&wait.hold.claimant(), 0).is_some();
             if wait.called || wait.in_vain || wait.server != Enforcement::On || outdated || barred()
             {
-                see(wait.at);
+                see(wait.slot);
             }
         });
     }

@@ -29,18 +29,18 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Returns how many seats of a license, counted in this tally, are kept from somebody with these roles, and why
     /// these roles may have no more of them, if so. The roles in `left` count one seat less. Seats that gave way to
-    /// others than the session in slot `at` already count for those.
+    /// others than the session in `slot` already count for those.
     pub(crate) fn reserved(
         &self,
         license: &License,
         tally: &Tally,
-        at: Slot,
+        slot: Slot,
         roles: Roles,
         left: Roles,
     ) -> (i64, Option<Cause>) {
         let (mut kept, mut full) = (0, None);
         for row in self.reservations_of(license) {
-            let in_use = tally.used_by.of(row.number) + self.promised_to(tally, row.number, at)
+            let in_use = tally.used_by.of(row.number) + self.promised_to(tally, row.number, slot)
                 - i64::from(left.contain(row.number));
             if !roles.contain(row.number) {
                 kept += (i64::from(row.reserved) - in_use).max(0);

@@ -30,8 +30,8 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Gives every holder the seat that it should have.
     pub(crate) fn reseat_all(&mut self) {
-        for at in self.sessions.slots() {
-            self.reseat(at);
+        for slot in self.sessions.slots() {
+            self.reseat(slot);
         }
         let (mut counter, holds) = self.counter_and_holds();
         holds.each_mut(|hold| {
@@ -40,23 +40,23 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Gives a session's login the seat that it should have, and returns the seat's number if nobody held it.
-    pub(crate) fn reseat(&mut self, at: Slot) -> Option<SeatNumber> {
-        let session = self.sessions.get(at)?;
+    pub(crate) fn reseat(&mut self, slot: Slot) -> Option<SeatNumber> {
+        let session = self.sessions.get(slot)?;
         let (claimant, since) = (session.claimant(), session.since);
         let key = self.seat_key(&claimant);
         if key == session.seat {
             return None;
         }
-        self.unseat(at, Linger::NOT);
-        self.sessions.get_mut(at)?.seat = key;
+        self.unseat(slot, Linger::NOT);
+        self.sessions.get_mut(slot)?.seat = key;
         let mut counter = self.counter();
         let taken = counter.take(key?, &claimant, Kind::Login, since);
         taken.number_if_free()
     }
 
     /// Takes its seat from a session's login, and returns the seat if nobody holds it any more.
-    pub(crate) fn unseat(&mut self, at: Slot, linger: Linger) -> Option<Seat> {
-        let key = self.sessions.get_mut(at)?.seat.take()?;
+    pub(crate) fn unseat(&mut self, slot: Slot, linger: Linger) -> Option<Seat> {
+        let key = self.sessions.get_mut(slot)?.seat.take()?;
         self.counter().give_back(&key, Kind::Login, linger)
     }
 

@@ -40,13 +40,13 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Tells why a user with these roles may have no more seats of a license, if that is so. If the seat `left` counts
-    /// for the user, it counts as free. Seats that gave way to others than the session in slot `at` already count for
+    /// for the user, it counts as free. Seats that gave way to others than the session in `slot` already count for
     /// those.
     pub(crate) fn user_full(
         &self,
         license: &License,
         tally: &Tally,
-        at: Slot,
+        slot: Slot,
         (user, roles): (User, Roles),
         left: Option<&Seat>,
     ) -> Option<Cause> {
@@ -58,16 +58,16 @@ impl<T: Tables> Ledger<'_, T> {
         let key = TakerKey::new(ids, tally.number, user);
         let taken = self.takers.get(&key).map_or(0, |taker| taker.seats);
         let left = left.is_some_and(|seat| User::of_seat(ids, seat) == user);
-        let in_use = i64::from(taken) + self.promised_to_user(tally, user, at) - i64::from(left);
+        let in_use = i64::from(taken) + self.promised_to_user(tally, user, slot) - i64::from(left);
         (in_use >= limit).then_some(Cause::UserFull { in_use, limit })
     }
 
     /// Returns how many seats of a tally are kept for a user in other slots than this one.
-    fn promised_to_user(&self, tally: &Tally, user: User, at: Slot) -> i64 {
+    fn promised_to_user(&self, tally: &Tally, user: User, slot: Slot) -> i64 {
         if tally.promised == 0 {
             return 0;
         }
-        let promises = self.sessions.each().filter(|&(slot, _)| slot != at);
+        let promises = self.sessions.each().filter(|&(other, _)| other != slot);
         let of_user = promises
             .filter_map(|(_, session)| session.promise)
             .filter(|promise| {

@@ -185,10 +185,10 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Notes that the session in slot `at` has taken a seat that nobody held, and what the server log says about it.
+    /// Notes that the session in `slot` has taken a seat that nobody held, and what the server log says about it.
     pub(crate) fn note_taken(
         &mut self,
-        at: Slot,
+        slot: Slot,
         mut event: Event,
         tally: TallyId,
         remark: Remark,
@@ -197,7 +197,7 @@ impl<T: Tables> Ledger<'_, T> {
         event.in_use = self.in_use(tally);
         let overdraft = matches!(remark, Remark::Overdraft(_));
         event.overdrafts = u32::from(overdraft);
-        let alone = self.note_move(Some(at), &event, tally, now);
+        let alone = self.note_move(Some(slot), &event, tally, now);
         if let Remark::Overdraft(Denial { cause, .. }) = remark
             && alone
         {
@@ -206,11 +206,11 @@ impl<T: Tables> Ledger<'_, T> {
         }
     }
 
-    /// Notes that a seat was left by its last holder, by an act of the session in slot `at` if one did it. If it gives
+    /// Notes that a seat was left by its last holder, by an act of the session in `slot` if one did it. If it gives
     /// way to somebody, it is kept for them.
     pub(crate) fn note_left(
         &mut self,
-        at: Option<Slot>,
+        slot: Option<Slot>,
         mut event: Event,
         left: &Seat,
         now: Timestamp,
@@ -226,7 +226,7 @@ impl<T: Tables> Ledger<'_, T> {
         event.in_use = tally.in_use;
         event.until = left.lingers_until;
         event.held = now.saturating_sub(left.opened_at).max(0);
-        self.note_move(at, &event, left.key.tally, now);
+        self.note_move(slot, &event, left.key.tally, now);
         event.happened = match event.happened {
             Happened::Left(Leaving::IdleLogOff) => Happened::LoggedOff,
             Happened::Left(Leaving::Reclaim) => Happened::Reclaimed,
