@@ -1,6 +1,6 @@
 //! What applications pay: checkouts against advisory locks, heartbeats against `SELECT 1`, leases
 //! against an INSERT and DELETE, and a call of `license_held`, by turns on one server; how soon the
-//! first in line is woken; and what 100,000 leases cost.
+//! first in the queue is woken; and what 100,000 leases cost.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,7 +27,7 @@ const SECONDS: &str = "2";
 
 const PREPARED: [&str; 2] = ["-M", "prepared"];
 
-/// How many wait in line.
+/// How many wait in the queue.
 const WAITING: usize = 200;
 
 /// How many leases live at once.
@@ -103,7 +103,7 @@ async fn held(session: &Session) -> f64 {
     median(times)
 }
 
-/// Milliseconds from a checkin to the answer to the first in line, as the seat goes from hand to
+/// Milliseconds from a checkin to the answer to the first in the queue, as the seat goes from hand to
 /// hand until nobody waits any more.
 async fn wake_ups(cluster: &Cluster) -> Vec<f64> {
     let mut sessions = Vec::new();
@@ -225,7 +225,7 @@ async fn main() {
     println!("\nlicense_held: {:.2} µs a call", held(&session).await);
     let times = wake_ups(&cluster).await;
     println!(
-        "wake-up of the first of {WAITING} in line: median {:.2} ms, 99th percentile {:.2} ms",
+        "wake-up of the first of {WAITING} in the queue: median {:.2} ms, 99th percentile {:.2} ms",
         times[times.len() / 2],
         times[times.len() * 99 / 100]
     );

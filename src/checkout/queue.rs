@@ -11,9 +11,9 @@ use crate::{memory, rules};
 
 /// This session's position in the queue, which it leaves when this is dropped: also by a cancel, timeout or error. A
 /// backend that is terminated leaves the queue at its exit.
-struct InLine(Ticket);
+struct Queued(Ticket);
 
-impl Drop for InLine {
+impl Drop for Queued {
     fn drop(&mut self) {
         memory::write(|ledger| ledger.leave(self.0, backend::now()));
     }
@@ -26,7 +26,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// would wait in vain: then the caller should ask anew, under the enforcement returned, which is the server's and which
 /// this session itself may not know yet.
 pub fn wait(ticket: Ticket, deadline: Instant) -> Result<Receipt, Enforcement> {
-    let _in_line = InLine(ticket);
+    let _queued = Queued(ticket);
     let mut read_again_at = Instant::now();
     let mut ask_again_at = Instant::now() + RETRY;
     loop {
@@ -35,7 +35,7 @@ pub fn wait(ticket: Ticket, deadline: Instant) -> Result<Receipt, Enforcement> {
             (
                 ledger.collect(ticket, now),
                 ledger.may_wait_until(ticket, now),
-                ledger.reclaim_in_line(ticket),
+                ledger.reclaim_in_queue(ticket),
             )
         })
         .ok_or(Enforcement::On)?;

@@ -194,7 +194,7 @@ impl Launcher {
         }
         memory::write(|ledger| {
             ledger.outdate_signed();
-            ledger.enforce_line(settings::enforcement());
+            ledger.enforce_queue(settings::enforcement());
         });
         self.renewals.begin_anew();
     }

@@ -202,7 +202,7 @@ async fn applications_are_told_who_is_barred() {
     }
 }
 
-/// Who waits in line and is barred meanwhile is told so at once.
+/// Who waits in the queue and is barred meanwhile is told so at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_barred_waits_no_longer() {
     let cluster =
@@ -210,7 +210,7 @@ async fn who_is_barred_waits_no_longer() {
     let office = Office::of(cluster).await;
     let (holds, waits) = (office.user("anna").await, office.user("anna").await);
     let seat = holds.checkout().await;
-    let waits = office.line_up(waits).await;
+    let waits = office.enqueue(waits).await;
     assert_eq!(office.stop(&seat, ", NULL, '1h'").await, 1);
     let (_session, denied) = waits.refused().await;
     denied.assert("53400", "license_barred");

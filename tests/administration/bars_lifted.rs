@@ -77,7 +77,7 @@ async fn a_pools_bars_are_lifted_in_each_of_its_databases() {
     assert_eq!(office.cluster.sql("SELECT count(*) FROM license_bars"), "0");
 }
 
-/// Of one who stands in line, too.
+/// Of one who waits in the queue, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn lifting_a_bar_lets_in_who_was_kept_out_of_checkouts() {
     let office = Office::with_checkouts(1).await;

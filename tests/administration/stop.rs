@@ -200,7 +200,7 @@ async fn a_lease_ends_whatever_its_transaction_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_stands_in_line_for_another_product_leaves_the_line() {
+async fn who_waits_in_the_queue_for_another_product_leaves_the_queue() {
     let office = Office::with_seats(9).await;
     office
         .admin
@@ -229,12 +229,12 @@ async fn who_stands_in_line_for_another_product_leaves_the_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_seat_that_is_free_goes_to_the_first_in_line() {
+async fn a_seat_that_is_free_goes_to_the_first_in_the_queue() {
     let office = Office::with_checkouts(1).await;
     let anna = office.user("anna").await;
     anna.checkout().await;
     let bert = office.user("bert").await;
-    let bert = office.line_up(bert).await;
+    let bert = office.enqueue(bert).await;
     assert_eq!(office.stop_anna("").await, 1);
     let _bert = bert.seated().await;
     assert_eq!(office.in_use().await, 1);

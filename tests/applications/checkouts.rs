@@ -1118,7 +1118,7 @@ async fn a_standby_counts_its_own_checkouts() {
     bert.checkout().await;
     assert!(!carl.try_checkout().await);
     assert_eq!((primary.in_use().await, standby.in_use().await), (1, 1));
-    let waiter = standby.line_up(carl).await;
+    let waiter = standby.enqueue(carl).await;
     assert!(bert.checkin().await);
     let carl = waiter.seated().await;
     assert_eq!(standby.in_use().await, 1);

@@ -340,7 +340,7 @@ async fn a_standby_logs_off_by_itself() {
 
 /// A seat that was logged off is somebody's at once, without a reclaim.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_in_line_gets_the_seat() {
+async fn the_first_in_the_queue_gets_the_seat() {
     let desk = Desk::licensed("seats, claimed_at, idle_timeout", "1, 'checkout', '2s'").await;
     let anna = desk.user("anna").await;
     anna.checkout().await;

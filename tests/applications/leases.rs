@@ -320,7 +320,7 @@ async fn where_the_server_has_no_room_no_lease_is_left_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_waits_in_line_and_is_served() {
+async fn a_lease_waits_in_the_queue_and_is_served() {
     let cluster = with_leases(Cluster::builder(), 1);
     let (anna, bert) = (app(&cluster, "anna").await, app(&cluster, "bert").await);
     let zoe = lease(&anna, "zoe").await;
@@ -360,7 +360,7 @@ async fn whoever_gives_up_waiting_for_a_lease_leaves_nothing() {
     eventually("bert waits", PATIENCE, async || cluster.sql(waiting) == "1").await;
     cluster.sql(&format!("SELECT pg_terminate_backend({pid})"));
     waiter.await.unwrap().assert("57P01", "");
-    eventually("the line is empty", PATIENCE, async || {
+    eventually("the queue is empty", PATIENCE, async || {
         cluster.sql(waiting) == "0"
     })
     .await;

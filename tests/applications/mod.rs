@@ -6,7 +6,7 @@ mod idle;
 mod leases;
 mod leases_last;
 mod leases_undone;
-mod line;
 mod pooler;
+mod queue;
 mod reclaim;
 mod timeouts;

@@ -348,7 +348,7 @@ async fn a_session_with_a_seat_of_another_product_too_does_not_give_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_in_line_gets_a_seat_as_soon_as_one_has_been_idle_long_enough() {
+async fn who_waits_in_the_queue_gets_a_seat_as_soon_as_one_has_been_idle_long_enough() {
     let desk = desk_of_checkouts(1, "3s").await;
     let anna = desk.user("anna").await;
     anna.checkout().await;
@@ -660,14 +660,14 @@ async fn applications_that_ask_for_more_than_there_is_share_what_there_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_those_in_line_the_first_gets_the_seat() {
+async fn of_those_in_the_queue_the_first_gets_the_seat() {
     let desk = desk_of_checkouts(1, "2s").await;
     let anna = desk.user("anna").await;
     anna.checkout().await;
     anna.run("BEGIN").await;
     let mut waiters = Vec::new();
     for user in ["bert", "carl", "dora", "emil"] {
-        let waiter = desk.line_up(desk.user(user).await).await;
+        let waiter = desk.enqueue(desk.user(user).await).await;
         waiters.push((user, waiter));
     }
     // From now on she is idle, and each of them asks when it next looks.
@@ -682,14 +682,14 @@ async fn of_those_in_line_the_first_gets_the_seat() {
     desk.in_use_becomes(0).await;
 }
 
-/// Who stands in line looks once a second; a newcomer that asks without a pause is quicker.
+/// Who waits in the queue looks once a second; a newcomer that asks without a pause is quicker.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newcomer_does_not_overtake_who_waits_in_line() {
+async fn a_newcomer_does_not_overtake_who_waits_in_the_queue() {
     let desk = desk_of_checkouts(1, "2s").await;
     let anna = desk.user("anna").await;
     anna.checkout().await;
     anna.run("BEGIN").await;
-    let bert = desk.line_up(desk.user("bert").await).await;
+    let bert = desk.enqueue(desk.user("bert").await).await;
     let carl = desk.user("carl").await;
     anna.run("COMMIT").await;
     while bert.waits() {
@@ -700,7 +700,7 @@ async fn a_newcomer_does_not_overtake_who_waits_in_line() {
     assert_eq!(desk.holders().await, "bert");
 }
 
-/// Who stands in line asks idle seats once a second, and once more when its time is up.
+/// Who waits in the queue asks idle seats once a second, and once more when its time is up.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_denied_at_the_end_of_a_wait_while_a_seat_would_give_way() {
     let desk = desk_of_checkouts(1, "2s").await;

@@ -293,8 +293,8 @@ async fn checkouts_of_exempt_sessions_have_the_same_limit() {
     assert!(!desk.user("dora").await.try_checkout().await);
     let seats = "SELECT usename, kind FROM license_active_seats";
     assert_eq!(desk.admin.texts(seats).await, ["carl|checkout"]);
-    // In line for a seat like anybody.
-    let waiter = desk.line_up(bert).await;
+    // In the queue for a seat like anybody.
+    let waiter = desk.enqueue(bert).await;
     assert!(carl.checkin().await);
     let bert = waiter.seated().await;
     assert!(bert.val::<bool>(held).await);

@@ -56,14 +56,14 @@ async fn a_seat_is_free_once_its_time_is_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_in_line_gets_the_seat_once_its_time_is_up() {
+async fn who_waits_in_the_queue_gets_the_seat_once_its_time_is_up() {
     let desk = Desk::licensed("claimed_at, seats, linger", "'checkout', 1, '5s'").await;
     let (anna, bert) = (desk.user("anna").await, desk.user("bert").await);
     anna.checkout().await;
-    let waiter = desk.line_up(bert).await;
+    let waiter = desk.enqueue(bert).await;
     assert!(anna.checkin().await);
     let start = Instant::now();
-    // Who left it is served before the line.
+    // Who left it is served before the queue.
     anna.checkout().await;
     assert!(anna.checkin().await);
     let _bert = waiter.seated().await;

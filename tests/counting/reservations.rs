@@ -341,24 +341,24 @@ async fn a_checkout_is_kept_and_limited_as_a_login_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_seat_goes_to_the_first_in_line_who_may_have_it() {
+async fn a_seat_goes_to_the_first_in_the_queue_who_may_have_it() {
     let desk = desk(2).await;
     reserve(&desk.cluster, "'TOM', 'accounting', 1");
     let (anna, emil) = (desk.user("anna").await, desk.user("emil").await);
     anna.checkout().await;
     emil.checkout().await;
-    let fay = desk.line_up(desk.user("fay").await).await;
-    let bert = desk.line_up(desk.user("bert").await).await;
+    let fay = desk.enqueue(desk.user("fay").await).await;
+    let bert = desk.enqueue(desk.user("bert").await).await;
     anna.checkin().await;
     let _bert = bert.seated().await;
     assert!(fay.waits());
     emil.checkin().await;
     let fay = fay.seated().await;
     // Once nothing is kept any more, the next ones are called.
-    let _gus = desk.line_up(desk.user("gus").await).await;
+    let _gus = desk.enqueue(desk.user("gus").await).await;
     fay.checkin().await;
     desk.waiting_becomes(0).await;
-    let hana = desk.line_up(desk.user("hana").await).await;
+    let hana = desk.enqueue(desk.user("hana").await).await;
     desk.admin
         .run("UPDATE licenses SET seats = 3; DELETE FROM license_reservations")
         .await;

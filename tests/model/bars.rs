@@ -312,7 +312,7 @@ fn rows_lift_bars_and_what_is_no_row_yet_stays() {
 
 /// From any database of the pool, before it is a row and after; and others stay barred.
 #[test]
-fn a_bar_that_is_lifted_is_gone_at_once_and_wakes_those_in_line() {
+fn a_bar_that_is_lifted_is_gone_at_once_and_wakes_those_in_the_queue() {
     for is_row in [false, true] {
         let mut server = Server::with_license(License {
             counted_by: CountedBy::Session,

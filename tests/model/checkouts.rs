@@ -280,7 +280,7 @@ fn a_superuser_that_counts_is_never_denied_a_checkout() {
         server.checks_out(at, "payroll", "");
     }
     assert_eq!(server.in_use("payroll"), 2);
-    // Not even the line is for it.
+    // Not even the queue is for it.
     let third = server.enters(superuser(1, PC3));
     held(server.claim(third, "payroll", want(""), true));
 }

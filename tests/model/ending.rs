@@ -241,7 +241,7 @@ fn what_is_kept_for_a_newcomer_that_dies_is_anybodys() {
 }
 
 #[test]
-fn what_is_kept_for_a_newcomer_that_dies_goes_to_the_first_in_line() {
+fn what_is_kept_for_a_newcomer_that_dies_goes_to_the_first_in_the_queue() {
     for dies in [true, false] {
         let mut server = Server::with_license(reclaimed(module(1)));
         let at: [Slot; 4] = std::array::from_fn(|n| server.enters(session(2, &pc(n))));
@@ -249,7 +249,7 @@ fn what_is_kept_for_a_newcomer_that_dies_goes_to_the_first_in_line() {
         let seat = seat_named(&mut server, held.seat);
         let asked = server.claim(at[1], "payroll", want(""), false);
         assert!(matches!(asked, Claimed::MayReclaim(_)));
-        // Others came to the line meanwhile.
+        // Others came to the queue meanwhile.
         let judged = crate::core::ledger::acts::admission::Judged {
             asked: true,
             ..server.judged_for(at[2], "payroll")
@@ -389,7 +389,7 @@ fn only_where_somebody_would_be_denied_does_a_seat_give_way() {
 }
 
 #[test]
-fn checkouts_leases_and_those_in_line_may_ask() {
+fn checkouts_leases_and_those_in_the_queue_may_ask() {
     let mut server = Server::with_license(reclaimed(module(1)));
     let at: [Slot; 3] = std::array::from_fn(|n| server.enters(session(2, &pc(n))));
     for want in [want(""), lease(1, "ann", &pc(9))] {
@@ -408,15 +408,15 @@ fn checkouts_leases_and_those_in_line_may_ask() {
         server.check_in(at[1], "payroll", "");
         server.drop_lease(id(1));
     }
-    // In line.
+    // In the queue.
     let held = server.checks_out(at[0], "payroll", "");
     let seat = seat_named(&mut server, held.seat);
     server.change(1, |rows| rows.licenses[0].reclaim_idle_after = None);
     let ticket = server.waits(at[1], "payroll", want(""));
-    assert_eq!(server.ledger.with(|l| l.reclaim_in_line(ticket)), None);
+    assert_eq!(server.ledger.with(|l| l.reclaim_in_queue(ticket)), None);
     server.change(1, |rows| rows.licenses[0].reclaim_idle_after = Some(0));
     server.load(1);
-    let reclaim = server.ledger.with(|l| l.reclaim_in_line(ticket));
+    let reclaim = server.ledger.with(|l| l.reclaim_in_queue(ticket));
     assert_eq!(reclaim.unwrap().idle_after, 0);
     assert!(server.begins_to_ask(ticket));
     assert_eq!(asks(&mut server, at[1], &seat), Prospect::Open);
@@ -424,12 +424,12 @@ fn checkouts_leases_and_those_in_line_may_ask() {
     assert_eq!(hope(&mut server, at[1], &seat), Prospect::Fulfilled);
     assert!(server.collect(ticket).is_some());
     assert_eq!(in_use_and_promised(&mut server, "payroll"), (1, 0));
-    assert_eq!(server.ledger.with(|l| l.reclaim_in_line(ticket)), None);
+    assert_eq!(server.ledger.with(|l| l.reclaim_in_queue(ticket)), None);
     assert!(!server.begins_to_ask(ticket));
 }
 
 #[test]
-fn of_those_in_line_the_first_asks_and_gets_the_seat() {
+fn of_those_in_the_queue_the_first_asks_and_gets_the_seat() {
     let mut server = Server::with_license(reclaimed(module(2)));
     let at: [Slot; 4] = std::array::from_fn(|n| server.enters(session(2, &pc(n))));
     let seats = [0, 1].map(|n| server.checks_out(at[n], "payroll", "").seat);
@@ -450,7 +450,7 @@ fn of_those_in_line_the_first_asks_and_gets_the_seat() {
 }
 
 #[test]
-fn whoever_is_first_in_line_asks_of_those_who_may() {
+fn whoever_is_first_in_the_queue_asks_of_those_who_may() {
     let mut server = Server::with_license(reclaimed(module(1)));
     let at: [Slot; 3] = std::array::from_fn(|n| server.enters(session(2 + n as u32, &pc(n))));
     server.checks_out(at[0], "payroll", "");
@@ -487,8 +487,8 @@ fn whoever_is_first_in_line_asks_of_those_who_may() {
 }
 
 #[test]
-fn a_newcomer_does_not_overtake_those_in_line() {
-    // How long seats must have been idle for the one in line, and whether it asks another seat itself.
+fn a_newcomer_does_not_overtake_those_in_the_queue() {
+    // How long seats must have been idle for the one in the queue, and whether it asks another seat itself.
     for (its, asks_itself) in [
         (Some(MINUTE), false),
         (Some(2 * MINUTE), false),
@@ -779,7 +779,7 @@ fn a_lingering_seat_is_free_at_once_and_its_user_barred() {
 }
 
 #[test]
-fn a_stopped_seat_goes_to_the_first_in_line_who_is_not_barred() {
+fn a_stopped_seat_goes_to_the_first_in_the_queue_who_is_not_barred() {
     let mut server = Server::with_license(License {
         counted_by: CountedBy::Session,
         ..module(1)

@@ -171,7 +171,7 @@ fn checkouts_and_leases_are_told_with_their_ends() {
 }
 
 #[test]
-fn a_seat_from_the_line_is_told_when_it_is_given() {
+fn a_seat_from_the_queue_is_told_when_it_is_given() {
     let mut server = server(web(1));
     let [ann, bob] = [2, 3].map(|role| server.enters(session(role, PC1)));
     server.checks_out(ann, "web", "");

@@ -418,7 +418,7 @@ fn another_databases_rules_leave_checkouts_as_they_are() {
 }
 
 #[test]
-fn an_exempt_session_beyond_the_limit_waits_in_line_for_a_seat() {
+fn an_exempt_session_beyond_the_limit_waits_in_the_queue_for_a_seat() {
     let mut server = server(&[at_checkout(limited(1, 0))]);
     let [first, second] = [2, 4].map(|role| server.enters(at(role, 1)));
     checks_out(&mut server, first, "", true);

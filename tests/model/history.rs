@@ -33,9 +33,9 @@ pub enum Step {
     Claim(Index, Wish),
     CheckIn(Index, &'static str, &'static str),
     Discard(Index),
-    /// One of those in line looks whether it was called.
+    /// One of those in the queue looks whether it was called.
     Collect(Index),
-    /// Cancel, or a timeout, of one of those in line.
+    /// Cancel, or a timeout, of one of those in the queue.
     GiveUp(Index),
     /// One of the transactions that have taken a lease commits, or rolls back.
     EndTransaction(Index, bool),

@@ -462,7 +462,7 @@ fn leases_without_room_are_over_and_keep_nobody_out() {
 }
 
 #[test]
-fn leases_of_a_new_table_need_the_room_of_the_former_ones_and_leave_that_of_the_line() {
+fn leases_of_a_new_table_need_the_room_of_the_former_ones_and_leave_that_of_the_queue() {
     let room = Capacity {
         max_seats: 3,
         ..ROOM

@@ -141,14 +141,14 @@ fn the_end_of_its_time_frees_the_seat_and_wakes_for_that() {
 }
 
 #[test]
-fn the_end_of_its_time_serves_the_line() {
+fn the_end_of_its_time_serves_the_queue() {
     let mut server = Server::with_license(web(1));
     let [ann, bob] = [2, 3].map(|role| server.enters(session(role, PC1)));
     server.checks_out(ann, "tom", "");
     let ticket = server.waits(bob, "tom", want(""));
     server.check_in(ann, "tom", "");
     assert!(server.collect(ticket).is_none());
-    // Who left it takes it again before those in line.
+    // Who left it takes it again before those in the queue.
     server.checks_out(ann, "tom", "");
     server.check_in(ann, "tom", "");
     server.now += LINGER;

@@ -12,7 +12,7 @@
 //! * [`clamp`]: rows under a token
 //! * [`exempt`]: how many may be exempt at once
 //! * [`events`]: what the audit trail is told, and how much of it there is room for
-//! * [`line`]: who is called, and when
+//! * [`queue`]: who is called, and when
 //! * [`linger`]: seats that stay taken for their identity
 //! * [`ending`]: seats that are stopped, and seats that give way to somebody
 //! * [`bars`]: whom a bar binds, whatever names it goes by
@@ -42,12 +42,12 @@ mod exempt;
 mod generations;
 mod history;
 mod leases;
-mod line;
 mod linger;
 mod naive;
 mod pauses;
 mod per_user;
 mod pools;
+mod queue;
 mod reservations;
 mod server;
 mod shares;

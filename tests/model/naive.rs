@@ -1,5 +1,5 @@
 //! The counting rules by brute force: lists of sessions, of what applications hold and of those in
-//! line, and each database's rows, from which every answer is worked out anew. It shares no code with
+//! the queue, and each database's rows, from which every answer is worked out anew. It shares no code with
 //! the ledger beyond the words of its questions.
 
 use crate::core::ledger::numbers::{SeatNumber, Ticket};
@@ -126,7 +126,7 @@ pub struct Hold {
     pub expires: Minutes,
 }
 
-/// Somebody in line.
+/// Somebody in the queue.
 #[derive(Clone, Debug)]
 pub struct Wait {
     pub claim: Claim,
@@ -237,7 +237,7 @@ pub struct Naive {
     /// Places of those whom no rules have judged.
     pub unjudged: BTreeSet<usize>,
     pub holds: Vec<Hold>,
-    pub line: Vec<Wait>,
+    pub queue: Vec<Wait>,
     /// Leases that are lent to the transactions of sessions.
     pub lent: BTreeSet<(usize, u8)>,
     pub max_seats: usize,
@@ -352,7 +352,7 @@ impl Naive {
         people.any(|p| self.exempts(p).is_some() || self.claimed(p).is_some())
     }
 
-    /// The first who came are exempt in a database, and first their logins. Who is in line goes on waiting
+    /// The first who came are exempt in a database, and first their logins. Who is in the queue goes on waiting
     /// for a seat.
     pub fn judge_exempt(&mut self, database: u32) {
         let mut places = self.came.clone();
@@ -376,7 +376,7 @@ impl Naive {
                 self.beyond.remove(&claim.holder());
             }
         }
-        let waits = self.line.iter().filter(|wait| wait.called.is_none());
+        let waits = self.queue.iter().filter(|wait| wait.called.is_none());
         let waits = waits.map(|wait| wait.claim);
         let waits = waits.filter(|claim| claim.lease.is_none() && places.contains(&claim.place));
         for claim in waits.collect::<Vec<_>>() {
@@ -393,7 +393,7 @@ impl Naive {
     /// Forgets of whom is beyond those who are gone.
     pub fn tidy(&mut self) {
         let holds = self.holds.iter().map(|hold| &hold.claim);
-        let claims = holds.chain(self.line.iter().map(|wait| &wait.claim));
+        let claims = holds.chain(self.queue.iter().map(|wait| &wait.claim));
         let mut here: BTreeSet<Holder> = claims.map(Claim::holder).collect();
         here.extend(self.people.keys().map(|place| Holder::Login(*place)));
         self.beyond.retain(|holder| here.contains(holder));
@@ -422,11 +422,11 @@ impl Naive {
             hold.claim.groups = self.groups_of(hold.claim.user.role);
         }
         self.holds = holds;
-        let mut line = std::mem::take(&mut self.line);
-        for wait in &mut line {
+        let mut queue = std::mem::take(&mut self.queue);
+        for wait in &mut queue {
             wait.claim.groups = self.groups_of(wait.claim.user.role);
         }
-        self.line = line;
+        self.queue = queue;
         let mut seats = std::mem::take(&mut self.seats);
         for seat in &mut seats {
             seat.groups = self.groups_of(seat.role);
@@ -688,12 +688,12 @@ impl Naive {
         }
     }
 
-    /// There is room for one more hold, and for those of everyone in line.
+    /// There is room for one more hold, and for those of everyone in the queue.
     pub fn has_room(&self) -> bool {
-        self.holds.len() + self.line.len() < self.max_seats
+        self.holds.len() + self.queue.len() < self.max_seats
     }
 
-    /// Somebody in line who would not wait if it asked now.
+    /// Somebody in the queue who would not wait if it asked now.
     pub fn waits_in_vain(&self, wait: &Wait, now: Minutes) -> bool {
         let Claim {
             database, product, ..
@@ -703,18 +703,18 @@ impl Naive {
             || row.is_some_and(|row| row.enforcement != "on" || out_of_dates(row, now).is_some())
     }
 
-    /// The verdict on somebody in line, were it called now; none where its product is not licensed.
-    pub fn verdict_in_line(&self, wait: &Wait, now: Minutes) -> Option<Verdict> {
+    /// The verdict on somebody in the queue, were it called now; none where its product is not licensed.
+    pub fn verdict_in_queue(&self, wait: &Wait, now: Minutes) -> Option<Verdict> {
         let row = self.row(wait.claim.database, wait.claim.product)?;
         Some(self.verdict(row, self.counted(&wait.claim).as_ref(), now))
     }
 
-    /// Gives free seats to the first in line who may have them.
+    /// Gives free seats to the first in the queue who may have them.
     pub fn serve(&mut self, now: Minutes) {
-        let first = self.line.iter().position(|wait| {
+        let first = self.queue.iter().position(|wait| {
             wait.called.is_none()
                 && !self.waits_in_vain(wait, now)
-                && self.verdict_in_line(wait, now).as_ref().is_none_or(is_in)
+                && self.verdict_in_queue(wait, now).as_ref().is_none_or(is_in)
         });
         if let Some(first) = first {
             self.call(first, now);
@@ -722,10 +722,10 @@ impl Naive {
         }
     }
 
-    /// Somebody in line gets its seat.
+    /// Somebody in the queue gets its seat.
     pub fn call(&mut self, at: usize, now: Minutes) {
-        let verdict = self.verdict_in_line(&self.line[at], now);
-        let wait = &mut self.line[at];
+        let verdict = self.verdict_in_queue(&self.queue[at], now);
+        let wait = &mut self.queue[at];
         wait.called = Some(verdict.unwrap_or(Verdict::In));
         let claim = wait.claim;
         self.hold(claim, now);
@@ -751,10 +751,10 @@ impl Naive {
         claims.filter(is_its).collect()
     }
 
-    /// Somebody goes out of line, with what it was given.
+    /// Somebody leaves the queue, with what it was given.
     pub fn step_out(&mut self, place: usize) {
-        let at = self.line.iter().position(|wait| wait.claim.place == place);
-        if let Some(wait) = at.map(|at| self.line.remove(at))
+        let at = self.queue.iter().position(|wait| wait.claim.place == place);
+        if let Some(wait) = at.map(|at| self.queue.remove(at))
             && wait.called.is_some()
         {
             let holder = wait.claim.holder();

@@ -231,7 +231,7 @@ fn nobody_gives_way_to_who_has_all_it_may_and_it_asks_nobody() {
         server.log_in(session(13, &pc(3))).1,
         Answer::MayReclaim(_)
     ));
-    // Nor does it keep those behind it in line from asking.
+    // Nor does it keep those behind it in the queue from asking.
     server.change(1, |rows| rows.licenses[0].claimed_at = ClaimedAt::Checkout);
     let [anna, twin, carl] =
         [(ANNA, 1), (ANNA, 4), (13, 5)].map(|(role, n)| server.enters(session(role, &pc(n))));

@@ -493,7 +493,7 @@ fn module(seats: i32, reservations: &[Reservation]) -> (Server, [Slot; 4]) {
 }
 
 #[test]
-fn a_seat_goes_to_the_first_in_line_who_may_have_it() {
+fn a_seat_goes_to_the_first_in_the_queue_who_may_have_it() {
     let (mut server, [anna, bert, carl, dora]) = module(2, &[kept("accounting", 1)]);
     server.checks_out(anna, "crm", "");
     server.checks_out(dora, "crm", "");
@@ -525,7 +525,7 @@ fn members_wait_for_a_seat_of_their_role_and_let_others_pass() {
 }
 
 #[test]
-fn a_reservation_that_goes_calls_those_in_line() {
+fn a_reservation_that_goes_calls_those_in_the_queue() {
     let (mut server, [.., carl, dora]) = module(1, &[kept("accounting", 1)]);
     let tickets = [carl, dora].map(|at| server.waits(at, "crm", want("")));
     reserve(&mut server, 1, &[]);
@@ -540,7 +540,7 @@ fn a_reservation_that_goes_calls_those_in_line() {
 }
 
 #[test]
-fn who_takes_seats_of_two_roles_at_once_makes_room_for_one_in_line() {
+fn who_takes_seats_of_two_roles_at_once_makes_room_for_one_in_the_queue() {
     let both = [kept("accounting", 1), kept("interns", 1)];
     let (mut server, [_, bert, carl, _]) = module(2, &both);
     let ticket = server.waits(carl, "crm", want(""));

@@ -409,7 +409,7 @@ impl Server {
         self.ledger.with(|l| l.check_in_some(at, 2, now))
     }
 
-    /// A claim that must stand in line; gives its ticket.
+    /// A claim that must wait in the queue; gives its ticket.
     pub fn waits(&mut self, at: Slot, product: &str, want: SeatRequest) -> Ticket {
         match self.claim(at, product, want, true) {
             Claimed::Waits(ticket) => ticket,
@@ -417,7 +417,7 @@ impl Server {
         }
     }
 
-    /// Whether it is for this one in line to ask idle seats.
+    /// Whether it is for this one in the queue to ask idle seats.
     pub fn begins_to_ask(&mut self, ticket: Ticket) -> bool {
         let now = self.now;
         self.ledger.with(|l| l.begin_to_ask(ticket, now))

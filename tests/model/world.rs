@@ -202,22 +202,22 @@ impl World {
     /// What applications do.
     fn call(&mut self, step: &Step) {
         let nth = |len: usize, index: &proptest::sample::Index| (len > 0).then(|| index.index(len));
-        // Who stands in line does nothing else.
-        let in_line: BTreeSet<usize> = self.naive.line.iter().map(|w| w.claim.place).collect();
+        // Who wait in the queue does nothing else.
+        let in_queue: BTreeSet<usize> = self.naive.queue.iter().map(|w| w.claim.place).collect();
         let people: Vec<usize> = self.naive.people.keys().copied().collect();
         let free: Vec<usize> = people
             .into_iter()
-            .filter(|p| !in_line.contains(p))
+            .filter(|p| !in_queue.contains(p))
             .collect();
         let person = |index| Some(free[nth(free.len(), index)?]);
-        let waits = |index| Some(self.naive.line[nth(self.naive.line.len(), index)?].clone());
+        let waits = |index| Some(self.naive.queue[nth(self.naive.queue.len(), index)?].clone());
         let lease = |index, pending: Option<bool>| {
             let leases = self.naive.holds.iter().filter(|hold| {
                 hold.claim.lease.is_some() && pending.is_none_or(|pending| hold.pending == pending)
             });
             // A lease that was not collected yet is known to nobody.
             let leases: Vec<_> = leases
-                .filter(|hold| !in_line.contains(&hold.claim.place) || !hold.pending)
+                .filter(|hold| !in_queue.contains(&hold.claim.place) || !hold.pending)
                 .collect();
             Some(leases[nth(leases.len(), index)?].clone())
         };
@@ -447,7 +447,7 @@ impl World {
                 self.check_receipt(&claim, receipt);
             }
             Claimed::Waits(ticket) => {
-                self.naive.line.push(Wait {
+                self.naive.queue.push(Wait {
                     claim,
                     ticket,
                     called: None,
@@ -476,7 +476,7 @@ impl World {
         );
     }
 
-    /// Some of a session's checkouts are gone, and free seats went to those in line.
+    /// Some of a session's checkouts are gone, and free seats went to those in the queue.
     fn forget_checkouts(&mut self, place: usize) {
         for claim in self.naive.checkouts_of(place) {
             let user = Label::of(claim.user.client_user);
@@ -524,7 +524,7 @@ impl World {
         assert_eq!(receipt.is_some(), wait.called.is_some());
         if let (Some(receipt), Some(verdict)) = (receipt, &wait.called) {
             self.awake.remove(&wait.claim.place);
-            self.naive.line.retain(|w| w.ticket != wait.ticket);
+            self.naive.queue.retain(|w| w.ticket != wait.ticket);
             let claim = wait.claim;
             let overdraft = matches!(receipt.remark, Remark::Overdraft(_));
             assert_eq!(overdraft, matches!(verdict, Verdict::Overdraft { .. }));
@@ -594,11 +594,11 @@ impl World {
         }
     }
 
-    /// Those in line who can not be called ask anew.
+    /// Those in the queue who can not be called ask anew.
     fn look(&mut self) {
         while let Some(wait) = self
             .naive
-            .line
+            .queue
             .iter()
             .find(|wait| wait.called.is_none() && self.naive.waits_in_vain(wait, self.minute))
         {
@@ -608,7 +608,7 @@ impl World {
         }
     }
 
-    /// After the ledger has served the line: has the naive model serve it, too.
+    /// After the ledger has served the queue: has the naive model serve it, too.
     fn serve(&mut self) {
         let woken = self.server.woken();
         self.awake.extend(woken.into_iter().map(|slot| slot.0));
@@ -622,7 +622,7 @@ impl World {
             called
         });
         self.naive.serve(self.minute);
-        for wait in &self.naive.line {
+        for wait in &self.naive.queue {
             assert_eq!(
                 wait.called.is_some(),
                 called.contains(&wait.ticket),
@@ -714,7 +714,7 @@ impl World {
             }
         }
         let holds = self.naive.holds.iter_mut().map(|hold| &mut hold.claim);
-        let waits = self.naive.line.iter_mut().filter(|w| w.called.is_none());
+        let waits = self.naive.queue.iter_mut().filter(|w| w.called.is_none());
         for claim in holds.chain(waits.map(|wait| &mut wait.claim)) {
             let row = company.rows.iter().find(|r| r.product == claim.product);
             if let Some(row) = row.filter(|_| claim.database == database) {
@@ -728,7 +728,7 @@ impl World {
         self.naive.regroup();
         self.naive.seats = self.observed();
         self.serve();
-        for wait in &self.naive.line {
+        for wait in &self.naive.queue {
             let looks = wait.called.is_some() || !self.naive.waits_in_vain(wait, self.minute);
             assert!(
                 looks || self.awake.contains(&wait.claim.place),
@@ -809,7 +809,7 @@ impl World {
             let groups = self.naive.groups_of(person.user.role);
             self.naive.groups.insert(place, groups);
         }
-        // Whoever takes a kept seat may make room for others in line, by the rows of their databases.
+        // Whoever takes a kept seat may make room for others in the queue, by the rows of their databases.
         let after = tally.map_or(0, |tally| self.naive.in_use(tally));
         if let Answer::Admitted(_) = answer {
             self.serve();
@@ -838,8 +838,8 @@ impl World {
     pub fn log_out(&mut self, place: usize) {
         // Its transaction ends first.
         let collected = |claim: &Claim| {
-            let mut line = self.naive.line.iter();
-            claim.place == place && line.all(|w| w.claim.holder() != claim.holder())
+            let mut queue = self.naive.queue.iter();
+            claim.place == place && queue.all(|w| w.claim.holder() != claim.holder())
         };
         let pending: Vec<Claim> = self
             .naive
@@ -850,7 +850,7 @@ impl World {
             .collect();
         for claim in pending {
             self.end_transaction(&claim, false);
-            // Somebody in line may have taken a seat by it, the one who leaves among them.
+            // Somebody in the queue may have taken a seat by it, the one who leaves among them.
             self.check();
         }
         self.naive.step_out(place);
@@ -873,7 +873,7 @@ impl World {
     fn needed(&self) -> BTreeSet<TallyName> {
         let mut needed: BTreeSet<TallyName> = self.naive.tallies().into_keys().collect();
         needed.extend(self.naive.holds.iter().map(|hold| hold.claim.tally));
-        let waits = self.naive.line.iter().filter(|w| w.called.is_none());
+        let waits = self.naive.queue.iter().filter(|w| w.called.is_none());
         needed.extend(waits.map(|wait| wait.claim.tally));
         needed
     }
@@ -909,7 +909,7 @@ impl World {
             .retain(|tally, _| numbers.contains_key(tally));
         let (naive, high_water) = (&self.naive, &mut self.high_water);
         let unlooked = |tally: &TallyName| {
-            let waits = naive.line.iter().filter(|w| w.called.is_none());
+            let waits = naive.queue.iter().filter(|w| w.called.is_none());
             waits.filter(|w| w.claim.tally == *tally).count() as u32
         };
         self.server.ledger.with(|l| {
@@ -1008,14 +1008,14 @@ impl World {
             l.seats
                 .each(|seat| assert!(ids.insert(seat.number), "two seats with one id"));
 
-            // The line.
-            assert_eq!(l.waits.len(), naive.line.len(), "the line");
-            for wait in &naive.line {
-                let found = l.waits.get(&wait.ticket).expect("a place in line");
+            // The queue.
+            assert_eq!(l.waits.len(), naive.queue.len(), "the queue");
+            for wait in &naive.queue {
+                let found = l.waits.get(&wait.ticket).expect("a place in the queue");
                 assert_eq!(found.slot, Slot(wait.claim.place));
                 assert_eq!(l.sessions[found.slot.0].ticket, wait.ticket);
             }
-            let tickets: Vec<_> = naive.line.iter().map(|wait| wait.ticket).collect();
+            let tickets: Vec<_> = naive.queue.iter().map(|wait| wait.ticket).collect();
             assert!(tickets.is_sorted(), "who came first stands first");
 
             // What is kept of sessions.
@@ -1028,8 +1028,12 @@ impl World {
                     session.checkouts as usize, checkouts,
                     "checkouts of {place}"
                 );
-                let waits = naive.line.iter().any(|wait| wait.claim.place == place);
-                assert_eq!(session.ticket != Ticket::NONE, waits, "{place} in line");
+                let waits = naive.queue.iter().any(|wait| wait.claim.place == place);
+                assert_eq!(
+                    session.ticket != Ticket::NONE,
+                    waits,
+                    "{place} in the queue"
+                );
             }
             for (place, person) in &naive.people {
                 let judged = !naive.unjudged.contains(place);
@@ -1039,7 +1043,7 @@ impl World {
             for user in USERS {
                 let label = Label::of(user);
                 let holds = naive.holds.iter().map(|hold| &hold.claim);
-                let waits = naive.line.iter().filter(|w| w.called.is_none());
+                let waits = naive.queue.iter().filter(|w| w.called.is_none());
                 let claims = holds.chain(waits.map(|wait| &wait.claim));
                 let users = claims.filter(|c| c.user.client_user == user).count();
                 let kept = l

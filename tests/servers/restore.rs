@@ -164,7 +164,7 @@ async fn a_server_without_preload_restores_with_a_warning() {
         bare.program("pg_dump", &[]).ok().matches("TOM\t0").count(),
         1
     );
-    // The line in the warning is all that was missing.
+    // The queue in the warning is all that was missing.
     bare.append_conf("shared_preload_libraries = 'pg_seats'\n");
     bare.restart(Stop::Fast);
     assert_licensed(&bare, "postgres").await;

@@ -1,4 +1,4 @@
-//! A licensed server and its administrator: who holds a seat, and who waits in line.
+//! A licensed server and its administrator: who holds a seat, and who waits in the queue.
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -91,21 +91,21 @@ impl Desk {
         eventually(&what, PATIENCE, async || self.in_use().await == seats).await;
     }
 
-    /// Waits until so many stand in line.
+    /// Waits until so many wait in the queue.
     pub async fn waiting_becomes(&self, waiting: i32) {
-        let what = format!("{waiting} stand in line");
+        let what = format!("{waiting} wait in the queue");
         eventually(&what, PATIENCE, async || self.waiting().await == waiting).await;
     }
 
-    /// The session stands last in line for a seat of "TOM".
-    pub async fn line_up(&self, session: Session) -> Waiter {
+    /// The session stands last in the queue for a seat of "TOM".
+    pub async fn enqueue(&self, session: Session) -> Waiter {
         let patience = "license_checkout('TOM', wait => '10min')";
-        self.line_up_with(session, &format!("SELECT seat_id FROM {patience}"))
+        self.enqueue_with(session, &format!("SELECT seat_id FROM {patience}"))
             .await
     }
 
     /// The same with this statement.
-    pub async fn line_up_with(&self, session: Session, statement: &str) -> Waiter {
+    pub async fn enqueue_with(&self, session: Session, statement: &str) -> Waiter {
         let waiting = self.waiting().await;
         let pid = session.pid().await;
         let statement = statement.to_owned();
@@ -118,7 +118,7 @@ impl Desk {
     }
 }
 
-/// A session that stands in line.
+/// A session that wait in the queue.
 pub struct Waiter {
     pub pid: i32,
     turn: JoinHandle<(Session, Result<Vec<String>, Denied>)>,

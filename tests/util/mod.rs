@@ -2,7 +2,7 @@
 //!
 //! - [`Cluster`] is a server of its own, gone with its folder at the end of the test; its methods block.
 //! - [`Login`] describes one connection and opens it as a [`Session`], or returns the server's refusal as [`Denied`].
-//! - [`Desk`] is a licensed server and the administrator who looks; [`Waiter`] stands in line there.
+//! - [`Desk`] is a licensed server and the administrator who looks; [`Waiter`] wait in the queue there.
 //! - [`Told`] compares what clients were told, when their sessions may end, with what was done.
 //! - [`race`] opens many at once, [`Dice`] lets them differ; [`ClientProcess`] is a client program that can be killed.
 //! - [`Shift`] sets the clocks of a server of its own, or suspends its machine.

@@ -143,7 +143,7 @@ impl<T: Tables> Ledger<'_, T> {
             Err(Way::TimesUp) => return Claimed::TimesUp,
             Err(Way::MayReclaim(reclaim)) => return Claimed::MayReclaim(reclaim),
             Err(Way::None(denial)) if patient && self.may_wait(&asking, &denial) => {
-                return Claimed::Waits(self.line_up(slot, hold, want));
+                return Claimed::Waits(self.enqueue(slot, hold, want));
             }
             Err(Way::None(denial)) => {
                 let event = event(Happened::Denied(denial.cause));

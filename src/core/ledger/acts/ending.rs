@@ -383,7 +383,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Returns the slot of the first in the queue who may have a seat, if that session came earlier and may have idle
     /// seats give way itself. It looks for them once a second.
     fn whom_it_would_overtake(&self, promise: &Promise, now: Timestamp) -> Option<Slot> {
-        let first = self.next_in_line(Some(promise.tally), Ticket::NONE, now)?;
+        let first = self.next_in_queue(Some(promise.tally), Ticket::NONE, now)?;
         let may_ask = self.license_of(&first.hold)?.reclaim_idle_after.is_some();
         (may_ask && first.ticket < promise.came).then_some(first.slot)
     }

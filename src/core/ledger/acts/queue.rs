@@ -17,7 +17,7 @@ use crate::core::ledger::wait::Wait;
 use crate::core::ledger::words::Enforcement;
 
 impl<T: Tables> Ledger<'_, T> {
-    pub(crate) fn line_up(&mut self, slot: Slot, hold: Hold, want: &SeatRequest) -> Ticket {
+    pub(crate) fn enqueue(&mut self, slot: Slot, hold: Hold, want: &SeatRequest) -> Ticket {
         let ticket = Ticket(self.head.next_number());
         self.keep_name(want);
         self.waits.put(Wait {
@@ -42,7 +42,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Gives free seats of a tally to those who wait for them, in the order of the queue.
     pub(crate) fn serve(&mut self, tally: TallyId, now: Timestamp) {
         if self.tallies.get(&tally).is_some_and(|t| t.waiting > 0) {
-            self.serve_line(Some(tally), now);
+            self.serve_queue(Some(tally), now);
         }
         if self.head.made_room {
             // Seats of any product may have given way.
@@ -56,7 +56,7 @@ impl<T: Tables> Ledger<'_, T> {
     pub(crate) fn serve_all(&mut self, now: Timestamp) {
         loop {
             self.head.made_room = false;
-            self.serve_line(None, now);
+            self.serve_queue(None, now);
             if !self.head.made_room {
                 break;
             }
@@ -64,10 +64,10 @@ impl<T: Tables> Ledger<'_, T> {
         self.note_levels(now);
     }
 
-    fn serve_line(&mut self, tally: Option<TallyId>, now: Timestamp) {
+    fn serve_queue(&mut self, tally: Option<TallyId>, now: Timestamp) {
         let mut after = Ticket::NONE;
         while !self.waits.is_empty()
-            && let Some(wait) = self.next_in_line(tally, after, now)
+            && let Some(wait) = self.next_in_queue(tally, after, now)
         {
             if let Some(remark) = self.turn(&wait, now) {
                 self.call(&wait, remark, now);
@@ -78,7 +78,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Returns the first in the queue after this ticket who may have a seat now.
-    pub(crate) fn next_in_line(
+    pub(crate) fn next_in_queue(
         &self,
         tally: Option<TallyId>,
         after: Ticket,
@@ -213,7 +213,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Returns what may give way to a session in the queue.
-    pub fn reclaim_in_line(&self, ticket: Ticket) -> Option<Reclaim> {
+    pub fn reclaim_in_queue(&self, ticket: Ticket) -> Option<Reclaim> {
         let wait = self.waits.get(&ticket).filter(|wait| !wait.called)?;
         let license = self.license_of(&wait.hold)?;
         Some(Reclaim {
@@ -263,7 +263,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that the server's own enforcement has changed, so that those in the queue may no longer have to wait.
-    pub fn enforce_line(&mut self, server: Enforcement) {
+    pub fn enforce_queue(&mut self, server: Enforcement) {
         self.waits.each_mut(|wait| wait.server = server);
         self.head.ring = true;
     }

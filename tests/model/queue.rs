@@ -1,4 +1,4 @@
-//! Waiting in line for a seat.
+//! Waiting in the queue for a seat.
 
 use super::server::{
     MINUTE, ROOM, Server, TTL, exempt_role, held, id, lease, license, name, of_database, session,
@@ -43,7 +43,7 @@ fn waiting(server: &mut Server) -> u32 {
 }
 
 #[test]
-fn a_free_seat_goes_to_the_first_in_line() {
+fn a_free_seat_goes_to_the_first_in_the_queue() {
     let (mut server, at) = server::<4>(module(1));
     server.checks_out(at[0], "payroll", "");
     // Not by place, nor by ticket's hash.
@@ -162,8 +162,8 @@ fn who_works_under_an_identity_that_gets_a_seat_joins_it_out_of_turn() {
 }
 
 #[test]
-fn a_seat_that_somebody_takes_beyond_the_limit_is_shared_with_its_identity_in_line() {
-    // A superuser that counts is never denied, and its other session in line joins it.
+fn a_seat_that_somebody_takes_beyond_the_limit_is_shared_with_its_identity_in_the_queue() {
+    // A superuser that counts is never denied, and its other session in the queue joins it.
     let (mut server, at) = server::<2>(module(1));
     server.exempt_superusers = false;
     let waiter = server.enters(session(1, &pc(7)));
@@ -175,7 +175,7 @@ fn a_seat_that_somebody_takes_beyond_the_limit_is_shared_with_its_identity_in_li
 }
 
 #[test]
-fn a_login_under_the_identity_of_somebody_in_line_calls_it() {
+fn a_login_under_the_identity_of_somebody_in_the_queue_calls_it() {
     let mut server = Server::with_license(license("crm", 1));
     server.exempt_superusers = false;
     server.change(1, |rows| {
@@ -232,7 +232,7 @@ fn in_a_pool_the_first_whose_own_limit_admits_it_is_called() {
 }
 
 #[test]
-fn what_a_session_frees_at_once_is_given_away_by_the_order_of_the_line() {
+fn what_a_session_frees_at_once_is_given_away_by_the_order_of_the_queue() {
     let pooled = |seats| License {
         pool: name("group"),
         ..module(seats)
@@ -262,7 +262,7 @@ fn what_a_session_frees_at_once_is_given_away_by_the_order_of_the_line() {
 }
 
 #[test]
-fn who_leaves_the_line_uncalled_leaves_nothing() {
+fn who_leaves_the_queue_uncalled_leaves_nothing() {
     let (mut server, at) = server::<3>(module(1));
     server.checks_out(at[0], "payroll", "");
     let long = "x".repeat(300);
@@ -301,7 +301,7 @@ fn what_is_given_to_somebody_who_leaves_goes_to_the_next() {
 }
 
 #[test]
-fn a_lease_from_the_line_is_the_lease_that_was_asked_for() {
+fn a_lease_from_the_queue_is_the_lease_that_was_asked_for() {
     let (mut server, at) = server::<3>(module(1));
     server.checks_out(at[0], "payroll", "");
     let ticket = server.waits(at[1], "payroll", lease(1, "ann", &pc(9)));
@@ -431,7 +431,7 @@ fn a_license_that_expires_meanwhile_has_nobody_called() {
 }
 
 #[test]
-fn a_change_wakes_those_in_line_of_its_database_alone() {
+fn a_change_wakes_those_in_the_queue_of_its_database_alone() {
     let mut server = Server::new(ROOM);
     for database in [1, 2] {
         server.change(database, |rows| rows.licenses.push(module(0)));
@@ -475,7 +475,7 @@ fn a_line_moves_with_its_product_into_a_pool_and_back() {
 }
 
 #[test]
-fn who_asks_again_has_left_the_line() {
+fn who_asks_again_has_left_the_queue() {
     let (mut server, at) = server::<3>(module(1));
     server.checks_out(at[0], "payroll", "");
     waits(&mut server, at[1]);
@@ -523,7 +523,7 @@ fn who_was_called_and_leaves_makes_way_where_the_product_counts_now() {
 }
 
 #[test]
-fn everyone_in_line_finds_room_when_called() {
+fn everyone_in_the_queue_finds_room_when_called() {
     let mut server = Server::new(Capacity {
         max_seats: 3,
         ..ROOM
@@ -533,7 +533,7 @@ fn everyone_in_line_finds_room_when_called() {
     server.checks_out(at[0], "payroll", "");
     server.checks_out(at[1], "payroll", "");
     let ticket = waits(&mut server, at[2]);
-    // Neither the line nor a nested user takes the room that it will need.
+    // Neither the queue nor a nested user takes the room that it will need.
     assert!(matches!(
         server.claim(at[3], "payroll", want(""), true),
         Claimed::Denied(Denial {
@@ -566,7 +566,7 @@ fn somebody_who_was_called_and_has_not_looked_does_not_hinder_new_rules() {
     let ticket = waits(&mut server, at[1]);
     server.log_out(at[0]);
     assert_eq!(server.ledger.with(|l| l.holds.len()), 1);
-    // A called one counts as a hold and in line; another hold makes three of two.
+    // A called one counts as a hold and in the queue; another hold makes three of two.
     server.ledger.with(|l| {
         let mut hold = None;
         l.holds.each(|h| hold = Some(*h));
@@ -651,7 +651,7 @@ fn who_waits_asks_anew_when_the_server_becomes_softer() {
     let mut rung = |to| {
         let mut rung = Vec::new();
         server.ledger.with(|l| {
-            l.enforce_line(to);
+            l.enforce_queue(to);
             l.each_to_wake(|at| rung.push(at));
             (rung, l.may_wait_until(ticket, 0))
         })

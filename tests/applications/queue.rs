@@ -1,4 +1,4 @@
-//! Waiting in line for a seat: who is first gets it, whoever leaves the line loses nothing for the others.
+//! Waiting in the queue for a seat: who is first gets it, whoever leaves the queue loses nothing for the others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
@@ -10,12 +10,12 @@ use crate::util::*;
 const PATIENTLY: &str = "SELECT seat_id FROM license_checkout('TOM', wait => '10min')";
 
 impl Desk {
-    /// Anna has the only seat, Bert and Carl stand in line.
+    /// Anna has the only seat, Bert and Carl wait in the queue.
     async fn queue(&self) -> (Session, Waiter, Waiter) {
         let anna = self.user("anna").await;
         anna.checkout().await;
-        let bert = self.line_up(self.user("bert").await).await;
-        let carl = self.line_up(self.user("carl").await).await;
+        let bert = self.enqueue(self.user("bert").await).await;
+        let carl = self.enqueue(self.user("carl").await).await;
         assert_eq!((self.in_use().await, self.waiting().await), (1, 2));
         (anna, bert, carl)
     }
@@ -28,7 +28,7 @@ impl Desk {
         self.next_is(|| bert.checkin(), carl).await;
     }
 
-    /// Carl is the last in line, and has the seat after this.
+    /// Carl is the last in the queue, and has the seat after this.
     async fn next_is(self, give_back: impl AsyncFnOnce() -> bool, carl: Waiter) {
         assert!(give_back().await);
         let carl = carl.seated().await;
@@ -40,7 +40,7 @@ impl Desk {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_in_line_gets_the_seat_of_a_checkin() {
+async fn the_first_in_the_queue_gets_the_seat_of_a_checkin() {
     let desk = Desk::with_seats(1).await;
     let (anna, bert, carl) = desk.queue().await;
     assert!(anna.checkin().await);
@@ -48,7 +48,7 @@ async fn the_first_in_line_gets_the_seat_of_a_checkin() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_in_line_gets_the_seat_of_who_leaves() {
+async fn the_first_in_the_queue_gets_the_seat_of_who_leaves() {
     let desk = Desk::with_seats(1).await;
     let (anna, bert, carl) = desk.queue().await;
     anna.close().await;
@@ -56,7 +56,7 @@ async fn the_first_in_line_gets_the_seat_of_who_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_in_line_gets_the_seat_of_a_dead_client() {
+async fn the_first_in_the_queue_gets_the_seat_of_a_dead_client() {
     let desk = Desk::with_seats(1).await;
     let (anna, bert, carl) = desk.queue().await;
     anna.send("SELECT pg_sleep(600)").await;
@@ -65,7 +65,7 @@ async fn the_first_in_line_gets_the_seat_of_a_dead_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_in_line_gets_the_seat_of_who_is_terminated() {
+async fn the_first_in_the_queue_gets_the_seat_of_who_is_terminated() {
     let desk = Desk::with_seats(1).await;
     let (anna, bert, carl) = desk.queue().await;
     let end = format!("SELECT pg_terminate_backend({})", anna.pid().await);
@@ -74,7 +74,7 @@ async fn the_first_in_line_gets_the_seat_of_who_is_terminated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_in_line_gets_the_seat_of_discard_all() {
+async fn the_first_in_the_queue_gets_the_seat_of_discard_all() {
     let desk = Desk::with_seats(1).await;
     let (anna, bert, carl) = desk.queue().await;
     anna.run("DISCARD ALL").await;
@@ -82,7 +82,7 @@ async fn the_first_in_line_gets_the_seat_of_discard_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_in_line_gets_the_seat_of_who_is_exempt_from_now_on() {
+async fn the_first_in_the_queue_gets_the_seat_of_who_is_exempt_from_now_on() {
     let desk = Desk::with_seats(1).await;
     let (_anna, bert, carl) = desk.queue().await;
     desk.admin
@@ -92,11 +92,11 @@ async fn the_first_in_line_gets_the_seat_of_who_is_exempt_from_now_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_in_line_gets_the_seat_of_a_logout() {
+async fn the_first_in_the_queue_gets_the_seat_of_a_logout() {
     let desk = Desk::licensed("seats, application_name", "1, 'tom%'").await;
     let anna = desk.login("anna").app("tom").open_ok().await;
-    let bert = desk.line_up(desk.user("bert").await).await;
-    let carl = desk.line_up(desk.user("carl").await).await;
+    let bert = desk.enqueue(desk.user("bert").await).await;
+    let carl = desk.enqueue(desk.user("carl").await).await;
     anna.close().await;
     let bert = bert.seated().await;
     desk.next_is(
@@ -106,8 +106,8 @@ async fn the_first_in_line_gets_the_seat_of_a_logout() {
     .await;
 }
 
-/// The line moves by so much without anybody's leaving after this change of the row.
-async fn the_line_moves(change: &str, seated: i32) {
+/// The queue moves by so much without anybody's leaving after this change of the row.
+async fn the_queue_moves(change: &str, seated: i32) {
     let desk = Desk::with_seats(1).await;
     let (_anna, bert, carl) = desk.queue().await;
     let update = format!("UPDATE licenses SET {change}");
@@ -126,25 +126,25 @@ async fn the_line_moves(change: &str, seated: i32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_seats_move_the_line() {
-    the_line_moves("seats = 2", 1).await;
-    the_line_moves("seats = 3", 2).await;
-    the_line_moves("seats = NULL", 2).await;
+async fn more_seats_move_the_queue() {
+    the_queue_moves("seats = 2", 1).await;
+    the_queue_moves("seats = 3", 2).await;
+    the_queue_moves("seats = NULL", 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_overdraft_moves_the_line() {
-    the_line_moves("overdraft = 1", 1).await;
+async fn an_overdraft_moves_the_queue() {
+    the_queue_moves("overdraft = 1", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_softer_enforcement_moves_the_line() {
-    the_line_moves("enforcement = 'warn'", 2).await;
-    the_line_moves("enforcement = 'off'", 2).await;
+async fn a_softer_enforcement_moves_the_queue() {
+    the_queue_moves("enforcement = 'warn'", 2).await;
+    the_queue_moves("enforcement = 'off'", 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_softer_enforcement_of_the_server_moves_the_line() {
+async fn a_softer_enforcement_of_the_server_moves_the_queue() {
     let desk = Desk::with_seats(1).await;
     let (_anna, bert, carl) = desk.queue().await;
     let mark = desk.cluster.log().len();
@@ -154,20 +154,20 @@ async fn a_softer_enforcement_of_the_server_moves_the_line() {
     let would = r#"license "TOM" would have denied user "bert""#;
     desk.cluster.wait_log_since(mark, would);
     desk.cluster.set("pg_seats.enforcement", "on");
-    let dora = desk.line_up(desk.user("dora").await).await;
+    let dora = desk.enqueue(desk.user("dora").await).await;
     desk.cluster.set("pg_seats.enforcement", "off");
     let _dora = dora.seated().await;
     assert_eq!((desk.in_use().await, desk.denied().await), (4, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_rule_of_counting_moves_the_line() {
+async fn another_rule_of_counting_moves_the_queue() {
     let desk = Desk::licensed("claimed_at, seats", "'checkout', 1").await;
     let at = |user: &str| desk.cluster.login(user).from("127.0.1.1");
     let anna = at("anna").open_ok().await;
     anna.checkout().await;
-    let bert = desk.line_up(at("bert").open_ok().await).await;
-    let carl = desk.line_up(desk.user("carl").await).await;
+    let bert = desk.enqueue(at("bert").open_ok().await).await;
+    let carl = desk.enqueue(desk.user("carl").await).await;
     desk.admin
         .run("UPDATE licenses SET counted_by = 'host'")
         .await;
@@ -177,7 +177,7 @@ async fn another_rule_of_counting_moves_the_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_that_ends_moves_the_line() {
+async fn a_lease_that_ends_moves_the_queue() {
     let desk = Desk::with_seats(1).await;
     desk.admin
         .run("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO anna")
@@ -190,7 +190,7 @@ async fn a_lease_that_ends_moves_the_line() {
         .await
     };
     let id = lease("10min").await;
-    let bert = desk.line_up(desk.user("bert").await).await;
+    let bert = desk.enqueue(desk.user("bert").await).await;
     assert_eq!(
         app.text(&format!("SELECT license_release('{id}')")).await,
         "t"
@@ -198,19 +198,19 @@ async fn a_lease_that_ends_moves_the_line() {
     let bert = bert.seated().await;
     assert!(bert.checkin().await);
     lease("5s").await;
-    let bert = desk.line_up(bert).await;
+    let bert = desk.enqueue(bert).await;
     bert.seated().await.close().await;
     desk.in_use_becomes(0).await;
     // Rolled back.
     app.run("BEGIN").await;
     lease("10min").await;
-    let carl = desk.line_up(desk.user("carl").await).await;
+    let carl = desk.enqueue(desk.user("carl").await).await;
     app.run("ROLLBACK").await;
     carl.seated().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_waits_in_line_as_well() {
+async fn a_lease_waits_in_the_queue_as_well() {
     let desk = Desk::with_seats(1).await;
     desk.admin
         .run("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO bert")
@@ -218,8 +218,8 @@ async fn a_lease_waits_in_line_as_well() {
     let (anna, app) = (desk.user("anna").await, desk.user("bert").await);
     anna.checkout().await;
     let lease = "SELECT lease_id FROM license_lease('x', 'pc', wait => '10min')";
-    let app = desk.line_up_with(app, lease).await;
-    let carl = desk.line_up(desk.user("carl").await).await;
+    let app = desk.enqueue_with(app, lease).await;
+    let carl = desk.enqueue(desk.user("carl").await).await;
     anna.checkin().await;
     let (app, row) = app.answer().await;
     let id = row.unwrap().remove(0);
@@ -232,7 +232,7 @@ async fn a_lease_waits_in_line_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_seat_given_back_in_another_database_of_the_pool_moves_the_line() {
+async fn a_seat_given_back_in_another_database_of_the_pool_moves_the_queue() {
     let row = "'checkout', 1, 'firm'";
     let desk = Desk::licensed("claimed_at, seats, pool", row).await;
     desk.cluster.sql("CREATE DATABASE second");
@@ -241,10 +241,10 @@ async fn a_seat_given_back_in_another_database_of_the_pool_moves_the_line() {
     let second = |user| desk.login(user).db("second").open_ok();
     let anna = desk.user("anna").await;
     anna.checkout().await;
-    let bert = desk.line_up(second("bert").await).await;
-    let carl = desk.line_up(desk.user("carl").await).await;
-    let dora = desk.line_up(second("dora").await).await;
-    let emil = desk.line_up(desk.user("emil").await).await;
+    let bert = desk.enqueue(second("bert").await).await;
+    let carl = desk.enqueue(desk.user("carl").await).await;
+    let dora = desk.enqueue(second("dora").await).await;
+    let emil = desk.enqueue(desk.user("emil").await).await;
     anna.checkin().await;
     let bert = bert.seated().await;
     bert.close().await;
@@ -260,7 +260,7 @@ async fn a_seat_given_back_in_another_database_of_the_pool_moves_the_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_database_of_the_pool_moves_the_line() {
+async fn a_dropped_database_of_the_pool_moves_the_queue() {
     let row = "'checkout', 1, 'firm'";
     let desk = Desk::licensed("claimed_at, seats, pool", row).await;
     desk.cluster.sql("CREATE DATABASE second");
@@ -268,7 +268,7 @@ async fn a_dropped_database_of_the_pool_moves_the_line() {
         .license("second", "claimed_at, seats, pool", row);
     let anna = desk.login("anna").db("second").open_ok().await;
     anna.checkout().await;
-    let bert = desk.line_up(desk.user("bert").await).await;
+    let bert = desk.enqueue(desk.user("bert").await).await;
     desk.cluster.sql("DROP DATABASE second WITH (FORCE)");
     let _bert = bert.seated().await;
     assert_eq!(desk.in_use().await, 1);
@@ -280,16 +280,16 @@ async fn the_order_is_kept() {
     let (anna, bert) = (desk.user("anna").await, desk.user("bert").await);
     anna.checkout().await;
     bert.checkout().await;
-    let mut line = std::collections::VecDeque::new();
+    let mut queue = std::collections::VecDeque::new();
     for user in &STAFF[2..] {
-        line.push_back(desk.line_up(desk.user(user).await).await);
+        queue.push_back(desk.enqueue(desk.user(user).await).await);
     }
     let mut seated = vec![anna, bert];
-    while let Some(next) = line.pop_front() {
+    while let Some(next) = queue.pop_front() {
         assert!(next.waits());
         assert!(seated.remove(0).checkin().await);
         seated.push(next.seated().await);
-        assert_eq!(desk.waiting().await, line.len() as i32);
+        assert_eq!(desk.waiting().await, queue.len() as i32);
         assert_eq!(desk.in_use().await, 2);
     }
 }
@@ -304,7 +304,7 @@ async fn who_wakes_up_has_a_whole_row() {
         "SELECT seat_id, lease_id, product, usename, client_user, client_host, seats_in_use, seats, expires_at
            FROM license_checkout(wait => '10min', client_user => '{name}')"
     );
-    let bert = desk.line_up_with(desk.user("bert").await, &statement).await;
+    let bert = desk.enqueue_with(desk.user("bert").await, &statement).await;
     anna.checkin().await;
     let (_bert, row) = bert.answer().await;
     let seat = "SELECT seat_id, NULL, product, usename, client_user, client_host, 1, 1, NULL FROM license_active_seats";
@@ -317,14 +317,14 @@ async fn who_wakes_up_is_told_of_the_seats_that_there_are_now() {
     let anna = desk.user("anna").await;
     anna.checkout().await;
     let statement = "SELECT seats_in_use, seats FROM license_checkout(wait => '10min')";
-    let bert = desk.line_up_with(desk.user("bert").await, statement).await;
+    let bert = desk.enqueue_with(desk.user("bert").await, statement).await;
     desk.admin.run("UPDATE licenses SET seats = 2").await;
     assert_eq!(bert.answer().await.1.unwrap(), ["2|2"]);
 }
 
 /// A report to a client looks for interrupts when it has been made.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_cancelled_in_the_midst_of_a_warning_has_left_the_line() {
+async fn who_is_cancelled_in_the_midst_of_a_warning_has_left_the_queue() {
     let desk = Desk::licensed("claimed_at, seats, pool", "'checkout', 1, 'firm'").await;
     desk.cluster.sql("CREATE DATABASE second");
     desk.cluster.license(
@@ -407,7 +407,7 @@ async fn nobody_overtakes_by_trying_at_the_right_moment() {
         }));
     }
     for _ in 0..300 {
-        let waiter = desk.line_up(next).await;
+        let waiter = desk.enqueue(next).await;
         holder.run("SELECT license_checkin('TOM')").await;
         next = holder;
         holder = waiter.seated().await;
@@ -419,7 +419,7 @@ async fn nobody_overtakes_by_trying_at_the_right_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_cancels_leaves_the_line_at_once() {
+async fn who_cancels_leaves_the_queue_at_once() {
     let desk = Desk::with_seats(1).await;
     let (anna, bert, carl) = desk.queue().await;
     let cancel = format!("SELECT pg_cancel_backend({})", bert.pid);
@@ -432,14 +432,14 @@ async fn who_cancels_leaves_the_line_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn statement_timeout_leaves_the_line_at_once() {
+async fn statement_timeout_leaves_the_queue_at_once() {
     let desk = Desk::with_seats(1).await;
     let anna = desk.user("anna").await;
     anna.checkout().await;
     let bert = desk.user("bert").await;
     bert.run("SET statement_timeout = '2s'").await;
-    let bert = desk.line_up(bert).await;
-    let carl = desk.line_up(desk.user("carl").await).await;
+    let bert = desk.enqueue(bert).await;
+    let carl = desk.enqueue(desk.user("carl").await).await;
     let (_bert, denied) = bert.refused().await;
     denied.assert("57014", "");
     assert_eq!(desk.waiting().await, 1);
@@ -447,7 +447,7 @@ async fn statement_timeout_leaves_the_line_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_terminated_leaves_the_line_at_once() {
+async fn who_is_terminated_leaves_the_queue_at_once() {
     let desk = Desk::with_seats(1).await;
     let (anna, bert, carl) = desk.queue().await;
     let end = format!("SELECT pg_terminate_backend({})", bert.pid);
@@ -459,21 +459,21 @@ async fn who_is_terminated_leaves_the_line_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_dies_leaves_the_line_soon() {
+async fn a_client_that_dies_leaves_the_queue_soon() {
     let desk = Desk::with_seats(1).await;
     let anna = desk.user("anna").await;
     anna.checkout().await;
     let bert = desk.user("bert").await;
     bert.send(PATIENTLY).await;
     desk.waiting_becomes(1).await;
-    let carl = desk.line_up(desk.user("carl").await).await;
+    let carl = desk.enqueue(desk.user("carl").await).await;
     bert.abort().await;
     desk.waiting_becomes(1).await;
     desk.next_is(|| anna.checkin(), carl).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_is_killed_leaves_the_line_soon() {
+async fn a_client_that_is_killed_leaves_the_queue_soon() {
     let desk = Desk::with_seats(1).await;
     let anna = desk.user("anna").await;
     anna.checkout().await;
@@ -481,7 +481,7 @@ async fn a_client_that_is_killed_leaves_the_line_soon() {
     bert.backend_pid();
     bert.send(&format!("{PATIENTLY};"));
     desk.waiting_becomes(1).await;
-    let carl = desk.line_up(desk.user("carl").await).await;
+    let carl = desk.enqueue(desk.user("carl").await).await;
     bert.kill9();
     desk.waiting_becomes(1).await;
     desk.next_is(|| anna.checkin(), carl).await;
@@ -500,7 +500,7 @@ async fn a_killed_backend_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fast_shutdown_does_not_wait_for_the_line() {
+async fn a_fast_shutdown_does_not_wait_for_the_queue() {
     let desk = Desk::with_seats(1).await;
     let (_anna, bert, _carl) = desk.queue().await;
     desk.cluster.stop(Stop::Fast);
@@ -527,7 +527,7 @@ async fn a_wait_that_was_long_enough_is_one_denial() {
         assert_eq!((desk.denied().await, desk.waiting().await), (round, 0));
     }
     // It lost nobody's turn.
-    let carl = desk.line_up(desk.user("carl").await).await;
+    let carl = desk.enqueue(desk.user("carl").await).await;
     desk.next_is(|| anna.checkin(), carl).await;
 }
 
@@ -592,7 +592,7 @@ async fn a_license_that_expires_tells_those_who_wait() {
         .run("UPDATE licenses SET valid_until = now(), grace = '3 seconds'")
         .await;
     let bert = undisturbed(desk.login("bert")).open_ok().await;
-    let (_bert, denied) = desk.line_up(bert).await.refused().await;
+    let (_bert, denied) = desk.enqueue(bert).await.refused().await;
     denied.assert("53400", "license_expired");
 }
 
@@ -628,7 +628,7 @@ async fn waiting_holds_no_lock_that_others_need() {
     anna.checkout().await;
     let bert = desk.user("bert").await;
     bert.run("BEGIN").await;
-    let bert = desk.line_up(bert).await;
+    let bert = desk.enqueue(bert).await;
     desk.admin.run("SET lock_timeout = '5s'").await;
     for _ in 0..2 {
         desk.admin
@@ -658,7 +658,7 @@ async fn waiting_holds_no_lock_that_others_need() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lock_on_the_licenses_does_not_keep_the_line_from_moving() {
+async fn a_lock_on_the_licenses_does_not_keep_the_queue_from_moving() {
     let desk = Desk::with_seats(1).await;
     let (anna, bert, carl) = desk.queue().await;
     let locker = desk.cluster.login("postgres").open_ok().await;
@@ -695,12 +695,12 @@ impl Desk {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_behind_a_lock_reaches_the_line() {
+async fn a_change_behind_a_lock_reaches_the_queue() {
     let desk = Desk::with_seats(1).await;
     let anna = desk.user("anna").await;
     anna.checkout().await;
     let bert = undisturbed(desk.login("bert")).open_ok().await;
-    let bert = desk.line_up(bert).await;
+    let bert = desk.enqueue(bert).await;
     // The table is locked when those who wait want to read it, and no login comes after.
     let locker = desk
         .changed_behind_a_lock("UPDATE licenses SET seats = 2")
@@ -721,7 +721,7 @@ async fn a_cancel_is_heard_also_while_the_licenses_are_locked() {
     let desk = Desk::of(patient.licensed("claimed_at, seats", "'checkout', 1")).await;
     let anna = desk.user("anna").await;
     anna.checkout().await;
-    let bert = desk.line_up(desk.user("bert").await).await;
+    let bert = desk.enqueue(desk.user("bert").await).await;
     let (carl, dora) = (desk.user("carl").await, desk.user("dora").await);
     let locker = desk
         .changed_behind_a_lock("UPDATE licenses SET warn_at_percent = 80")
@@ -735,7 +735,7 @@ async fn a_cancel_is_heard_also_while_the_licenses_are_locked() {
         })
         .await;
     };
-    // In line, before it is judged, and in a policy.
+    // In the queue, before it is judged, and in a policy.
     cancelled(bert.pid).await;
     let (_bert, denied) = bert.refused().await;
     denied.assert("57014", "");
@@ -757,9 +757,9 @@ async fn one_identity_that_waits_twice_gets_in_with_both() {
     let desk = Desk::with_seats(1).await;
     let anna = desk.user("anna").await;
     anna.checkout().await;
-    let bert = desk.line_up(desk.user("bert").await).await;
-    let carl = desk.line_up(desk.user("carl").await).await;
-    let twin = desk.line_up(desk.user("bert").await).await;
+    let bert = desk.enqueue(desk.user("bert").await).await;
+    let carl = desk.enqueue(desk.user("carl").await).await;
+    let twin = desk.enqueue(desk.user("bert").await).await;
     anna.checkin().await;
     let (bert, twin) = (bert.seated().await, twin.seated().await);
     assert!(carl.waits());
@@ -773,12 +773,12 @@ async fn one_identity_that_waits_twice_gets_in_with_both() {
 async fn who_waits_joins_the_seat_that_the_identity_gets_otherwise() {
     let desk = Desk::licensed("seats, application_name", "1, 'tom%'").await;
     let anna = desk.login("anna").app("tom").open_ok().await;
-    let bert = desk.line_up(desk.user("bert").await).await;
+    let bert = desk.enqueue(desk.user("bert").await).await;
     // An administrator's exception lets Bert's other session in.
     desk.admin
         .run("UPDATE licenses SET application_name = 'other%', seats = 0")
         .await;
-    let other = desk.line_up(desk.user("anna").await).await;
+    let other = desk.enqueue(desk.user("anna").await).await;
     assert!(bert.waits() && other.waits());
     desk.admin
         .run("UPDATE licenses SET application_name = 'tom%', seats = 1")
@@ -789,7 +789,7 @@ async fn who_waits_joins_the_seat_that_the_identity_gets_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_in_line_keeps_what_it_has() {
+async fn a_session_in_the_queue_keeps_what_it_has() {
     let desk = Desk::with_seats(1).await;
     desk.admin
         .run("INSERT INTO licenses (product, claimed_at, seats) VALUES ('PAY', 'checkout', 1)")
@@ -797,7 +797,7 @@ async fn a_session_in_line_keeps_what_it_has() {
     let (anna, bert) = (desk.user("anna").await, desk.user("bert").await);
     anna.run("SELECT license_checkout('TOM')").await;
     bert.run("SELECT license_checkout('PAY')").await;
-    let bert = desk.line_up(bert).await;
+    let bert = desk.enqueue(bert).await;
     let usage = "SELECT product, in_use, waiting FROM license_usage ORDER BY product";
     assert_eq!(desk.admin.texts(usage).await, ["PAY|1|0", "TOM|1|1"]);
     anna.close().await;
@@ -832,7 +832,7 @@ async fn no_wake_up_is_lost(race: Race) {
             None => desk.user("bert").await,
         };
         let waits = match race {
-            // Somewhere around the moment when Carl is in line and Anna leaves.
+            // Somewhere around the moment when Carl is in the queue and Anna leaves.
             Race::Timeout => format!("{}ms", 15 + round % 10),
             _ => "10min".to_owned(),
         };
@@ -845,7 +845,7 @@ async fn no_wake_up_is_lost(race: Race) {
                 });
                 Err(turn)
             }
-            _ => Ok(desk.line_up_with(session, &statement).await),
+            _ => Ok(desk.enqueue_with(session, &statement).await),
         };
         let (next, function) = match race {
             Race::Timeout => {
@@ -855,8 +855,8 @@ async fn no_wake_up_is_lost(race: Race) {
                 });
                 (Err(next), "")
             }
-            Race::Cancel => (Ok(desk.line_up(carl).await), "pg_cancel_backend"),
-            Race::Terminate => (Ok(desk.line_up(carl).await), "pg_terminate_backend"),
+            Race::Cancel => (Ok(desk.enqueue(carl).await), "pg_cancel_backend"),
+            Race::Terminate => (Ok(desk.enqueue(carl).await), "pg_terminate_backend"),
         };
         let befall = async {
             if let Ok(first) = &first {
@@ -1040,13 +1040,13 @@ async fn two_hundred_wait_for_three_seats_whatever_befalls_them() {
         let pid = session.pid().await;
         let task = one_of_the_crowd(session, fate, Dice(i as u64 + 1), Arc::clone(&count));
         tasks.push((fate, tokio::spawn(task)));
-        // In line one after the other.
+        // In the queue one after the other.
         let on_its_way = format!(
             "SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}
                 AND (query LIKE '%pg_backend_pid%' OR query LIKE '%license_checkout%' AND state = 'active'
                      AND coalesce(wait_event, '') NOT IN ('Extension', 'LicenseSeat'))"
         );
-        eventually("it has come to the line", PATIENCE, async || {
+        eventually("it has come to the queue", PATIENCE, async || {
             desk.admin.val::<i64>(&on_its_way).await == 0
         })
         .await;
