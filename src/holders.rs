@@ -10,7 +10,7 @@ use crate::core::ledger::roles::Roles;
 use crate::core::ledger::seat::{Kind, Seat, SeatIds};
 use crate::core::ledger::session::Session;
 use crate::core::ledger::table::Table;
-use crate::core::ledger::time::{Time, Timestamp};
+use crate::core::ledger::time::Timestamp;
 use crate::memory::{self, Shared};
 use crate::pg::error::quoted;
 use crate::pg::status::{self, Activity};
@@ -94,8 +94,7 @@ pub struct Holder<'a> {
 /// Returns what backends do, with the start of their inactivity in the ledger's time, and the present moment. A pause
 /// is noticed first, because nobody who could do nothing counts as inactive.
 pub fn in_time(mut activities: HashMap<i32, Activity>) -> (HashMap<i32, Activity>, Timestamp) {
-    let seen = memory::write(|ledger| (ledger.head.time, backend::now()));
-    let (time, now) = seen.unwrap_or((Time::UNKNOWN, backend::now()));
+    let (time, now) = memory::write(|ledger| (ledger.head.time, backend::now()));
     for activity in activities.values_mut() {
         if let Some(since) = &mut activity.inactive_since {
             *since = time.inactive_since(*since, now);
@@ -112,7 +111,7 @@ impl Holders {
             holds: Vec::new(),
             names: HashMap::new(),
             session_at: HashMap::new(),
-            ids: memory::read(|ledger| ledger.head.seat_ids).unwrap_or_default(),
+            ids: memory::read(|ledger| ledger.head.seat_ids),
             seats: Vec::new(),
             holders: Vec::new(),
             lingering: Vec::new(),
@@ -213,8 +212,7 @@ impl Holders {
                         holders.truncate(before);
                     }
                 })
-            })
-            .flatten();
+            });
             if from.is_some() {
                 memory::let_others_by();
             }
@@ -267,8 +265,7 @@ impl Holders {
                         push(&mut self.holds, *hold);
                     }
                 })
-            })
-            .flatten();
+            });
             if from.is_some() {
                 memory::let_others_by();
             }
@@ -284,8 +281,7 @@ impl Holders {
                 ledger.long_names.each_from(begin, memory::SLICE, |name| {
                     push(&mut names, (name.label, name.text))
                 })
-            })
-            .flatten();
+            });
         }
         self.names = names.into_iter().collect();
     }

@@ -178,7 +178,7 @@ fn license_terminate(
     let bar_for = arguments::bar_for(bar_for);
     let by = arguments::bar_by(bar_by);
     let number = memory::read(|ledger| ledger.head.seat_ids.number_of(*seat_id.as_bytes()));
-    let Some(seat) = number.flatten() else {
+    let Some(seat) = number else {
         return 0;
     };
     rules::refresh();
@@ -249,7 +249,7 @@ fn license_lift_bar(bar_id: Option<i64>) -> bool {
     let rules = memory::rules::last_in_force(backend::database()).unwrap_or_default();
     let is_ours = |tally| rules.licenses.iter().any(|license| license.tally == tally);
     let now = backend::now();
-    let stored = memory::read(|ledger| ledger.bar_is_stored(id, is_ours, now)).flatten();
+    let stored = memory::read(|ledger| ledger.bar_is_stored(id, is_ours, now));
     let Some(stored) = stored else {
         // A bar without room binds nobody now, but would once there is room.
         return !backend::in_recovery()
@@ -259,7 +259,7 @@ fn license_lift_bar(bar_id: Option<i64>) -> bool {
     if stored {
         require_primary("license_lift_bar()", "Lift the bar on the primary server.");
     }
-    if memory::write(|ledger| ledger.lift_bar(id, is_ours, now)).unwrap_or(0) == 0 {
+    if memory::write(|ledger| ledger.lift_bar(id, is_ours, now)) == 0 {
         return false;
     }
     memory::wake_launcher();

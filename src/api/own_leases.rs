@@ -92,7 +92,7 @@ fn leases_of<P>(
             ledger.holds.each(|hold| count += usize::from(lasts(hold)));
             count
         });
-        parts.reserve(count.unwrap_or(0));
+        parts.reserve(count);
         let room = parts.capacity();
         let is_enough = memory::read(|ledger| {
             let mut is_enough = true;
@@ -106,7 +106,7 @@ fn leases_of<P>(
             });
             is_enough
         });
-        if is_enough != Some(false) {
+        if is_enough {
             return parts;
         }
         parts.clear();

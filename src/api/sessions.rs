@@ -203,7 +203,7 @@ fn license_bars_in_force(fcinfo: pg_sys::FunctionCallInfo) {
     let now = backend::now();
     let mut bars: Vec<Bar> = Vec::new();
     // Nothing may be allocated under the lock.
-    while let Some(Some(room)) = memory::read(|ledger| {
+    while let Some(room) = memory::read(|ledger| {
         bars.clear();
         let mut all = 0;
         ledger.each_bar(is_ours, now, |bar| {

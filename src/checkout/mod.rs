@@ -137,30 +137,30 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
         });
         let receipt = match claimed {
             // Rules that are newer than those it had are as good as what it would read now.
-            None | Some(Claimed::Outdated) => {
+            Claimed::Outdated => {
                 outdated = Some(rules.generation);
                 continue;
             }
-            Some(Claimed::TimesUp) => {
+            Claimed::TimesUp => {
                 expiry::end_due_leases();
                 continue;
             }
-            Some(Claimed::MayReclaim(may)) => {
+            Claimed::MayReclaim(may) => {
                 promise.may_be_kept();
                 asked = reclaim::ask(may, times.answer);
                 times.load_anew();
                 continue;
             }
             // A role that may take leases for any number of users may as well have checkouts for them.
-            Some(Claimed::Denied(denial))
+            Claimed::Denied(denial)
                 if matches!(denial.cause, Cause::TooManyUsers { .. }) && catalog::may_lease() =>
             {
                 want.users_max = None;
                 continue;
             }
-            Some(Claimed::Denied(denial)) => return Err(denial),
-            Some(Claimed::Held(receipt)) => receipt,
-            Some(Claimed::Waits(ticket)) => {
+            Claimed::Denied(denial) => return Err(denial),
+            Claimed::Held(receipt) => receipt,
+            Claimed::Waits(ticket) => {
                 promise.may_be_kept();
                 match queue::wait(ticket, times.line) {
                     Ok(receipt) => receipt,
@@ -266,7 +266,7 @@ pub fn give_back(product: Option<&str>, client_user: &str) -> bool {
     let at = backend::place();
     let given_back = |product: &Name| {
         let label = Label::of(client_user);
-        memory::write(|ledger| ledger.check_in(at, product, &label, backend::now())) == Some(true)
+        memory::write(|ledger| ledger.check_in(at, product, &label, backend::now()))
     };
     // A checkout can outlive its product's license, and needs none to be given back.
     if let Some(product) = product.and_then(Name::new)

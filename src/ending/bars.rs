@@ -20,7 +20,7 @@ thread_local! {
 
 /// Tells whether bars of a database are yet to be written.
 pub fn are_unstored(database: u32) -> bool {
-    memory::read(|ledger| ledger.bars_are_stored(database)) == Some(false)
+    !memory::read(|ledger| ledger.bars_are_stored(database))
 }
 
 /// Tells whether this process is writing bars, whose acts are already in the audit trail.
@@ -32,8 +32,7 @@ pub fn are_being_stored() -> bool {
 /// called outside a transaction.
 pub fn store(database: u32, patience: Duration) {
     memory::write(|ledger| ledger.end_bars(backend::now()));
-    let mut bars: Vec<Bar> =
-        Vec::with_capacity(memory::read(|ledger| ledger.bars.len()).unwrap_or(0));
+    let mut bars: Vec<Bar> = Vec::with_capacity(memory::read(|ledger| ledger.bars.len()));
     memory::read(|ledger| {
         ledger.each_unstored_bar(database, |bar| {
             if bars.len() < bars.capacity() {
@@ -55,7 +54,7 @@ pub fn store(database: u32, patience: Duration) {
             memory::write(|ledger| ledger.bars_stored(database, &ids, &lifted));
         }
         Err(error) => {
-            if memory::write(|ledger| ledger.could_not_store_bars(database, &ids)) != Some(true) {
+            if !memory::write(|ledger| ledger.could_not_store_bars(database, &ids)) {
                 return;
             }
             log_failure(
@@ -80,7 +79,7 @@ fn write(writer: &TableAccess, bars: &[Bar]) -> Result<(), ReadError> {
             let product = memory::read(|ledger| {
                 let tally = ledger.tallies.get(&bar.tally());
                 tally.map(|tally| tally.product())
-            })??;
+            })?;
             Some(json!({
                 "bar_id": bar.id,
                 "product": product.as_str(),
@@ -110,7 +109,7 @@ pub fn delete(id: i64) -> Result<bool, ReadError> {
 /// Waits until the row of a bar that was lifted is deleted; false at the deadline.
 pub fn await_gone(id: i64, deadline: Instant) -> bool {
     loop {
-        if memory::read(|ledger| ledger.is_bar_gone(id)) != Some(false) {
+        if memory::read(|ledger| ledger.is_bar_gone(id)) {
             return true;
         }
         if Instant::now() >= deadline {

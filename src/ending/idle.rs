@@ -69,7 +69,7 @@ pub fn log_off() -> Option<Timestamp> {
 }
 
 fn limited() -> Vec<Limited> {
-    let licenses = memory::read(|ledger| ledger.licenses.len()).unwrap_or(0);
+    let licenses = memory::read(|ledger| ledger.licenses.len());
     let mut rows = Vec::with_capacity(licenses);
     memory::read(|ledger| {
         ledger.licenses.each(|license| {

@@ -75,7 +75,7 @@ fn may_stay(database: u32) -> bool {
         now: backend::now(),
         ..memory::rules::viewpoint()
     };
-    memory::read(|ledger| ledger.may_stay(database, view)) == Some(true)
+    memory::read(|ledger| ledger.may_stay(database, view))
         && !BackgroundWorker::transaction(backend::is_database_locked)
 }
 
@@ -145,7 +145,7 @@ fn warn_of_all(database: u32, mut untold: Untold) -> Vec<Warning> {
 
 fn could_not_write(database: u32, what: &str, error: &ReadError) {
     let is_news = memory::write(|ledger| ledger.could_not_write(database, backend::now()));
-    if is_news == Some(true) {
+    if is_news {
         log_failure(what, database, error, "; trying again every second");
     }
 }
@@ -160,7 +160,7 @@ fn tell(writer: &TableAccess, untold: &Untold) -> Result<Vec<String>, ReadError>
     let Trail { mut rows, lost } = told::trail(untold);
     rows.iter_mut().for_each(told::name_roles);
     if lost > 0 {
-        let number = memory::write(Ledger::next_number).unwrap_or(0);
+        let number = memory::write(Ledger::next_number);
         rows.push(told::lost(lost, untold.run, number));
         lines.push(format!(
             "{lost} events of license_events of database {} are lost: they could not be written in time",
@@ -174,7 +174,7 @@ fn tell(writer: &TableAccess, untold: &Untold) -> Result<Vec<String>, ReadError>
 /// Deletes old rows, at least as many as were written if there are so many. Each batch has a transaction of its own, so
 /// that what prevents it undoes nothing else.
 fn tidy(database: u32, written: u64, until: Instant, patience: Duration) {
-    if memory::read(|ledger| ledger.may_delete(backend::now())) == Some(false) {
+    if !memory::read(|ledger| ledger.may_delete(backend::now())) {
         return;
     }
     let mut deleted = 0;
@@ -195,7 +195,7 @@ fn tidy(database: u32, written: u64, until: Instant, patience: Duration) {
                 }
             }
             Err(error) => {
-                if is_news == Some(true) {
+                if is_news {
                     let what = "delete old rows of license_events of";
                     log_failure(what, database, &error, "");
                 }
@@ -241,7 +241,7 @@ fn log_each(database: u32, untold: &Untold) {
 }
 
 fn databases() -> Vec<u32> {
-    let known = memory::read(|ledger| ledger.databases.len()).unwrap_or(0);
+    let known = memory::read(|ledger| ledger.databases.len());
     let now = backend::now();
     let mut databases = Vec::with_capacity(known);
     memory::read(|ledger| {
@@ -256,5 +256,5 @@ fn databases() -> Vec<u32> {
 
 /// Returns the time until an audit trail is to be written.
 pub fn next_write_in() -> Option<Duration> {
-    backend::time_until(memory::read(|ledger| ledger.head.next_write)?)
+    backend::time_until(memory::read(|ledger| ledger.head.next_write))
 }

@@ -17,10 +17,10 @@ const ROWS: usize = 1_000;
 /// go to those who waited.
 pub fn end_due_leases() {
     let now = backend::now();
-    if memory::read(|ledger| ledger.head.next_due > now) != Some(false) {
+    if memory::read(|ledger| ledger.head.next_due > now) {
         return;
     }
-    let leases = memory::read(|ledger| ledger.holds.len()).unwrap_or(0);
+    let leases = memory::read(|ledger| ledger.holds.len());
     let mut due: Vec<LeaseId> = Vec::with_capacity(leases);
     memory::read(|ledger| {
         ledger.each_due(now, |id| {
@@ -43,7 +43,7 @@ pub fn end_due_leases() {
 
 /// Returns the time until the next lease or lingering seat may be due; `None` if there is none.
 pub fn next_due_in() -> Option<Duration> {
-    backend::time_until(memory::read(|ledger| ledger.head.next_due)?)
+    backend::time_until(memory::read(|ledger| ledger.head.next_due))
 }
 
 /// Deletes the rows of leases of this database that have ended, waiting for a lock on the table at most `patience`.
@@ -55,7 +55,7 @@ pub fn next_due_in() -> Option<Duration> {
 /// If the rows can't be deleted.
 pub fn bury(database: u32, patience: Duration) -> Result<(), ReadError> {
     let ended = memory::read(|ledger| ledger.databases.get(&database).map_or(0, |d| d.ended));
-    let mut dead: Vec<LeaseId> = Vec::with_capacity(ended.unwrap_or(0) as usize);
+    let mut dead: Vec<LeaseId> = Vec::with_capacity(ended as usize);
     memory::read(|ledger| {
         ledger.each_ended(database, |id| {
             if dead.len() < dead.capacity() {

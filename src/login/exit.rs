@@ -56,6 +56,6 @@ fn on_exit() {
     let some =
         || memory::write(|ledger| ledger.release_some(place, BATCH, leaving, backend::now()));
     // Others can take the lock between two batches.
-    while some() == Some(false) {}
+    while !some() {}
     memory::write(|_| session::end(place));
 }

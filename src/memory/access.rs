@@ -5,25 +5,25 @@ use std::time::Duration;
 
 use pgrx::pg_sys;
 
-use super::segment::{Held, attached};
+use super::segment::{Held, attached, if_attached};
 use super::shared::Shared;
 use crate::core::ledger::Ledger;
 use crate::core::ledger::session::Session;
 use crate::pg::{backend, clock};
 
-/// Reads the ledger under the shared lock. `None` if the library was not preloaded.
-pub fn read<R>(look: impl FnOnce(&Ledger<'static, Shared>) -> R) -> Option<R> {
-    let attached = attached()?;
+/// Reads the ledger under the shared lock.
+pub fn read<R>(look: impl FnOnce(&Ledger<'static, Shared>) -> R) -> R {
+    let attached = attached();
     let _held = Held::acquire(attached.lock, pg_sys::LWLockMode::LW_SHARED);
     // SAFETY: the lock is held, and through a shared reference the caller only reads.
-    Some(look(&unsafe { attached.ledger() }))
+    look(&unsafe { attached.ledger() })
 }
 
-/// Reads the ledger in the postmaster when every other process has ended. `None` also after an immediate shutdown,
-/// which interrupts every process: then the ledger may be half changed and its lock held for ever, and the postmaster
-/// can't wait for a lock.
+/// Reads the ledger in the postmaster when every other process has ended. `None` after an immediate shutdown, which
+/// interrupts every process: then the ledger may be half changed and its lock held for ever, and the postmaster can't
+/// wait for a lock.
 pub fn read_last<R>(look: impl FnOnce(&Ledger<'static, Shared>) -> R) -> Option<R> {
-    let attached = attached()?;
+    let attached = if_attached()?;
     // SAFETY: `control` points into shared memory, which no other process changes any more.
     let launcher = unsafe { (*attached.control).launcher };
     // A launcher that ends in order removes itself.
@@ -37,9 +37,9 @@ pub fn read_last<R>(look: impl FnOnce(&Ledger<'static, Shared>) -> R) -> Option<
 
 /// Changes the ledger under the exclusive lock, and wakes those whom the change concerns. Before the change a pause is
 /// noticed, so that nobody ends anything that is due by the clocks alone; a `change` that depends on the time reads it
-/// itself. `None` if the library was not preloaded.
-pub fn write<R>(change: impl FnOnce(&mut Ledger<'static, Shared>) -> R) -> Option<R> {
-    let attached = attached()?;
+/// itself.
+pub fn write<R>(change: impl FnOnce(&mut Ledger<'static, Shared>) -> R) -> R {
+    let attached = attached();
     let _held = Held::acquire(attached.lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
     // SAFETY: this process holds the lock exclusively.
     let mut ledger = unsafe { attached.ledger() };
@@ -61,21 +61,21 @@ pub fn write<R>(change: impl FnOnce(&mut Ledger<'static, Shared>) -> R) -> Optio
     if to_be_told || ledger.head.next_due < due.0 || ledger.head.next_write < due.1 {
         attached.wake_launcher();
     }
-    Some(result)
+    result
 }
 
 /// Returns how many sessions there can be.
 pub fn places() -> usize {
-    attached().map_or(0, |attached| attached.places)
+    attached().places
 }
 
 /// The exclusive right to read much, until this is dropped.
-pub struct Turn(#[expect(dead_code, reason = "released when dropped")] Option<Held>);
+pub struct Turn(#[expect(dead_code, reason = "released when dropped")] Held);
 
 /// Waits until no other process reads much, and keeps others from it until the result is dropped.
 pub fn turn() -> Turn {
     let exclusive = pg_sys::LWLockMode::LW_EXCLUSIVE;
-    Turn(attached().map(|attached| Held::acquire(attached.readers, exclusive)))
+    Turn(Held::acquire(attached().readers, exclusive))
 }
 
 /// How long a process that reads much pauses between two slices to let writers in.
@@ -108,7 +108,6 @@ pub fn sessions() -> Vec<Session> {
 /// Returns this backend's session; `None` if it serves no client.
 pub fn this_session() -> Option<Session> {
     let at = backend::place();
-    read(|ledger| ledger.sessions.get(at).copied())
-        .flatten()
-        .filter(|session| session.number != 0)
+    let session = read(|ledger| ledger.sessions.get(at).copied());
+    session.filter(|session| session.number != 0)
 }

@@ -8,6 +8,9 @@
 //! that reads without a pause would overtake all who wait to write. Only one process does so at a time: a [`turn`] is
 //! the second lock "pg_seats readers", taken before the first one, and never by a session that logs in or ends.
 //!
+//! Nobody gets here without the library preloaded: each SQL function calls [`require_preloaded`] first, the triggers'
+//! function asks [`is_attached`], and hooks, callbacks and workers are only there if it is.
+//!
 //! All of it is rebuilt empty when the server starts, and after a crash of any backend: then every session is gone too.
 
 mod access;
@@ -26,5 +29,5 @@ pub use launcher::{
     announce_rules_read, await_rules_read, has_launcher, launcher_looks, set_launcher,
     stop_awaiting, wake_launcher,
 };
-pub use segment::{create, is_attached, request};
+pub use segment::{PRELOAD_HINT, create, is_attached, request, require_preloaded};
 pub use shared::Shared;

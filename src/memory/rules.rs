@@ -23,7 +23,7 @@ pub fn viewpoint() -> Viewpoint {
 /// Tells whether the rules in force for a database are current.
 pub fn are_current(database: u32) -> bool {
     let view = viewpoint();
-    read(|ledger| ledger.is_current(database, view)) == Some(true)
+    read(|ledger| ledger.is_current(database, view))
 }
 
 /// Returns the rules in force for a database, if they are current.
@@ -62,7 +62,7 @@ fn copy(database: u32, may: impl Fn(&Ledger<'static, Shared>) -> bool) -> Option
             }
             let copied = ledger.copy_rules(database, &mut rules);
             (copied, Some(ledger.rows(database)))
-        })?;
+        });
         if copied.is_some() {
             return Some(rules);
         }
@@ -81,5 +81,5 @@ fn copy(database: u32, may: impl Fn(&Ledger<'static, Shared>) -> bool) -> Option
 
 /// Returns what is known of a database.
 pub fn known(database: u32) -> Option<Database> {
-    read(|ledger| ledger.databases.get(&database).copied()).flatten()
+    read(|ledger| ledger.databases.get(&database).copied())
 }

@@ -45,7 +45,7 @@ pub fn load(database: u32, patience: impl Into<Patience>) -> Result<Rules, LoadE
                 _ => error.message,
             })
         })?;
-        let Some((generation, loaded_before)) = noted.flatten() else {
+        let Some((generation, loaded_before)) = noted else {
             // If there is no room to note the database, it has no license or no users.
             return if rules.licenses.is_empty() {
                 Ok(rules)
@@ -98,12 +98,12 @@ fn publish(database: u32, rules: &mut Rules, loaded_before: u64, deadline: Insta
     let mut judged_for: Vec<(u8, Name)> = Vec::new();
     loop {
         let quicker = memory::read(|ledger| ledger.was_quicker(database, loaded_before, rules));
-        if quicker == Some(true) {
+        if quicker {
             // This happens when many in the queue learn of one change.
             return Published::Superseded;
         }
         let room = memory::read(|ledger| ledger.room_for(database, rules.wanted()));
-        let Some(room) = room.flatten() else {
+        let Some(room) = room else {
             return Published::TooManyRules;
         };
         if room != rules.counts_of_rows() {
@@ -111,10 +111,8 @@ fn publish(database: u32, rules: &mut Rules, loaded_before: u64, deadline: Insta
             // A session that was exempt by a row that is left out is no longer exempt.
             judgement = Judgement::default();
         }
-        let planned = memory::read(|ledger| ledger.plan_roles(database, &rules.reservations));
-        let Some(reserved_roles) = planned else {
-            return Published::TooManyRules;
-        };
+        let reserved_roles =
+            memory::read(|ledger| ledger.plan_roles(database, &rules.reservations));
         rules.reserved_roles = reserved_roles.each().collect();
         if judged_for != rules.reserved_roles {
             judged_for.clone_from(&rules.reserved_roles);
@@ -143,8 +141,7 @@ fn publish(database: u32, rules: &mut Rules, loaded_before: u64, deadline: Insta
             members: members(rules, former.members),
         };
         let now = backend::now();
-        let published = memory::write(|ledger| ledger.publish(database, rules, &judgement, now))
-            .unwrap_or(Published::NoRoom);
+        let published = memory::write(|ledger| ledger.publish(database, rules, &judgement, now));
         if published != Published::Unjudged || Instant::now() >= deadline {
             return published;
         }
@@ -158,16 +155,16 @@ fn roles(rules: &Rules) -> Vec<RoleIn> {
         return roles;
     }
     // Nothing may be allocated under the lock, so room is made before, until it is enough.
-    while let Some(holders) = memory::read(|ledger| ledger.holders()) {
-        roles.reserve(holders);
-        let copied = memory::read(|ledger| {
+    loop {
+        roles.reserve(memory::read(|ledger| ledger.holders()));
+        let is_enough = memory::read(|ledger| {
             let enough = roles.capacity() >= ledger.holders();
             if enough {
                 ledger.each_role(|taker, _| roles.push(taker));
             }
             enough
         });
-        if copied != Some(false) {
+        if is_enough {
             break;
         }
     }
@@ -208,12 +205,10 @@ fn warn_of_disagreement(product: Name) {
 
 /// Logs which databases have rows that don't all fit, or do again.
 fn log_left_out() {
-    if memory::read(|ledger| ledger.has_left_out()) != Some(true) {
+    if !memory::read(|ledger| ledger.has_left_out()) {
         return;
     }
-    while let Some((database, rows, unnumbered)) =
-        memory::write(|ledger| ledger.tell_left_out()).flatten()
-    {
+    while let Some((database, rows, unnumbered)) = memory::write(|ledger| ledger.tell_left_out()) {
         let name = quoted(catalog::database_name(database));
         error::log(match (rows, unnumbered) {
             (0, 0) => format!("all rules of database {name} are in force again"),
@@ -237,7 +232,7 @@ fn log_leases_left(database: u32) {
         let known = ledger.databases.get(&database);
         known.map(|known| known.leases_left)
     });
-    if let Some(left) = known.flatten().filter(|&left| left > 0) {
+    if let Some(left) = known.filter(|&left| left > 0) {
         error::log(format!(
             "pg_seats has no room for {left} rows of license_leases of database {}, which count no longer: \
              increase pg_seats.max_seats and restart the server",
@@ -276,7 +271,7 @@ fn read(reader: &TableAccess) -> Result<Rules, ReadError> {
         rules.counts = counts::read(&schema);
         rules.leases_of = leases::oid(reader, &schema)?;
         let known = memory::read(|ledger| ledger.leases_of(backend::database()));
-        if known != Some(rules.leases_of) {
+        if known != rules.leases_of {
             rules.leases = leases::read(reader, &schema)?;
         }
     }

@@ -72,7 +72,7 @@ impl RememberedPools for Of<'_> {
 
 /// Notes that a lease is about to be committed in a database: the file no longer says that it has none.
 pub fn note_lease(database: u32) {
-    if memory::write(|ledger| ledger.lease_comes(database)) == Some(true) {
+    if memory::write(|ledger| ledger.lease_comes(database)) {
         outdate();
         memory::write(|ledger| ledger.lease_is_told(database));
     }
@@ -107,12 +107,10 @@ impl Written {
             let known = ledger.databases.len();
             (head.published, head.pools_edition, head.changes(), known)
         });
-        if state == self.state {
+        if self.state == Some(state) {
             return;
         }
-        let Some((edition, pools)) = present() else {
-            return;
-        };
+        let (edition, pools) = present();
         let last = self.last.as_ref();
         if last.is_none_or(|(of, written)| *of != edition || *written != pools) {
             match write(edition, &pools) {
@@ -123,7 +121,7 @@ impl Written {
             }
             self.last = Some((edition, pools));
         }
-        self.state = state;
+        self.state = Some(state);
     }
 }
 
@@ -132,9 +130,9 @@ fn log(what: &str, error: &io::Error) {
 }
 
 /// Returns what is known of every database, with the number of the last change.
-fn present() -> Option<(u64, Pools)> {
+fn present() -> (u64, Pools) {
     let (databases, licenses) =
-        memory::read(|ledger| (ledger.databases.len(), ledger.licenses.len()))?;
+        memory::read(|ledger| (ledger.databases.len(), ledger.licenses.len()));
     let (mut known, mut unread) = (Vec::with_capacity(databases), Vec::with_capacity(databases));
     let mut without_leases = Vec::with_capacity(databases);
     let mut named: Vec<PoolOf> = Vec::with_capacity(licenses);
@@ -163,7 +161,7 @@ fn present() -> Option<(u64, Pools)> {
             }
         });
         ledger.head.pools_edition
-    })?;
+    });
     let mut pools = Pools::default();
     unread
         .iter()
@@ -180,7 +178,7 @@ fn present() -> Option<(u64, Pools)> {
     {
         pools.name(*database, pool.as_str(), product.as_str());
     }
-    Some((edition, pools))
+    (edition, pools)
 }
 
 /// Takes the lock, which is held until the file is dropped.
@@ -229,7 +227,7 @@ fn write(edition: u64, pools: &Pools) -> io::Result<bool> {
     file.sync_all()?;
     let _lock = lock()?;
     // Whoever has changed the pools since then waits for the lock, and then removes the file that is in place.
-    if memory::read(|ledger| ledger.head.pools_edition) != Some(edition) {
+    if memory::read(|ledger| ledger.head.pools_edition) != edition {
         return Ok(false);
     }
     fs::rename(NEW, FILE)?;
