@@ -32,14 +32,10 @@ pub fn are_being_stored() -> bool {
 /// called outside a transaction.
 pub fn store(database: u32, patience: Duration) {
     memory::write(|ledger| ledger.end_bars(backend::now()));
-    let mut bars: Vec<Bar> = Vec::with_capacity(memory::read(|ledger| ledger.bars.len()));
-    memory::read(|ledger| {
-        ledger.each_unstored_bar(database, |bar| {
-            if bars.len() < bars.capacity() {
-                bars.push(*bar);
-            }
-        });
-    });
+    let bars: Vec<Bar> = memory::collect(
+        |ledger| ledger.bars.len(),
+        |ledger, find| ledger.each_unstored_bar(database, |bar| find(*bar)),
+    );
     if bars.is_empty() {
         return;
     }

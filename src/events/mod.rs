@@ -241,17 +241,17 @@ fn log_each(database: u32, untold: &Untold) {
 }
 
 fn databases() -> Vec<u32> {
-    let known = memory::read(|ledger| ledger.databases.len());
     let now = backend::now();
-    let mut databases = Vec::with_capacity(known);
-    memory::read(|ledger| {
-        ledger.databases.each(|known| {
-            if known.has_untold(now) && databases.len() < databases.capacity() {
-                databases.push(known.oid);
-            }
-        });
-    });
-    databases
+    memory::collect(
+        |ledger| ledger.databases.len(),
+        |ledger, find| {
+            ledger.databases.each(|known| {
+                if known.has_untold(now) {
+                    find(known.oid);
+                }
+            });
+        },
+    )
 }
 
 /// Returns the time until an audit trail is to be written.

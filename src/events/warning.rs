@@ -155,11 +155,8 @@ pub fn log_endings() {
     let licenses = memory::read(|ledger| ledger.licenses.len());
     let mut endings = Vec::with_capacity(licenses);
     memory::write(|ledger| {
-        // There is room for all of them, since nothing may be allocated under the lock.
         ledger.tell_endings(backend::now(), |product, ending| {
-            if endings.len() < endings.capacity() {
-                endings.push((*product, ending));
-            }
+            memory::push(&mut endings, (*product, ending));
         });
     });
     for (product, ending) in &endings {

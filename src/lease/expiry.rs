@@ -20,15 +20,10 @@ pub fn end_due_leases() {
     if memory::read(|ledger| ledger.head.next_due > now) {
         return;
     }
-    let leases = memory::read(|ledger| ledger.holds.len());
-    let mut due: Vec<LeaseId> = Vec::with_capacity(leases);
-    memory::read(|ledger| {
-        ledger.each_due(now, |id| {
-            if due.len() < due.capacity() {
-                due.push(id);
-            }
-        });
-    });
+    let due = memory::collect(
+        |ledger| ledger.holds.len(),
+        |ledger, find| ledger.each_due(now, find),
+    );
     if due.is_empty() {
         memory::write(|ledger| ledger.expire(&[], backend::now()));
     }
@@ -54,15 +49,15 @@ pub fn next_due_in() -> Option<Duration> {
 ///
 /// If the rows can't be deleted.
 pub fn bury(database: u32, patience: Duration) -> Result<(), ReadError> {
-    let ended = memory::read(|ledger| ledger.databases.get(&database).map_or(0, |d| d.ended));
-    let mut dead: Vec<LeaseId> = Vec::with_capacity(ended as usize);
-    memory::read(|ledger| {
-        ledger.each_ended(database, |id| {
-            if dead.len() < dead.capacity() {
-                dead.push(id);
-            }
-        });
-    });
+    let dead = memory::collect(
+        |ledger| {
+            ledger
+                .databases
+                .get(&database)
+                .map_or(0, |known| known.ended as usize)
+        },
+        |ledger, find| ledger.each_ended(database, find),
+    );
     for batch in dead.chunks(ROWS) {
         let left = transaction(|| leases::delete_ended(batch, patience))?;
         let gone: Vec<LeaseId> = batch

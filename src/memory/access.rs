@@ -6,9 +6,10 @@ use std::time::Duration;
 use pgrx::pg_sys;
 
 use super::segment::{Held, attached, if_attached};
-use super::shared::Shared;
+use super::shared::{Shared, SharedTable};
 use crate::core::ledger::Ledger;
 use crate::core::ledger::session::Session;
+use crate::core::ledger::table::{Entry, Table};
 use crate::pg::{backend, clock};
 
 /// Reads the ledger under the shared lock.
@@ -64,11 +65,6 @@ pub fn write<R>(change: impl FnOnce(&mut Ledger<'static, Shared>) -> R) -> R {
     result
 }
 
-/// Returns how many sessions there can be.
-pub fn places() -> usize {
-    attached().places
-}
-
 /// The exclusive right to read much, until this is dropped.
 pub struct Turn(#[expect(dead_code, reason = "released when dropped")] Held);
 
@@ -82,26 +78,105 @@ pub fn turn() -> Turn {
 const PAUSE: Duration = Duration::from_micros(50);
 
 /// The most entries that are read under one hold of the lock.
-pub const SLICE: usize = 256;
+const SLICE: usize = 256;
+
+/// How many entries more a slice may have, because those of a table come in whole buckets.
+const SPARE: usize = 64;
 
 /// Pauses between two slices, so that those who wait to write get the lock.
 pub fn let_others_by() {
     std::thread::sleep(PAUSE);
 }
 
-/// Returns a copy of every session slot, taken or free. If there are many, they are not all copied at the same moment.
-pub fn sessions() -> Vec<Session> {
-    let places = places();
-    let mut sessions = Vec::with_capacity(places);
-    for from in (0..places).step_by(SLICE) {
-        if from > 0 {
+/// Adds an entry if there is room, because nothing may be allocated under the lock.
+pub fn push<E>(into: &mut Vec<E>, entry: E) {
+    if into.len() < into.capacity() {
+        into.push(entry);
+    }
+}
+
+/// Returns what `find` finds in the ledger, as it is at one moment. Room for as many as are `expected` is made before,
+/// and for more if they are more; then they are found anew.
+pub fn collect<E>(
+    expected: impl FnOnce(&Ledger<'static, Shared>) -> usize,
+    find: impl Fn(&Ledger<'static, Shared>, &mut dyn FnMut(E)),
+) -> Vec<E> {
+    let mut found = Vec::with_capacity(read(expected));
+    loop {
+        let mut count = 0;
+        read(|ledger| {
+            find(ledger, &mut |entry| {
+                count += 1;
+                push(&mut found, entry);
+            });
+        });
+        if count == found.len() {
+            return found;
+        }
+        found.clear();
+        found.reserve(count + SPARE);
+    }
+}
+
+/// Copies much out of the ledger: `copy` adds the slice that begins at an index, and returns where the next one begins.
+/// What was copied is passed on outside the lock.
+fn in_slices<P>(
+    mut copy: impl FnMut(&Ledger<'static, Shared>, usize, &mut Vec<P>) -> Option<usize>,
+    mut see: impl FnMut(P),
+) {
+    let mut slice = Vec::with_capacity(SLICE + SPARE);
+    let mut from = Some(0);
+    while let Some(begin) = from {
+        from = read(|ledger| copy(ledger, begin, &mut slice));
+        slice.drain(..).for_each(&mut see);
+        if from.is_some() {
             let_others_by();
         }
-        read(|ledger| {
-            let slice = ledger.sessions.iter().skip(from).take(SLICE);
-            sessions.extend(slice.copied());
-        });
     }
+}
+
+/// Passes on what `part` makes of each entry of a table, in slices. If the table grows meanwhile, an entry may be seen
+/// twice.
+pub fn each_entry<E: Entry, P>(
+    table: impl Fn(&Ledger<'static, Shared>) -> SharedTable<E>,
+    mut part: impl FnMut(&Ledger<'static, Shared>, &E) -> Option<P>,
+    see: impl FnMut(P),
+) {
+    let copy = |ledger: &Ledger<'static, Shared>, from, slice: &mut Vec<P>| {
+        table(ledger).each_from(from, SLICE, |entry| {
+            if let Some(part) = part(ledger, entry) {
+                push(slice, part);
+            }
+        })
+    };
+    in_slices(copy, see);
+}
+
+/// Passes on what `part` makes of each session and its slot, taken or free, in slices.
+pub fn each_session<P>(
+    part: impl Fn(&Ledger<'static, Shared>, usize, &Session) -> Option<P>,
+    see: impl FnMut(P),
+) {
+    let copy = |ledger: &Ledger<'static, Shared>, from, slice: &mut Vec<P>| {
+        let sessions = ledger.sessions.iter().enumerate().skip(from).take(SLICE);
+        for (place, session) in sessions {
+            if let Some(part) = part(ledger, place, session) {
+                push(slice, part);
+            }
+        }
+        let next = from + SLICE;
+        (next < ledger.sessions.len()).then_some(next)
+    };
+    in_slices(copy, see);
+}
+
+/// Returns a copy of every session slot, taken or free.
+pub fn sessions() -> Vec<Session> {
+    let mut sessions = Vec::new();
+    each_session(
+        |_, _, session| Some(*session),
+        |session| sessions.push(session),
+    );
     sessions
 }
 

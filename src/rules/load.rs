@@ -150,24 +150,13 @@ fn publish(database: u32, rules: &mut Rules, loaded_before: u64, deadline: Insta
 
 /// Returns the roles of all holders and of the leases that were read, if anything is reserved.
 fn roles(rules: &Rules) -> Vec<RoleIn> {
-    let mut roles = Vec::new();
     if rules.reserved_roles.is_empty() {
-        return roles;
+        return Vec::new();
     }
-    // Nothing may be allocated under the lock, so room is made before, until it is enough.
-    loop {
-        roles.reserve(memory::read(|ledger| ledger.holders()));
-        let is_enough = memory::read(|ledger| {
-            let enough = roles.capacity() >= ledger.holders();
-            if enough {
-                ledger.each_role(|taker, _| roles.push(taker));
-            }
-            enough
-        });
-        if is_enough {
-            break;
-        }
-    }
+    let mut roles = memory::collect(
+        |ledger| ledger.holders(),
+        |ledger, find| ledger.each_role(|taker, _| find(taker)),
+    );
     let taker = |lease: &StoredLease| (lease.who.role, backend::database());
     roles.extend(rules.leases.iter().map(taker));
     roles

@@ -137,29 +137,15 @@ fn present() -> (u64, Pools) {
     let mut without_leases = Vec::with_capacity(databases);
     let mut named: Vec<PoolOf> = Vec::with_capacity(licenses);
     let former = remembered().clone().unwrap_or_default();
-    // Nothing may be allocated under the lock; what arrived meanwhile is written the next time.
+    // What arrived meanwhile is written the next time.
     let edition = memory::read(|ledger| {
-        ledger.each_known(|database| {
-            if known.len() < known.capacity() {
-                known.push(database);
-            }
-        });
-        ledger.each_unread_since_start(|database| {
-            if unread.len() < unread.capacity() {
-                unread.push(database);
-            }
-        });
+        ledger.each_known(|database| memory::push(&mut known, database));
+        ledger.each_unread_since_start(|database| memory::push(&mut unread, database));
         let had_leases = |database| !former.is_without_leases(database);
         ledger.each_without_leases(had_leases, |database| {
-            if without_leases.len() < without_leases.capacity() {
-                without_leases.push(database);
-            }
+            memory::push(&mut without_leases, database);
         });
-        ledger.each_pool(|pool| {
-            if named.len() < named.capacity() {
-                named.push(pool);
-            }
-        });
+        ledger.each_pool(|pool| memory::push(&mut named, pool));
         ledger.head.pools_edition
     });
     let mut pools = Pools::default();

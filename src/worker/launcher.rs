@@ -253,13 +253,8 @@ fn next_expiry() -> Option<Duration> {
 }
 
 fn known_databases() -> Vec<u32> {
-    let mut known = Vec::with_capacity(memory::read(|ledger| ledger.databases.len()));
-    memory::read(|ledger| {
-        ledger.databases.each(|database| {
-            if known.len() < known.capacity() {
-                known.push(database.oid);
-            }
-        });
-    });
-    known
+    memory::collect(
+        |ledger| ledger.databases.len(),
+        |ledger, find| ledger.databases.each(|known| find(known.oid)),
+    )
 }

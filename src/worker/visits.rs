@@ -269,17 +269,10 @@ fn at_once() -> usize {
 
 /// Returns the databases that should be visited.
 fn due(view: Viewpoint) -> Vec<Due> {
-    let known = memory::read(|ledger| ledger.databases.len());
-    let mut due = Vec::with_capacity(known);
-    memory::read(|ledger| {
-        ledger.each_to_visit(view, |database| {
-            // Nothing may be allocated under the lock.
-            if due.len() < due.capacity() {
-                due.push(database);
-            }
-        });
-    });
-    due
+    memory::collect(
+        |ledger| ledger.databases.len(),
+        |ledger, find| ledger.each_to_visit(view, find),
+    )
 }
 
 /// Forgets a database that is gone, because nobody reports that to a standby.
