@@ -15,9 +15,7 @@ use crate::core::ledger::Ledger;
 use crate::core::ledger::event::{Event, Happened};
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::table::{Table, Tables};
-use crate::core::ledger::time::{APART, Clocks, DRIFT, GRACE, LOOK, Pause, Timestamp, Watch};
-
-const DAY: i64 = 86_400_000_000;
+use crate::core::ledger::time::{APART, Clocks, DAY, DRIFT, GRACE, LOOK, Pause, Timestamp, Watch};
 
 /// The number of databases that are told at a time.
 const BATCH: usize = 64;
