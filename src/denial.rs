@@ -249,8 +249,7 @@ fn figures(cause: Cause, [is, are]: [&str; 2]) -> String {
             limit,
         } => {
             let role = memory::read(|ledger| ledger.head.reserved_roles.name(number));
-            let role = role.flatten().unwrap_or(Name::EMPTY);
-            let role = quoted(role);
+            let role = quoted(role.unwrap_or(Name::EMPTY));
             format!("{in_use} of {limit} seats for members of role {role} {are} in use")
         }
         Cause::UserFull { in_use, limit } => {

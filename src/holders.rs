@@ -13,7 +13,7 @@ use crate::core::ledger::roles::Roles;
 use crate::core::ledger::seat::{Kind, Seat, SeatIds};
 use crate::core::ledger::session::Session;
 use crate::core::ledger::table::Table;
-use crate::core::ledger::time::{Time, Timestamp};
+use crate::core::ledger::time::Timestamp;
 use crate::memory::{self, Shared};
 use crate::pg::error::quoted;
 use crate::pg::status::{self, Activity};
@@ -21,9 +21,6 @@ use crate::pg::{backend, catalog};
 
 /// How often seats are looked at again whose holders changed meanwhile.
 const LOOKS: usize = 3;
-
-/// How many entries more than asked for a slice may have, because entries come in whole buckets.
-const SPARE: usize = 64;
 
 /// A copy of all that holds seats of some tallies. It is made in slices, so that nobody waits long for the lock: each
 /// seat is as it was at one moment, but not all at the same moment.
@@ -97,8 +94,7 @@ pub struct Holder<'a> {
 /// Returns what backends do, with the start of their inactivity in the ledger's time, and the present moment. A pause
 /// is noticed first, because nobody who could do nothing counts as inactive.
 pub fn in_time(mut activities: HashMap<i32, Activity>) -> (HashMap<i32, Activity>, Timestamp) {
-    let seen = memory::write(|ledger| (ledger.head.time, backend::now()));
-    let (time, now) = seen.unwrap_or((Time::UNKNOWN, backend::now()));
+    let (time, now) = memory::write(|ledger| (ledger.head.time, backend::now()));
     for activity in activities.values_mut() {
         if let Some(since) = &mut activity.inactive_since {
             *since = time.inactive_since(*since, now);
@@ -115,7 +111,7 @@ impl Holders {
             holds: Vec::new(),
             names: HashMap::new(),
             session_at: HashMap::new(),
-            ids: memory::read(|ledger| ledger.head.seat_ids).unwrap_or_default(),
+            ids: memory::read(|ledger| ledger.head.seat_ids),
             seats: Vec::new(),
             holders: Vec::new(),
             lingering: Vec::new(),
@@ -174,55 +170,51 @@ impl Holders {
             holders,
             ..
         } = self;
-        let mut missing = Vec::new();
-        // Nothing may be allocated under the lock: there is room for a slice.
+        let mut missing = HashSet::new();
+        // Nothing may be allocated under the lock.
         holders.reserve(seen.len());
-        let mut from = Some(0);
-        while let Some(begin) = from {
-            seats.reserve(memory::SLICE + SPARE);
-            lingering.reserve(memory::SLICE + SPARE);
-            missing.reserve(memory::SLICE + SPARE);
-            from = memory::read(|ledger| {
-                ledger.seats.each_from(begin, memory::SLICE, |seat| {
-                    if !is_wanted(seat.key.tally) || !is_looked_at(&seat.number) {
-                        return;
-                    }
-                    if !seat.is_held() {
-                        push(lingering, *seat);
-                        return;
-                    }
-                    let first = seen.partition_point(|holder| holder.seat < seat.number);
-                    let of_seat = seen.iter().skip(first);
-                    let before = holders.len();
-                    for holder in of_seat.take_while(|holder| holder.seat == seat.number) {
-                        if holder.still_holds(ledger, sessions, holds, seat) {
-                            push(holders, *holder);
-                        }
-                    }
-                    let held = holders.len() - before;
-                    let is_whole = held as u64 == seat.count();
-                    if !is_whole {
-                        push(&mut missing, seat.number);
-                    }
-                    if is_whole || last && held > 0 {
-                        let entry = SeatEntry {
-                            number: seat.number,
-                            tally: seat.key.tally,
-                            opened_at: seat.opened_at,
-                            roles: seat.roles,
-                        };
-                        push(seats, entry);
-                    } else {
-                        holders.truncate(before);
-                    }
-                })
-            })
-            .flatten();
-            if from.is_some() {
-                memory::let_others_by();
+        let check = |ledger: &Ledger<'static, Shared>, seat: &Seat| {
+            if !is_wanted(seat.key.tally) || !is_looked_at(&seat.number) {
+                return None;
             }
-        }
-        missing.into_iter().collect()
+            let before = holders.len();
+            let first = seen.partition_point(|holder| holder.seat < seat.number);
+            let of_seat = seen.iter().skip(first);
+            for holder in of_seat.take_while(|holder| holder.seat == seat.number) {
+                if holder.still_holds(ledger, sessions, holds, seat) {
+                    memory::push(holders, *holder);
+                }
+            }
+            let held = holders.len() - before;
+            let is_whole = held as u64 == seat.count();
+            let is_kept = is_whole || last && held > 0;
+            if !is_kept {
+                holders.truncate(before);
+            }
+            Some((*seat, is_whole, is_kept))
+        };
+        memory::each_entry(
+            |ledger| ledger.seats,
+            check,
+            |(seat, is_whole, is_kept)| {
+                if !seat.is_held() {
+                    lingering.push(seat);
+                    return;
+                }
+                if !is_whole {
+                    missing.insert(seat.number);
+                }
+                if is_kept {
+                    seats.push(SeatEntry {
+                        number: seat.number,
+                        tally: seat.key.tally,
+                        opened_at: seat.opened_at,
+                        roles: seat.roles,
+                    });
+                }
+            },
+        );
+        missing
     }
 
     /// Copies all sessions, and returns the seats that their logins hold.
@@ -230,25 +222,20 @@ impl Holders {
         &mut self,
         seat_of: impl Fn(&Ledger<'static, Shared>, &Session) -> Option<SeatNumber>,
     ) -> Vec<HolderEntry> {
-        let mut seen = Vec::with_capacity(memory::places());
-        for from in (0..memory::places()).step_by(memory::SLICE) {
-            if from > 0 {
-                memory::let_others_by();
-            }
-            self.sessions.reserve(memory::SLICE);
-            memory::read(|ledger| {
-                let slice = ledger.sessions.each().skip(from).take(memory::SLICE);
-                for (slot, session) in
-                    slice.filter(|(_, session)| session.number != SessionNumber::NONE)
-                {
-                    if let Some(seat) = seat_of(ledger, session) {
-                        let (kind, at) = (Kind::Login, self.sessions.len() as u32);
-                        push(&mut seen, HolderEntry { seat, kind, at });
-                    }
-                    push(&mut self.sessions, (slot, *session));
+        let mut seen = Vec::new();
+        memory::each_session(
+            |ledger, slot, session| {
+                (session.number != SessionNumber::NONE)
+                    .then(|| (slot, *session, seat_of(ledger, session)))
+            },
+            |(slot, session, seat)| {
+                if let Some(seat) = seat {
+                    let (kind, at) = (Kind::Login, self.sessions.len() as u32);
+                    seen.push(HolderEntry { seat, kind, at });
                 }
-            });
-        }
+                self.sessions.push((slot, session));
+            },
+        );
         let numbers = self.sessions.iter().map(|(_, session)| session.number);
         self.session_at = numbers.zip(0..).collect();
         seen
@@ -260,42 +247,28 @@ impl Holders {
         seen: &mut Vec<HolderEntry>,
         seat_of: impl Fn(&Hold) -> Option<SeatNumber>,
     ) {
-        let mut from = Some(0);
-        while let Some(begin) = from {
-            self.holds.reserve(memory::SLICE + SPARE);
-            seen.reserve(memory::SLICE + SPARE);
-            from = memory::read(|ledger| {
-                ledger.holds.each_from(begin, memory::SLICE, |hold| {
-                    // A session that has arrived since is not known.
-                    let is_known =
-                        hold.kind() == Kind::Lease || self.session_at.contains_key(&hold.number);
-                    if let Some(seat) = seat_of(hold).filter(|_| is_known) {
-                        let (kind, at) = (hold.kind(), self.holds.len() as u32);
-                        push(seen, HolderEntry { seat, kind, at });
-                        push(&mut self.holds, *hold);
-                    }
-                })
-            })
-            .flatten();
-            if from.is_some() {
-                memory::let_others_by();
-            }
-        }
+        memory::each_entry(
+            |ledger| ledger.holds,
+            |_, hold| Some((seat_of(hold)?, *hold)),
+            |(seat, hold)| {
+                // A session that has arrived since is not known.
+                if hold.kind() == Kind::Lease || self.session_at.contains_key(&hold.number) {
+                    let (kind, at) = (hold.kind(), self.holds.len() as u32);
+                    seen.push(HolderEntry { seat, kind, at });
+                    self.holds.push(hold);
+                }
+            },
+        );
     }
 
     fn copy_names(&mut self) {
-        let mut names: Vec<(Label, Text<512>)> = Vec::new();
-        let mut from = Some(0);
-        while let Some(begin) = from {
-            names.reserve(memory::SLICE + SPARE);
-            from = memory::read(|ledger| {
-                ledger.long_names.each_from(begin, memory::SLICE, |name| {
-                    push(&mut names, (name.label, name.text))
-                })
-            })
-            .flatten();
-        }
-        self.names = names.into_iter().collect();
+        memory::each_entry(
+            |ledger| ledger.long_names,
+            |_, name| Some((name.label, name.text)),
+            |(label, text)| {
+                self.names.insert(label, text);
+            },
+        );
     }
 
     fn key(&self, holder: &HolderEntry) -> Option<HoldKey> {
@@ -398,13 +371,6 @@ impl HolderEntry {
     }
 }
 
-/// Adds an entry if there is room, because nothing may be allocated under the lock.
-fn push<E>(into: &mut Vec<E>, entry: E) {
-    if into.len() < into.capacity() {
-        into.push(entry);
-    }
-}
-
 impl<'a> TakenSeat<'a> {
     /// Returns the seat's holders, from the strongest kind to the weakest.
     pub fn holders(self) -> impl Iterator<Item = Holder<'a>> {
@@ -460,7 +426,7 @@ impl<'a> TakenSeat<'a> {
 
 impl<'a> Holder<'a> {
     /// Returns the session and its slot, unless it is a lease.
-    pub fn placed_session(self) -> Option<(Slot, &'a Session)> {
+    pub fn session_and_slot(self) -> Option<(Slot, &'a Session)> {
         Some((self.slot?, self.session?))
     }
 

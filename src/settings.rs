@@ -39,180 +39,127 @@ enum DenialDetail {
     Count,
 }
 
-static ENFORCEMENT: GucSetting<Enforcement> = GucSetting::<Enforcement>::new(Enforcement::On);
-static MAX_SEATS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
-static EVENT_BUFFER: GucSetting<i32> = GucSetting::<i32>::new(8_192);
-static MAX_USERS_PER_SESSION: GucSetting<i32> = GucSetting::<i32>::new(10);
-static MAX_RULES: GucSetting<i32> = GucSetting::<i32>::new(20_000);
-static EXEMPT_SUPERUSERS: GucSetting<bool> = GucSetting::<bool>::new(true);
-static LOAD_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
-static EVENT_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(400 * 24 * 60);
-static DENIAL_DETAIL: GucSetting<DenialDetail> =
-    GucSetting::<DenialDetail>::new(DenialDetail::Holders);
-static DEAD_CLIENT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
-static VENDOR_KEYS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
-static INSTALLATION_KEY: GucSetting<Option<CString>> =
-    GucSetting::<Option<CString>>::new(Some(c"pg_seats.key"));
-static KEY_GRACE: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
-static RENEWAL_COMMAND: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
-static RENEW_BEFORE: GucSetting<i32> = GucSetting::<i32>::new(14 * 24 * 60);
-static WORKSTATION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+/// Declares the settings from a table: for each a static that has its value, and its definition for PostgreSQL in
+/// `define`. A row has the static, its type and default; how to define it, with the bounds of a number; the context and
+/// perhaps a flag; the name, what it does, and what else there is to know.
+macro_rules! settings {
+    ($(
+        $setting:ident: $type:ty = $default:expr,
+        $define:path[$($bound:expr),*], $context:ident $($flag:ident)?,
+        $name:literal, $short:literal, $long:literal;
+    )*) => {
+        $(static $setting: GucSetting<$type> = GucSetting::<$type>::new($default);)*
 
-/// Defines the settings, while the library is preloaded.
-pub fn define() {
-    GucRegistry::define_enum_guc(
+        /// Defines the settings, while the library is preloaded.
+        pub fn define() {
+            $(
+                let flags = GucFlags::default() $(| GucFlags::$flag)?;
+                $define($name, $short, $long, &$setting, $($bound,)* GucContext::$context, flags);
+            )*
+            // SAFETY: the prefix is a string literal.
+            unsafe { pg_sys::MarkGUCPrefixReserved(c"pg_seats".as_ptr()) };
+        }
+    };
+}
+
+settings! {
+    ENFORCEMENT: Enforcement = Enforcement::On,
+        GucRegistry::define_enum_guc[], Sighup,
         c"pg_seats.enforcement",
         c"What happens to a login without a free seat: on denies it, warn admits and logs it, off admits it.",
-        c"It can only soften a license's own enforcement.",
-        &ENFORCEMENT,
-        GucContext::Sighup,
-        GucFlags::default(),
-    );
-    GucRegistry::define_int_guc(
+        c"It can only soften a license's own enforcement.";
+    MAX_SEATS: i32 = 10_000,
+        GucRegistry::define_int_guc[1, 10_000_000], Postmaster,
         c"pg_seats.max_seats",
         c"Checkouts and leases that there can be on this server at once, of all licenses together.",
-        c"Logins find room besides. Sizes the shared memory of pg_seats: about 510 bytes a seat.",
-        &MAX_SEATS,
-        1,
-        10_000_000,
-        GucContext::Postmaster,
-        GucFlags::default(),
-    );
-    GucRegistry::define_int_guc(
+        c"Logins find room besides. Sizes the shared memory of pg_seats: about 510 bytes a seat.";
+    EVENT_BUFFER: i32 = 8_192,
+        GucRegistry::define_int_guc[100, 1_000_000], Postmaster,
         c"pg_seats.event_buffer",
         c"How many events can wait until they are written into license_events, of all databases together.",
-        c"Sizes the shared memory of pg_seats: about 700 bytes an event.",
-        &EVENT_BUFFER,
-        100,
-        1_000_000,
-        GucContext::Postmaster,
-        GucFlags::default(),
-    );
-    GucRegistry::define_int_guc(
+        c"Sizes the shared memory of pg_seats: about 700 bytes an event.";
+    MAX_RULES: i32 = 20_000,
+        GucRegistry::define_int_guc[100, 1_000_000], Postmaster,
         c"pg_seats.max_rules",
         c"Rows of licenses, license_exemptions, license_reservations and license_bars of all databases that are in force at once.",
-        c"Databases share it: one with no more than its part always fits. Sizes the shared memory of pg_seats: about 2,500 bytes a row.",
-        &MAX_RULES,
-        100,
-        1_000_000,
-        GucContext::Postmaster,
-        GucFlags::default(),
-    );
-    GucRegistry::define_int_guc(
+        c"Databases share it: one with no more than its part always fits. Sizes the shared memory of pg_seats: about 2,500 bytes a row.";
+    MAX_USERS_PER_SESSION: i32 = 10,
+        GucRegistry::define_int_guc[1, 10_000_000], Sighup,
         c"pg_seats.max_users_per_session",
         c"For how many users of an application one session may hold checkouts.",
-        c"Does not bind roles that may execute license_lease.",
-        &MAX_USERS_PER_SESSION,
-        1,
-        10_000_000,
-        GucContext::Sighup,
-        GucFlags::default(),
-    );
-    GucRegistry::define_bool_guc(
+        c"Does not bind roles that may execute license_lease.";
+    EXEMPT_SUPERUSERS: bool = true,
+        GucRegistry::define_bool_guc[], Sighup,
         c"pg_seats.exempt_superusers",
         c"Superusers take no seat.",
-        c"Off counts them; they are never denied.",
-        &EXEMPT_SUPERUSERS,
-        GucContext::Sighup,
-        GucFlags::default(),
-    );
-    GucRegistry::define_int_guc(
+        c"Off counts them; they are never denied.";
+    LOAD_TIMEOUT: i32 = 5_000,
+        GucRegistry::define_int_guc[1, 3_600_000], Sighup UNIT_MS,
         c"pg_seats.load_timeout",
         c"How long a login waits for the licenses of its database to be readable.",
-        c"",
-        &LOAD_TIMEOUT,
-        1,
-        3_600_000,
-        GucContext::Sighup,
-        GucFlags::UNIT_MS,
-    );
-    GucRegistry::define_int_guc(
+        c"";
+    EVENT_RETENTION: i32 = 400 * 24 * 60,
+        GucRegistry::define_int_guc[-1, i32::MAX], Sighup UNIT_MIN,
         c"pg_seats.event_retention",
         c"How long the rows of license_events are kept.",
-        c"-1 keeps them for ever.",
-        &EVENT_RETENTION,
-        -1,
-        i32::MAX,
-        GucContext::Sighup,
-        GucFlags::UNIT_MIN,
-    );
-    GucRegistry::define_enum_guc(
+        c"-1 keeps them for ever.";
+    DENIAL_DETAIL: DenialDetail = DenialDetail::Holders,
+        GucRegistry::define_enum_guc[], Sighup,
         c"pg_seats.denial_detail",
         c"What a denied user is told: who has been idle longest, or only the count.",
-        c"",
-        &DENIAL_DETAIL,
-        GucContext::Sighup,
-        GucFlags::default(),
-    );
-    GucRegistry::define_int_guc(
+        c"";
+    DEAD_CLIENT_TIMEOUT: i32 = 30_000,
+        GucRegistry::define_int_guc[0, 3_600_000], Sighup UNIT_MS,
         c"pg_seats.dead_client_timeout",
         c"How long a client that is cut off keeps its seat.",
-        c"Logins from then on get keepalive settings by it. 0 leaves them the system's own.",
-        &DEAD_CLIENT_TIMEOUT,
-        0,
-        3_600_000,
-        GucContext::Sighup,
-        GucFlags::UNIT_MS,
-    );
-    GucRegistry::define_string_guc(
+        c"Logins from then on get keepalive settings by it. 0 leaves them the system's own.";
+    VENDOR_KEYS: Option<CString> = Some(c""),
+        GucRegistry::define_string_guc[], Sighup SUPERUSER_ONLY,
         c"pg_seats.vendor_keys",
         c"The vendors' public keys: a JWK set, or a folder with one for each vendor.",
-        c"Licenses that are signed with none of them are not believed.",
-        &VENDOR_KEYS,
-        GucContext::Sighup,
-        GucFlags::SUPERUSER_ONLY,
-    );
-    GucRegistry::define_string_guc(
+        c"Licenses that are signed with none of them are not believed.";
+    INSTALLATION_KEY: Option<CString> = Some(c"pg_seats.key"),
+        GucRegistry::define_string_guc[], Postmaster SUPERUSER_ONLY,
         c"pg_seats.installation_key",
         c"This server's own key pair, by which licenses are made for it.",
-        c"Made at the first start. A relative path is in the data directory.",
-        &INSTALLATION_KEY,
-        GucContext::Postmaster,
-        GucFlags::SUPERUSER_ONLY,
-    );
-    GucRegistry::define_int_guc(
+        c"Made at the first start. A relative path is in the data directory.";
+    KEY_GRACE: i32 = 7 * 24 * 60,
+        GucRegistry::define_int_guc[0, 30 * 24 * 60], Sighup UNIT_MIN,
         c"pg_seats.key_grace",
         c"How long a license is believed whose signature can't be verified, or that is made for another server.",
-        c"",
-        &KEY_GRACE,
-        0,
-        30 * 24 * 60,
-        GucContext::Sighup,
-        GucFlags::UNIT_MIN,
-    );
-    GucRegistry::define_string_guc(
+        c"";
+    RENEWAL_COMMAND: Option<CString> = Some(c""),
+        GucRegistry::define_string_guc[], Sighup SUPERUSER_ONLY,
         c"pg_seats.renewal_command",
         c"The shell command that fetches a license's next token, which it writes to its standard output.",
-        c"%i is the license's id, %c the customer, %% a percent sign. Empty: none is fetched.",
-        &RENEWAL_COMMAND,
-        GucContext::Sighup,
-        GucFlags::SUPERUSER_ONLY,
-    );
-    GucRegistry::define_int_guc(
+        c"%i is the license's id, %c the customer, %% a percent sign. Empty: none is fetched.";
+    RENEW_BEFORE: i32 = 14 * 24 * 60,
+        GucRegistry::define_int_guc[0, 366 * 24 * 60], Sighup UNIT_MIN,
         c"pg_seats.renew_before",
         c"How long before its end a license is renewed.",
-        c"",
-        &RENEW_BEFORE,
-        0,
-        366 * 24 * 60,
-        GucContext::Sighup,
-        GucFlags::UNIT_MIN,
-    );
-    // SAFETY: the hook is guarded and has the signature of a string setting's check hook; the prefix is a string
-    // literal.
+        c"";
+    WORKSTATION: Option<CString> = Some(c""),
+        define_workstation[], Backend,
+        c"pg_seats.workstation",
+        c"The name of the client's workstation, sent at connection start.",
+        c"Tells users apart who share a host or a role.";
+}
+
+/// Defines the setting that a client sends, whose value is checked.
+fn define_workstation(
+    name: &'static CStr,
+    short: &'static CStr,
+    long: &'static CStr,
+    setting: &'static GucSetting<Option<CString>>,
+    context: GucContext,
+    flags: GucFlags,
+) {
+    let check = Some(check_workstation as _);
+    // SAFETY: the hook is guarded and has the signature of a string setting's check hook.
     unsafe {
         GucRegistry::define_string_guc_with_hooks(
-            c"pg_seats.workstation",
-            c"The name of the client's workstation, sent at connection start.",
-            c"Tells users apart who share a host or a role.",
-            &WORKSTATION,
-            GucContext::Backend,
-            GucFlags::default(),
-            Some(check_workstation),
-            None,
-            None,
+            name, short, long, setting, context, flags, check, None, None,
         );
-        pg_sys::MarkGUCPrefixReserved(c"pg_seats".as_ptr());
     }
 }
 

@@ -165,20 +165,11 @@ fn license_terminate(
             "The view license_active_seats has the seats in use.",
         )
     };
-    let reason = reason.map(|reason| arguments::checked("reason", reason));
-    if reason
-        .as_ref()
-        .is_some_and(|reason| reason.len() > REASON_MAX)
-    {
-        refuse(
-            "reason is too long",
-            &format!("A reason has at most {REASON_MAX} bytes in UTF-8."),
-        )
-    }
+    let reason = reason.map(checked_reason);
     let bar_for = arguments::bar_for(bar_for);
     let by = arguments::bar_by(bar_by);
     let number = memory::read(|ledger| ledger.head.seat_ids.number_of(*seat_id.as_bytes()));
-    let Some(seat) = number.flatten() else {
+    let Some(seat) = number else {
         return 0;
     };
     rules::refresh();
@@ -210,28 +201,44 @@ fn license_terminate(
             "cannot stop your own seat",
             "Log out instead, or stop it from another user or computer.",
         ),
-        Err(Refusal::Unbarrable(Unbarrable::Local)) => refuse(
+        Err(Refusal::Unbarrable(cause)) => refuse_bar(cause),
+    }
+}
+
+fn checked_reason(reason: TextArgument) -> String {
+    let reason = arguments::checked("reason", reason);
+    if reason.len() > REASON_MAX {
+        refuse(
+            "reason is too long",
+            &format!("A reason has at most {REASON_MAX} bytes in UTF-8."),
+        )
+    }
+    reason
+}
+
+fn refuse_bar(cause: Unbarrable) -> ! {
+    let (message, hint) = match cause {
+        Unbarrable::Local => refuse(
             "cannot bar the server's own computer",
             "Bar by \"user_host\" or \"user\": everybody who works on the server comes from there.",
         ),
-        Err(Refusal::Unbarrable(Unbarrable::Unknown)) => Report::new(
-            PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+        Unbarrable::Unknown => (
             "not all of the name of whoever left the seat is known any more",
-        )
-        .hint("Bar by \"user\", or stop the seat without bar_for.")
-        .reason(c"license_table_full")
-        .raise(),
-        Err(Refusal::Unbarrable(Unbarrable::NoRoom)) => Report::new(
-            PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+            "Bar by \"user\", or stop the seat without bar_for.",
+        ),
+        Unbarrable::NoRoom => (
             "the server has no room to bar one more user",
-        )
-        .hint(
             "Lift bars that are no longer needed, stop the seat without bar_for, or increase \
              pg_seats.max_rules and restart the server.",
-        )
-        .reason(c"license_table_full")
-        .raise(),
-    }
+        ),
+    };
+    Report::new(
+        PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+        message,
+    )
+    .hint(hint)
+    .reason(c"license_table_full")
+    .raise()
 }
 
 /// Lifts a bar of this database's products, whichever database of their pools it was set in, and wakes those in the
@@ -249,7 +256,7 @@ fn license_lift_bar(bar_id: Option<i64>) -> bool {
     let rules = memory::rules::last_in_force(backend::database()).unwrap_or_default();
     let is_ours = |tally| rules.licenses.iter().any(|license| license.tally == tally);
     let now = backend::now();
-    let stored = memory::read(|ledger| ledger.bar_is_stored(id, is_ours, now)).flatten();
+    let stored = memory::read(|ledger| ledger.bar_is_stored(id, is_ours, now));
     let Some(stored) = stored else {
         // A bar without room binds nobody now, but would once there is room.
         return !backend::in_recovery()
@@ -259,7 +266,7 @@ fn license_lift_bar(bar_id: Option<i64>) -> bool {
     if stored {
         require_primary("license_lift_bar()", "Lift the bar on the primary server.");
     }
-    if memory::write(|ledger| ledger.lift_bar(id, is_ours, now)).unwrap_or(0) == 0 {
+    if memory::write(|ledger| ledger.lift_bar(id, is_ours, now)) == 0 {
         return false;
     }
     memory::wake_launcher();

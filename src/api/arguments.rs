@@ -6,6 +6,7 @@ use pgrx::datum::Interval;
 
 use crate::core::ledger::bar::BarBy;
 use crate::core::ledger::identity::CLIENT_USER_MAX;
+use crate::core::ledger::time;
 use crate::pg::error::{PgSqlErrorCode, Report};
 use crate::pg::text::TextArgument;
 
@@ -46,7 +47,7 @@ pub fn checked(name: &str, value: TextArgument) -> String {
     value
 }
 
-const DAY: i128 = 86_400_000_000;
+const DAY: i128 = time::DAY as i128;
 /// A twelfth of a year.
 const MONTH: i128 = DAY * 1461 / 4 / 12;
 /// The longest wait.

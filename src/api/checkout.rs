@@ -15,9 +15,9 @@ use crate::pg::text::TextArgument;
 use crate::pg::{backend, catalog};
 
 /// Takes a seat for the caller's own identity, which the session holds until it checks in or ends. Waits in the queue
-/// at most `wait`. Raises 53400 (license_full, license_expired, license_not_yet_valid, license_table_full) if there is
-/// no seat, 42704 for an unknown product, 22023 for a bad argument, 57P03 if licenses can't be read, 55000 if pg_seats
-/// is not preloaded.
+/// at most `wait`. Raises 53400 if there is no seat, with the reason of the [`Denial`]; 42704 for an unknown product,
+/// 22023 for a bad argument, 25000 during a parallel operation, 57P03 if licenses can't be read, 55000 if pg_seats is
+/// not preloaded.
 #[pg_extern(sql = false)]
 fn license_checkout(
     product: Option<TextArgument>,

@@ -123,7 +123,7 @@ fn license_heartbeat(lease_id: Option<Uuid>) -> Option<TimestampWithTimeZone> {
         return None;
     }
     let (at, own) = (backend::slot(), transaction::has_taken(id));
-    let expires_at = memory::write(|ledger| ledger.heartbeat(at, id, own, backend::now()))??;
+    let expires_at = memory::write(|ledger| ledger.heartbeat(at, id, own, backend::now()))?;
     transaction::note_borrowed();
     timestamp(expires_at)
 }
@@ -149,7 +149,7 @@ fn license_release(lease_id: Option<Uuid>, fcinfo: pg_sys::FunctionCallInfo) -> 
 /// not known can be neither counted nor extended.
 fn load_leases() {
     let database = backend::database();
-    let lacking = || memory::read(|ledger| ledger.leases_of(database)) == Some(0);
+    let lacking = || memory::read(|ledger| ledger.leases_of(database)) == 0;
     if !lacking() {
         return;
     }
@@ -166,17 +166,16 @@ fn load_leases() {
 /// Tells whether a lease's time is not up.
 fn lasts(id: LeaseId) -> bool {
     // By a write, which notices a pause first.
-    let lasts = memory::write(|ledger| {
+    memory::write(|ledger| {
         let now = backend::now();
         ledger.lease(id).is_some_and(|lease| !lease.is_due(now))
-    });
-    lasts == Some(true)
+    })
 }
 
 /// Tells whether a lease belongs to this database, has not ended, and was taken by a role of this session. Raises an
 /// error for another role's lease.
 fn is_ours(id: LeaseId) -> bool {
-    let lease = memory::read(|ledger| ledger.lease(id).copied()).flatten();
+    let lease = memory::read(|ledger| ledger.lease(id).copied());
     let is_here = |lease: &Hold| lease.database == backend::database();
     let Some(lease) = lease.filter(is_here) else {
         return false;

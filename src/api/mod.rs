@@ -16,24 +16,9 @@ mod sessions;
 mod times;
 mod usage;
 
-use crate::memory;
+use crate::memory::require_preloaded;
 use crate::pg::backend;
 use crate::pg::error::{PgSqlErrorCode, Report};
-
-/// The hint for a library that is not preloaded.
-pub const PRELOAD_HINT: &str = "Add pg_seats to shared_preload_libraries in postgresql.conf, as in \
-     shared_preload_libraries = 'pg_seats', and restart the server.";
-
-fn require_preloaded() {
-    if !memory::is_attached() {
-        Report::new(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            "pg_seats is not preloaded",
-        )
-        .hint(PRELOAD_HINT)
-        .raise();
-    }
-}
 
 /// Refuses a call during a parallel operation. A parallel worker has no session of its own to act on, whatever the
 /// function that calls is marked as.

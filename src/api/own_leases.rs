@@ -84,31 +84,18 @@ fn leases_of<P>(
             && !hold.is_due(now)
             && are(hold)
     };
-    let mut parts = Vec::new();
-    // Nothing may be allocated under the lock, so room is made before, until it is enough.
-    loop {
-        let count = memory::read(|ledger| {
+    memory::collect(
+        |ledger| {
             let mut count = 0;
             ledger.holds.each(|hold| count += usize::from(lasts(hold)));
             count
-        });
-        parts.reserve(count.unwrap_or(0));
-        let room = parts.capacity();
-        let is_enough = memory::read(|ledger| {
-            let mut is_enough = true;
+        },
+        |ledger, find| {
             ledger.holds.each(|hold| {
                 if lasts(hold) {
-                    is_enough &= parts.len() < room;
-                    if is_enough {
-                        parts.push(part(ledger, hold));
-                    }
+                    find(part(ledger, hold));
                 }
             });
-            is_enough
-        });
-        if is_enough != Some(false) {
-            return parts;
-        }
-        parts.clear();
-    }
+        },
+    )
 }

@@ -202,21 +202,10 @@ fn license_bars_in_force(fcinfo: pg_sys::FunctionCallInfo) {
     let product_of = |tally| licenses.iter().find(|license| license.tally == tally);
     let is_ours = |tally| product_of(tally).is_some();
     let now = backend::now();
-    let mut bars: Vec<Bar> = Vec::new();
-    // Nothing may be allocated under the lock.
-    while let Some(Some(room)) = memory::read(|ledger| {
-        bars.clear();
-        let mut all = 0;
-        ledger.each_bar(is_ours, now, |bar| {
-            all += 1;
-            if bars.len() < bars.capacity() {
-                bars.push(*bar);
-            }
-        });
-        (all > bars.len()).then_some(all)
-    }) {
-        bars.reserve(room + 16);
-    }
+    let mut bars: Vec<Bar> = memory::collect(
+        |_| 0,
+        |ledger, find| ledger.each_bar(is_ours, now, |bar| find(*bar)),
+    );
     bars.sort_unstable_by_key(|bar| (bar.since, bar.id));
     let mut names = Names::default();
     for bar in &bars {

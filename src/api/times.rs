@@ -1,6 +1,6 @@
 //! Moments and days, as views show them.
 
-use crate::core::ledger::time::Timestamp;
+use crate::core::ledger::time::{DAY, Timestamp};
 use pgrx::prelude::*;
 
 /// Returns the whole days until an end; `None` if there is no end.
@@ -19,5 +19,3 @@ pub fn is_finite(at: Timestamp) -> bool {
 pub fn timestamp(at: Timestamp) -> Option<TimestampWithTimeZone> {
     TimestampWithTimeZone::try_from(at).ok()
 }
-
-const DAY: Timestamp = 86_400_000_000;

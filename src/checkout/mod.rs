@@ -24,7 +24,6 @@
 pub mod discard;
 mod queue;
 
-use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::core::ledger::acts::admission::Judged;
@@ -32,7 +31,7 @@ use crate::core::ledger::acts::checkout::{Claimed, NewLease, Receipt, SeatReques
 use crate::core::ledger::denial::{Cause, Denial, LoadError};
 use crate::core::ledger::identity::{Label, Name, Text};
 use crate::core::ledger::license::{License, Tampered};
-use crate::core::ledger::numbers::{Generation, TallyId};
+use crate::core::ledger::numbers::{Generation, TallyId, Ticket};
 use crate::core::ledger::rules::Rules;
 use crate::core::ledger::seat::Standing;
 use crate::core::ledger::session::Session;
@@ -66,46 +65,11 @@ pub struct Taken {
     pub session: Option<Session>,
 }
 
-/// The deadlines of a request for a seat.
-struct Times {
-    /// For the wait in the queue.
-    line: Instant,
-    /// For the answer of sessions that are asked to give way.
-    answer: Instant,
-    /// For the rules.
-    load: Instant,
-}
-
-impl Times {
-    fn of(wait: Duration) -> Times {
-        let line = Instant::now() + wait;
-        Times {
-            line,
-            answer: line.max(reclaim::latest_answer()),
-            load: Instant::now() + settings::load_timeout(),
-        }
-    }
-
-    fn left_to_load(&self) -> Duration {
-        self.load.saturating_duration_since(Instant::now())
-    }
-
-    fn load_anew(&mut self) {
-        self.load = Instant::now() + settings::load_timeout();
-    }
-}
-
 /// Takes a seat for an application, or returns why there is none.
 pub fn take(request: &Request) -> Result<Taken, Denial> {
-    let mut times = Times::of(request.wait);
-    let mut server = Enforcement::On;
-    let mut asked = false;
-    let mut outdated = None;
-    let promise = Promise::default();
-    let client_user = request.client_user.as_deref().unwrap_or_default();
-    let mut want = wanted(request);
+    let mut attempt = Attempt::of(request);
     loop {
-        let rules = rules_after(outdated.take(), &times);
+        let rules = attempt.rules();
         let session = memory::this_session();
         let (place, license) = licensed(&rules, session.as_ref(), request.product.as_deref());
         let Some(session) = session else {
@@ -113,76 +77,140 @@ pub fn take(request: &Request) -> Result<Taken, Denial> {
         };
         let may_count = license.may_count(session.exempt) || request.lease.is_some();
         if may_count && !license.pool.is_empty() {
-            rules::await_pool(&license, times.left_to_load())
+            rules::await_pool(&license, attempt.left_to_load())
                 .unwrap_or_else(|error| not_loaded(error));
         }
-        let judged = Judged {
+        if let Some(receipt) = attempt.claim(&rules, &session, place)? {
+            let client_user = request.client_user.as_deref().unwrap_or_default();
+            denial::log(|| who(&session, client_user), receipt.remark);
+            return Ok(Taken {
+                receipt,
+                product: license.product,
+                session: Some(session),
+            });
+        }
+    }
+}
+
+/// A request for a seat, and what was learned of it so far.
+struct Attempt {
+    seat: SeatRequest,
+    /// When the wait in the queue ends.
+    queue_until: Instant,
+    /// When sessions that are asked to give way must have answered.
+    answer_until: Instant,
+    /// When the rules must be known. Begins anew after each wait for others.
+    load_until: Instant,
+    /// The generation of rules that have just turned out to be outdated.
+    outdated: Option<Generation>,
+    /// Whether idle seats were asked to give way.
+    asked: bool,
+    /// The server's enforcement, as it was learned in the queue.
+    server: Enforcement,
+    promise: Promise,
+}
+
+impl Attempt {
+    fn of(request: &Request) -> Attempt {
+        let now = Instant::now();
+        let queue_until = now + request.wait;
+        Attempt {
+            seat: wanted(request),
+            queue_until,
+            answer_until: queue_until.max(reclaim::latest_answer()),
+            load_until: now + settings::load_timeout(),
+            outdated: None,
+            asked: false,
+            server: Enforcement::On,
+            promise: Promise::default(),
+        }
+    }
+
+    fn left_to_load(&self) -> Duration {
+        self.load_until.saturating_duration_since(Instant::now())
+    }
+
+    /// Returns the rules in force. Rules that are newer than those that turned out to be outdated are as good as what
+    /// this session would read now.
+    fn rules(&mut self) -> Rules {
+        let outdated = self.outdated.take();
+        let newer = outdated.and_then(|had| memory::rules::at_least(backend::database(), had));
+        newer.unwrap_or_else(|| {
+            rules::in_force(self.left_to_load()).unwrap_or_else(|error| not_loaded(error))
+        })
+    }
+
+    /// Asks the ledger for the seat once. `None` if it is to be asked anew: what stood in the way is out of it.
+    fn claim(
+        &mut self,
+        rules: &Rules,
+        session: &Session,
+        license: u32,
+    ) -> Result<Option<Receipt>, Denial> {
+        let judged = self.judged(rules, session, license);
+        let patient = Instant::now() < self.queue_until;
+        let slot = backend::slot();
+        let claimed = memory::write(|ledger| {
+            let now = backend::now();
+            ledger.claim(slot, &Judged { now, ..judged }, &self.seat, patient)
+        });
+        match claimed {
+            Claimed::Held(receipt) => return Ok(Some(receipt)),
+            Claimed::Outdated => self.outdated = Some(rules.generation),
+            Claimed::TimesUp => expiry::end_due_leases(),
+            Claimed::MayReclaim(may) => {
+                self.promise.may_be_kept();
+                self.asked = reclaim::ask(may, self.answer_until);
+                self.load_anew();
+            }
+            // A role that may take leases for any number of users may as well have checkouts for them.
+            Claimed::Denied(denial)
+                if matches!(denial.cause, Cause::TooManyUsers { .. }) && catalog::may_lease() =>
+            {
+                self.seat.users_max = None;
+            }
+            Claimed::Denied(denial) => return Err(denial),
+            Claimed::Waits(ticket) => return Ok(self.wait(ticket)),
+        }
+        Ok(None)
+    }
+
+    /// Waits in the queue. `None` if that was in vain: then the ledger says what is true now. At the end of its wait
+    /// this session asks idle seats to give way once more, because in the queue only the first one does so, and only
+    /// now and then.
+    fn wait(&mut self, ticket: Ticket) -> Option<Receipt> {
+        self.promise.may_be_kept();
+        let softer = match queue::wait(ticket, self.queue_until) {
+            Ok(receipt) => return Some(receipt),
+            Err(softer) => softer,
+        };
+        self.server = softer;
+        self.asked = false;
+        self.answer_until = reclaim::latest_answer();
+        self.load_anew();
+        None
+    }
+
+    fn load_anew(&mut self) {
+        self.load_until = Instant::now() + settings::load_timeout();
+    }
+
+    /// Returns how the session is judged that asks for a seat of this license of its database.
+    fn judged(&self, rules: &Rules, session: &Session, license: u32) -> Judged {
+        Judged {
             generation: rules.generation,
             outdated: rules.outdated,
             exempt_superusers: rules.exempt_superusers,
             standing: Standing {
                 exempt: session.exempt,
-                license: Some(place),
+                license: Some(license),
             },
             roles: session.roles,
             roles_edition: rules.roles_edition,
-            enforcement: settings::enforcement().max(server),
+            enforcement: settings::enforcement().max(self.server),
             now: backend::now(),
-            asked,
-        };
-        let patient = Instant::now() < times.line;
-        let slot = backend::slot();
-        let claimed = memory::write(|ledger| {
-            let now = backend::now();
-            ledger.claim(slot, &Judged { now, ..judged }, &want, patient)
-        });
-        let receipt = match claimed {
-            // Rules that are newer than those it had are as good as what it would read now.
-            None | Some(Claimed::Outdated) => {
-                outdated = Some(rules.generation);
-                continue;
-            }
-            Some(Claimed::TimesUp) => {
-                expiry::end_due_leases();
-                continue;
-            }
-            Some(Claimed::MayReclaim(may)) => {
-                promise.may_be_kept();
-                asked = reclaim::ask(may, times.answer);
-                times.load_anew();
-                continue;
-            }
-            // A role that may take leases for any number of users may as well have checkouts for them.
-            Some(Claimed::Denied(denial))
-                if matches!(denial.cause, Cause::TooManyUsers { .. }) && catalog::may_lease() =>
-            {
-                want.users_max = None;
-                continue;
-            }
-            Some(Claimed::Denied(denial)) => return Err(denial),
-            Some(Claimed::Held(receipt)) => receipt,
-            Some(Claimed::Waits(ticket)) => {
-                promise.may_be_kept();
-                match queue::wait(ticket, times.line) {
-                    Ok(receipt) => receipt,
-                    // It waited in vain and is told what is true now. At the end of its wait it asks idle seats to give
-                    // way once more: in the queue only the first one does so, and only now and then.
-                    Err(softer) => {
-                        server = softer;
-                        asked = false;
-                        times.answer = reclaim::latest_answer();
-                        times.load_anew();
-                        continue;
-                    }
-                }
-            }
-        };
-        denial::log(|| who(&session, client_user), receipt.remark);
-        return Ok(Taken {
-            receipt,
-            product: license.product,
-            session: Some(session),
-        });
+            asked: self.asked,
+        }
     }
 }
 
@@ -196,15 +224,6 @@ fn wanted(request: &Request) -> SeatRequest {
         lease: request.lease,
         users_max: Some(settings::max_users_per_session()),
     }
-}
-
-/// Returns the rules in force, or newer ones that somebody has read since `outdated`, the generation of those that
-/// turned out to be outdated.
-fn rules_after(outdated: Option<Generation>, times: &Times) -> Rules {
-    let newer = outdated.and_then(|had| memory::rules::at_least(backend::database(), had));
-    newer.unwrap_or_else(|| {
-        rules::in_force(times.left_to_load()).unwrap_or_else(|error| not_loaded(error))
-    })
 }
 
 /// Returns what a background worker gets, which is not counted and has no slot among the sessions. A worker of a
@@ -222,17 +241,17 @@ fn uncounted(license: &License) -> Taken {
 
 /// A seat that may be kept for this session until this is dropped, also by an error.
 #[derive(Default)]
-struct Promise(Cell<bool>);
+struct Promise(bool);
 
 impl Promise {
-    fn may_be_kept(&self) {
-        self.0.set(true);
+    fn may_be_kept(&mut self) {
+        self.0 = true;
     }
 }
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        if self.0.get() {
+        if self.0 {
             memory::write(|ledger| ledger.drop_promise(backend::slot(), backend::now()));
         }
     }
@@ -267,7 +286,7 @@ pub fn give_back(product: Option<&str>, client_user: &str) -> bool {
     let slot = backend::slot();
     let given_back = |product: &Name| {
         let label = Label::of(client_user);
-        memory::write(|ledger| ledger.check_in(slot, product, &label, backend::now())) == Some(true)
+        memory::write(|ledger| ledger.check_in(slot, product, &label, backend::now()))
     };
     // A checkout can outlive its product's license, and needs none to be given back.
     if let Some(product) = product.and_then(Name::new)

@@ -37,8 +37,7 @@ pub fn wait(ticket: Ticket, deadline: Instant) -> Result<Receipt, Enforcement> {
                 ledger.may_wait_until(ticket, now),
                 ledger.reclaim_in_queue(ticket),
             )
-        })
-        .ok_or(Enforcement::On)?;
+        });
         if let Some(receipt) = receipt {
             return Ok(receipt);
         }
@@ -51,7 +50,7 @@ pub fn wait(ticket: Ticket, deadline: Instant) -> Result<Receipt, Enforcement> {
         if let Some(reclaim) = reclaim {
             let wait = ask_again_at.saturating_duration_since(Instant::now());
             if wait.is_zero() {
-                if memory::write(|ledger| ledger.begin_to_ask(ticket, now)) == Some(true) {
+                if memory::write(|ledger| ledger.begin_to_ask(ticket, now)) {
                     reclaim::ask(reclaim, deadline);
                 }
                 ask_again_at = Instant::now() + RETRY;

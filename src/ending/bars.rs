@@ -21,7 +21,7 @@ thread_local! {
 
 /// Tells whether bars of a database are yet to be written.
 pub fn are_unstored(database: DatabaseOid) -> bool {
-    memory::read(|ledger| ledger.bars_are_stored(database)) == Some(false)
+    !memory::read(|ledger| ledger.bars_are_stored(database))
 }
 
 /// Tells whether this process is writing bars, whose acts are already in the audit trail.
@@ -33,15 +33,10 @@ pub fn are_being_stored() -> bool {
 /// called outside a transaction.
 pub fn store(database: DatabaseOid, patience: Duration) {
     memory::write(|ledger| ledger.end_bars(backend::now()));
-    let mut bars: Vec<Bar> =
-        Vec::with_capacity(memory::read(|ledger| ledger.bars.len()).unwrap_or(0));
-    memory::read(|ledger| {
-        ledger.each_unstored_bar(database, |bar| {
-            if bars.len() < bars.capacity() {
-                bars.push(*bar);
-            }
-        });
-    });
+    let bars: Vec<Bar> = memory::collect(
+        |ledger| ledger.bars.len(),
+        |ledger, find| ledger.each_unstored_bar(database, |bar| find(*bar)),
+    );
     if bars.is_empty() {
         return;
     }
@@ -56,7 +51,7 @@ pub fn store(database: DatabaseOid, patience: Duration) {
             memory::write(|ledger| ledger.bars_stored(database, &ids, &lifted));
         }
         Err(error) => {
-            if memory::write(|ledger| ledger.could_not_store_bars(database, &ids)) != Some(true) {
+            if !memory::write(|ledger| ledger.could_not_store_bars(database, &ids)) {
                 return;
             }
             log_failure(
@@ -81,7 +76,7 @@ fn write(writer: &TableAccess, bars: &[Bar]) -> Result<(), ReadError> {
             let product = memory::read(|ledger| {
                 let tally = ledger.tallies.get(&bar.tally());
                 tally.map(|tally| tally.product())
-            })??;
+            })?;
             Some(json!({
                 "bar_id": bar.id,
                 "product": product.as_str(),
@@ -111,7 +106,7 @@ pub fn delete(id: i64) -> Result<bool, ReadError> {
 /// Waits until the row of a bar that was lifted is deleted; false at the deadline.
 pub fn await_gone(id: i64, deadline: Instant) -> bool {
     loop {
-        if memory::read(|ledger| ledger.is_bar_gone(id)) != Some(false) {
+        if memory::read(|ledger| ledger.is_bar_gone(id)) {
             return true;
         }
         if Instant::now() >= deadline {

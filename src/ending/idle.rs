@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use super::{Ender, Inactivity, bid, leases_of};
 use crate::core::ledger::event::Leaving;
+use crate::core::ledger::license::License;
 use crate::core::ledger::numbers::{DatabaseOid, TallyId};
 use crate::core::ledger::table::Table;
 use crate::core::ledger::time::Timestamp;
@@ -70,15 +71,16 @@ pub fn log_off() -> Option<Timestamp> {
 }
 
 fn limited() -> Vec<Limited> {
-    let licenses = memory::read(|ledger| ledger.licenses.len()).unwrap_or(0);
-    let mut rows = Vec::with_capacity(licenses);
-    memory::read(|ledger| {
-        ledger.licenses.each(|license| {
-            if license.idle_timeout.is_some() && rows.len() < rows.capacity() {
-                rows.push(*license);
-            }
-        });
-    });
+    let rows: Vec<License> = memory::collect(
+        |ledger| ledger.licenses.len(),
+        |ledger, find| {
+            ledger.licenses.each(|license| {
+                if license.idle_timeout.is_some() {
+                    find(*license);
+                }
+            });
+        },
+    );
     rows.iter()
         .filter_map(|license| {
             Some(Limited {

@@ -39,7 +39,10 @@ impl Ender {
     /// Returns the sessions that hold a seat, each once.
     fn all_of(seat: TakenSeat, activities: &HashMap<i32, Activity>) -> Vec<Ender> {
         let mut all: Vec<Ender> = Vec::new();
-        for (slot, session) in seat.holders().filter_map(|holder| holder.placed_session()) {
+        for (slot, session) in seat
+            .holders()
+            .filter_map(|holder| holder.session_and_slot())
+        {
             if all.iter().all(|ender| ender.number != session.number) {
                 let activity = activities.get(&session.pid);
                 all.push(Ender {

@@ -82,7 +82,7 @@ enum Outcome {
 
 /// Returns the idle seats, the longest idle first, and whether more may have become idle since they were looked at.
 fn candidates(reclaim: Reclaim) -> (Vec<Candidate>, bool) {
-    let newest = memory::read(|ledger| SeatNumber(ledger.head.numbers)).unwrap_or_default();
+    let newest = memory::read(|ledger| SeatNumber(ledger.head.numbers));
     // Seats of other products, too, because a session gives up all that it holds.
     let look = Inactivity::of(|_| true, status::activities_now());
     let latest = look.now.saturating_sub(reclaim.idle_after);
@@ -115,7 +115,7 @@ fn candidates(reclaim: Reclaim) -> (Vec<Candidate>, bool) {
         })
         .collect();
     // A seat that somebody else had asked, and that was handed over to this backend, comes first.
-    let asked = memory::read(|ledger| ledger.asked_by(backend::slot())).flatten();
+    let asked = memory::read(|ledger| ledger.asked_by(backend::slot()));
     candidates.sort_by_key(|candidate| {
         let is_asked = Some(candidate.number) == asked;
         (!is_asked, candidate.since, candidate.number)
@@ -133,7 +133,7 @@ fn has_unseen(tally: TallyId, number: SeatNumber, seen: &Holders) -> bool {
             found |= is_newer && !seen.contains(&seat.number);
         });
         found
-    }) == Some(true)
+    })
 }
 
 /// Asks one seat to give way. `None` if somebody else has asked it, to whom it may give way.
@@ -144,11 +144,11 @@ fn ask_one(candidate: &Candidate, deadline: Instant) -> Option<Outcome> {
     };
     let slot = backend::slot();
     match memory::write(|ledger| ledger.ask_to_give_way(&key, number, slot, backend::now())) {
-        Some(Prospect::Open) => Some(await_answer(candidate, &key, deadline)),
-        Some(Prospect::Fulfilled) => Some(Outcome::GaveWay),
-        Some(Prospect::Free) => Some(Outcome::IsFree),
-        Some(Prospect::Taken) => None,
-        Some(Prospect::Gone) | None => Some(Outcome::Stays),
+        Prospect::Open => Some(await_answer(candidate, &key, deadline)),
+        Prospect::Fulfilled => Some(Outcome::GaveWay),
+        Prospect::Free => Some(Outcome::IsFree),
+        Prospect::Taken => None,
+        Prospect::Gone => Some(Outcome::Stays),
     }
 }
 
@@ -181,12 +181,12 @@ fn await_answer(candidate: &Candidate, key: &SeatKey, deadline: Instant) -> Outc
             leases = &[];
         }
         match memory::read(|ledger| ledger.hope(key, number, slot)) {
-            Some(Prospect::Fulfilled) => return Outcome::GaveWay,
-            Some(Prospect::Free) => return Outcome::IsFree,
+            Prospect::Fulfilled => return Outcome::GaveWay,
+            Prospect::Free => return Outcome::IsFree,
             // A lease was extended meanwhile.
-            Some(Prospect::Open) if sessions_gone => return Outcome::Stays,
-            Some(Prospect::Open) => {}
-            Some(Prospect::Taken | Prospect::Gone) | None => return Outcome::Stays,
+            Prospect::Open if sessions_gone => return Outcome::Stays,
+            Prospect::Open => {}
+            Prospect::Taken | Prospect::Gone => return Outcome::Stays,
         }
         if asking.hears(Answer::Stays, termination::answer_of) {
             return Outcome::Stays;
@@ -242,5 +242,5 @@ impl Drop for Asking {
 }
 
 fn key_of(number: SeatNumber) -> Option<SeatKey> {
-    memory::read(|ledger| ledger.key_of_seat(number)).flatten()
+    memory::read(|ledger| ledger.key_of_seat(number))
 }

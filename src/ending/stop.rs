@@ -57,26 +57,24 @@ pub fn stop(
         let is_own = ledger.holds(backend::slot(), &key, stop.seat);
         is_wanted(key.tally).then_some(is_own)
     });
-    match known.flatten() {
+    match known {
         None => return Ok(outcome),
         Some(true) => return Err(Refusal::Own),
         Some(false) => {}
     }
-    let begun = begin_to_end(stop);
-    match begun {
-        Some(Stopping::Begun(key)) => {
+    match begin_to_end(stop) {
+        Stopping::Begun(key) => {
             let ending = Ending { key, stop };
             let (sessions, leases) = end_holders(stop.seat, text, &is_wanted);
             let left = sessions_left(&sessions, deadline);
             outcome.ended = sessions.len() - left + leases;
-            outcome.left =
-                left > 0 || memory::read(|ledger| ledger.is_held(&key, stop.seat)) == Some(true);
+            outcome.left = left > 0 || memory::read(|ledger| ledger.is_held(&key, stop.seat));
             drop(ending);
         }
-        Some(Stopping::Unbarrable(why)) => return Err(Refusal::Unbarrable(why)),
-        Some(Stopping::Gone | Stopping::Needs(_)) | None => {}
+        Stopping::Unbarrable(why) => return Err(Refusal::Unbarrable(why)),
+        Stopping::Gone | Stopping::Needs(_) => {}
     }
-    if stop.bar.is_some() && begun.is_some() {
+    if stop.bar.is_some() {
         outcome.bar_unstored = !bars::await_stored(stop.database, deadline);
     }
     Ok(outcome)
@@ -84,11 +82,11 @@ pub fn stop(
 
 /// Begins to end a seat. Nothing may be allocated under the lock, so room for those who are to be barred is made
 /// before, until it is enough.
-fn begin_to_end(stop: &Stop) -> Option<Stopping> {
+fn begin_to_end(stop: &Stop) -> Stopping {
     let mut whom = Vec::with_capacity(if stop.bar.is_some() { 8 } else { 0 });
     loop {
         match memory::write(|ledger| ledger.begin_to_end(stop, &mut whom, backend::now())) {
-            Some(Stopping::Needs(room)) => {
+            Stopping::Needs(room) => {
                 whom.clear();
                 whom.reserve(room);
             }
@@ -120,8 +118,7 @@ pub fn stop_all(tally: TallyId, text: &str, patience: Duration) {
     let mut endings = Vec::with_capacity(wishes.len());
     let mut sessions = Vec::new();
     for stop in &wishes {
-        let begun = begin_to_end(stop);
-        if let Some(Stopping::Begun(key)) = begun {
+        if let Stopping::Begun(key) = begin_to_end(stop) {
             endings.push(Ending { key, stop });
             sessions.extend(end_holders(stop.seat, text, &is_wanted).0);
         }
@@ -170,7 +167,7 @@ fn end_holders(
             backend::now(),
         )
     });
-    (sessions, ended.unwrap_or(0))
+    (sessions, ended)
 }
 
 /// Waits until all of these sessions have ended; returns how many have not by the deadline.

@@ -36,7 +36,9 @@ pub fn tell(trigger: &PgTrigger) {
     if let Err(error) = told {
         IMPATIENT.store(transaction, Relaxed);
         let database = backend::database();
-        memory::write(|ledger| ledger.lose_event(database, backend::now()));
+        if memory::is_attached() {
+            memory::write(|ledger| ledger.lose_event(database, backend::now()));
+        }
         error::log(format!(
             "could not note in license_events a change of {} by role {}: {}",
             trigger.table_name().unwrap_or_default(),
@@ -67,13 +69,18 @@ fn write(writer: &TableAccess, trigger: &PgTrigger) -> Result<(), ReadError> {
     let Some(told) = Told::of(word, old.as_ref(), new.as_ref()) else {
         return Ok(());
     };
-    let session = memory::this_session();
+    let is_preloaded = memory::is_attached();
+    let session = is_preloaded.then(memory::this_session).flatten();
     let host = session.map(|session| session.who.host.to_string());
     let workstation = session.map(|session| session.who.workstation.to_string());
     let workstation = workstation.filter(|name| !name.is_empty());
     let usename = catalog::role_name(backend::role());
     let detail = Value::Object(told.detail).to_string();
-    let key = Key::next();
+    let key = if is_preloaded {
+        Key::next()
+    } else {
+        Key::DEFAULT
+    };
     let change = Change {
         event: &told.event,
         product: told.product.as_deref(),

@@ -24,7 +24,7 @@ pub fn read(schema: &str) -> Option<Vec<Counts>> {
     let mut counts = rows.ok()?;
     let database = backend::database();
     let known = memory::read(|ledger| ledger.databases.get(&database).map(|known| known.counted));
-    if known.flatten() != Some(true) {
+    if known != Some(true) {
         // Counts that could no longer be written when the server stopped.
         for kept in left::counts(database) {
             counts.retain(|row| row.product != kept.product);
@@ -41,7 +41,7 @@ pub fn write(database: DatabaseOid) {
     let counts = Value::Array(present(&rules)).to_string();
     // Other rules may come from another table.
     let digest = digest_of((rules.generation, &counts));
-    let known = memory::read(|ledger| ledger.databases.get(&database).copied()).flatten();
+    let known = memory::read(|ledger| ledger.databases.get(&database).copied());
     if known.is_some_and(|known| known.counts_written == digest) {
         return;
     }
@@ -64,7 +64,7 @@ pub fn write(database: DatabaseOid) {
     let is_news = memory::write(|ledger| {
         ledger.counts_written(database, written.as_ref().ok().copied(), backend::now())
     });
-    if let Some(error) = written.err().filter(|_| is_news == Some(true)) {
+    if let Some(error) = written.err().filter(|_| is_news) {
         log_failure("write license_counts of", database, &error, "");
     }
 }
@@ -72,7 +72,7 @@ pub fn write(database: DatabaseOid) {
 /// Returns the present counts.
 fn present(rules: &Rules) -> Vec<Value> {
     let present = rules.licenses.iter().filter_map(|license| {
-        let tally = memory::read(|ledger| ledger.tallies.get(&license.tally).copied())??;
+        let tally = memory::read(|ledger| ledger.tallies.get(&license.tally).copied())?;
         Some(json!({
             "product": license.product.as_str(),
             "high_water": tally.high_water,

@@ -11,13 +11,19 @@ pub struct Key {
 }
 
 impl Key {
-    /// Returns the key of the next row. Without the library nothing counts: then each row is a run of its own, by the
-    /// columns' defaults.
+    /// Leaves the key to the columns' defaults, by which each row is a run of its own: without the library preloaded
+    /// nothing counts.
+    pub const DEFAULT: Key = Key {
+        run: None,
+        number: None,
+    };
+
+    /// Returns the key of the next row.
     pub fn next() -> Key {
-        let next = memory::write(|ledger| (ledger.head.run, ledger.next_number()));
+        let (run, number) = memory::write(|ledger| (ledger.head.run, ledger.next_number()));
         Key {
-            run: next.map(|(run, _)| run_text(run)),
-            number: next.map(|(_, number)| number.to_string()),
+            run: Some(run_text(run)),
+            number: Some(number.to_string()),
         }
     }
 

@@ -76,7 +76,7 @@ fn may_stay(database: DatabaseOid) -> bool {
         now: backend::now(),
         ..memory::rules::viewpoint()
     };
-    memory::read(|ledger| ledger.may_stay(database, view)) == Some(true)
+    memory::read(|ledger| ledger.may_stay(database, view))
         && !BackgroundWorker::transaction(backend::is_database_locked)
 }
 
@@ -146,7 +146,7 @@ fn warn_of_all(database: DatabaseOid, mut untold: Untold) -> Vec<Warning> {
 
 fn could_not_write(database: DatabaseOid, what: &str, error: &ReadError) {
     let is_news = memory::write(|ledger| ledger.could_not_write(database, backend::now()));
-    if is_news == Some(true) {
+    if is_news {
         log_failure(what, database, error, "; trying again every second");
     }
 }
@@ -161,7 +161,7 @@ fn tell(writer: &TableAccess, untold: &Untold) -> Result<Vec<String>, ReadError>
     let Trail { mut rows, lost } = told::trail(untold);
     rows.iter_mut().for_each(told::name_roles);
     if lost > 0 {
-        let number = memory::write(Ledger::next_number).unwrap_or(0);
+        let number = memory::write(Ledger::next_number);
         rows.push(told::lost(lost, untold.run, number));
         lines.push(format!(
             "{lost} events of license_events of database {} are lost: they could not be written in time",
@@ -175,7 +175,7 @@ fn tell(writer: &TableAccess, untold: &Untold) -> Result<Vec<String>, ReadError>
 /// Deletes old rows, at least as many as were written if there are so many. Each batch has a transaction of its own, so
 /// that what prevents it undoes nothing else.
 fn tidy(database: DatabaseOid, written: u64, until: Instant, patience: Duration) {
-    if memory::read(|ledger| ledger.may_delete(backend::now())) == Some(false) {
+    if !memory::read(|ledger| ledger.may_delete(backend::now())) {
         return;
     }
     let mut deleted = 0;
@@ -196,7 +196,7 @@ fn tidy(database: DatabaseOid, written: u64, until: Instant, patience: Duration)
                 }
             }
             Err(error) => {
-                if is_news == Some(true) {
+                if is_news {
                     let what = "delete old rows of license_events of";
                     log_failure(what, database, &error, "");
                 }
@@ -242,20 +242,20 @@ fn log_each(database: DatabaseOid, untold: &Untold) {
 }
 
 fn databases() -> Vec<DatabaseOid> {
-    let known = memory::read(|ledger| ledger.databases.len()).unwrap_or(0);
     let now = backend::now();
-    let mut databases = Vec::with_capacity(known);
-    memory::read(|ledger| {
-        ledger.databases.each(|known| {
-            if known.has_untold(now) && databases.len() < databases.capacity() {
-                databases.push(known.oid);
-            }
-        });
-    });
-    databases
+    memory::collect(
+        |ledger| ledger.databases.len(),
+        |ledger, find| {
+            ledger.databases.each(|known| {
+                if known.has_untold(now) {
+                    find(known.oid);
+                }
+            });
+        },
+    )
 }
 
 /// Returns the time until an audit trail is to be written.
 pub fn next_write_in() -> Option<Duration> {
-    backend::time_until(memory::read(|ledger| ledger.head.next_write)?)
+    backend::time_until(memory::read(|ledger| ledger.head.next_write))
 }

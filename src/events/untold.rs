@@ -59,7 +59,7 @@ impl Untold {
         if after == 0 {
             memory::write(|ledger| ledger.release_denials(database, backend::now()));
         }
-        let known = memory::read(|ledger| untold.note(ledger, database)).flatten();
+        let known = memory::read(|ledger| untold.note(ledger, database));
         untold.copy(database, after);
         if after == 0 {
             untold.left = left::trail(database, known.as_ref());
@@ -134,8 +134,9 @@ impl Untold {
     /// Forgets all of these events, which have been written, to the trail or to the server log.
     pub fn forget(&self, database: DatabaseOid) {
         let mut forgotten = 0;
-        let forget = || memory::write(|ledger| ledger.forget_told(database, self.last(), SLICE));
-        while let Some(slice) = forget() {
+        loop {
+            let last = self.last();
+            let slice = memory::write(|ledger| ledger.forget_told(database, last, SLICE));
             forgotten += slice;
             if slice < SLICE {
                 break;

@@ -152,14 +152,11 @@ fn line_of_end(product: &str, ending: Ending) -> String {
 /// Writes to a standby's server log which licenses are about to end. Nothing is stored there, so it is written again
 /// after a restart. It must be called in a transaction.
 pub fn log_endings() {
-    let licenses = memory::read(|ledger| ledger.licenses.len()).unwrap_or(0);
+    let licenses = memory::read(|ledger| ledger.licenses.len());
     let mut endings = Vec::with_capacity(licenses);
     memory::write(|ledger| {
-        // There is room for all of them, since nothing may be allocated under the lock.
         ledger.tell_endings(backend::now(), |product, ending| {
-            if endings.len() < endings.capacity() {
-                endings.push((*product, ending));
-            }
+            memory::push(&mut endings, (*product, ending));
         });
     });
     for (product, ending) in &endings {

@@ -18,18 +18,13 @@ const ROWS: usize = 1_000;
 /// go to those who waited.
 pub fn end_due_leases() {
     let now = backend::now();
-    if memory::read(|ledger| ledger.head.next_due > now) != Some(false) {
+    if memory::read(|ledger| ledger.head.next_due > now) {
         return;
     }
-    let leases = memory::read(|ledger| ledger.holds.len()).unwrap_or(0);
-    let mut due: Vec<LeaseId> = Vec::with_capacity(leases);
-    memory::read(|ledger| {
-        ledger.each_due(now, |id| {
-            if due.len() < due.capacity() {
-                due.push(id);
-            }
-        });
-    });
+    let due = memory::collect(
+        |ledger| ledger.holds.len(),
+        |ledger, find| ledger.each_due(now, find),
+    );
     if due.is_empty() {
         memory::write(|ledger| ledger.expire(&[], backend::now()));
     }
@@ -44,7 +39,7 @@ pub fn end_due_leases() {
 
 /// Returns the time until the next lease or lingering seat may be due; `None` if there is none.
 pub fn next_due_in() -> Option<Duration> {
-    backend::time_until(memory::read(|ledger| ledger.head.next_due)?)
+    backend::time_until(memory::read(|ledger| ledger.head.next_due))
 }
 
 /// Deletes the rows of leases of this database that have ended, waiting for a lock on the table at most `patience`.
@@ -55,15 +50,15 @@ pub fn next_due_in() -> Option<Duration> {
 ///
 /// If the rows can't be deleted.
 pub fn bury(database: DatabaseOid, patience: Duration) -> Result<(), ReadError> {
-    let ended = memory::read(|ledger| ledger.databases.get(&database).map_or(0, |d| d.ended));
-    let mut dead: Vec<LeaseId> = Vec::with_capacity(ended.unwrap_or(0) as usize);
-    memory::read(|ledger| {
-        ledger.each_ended(database, |id| {
-            if dead.len() < dead.capacity() {
-                dead.push(id);
-            }
-        });
-    });
+    let dead = memory::collect(
+        |ledger| {
+            ledger
+                .databases
+                .get(&database)
+                .map_or(0, |known| known.ended as usize)
+        },
+        |ledger, find| ledger.each_ended(database, find),
+    );
     for batch in dead.chunks(ROWS) {
         let left = transaction(|| leases::delete_ended(batch, patience))?;
         let gone: Vec<LeaseId> = batch

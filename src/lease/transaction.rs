@@ -96,9 +96,9 @@ pub fn at_pre_commit() {
         taken.len() - taken.iter().filter(lasts).count()
     });
     let (gone, took) = match gone {
-        None | Some(0) => return,
-        Some(1) => ("a lease has".to_owned(), "took it"),
-        Some(gone) => (format!("{gone} leases have"), "took them"),
+        0 => return,
+        1 => ("a lease has".to_owned(), "took it"),
+        gone => (format!("{gone} leases have"), "took them"),
     };
     Report::new(
         PgSqlErrorCode::ERRCODE_WARNING,

@@ -55,6 +55,6 @@ fn on_exit() {
     let (slot, leaving) = (backend::slot(), session::leaving());
     let some = || memory::write(|ledger| ledger.release_some(slot, BATCH, leaving, backend::now()));
     // Others can take the lock between two batches.
-    while some() == Some(false) {}
+    while !some() {}
     memory::write(|_| session::end(slot));
 }

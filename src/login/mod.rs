@@ -69,7 +69,7 @@ pub fn note_authentication(succeeded: bool) {
 
 /// Admits the login if the transaction that is about to commit is its startup transaction.
 pub fn at_pre_commit() {
-    if ARMED.swap(false, Relaxed) && memory::is_attached() {
+    if ARMED.swap(false, Relaxed) {
         admit();
     }
 }
@@ -162,21 +162,18 @@ fn admit_counted(slot: Slot, session: Session) {
         });
         match answer {
             // Rules that are newer than those it had are as good as what it would read now.
-            Some(Answer::Outdated) => had = Some(rules.generation),
-            Some(Answer::TimesUp) => {
-                expiry::end_due_leases();
-            }
-            Some(Answer::MayReclaim(reclaim)) => {
+            Answer::Outdated => had = Some(rules.generation),
+            Answer::TimesUp => expiry::end_due_leases(),
+            Answer::MayReclaim(reclaim) => {
                 asked = reclaim::ask(reclaim, reclaim::latest_answer());
                 deadline = Instant::now() + patience();
                 had = None;
             }
-            Some(Answer::Denied(denial)) => Denied::Login.report(&denial).raise(),
-            Some(Answer::Admitted(remark)) => {
+            Answer::Denied(denial) => Denied::Login.report(&denial).raise(),
+            Answer::Admitted(remark) => {
                 log(&session, remark);
                 return;
             }
-            None => return,
         }
     }
 }

@@ -4,9 +4,13 @@
 //! waits or allocates: callers make room before, copy what they need, release the lock, and report afterwards. [`read`]
 //! takes it shared, [`write`] exclusive; they do not nest.
 //!
-//! A process that reads much reads in slices and sleeps a moment between two of them: such locks are not fair, and one
-//! that reads without a pause would overtake all who wait to write. Only one process does so at a time: a [`turn`] is
-//! the second lock "pg_seats readers", taken before the first one, and never by a session that logs in or ends.
+//! A process that reads much reads in slices ([`each_entry`]) and sleeps a moment between two of them: such locks are
+//! not fair, and one that reads without a pause would overtake all who wait to write. Only one process does so at a
+//! time: a [`turn`] is the second lock "pg_seats readers", taken before the first one, and never by a session that logs
+//! in or ends.
+//!
+//! Nobody gets here without the library preloaded: each SQL function calls [`require_preloaded`] first, the triggers'
+//! function asks [`is_attached`], and hooks, callbacks and workers are only there if it is.
 //!
 //! All of it is rebuilt empty when the server starts, and after a crash of any backend: then every session is gone too.
 
@@ -20,11 +24,12 @@ pub mod termination;
 mod termination_request;
 
 pub use access::{
-    SLICE, let_others_by, places, read, read_last, sessions, this_session, turn, write,
+    collect, each_entry, each_session, let_others_by, push, read, read_last, sessions,
+    this_session, turn, write,
 };
 pub use launcher::{
     announce_rules_read, await_rules_read, has_launcher, launcher_looks, set_launcher,
     stop_awaiting, wake_launcher,
 };
-pub use segment::{create, is_attached, request};
+pub use segment::{PRELOAD_HINT, create, is_attached, request, require_preloaded};
 pub use shared::Shared;

@@ -11,11 +11,11 @@ use pgrx::pg_sys;
 use super::segment::{Attached, Held, Reserve, attached};
 
 /// Calls `act` with the reserve under the exclusive lock.
-fn with<R>(act: impl FnOnce(&mut Reserve, &Attached) -> R) -> Option<R> {
-    let attached = attached()?;
+fn with<R>(act: impl FnOnce(&mut Reserve, &Attached) -> R) -> R {
+    let attached = attached();
     let _held = Held::acquire(attached.lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
     // SAFETY: the reserve is in shared memory, and the exclusive lock makes this the only reference.
-    Some(act(unsafe { &mut (*attached.control).reserve }, attached))
+    act(unsafe { &mut (*attached.control).reserve }, attached)
 }
 
 /// Registers this process as the one that waits for errands.
@@ -45,30 +45,29 @@ pub fn take() -> Option<i64> {
         let errand = (reserve.errand != 0).then_some(reserve.errand)?;
         reserve.latch = ptr::null_mut();
         Some(errand)
-    })?
+    })
 }
 
 /// Gives an errand to the process that waits; false if there is none.
 pub fn give(errand: i64) -> bool {
-    let given = with(|reserve, _| {
+    with(|reserve, _| {
         if reserve.latch.is_null() || reserve.errand != 0 {
             return false;
         }
         reserve.errand = errand;
         reserve.wake();
         true
-    });
-    given == Some(true)
+    })
 }
 
 /// Tells whether there is a process in reserve, waiting or with an errand.
 pub fn is_there() -> bool {
-    with(|reserve, _| reserve.pid != 0) == Some(true)
+    with(|reserve, _| reserve.pid != 0)
 }
 
 /// Tells whether an errand is under way.
 pub fn has(errand: i64) -> bool {
-    with(|reserve, _| reserve.errand == errand) == Some(true)
+    with(|reserve, _| reserve.errand == errand)
 }
 
 /// Ends the process that has this errand.

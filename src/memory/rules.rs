@@ -24,7 +24,7 @@ pub fn viewpoint() -> Viewpoint {
 /// Tells whether the rules in force for a database are current.
 pub fn are_current(database: DatabaseOid) -> bool {
     let view = viewpoint();
-    read(|ledger| ledger.is_current(database, view)) == Some(true)
+    read(|ledger| ledger.is_current(database, view))
 }
 
 /// Returns the rules in force for a database, if they are current.
@@ -63,7 +63,7 @@ fn copy(database: DatabaseOid, may: impl Fn(&Ledger<'static, Shared>) -> bool) -
             }
             let copied = ledger.copy_rules(database, &mut rules);
             (copied, Some(ledger.rows(database)))
-        })?;
+        });
         if copied.is_some() {
             return Some(rules);
         }
@@ -82,5 +82,5 @@ fn copy(database: DatabaseOid, may: impl Fn(&Ledger<'static, Shared>) -> bool) -
 
 /// Returns what is known of a database.
 pub fn known(database: DatabaseOid) -> Option<Database> {
-    read(|ledger| ledger.databases.get(&database).copied()).flatten()
+    read(|ledger| ledger.databases.get(&database).copied())
 }

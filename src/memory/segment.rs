@@ -22,6 +22,7 @@ use crate::core::ledger::taker::Taker;
 use crate::core::ledger::tally::Tally;
 use crate::core::ledger::wait::Wait;
 use crate::core::ledger::{Head, Ledger, room};
+use crate::pg::error::{PgSqlErrorCode, Report};
 use crate::pg::{backend, clock, unguarded};
 use crate::settings;
 
@@ -253,14 +254,38 @@ pub fn create() {
     }
 }
 
-pub(super) fn attached() -> Option<&'static Attached> {
+/// The hint for a library that is not preloaded.
+pub const PRELOAD_HINT: &str = "Add pg_seats to shared_preload_libraries in postgresql.conf, as in \
+     shared_preload_libraries = 'pg_seats', and restart the server.";
+
+/// Returns this process's pointers; `None` if there is no ledger, because the library was not preloaded, or in the
+/// postmaster because it has yet to create shared memory.
+pub(super) fn if_attached() -> Option<&'static Attached> {
     // SAFETY: the pointer is null, or `create` made it from a box that is never freed.
     unsafe { ATTACHED.load(Ordering::Relaxed).as_ref() }
 }
 
+/// Returns this process's pointers. Raises 55000 if the library was not preloaded; whoever must not raise an error, such
+/// as a callback at a process's exit, is there only if it was.
+pub(super) fn attached() -> &'static Attached {
+    if_attached().unwrap_or_else(|| {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "pg_seats is not preloaded",
+        )
+        .hint(PRELOAD_HINT)
+        .raise()
+    })
+}
+
+/// Raises 55000 if the library was not preloaded.
+pub fn require_preloaded() {
+    attached();
+}
+
 /// Tells whether there is a ledger, because the library was preloaded.
 pub fn is_attached() -> bool {
-    attached().is_some()
+    if_attached().is_some()
 }
 
 /// A lock that is held until this is dropped.

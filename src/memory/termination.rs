@@ -3,15 +3,16 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::segment::attached;
+use super::segment::if_attached;
 use super::termination_request::TEXT_MAX;
 pub use super::termination_request::{Answer, TerminationRequest, Why};
 use crate::core::ledger::numbers::{SessionNumber, Slot};
 use crate::core::ledger::time::Timestamp;
 
-/// Returns the request of the backend in a slot.
+/// Returns the request of the backend in a slot; `None` if there is no such slot, or no ledger yet, as when the postmaster
+/// writes to the log at its start.
 pub fn at(slot: Slot) -> Option<&'static TerminationRequest> {
-    let attached = attached().filter(|attached| slot.0 < attached.places)?;
+    let attached = if_attached().filter(|attached| slot.0 < attached.places)?;
     // SAFETY: there are as many requests as slots; they were created with the ledger and exist as long as it does.
     Some(unsafe { &*attached.requests.add(slot.0) })
 }

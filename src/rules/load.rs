@@ -49,7 +49,7 @@ pub fn load(database: DatabaseOid, patience: impl Into<Patience>) -> Result<Rule
                 _ => error.message,
             })
         })?;
-        let Some((generation, loaded_before)) = noted.flatten() else {
+        let Some((generation, loaded_before)) = noted else {
             // If there is no room to note the database, it has no license or no users.
             return if rules.licenses.is_empty() {
                 Ok(rules)
@@ -107,12 +107,12 @@ fn publish(
     let mut judged_for: Vec<(u8, Name)> = Vec::new();
     loop {
         let quicker = memory::read(|ledger| ledger.was_quicker(database, loaded_before, rules));
-        if quicker == Some(true) {
+        if quicker {
             // This happens when many in the queue learn of one change.
             return Published::Superseded;
         }
         let room = memory::read(|ledger| ledger.room_for(database, rules.wanted()));
-        let Some(room) = room.flatten() else {
+        let Some(room) = room else {
             return Published::TooManyRules;
         };
         if room != rules.counts_of_rows() {
@@ -120,10 +120,8 @@ fn publish(
             // A session that was exempt by a row that is left out is no longer exempt.
             judgement = Judgement::default();
         }
-        let planned = memory::read(|ledger| ledger.plan_roles(database, &rules.reservations));
-        let Some(reserved_roles) = planned else {
-            return Published::TooManyRules;
-        };
+        let reserved_roles =
+            memory::read(|ledger| ledger.plan_roles(database, &rules.reservations));
         rules.reserved_roles = reserved_roles.each().collect();
         if judged_for != rules.reserved_roles {
             judged_for.clone_from(&rules.reserved_roles);
@@ -152,8 +150,7 @@ fn publish(
             members: members(rules, former.members),
         };
         let now = backend::now();
-        let published = memory::write(|ledger| ledger.publish(database, rules, &judgement, now))
-            .unwrap_or(Published::NoRoom);
+        let published = memory::write(|ledger| ledger.publish(database, rules, &judgement, now));
         if published != Published::Unjudged || Instant::now() >= deadline {
             return published;
         }
@@ -162,24 +159,13 @@ fn publish(
 
 /// Returns the roles of all holders and of the leases that were read, if anything is reserved.
 fn roles(rules: &Rules) -> Vec<RoleIn> {
-    let mut roles = Vec::new();
     if rules.reserved_roles.is_empty() {
-        return roles;
+        return Vec::new();
     }
-    // Nothing may be allocated under the lock, so room is made before, until it is enough.
-    while let Some(holders) = memory::read(|ledger| ledger.holders()) {
-        roles.reserve(holders);
-        let copied = memory::read(|ledger| {
-            let enough = roles.capacity() >= ledger.holders();
-            if enough {
-                ledger.each_role(|taker, _| roles.push(taker));
-            }
-            enough
-        });
-        if copied != Some(false) {
-            break;
-        }
-    }
+    let mut roles = memory::collect(
+        |ledger| ledger.holders(),
+        |ledger, find| ledger.each_role(|taker, _| find(taker)),
+    );
     let taker = |lease: &StoredLease| (lease.who.role, backend::database());
     roles.extend(rules.leases.iter().map(taker));
     roles
@@ -217,12 +203,10 @@ fn warn_of_disagreement(product: Name) {
 
 /// Logs which databases have rows that don't all fit, or do again.
 fn log_left_out() {
-    if memory::read(|ledger| ledger.has_left_out()) != Some(true) {
+    if !memory::read(|ledger| ledger.has_left_out()) {
         return;
     }
-    while let Some((database, rows, unnumbered)) =
-        memory::write(|ledger| ledger.tell_left_out()).flatten()
-    {
+    while let Some((database, rows, unnumbered)) = memory::write(|ledger| ledger.tell_left_out()) {
         let name = quoted(catalog::database_name(database));
         error::log(match (rows, unnumbered) {
             (0, 0) => format!("all rules of database {name} are in force again"),
@@ -246,7 +230,7 @@ fn log_leases_left(database: DatabaseOid) {
         let known = ledger.databases.get(&database);
         known.map(|known| known.leases_left)
     });
-    if let Some(left) = known.flatten().filter(|&left| left > 0) {
+    if let Some(left) = known.filter(|&left| left > 0) {
         error::log(format!(
             "pg_seats has no room for {left} rows of license_leases of database {}, which count no longer: \
              increase pg_seats.max_seats and restart the server",
@@ -285,7 +269,7 @@ fn read(reader: &TableAccess) -> Result<Rules, ReadError> {
         rules.counts = counts::read(&schema);
         rules.leases_of = leases::oid(reader, &schema)?;
         let known = memory::read(|ledger| ledger.leases_of(backend::database()));
-        if known != Some(rules.leases_of) {
+        if known != rules.leases_of {
             rules.leases = leases::read(reader, &schema)?;
         }
     }

@@ -71,7 +71,7 @@ pub fn in_force(patience: impl Into<Patience>) -> Result<Rules, LoadError> {
 /// a lock that is held for a moment.
 fn load_or_note_failure(database: DatabaseOid, patience: Patience) -> Result<Rules, LoadError> {
     // Also where the database is not noted yet, so that the next login learns of the failure.
-    let generation = memory::write(|ledger| ledger.generation(database)).flatten();
+    let generation = memory::write(|ledger| ledger.generation(database));
     let loaded = load(database, patience);
     if loaded.is_err() && patience.locks >= settings::load_timeout() / 2 {
         let (generation, now) = (generation.unwrap_or(Generation::NONE), backend::now());
@@ -85,7 +85,7 @@ fn load_or_note_failure(database: DatabaseOid, patience: Patience) -> Result<Rul
 fn has_just_failed(database: DatabaseOid, patience: Duration) -> bool {
     let now = backend::now();
     let until = now.saturating_add(i64::try_from(patience.as_micros()).unwrap_or(i64::MAX));
-    memory::write(|ledger| ledger.has_just_failed(database, now, until)) == Some(true)
+    memory::write(|ledger| ledger.has_just_failed(database, now, until))
 }
 
 /// Returns the rules as a database worker reads them for this backend, whose own transaction has changed the tables:
@@ -139,8 +139,8 @@ pub fn await_pool(license: &License, patience: Duration) -> Result<(), LoadError
     };
     let mut wanted = DatabaseOid::NONE;
     let all_read = || match awaited() {
-        None | Some((true, None)) => Some(()),
-        Some((_, other)) => {
+        (true, None) => Some(()),
+        (_, other) => {
             // Once for each database: this tells the launcher, which then does not wait for the end of a pause.
             if let Some(other) = other.filter(|other| other.oid != wanted) {
                 wanted = other.oid;
@@ -153,15 +153,15 @@ pub fn await_pool(license: &License, patience: Duration) -> Result<(), LoadError
         return Ok(());
     }
     match awaited() {
-        None | Some((true, None)) => Ok(()),
-        Some((true, Some(other))) if other.loaded != Generation::NONE => {
+        (true, None) => Ok(()),
+        (true, Some(other)) if other.loaded != Generation::NONE => {
             error::log(format!(
                 "licenses of database {} have not been read since they changed; the last ones stay in force",
                 quoted(catalog::database_name(other.oid))
             ));
             Ok(())
         }
-        Some((_, other)) => {
+        (_, other) => {
             let cause = match other {
                 Some(other) => format!(
                     "database {} of the pool has not been read since the server started",

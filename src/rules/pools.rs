@@ -73,7 +73,7 @@ impl RememberedPools for Of<'_> {
 
 /// Notes that a lease is about to be committed in a database: the file no longer says that it has none.
 pub fn note_lease(database: DatabaseOid) {
-    if memory::write(|ledger| ledger.lease_comes(database)) == Some(true) {
+    if memory::write(|ledger| ledger.lease_comes(database)) {
         outdate();
         memory::write(|ledger| ledger.lease_is_told(database));
     }
@@ -108,12 +108,10 @@ impl Written {
             let known = ledger.databases.len();
             (head.published, head.pools_edition, head.changes(), known)
         });
-        if state == self.state {
+        if self.state == Some(state) {
             return;
         }
-        let Some((edition, pools)) = present() else {
-            return;
-        };
+        let (edition, pools) = present();
         let last = self.last.as_ref();
         if last.is_none_or(|(of, written)| *of != edition || *written != pools) {
             match write(edition, &pools) {
@@ -124,7 +122,7 @@ impl Written {
             }
             self.last = Some((edition, pools));
         }
-        self.state = state;
+        self.state = Some(state);
     }
 }
 
@@ -133,38 +131,24 @@ fn log(what: &str, error: &io::Error) {
 }
 
 /// Returns what is known of every database, with the number of the last change.
-fn present() -> Option<(u64, Pools)> {
+fn present() -> (u64, Pools) {
     let (databases, licenses) =
-        memory::read(|ledger| (ledger.databases.len(), ledger.licenses.len()))?;
+        memory::read(|ledger| (ledger.databases.len(), ledger.licenses.len()));
     let (mut known, mut unread) = (Vec::with_capacity(databases), Vec::with_capacity(databases));
     let mut without_leases = Vec::with_capacity(databases);
     let mut named: Vec<PoolOf> = Vec::with_capacity(licenses);
     let former = remembered().clone().unwrap_or_default();
-    // Nothing may be allocated under the lock; what arrived meanwhile is written the next time.
+    // What arrived meanwhile is written the next time.
     let edition = memory::read(|ledger| {
-        ledger.each_known(|database| {
-            if known.len() < known.capacity() {
-                known.push(database);
-            }
-        });
-        ledger.each_unread_since_start(|database| {
-            if unread.len() < unread.capacity() {
-                unread.push(database);
-            }
-        });
+        ledger.each_known(|database| memory::push(&mut known, database));
+        ledger.each_unread_since_start(|database| memory::push(&mut unread, database));
         let had_leases = |database| !former.is_without_leases(database);
         ledger.each_without_leases(had_leases, |database| {
-            if without_leases.len() < without_leases.capacity() {
-                without_leases.push(database);
-            }
+            memory::push(&mut without_leases, database);
         });
-        ledger.each_pool(|pool| {
-            if named.len() < named.capacity() {
-                named.push(pool);
-            }
-        });
+        ledger.each_pool(|pool| memory::push(&mut named, pool));
         ledger.head.pools_edition
-    })?;
+    });
     let mut pools = Pools::default();
     unread
         .iter()
@@ -181,7 +165,7 @@ fn present() -> Option<(u64, Pools)> {
     {
         pools.name(*database, pool.as_str(), product.as_str());
     }
-    Some((edition, pools))
+    (edition, pools)
 }
 
 /// Takes the lock, which is held until the file is dropped.
@@ -230,7 +214,7 @@ fn write(edition: u64, pools: &Pools) -> io::Result<bool> {
     file.sync_all()?;
     let _lock = lock()?;
     // Whoever has changed the pools since then waits for the lock, and then removes the file that is in place.
-    if memory::read(|ledger| ledger.head.pools_edition) != Some(edition) {
+    if memory::read(|ledger| ledger.head.pools_edition) != edition {
         return Ok(false);
     }
     fs::rename(NEW, FILE)?;

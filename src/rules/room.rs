@@ -34,7 +34,7 @@ pub fn warn() {
     let database = backend::database();
     let added = ADDED.swap(0, Relaxed);
     // Rows are counted only where there may not be enough room.
-    if memory::read(|ledger| ledger.may_lack_room(database, added)) != Some(true) {
+    if !memory::read(|ledger| ledger.may_lack_room(database, added)) {
         return;
     }
     backend::see_own_changes();
@@ -42,7 +42,7 @@ pub fn warn() {
     let Ok((wanted, roles)) = read_committed(PATIENCE, read) else {
         return;
     };
-    let outlook = memory::read(|ledger| {
+    let (room, lacking, unnumbered) = memory::read(|ledger| {
         let planned = ledger.plan_roles(database, &roles);
         let numbered = |row: &&Reservation| planned.number(&row.role).is_some();
         let unnumbered = roles.len() - roles.iter().filter(numbered).count();
@@ -52,9 +52,6 @@ pub fn warn() {
             unnumbered,
         )
     });
-    let Some((room, lacking, unnumbered)) = outlook else {
-        return;
-    };
     let name = quoted(catalog::database_name(database));
     let max_rules = format!("pg_seats.max_rules is {}.", settings::max_rules());
     let more = "Delete rows that are no longer needed, or increase pg_seats.max_rules and restart the server.";

@@ -16,7 +16,7 @@ use pgrx::prelude::*;
 
 use crate::pg::{backend, error};
 use crate::signed::installation;
-use crate::{events, rules, settings, worker};
+use crate::{events, memory, rules, settings, worker};
 
 pgrx::pg_module_magic!();
 
@@ -85,7 +85,7 @@ fn warn_not_preloaded() {
         PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
         "pg_seats enforces nothing until it is preloaded",
     )
-    .hint(crate::api::PRELOAD_HINT)
+    .hint(memory::PRELOAD_HINT)
     .log(PgLogLevel::WARNING);
 }
 

@@ -102,7 +102,7 @@ impl SignedLicenses {
         };
         let state = files::state(&key).unwrap_or(0);
         let is_bare = rows.is_empty() && signed_licenses.away.is_empty();
-        if is_bare && memory::read(|ledger| ledger.is_unsigned(database, state)) == Some(true) {
+        if is_bare && memory::read(|ledger| ledger.is_unsigned(database, state)) {
             return signed_licenses;
         }
         signed_licenses.read_record(&key);
@@ -249,7 +249,7 @@ impl SignedLicenses {
             .into_iter()
             .filter(move |license| pools.contains(&license.pool))
             .map(|license| license.tally)
-            .filter(|tally| memory::read(|ledger| ledger.in_use(*tally)) != Some(0))
+            .filter(|tally| memory::read(|ledger| ledger.in_use(*tally)) != 0)
     }
 
     /// Returns the license of a product.

@@ -141,9 +141,7 @@ fn visit(database: DatabaseOid) {
             complain(database, "look at signed licenses of", &error);
         }
         (.., Err(error)) => complain(database, "delete rows of license_leases of", &error),
-        _ => {
-            memory::write(|ledger| ledger.nothing_to_complain(database));
-        }
+        _ => memory::write(|ledger| ledger.nothing_to_complain(database)),
     }
 }
 
@@ -172,7 +170,7 @@ fn could_not_load(database: DatabaseOid, generation: Generation, cause: &str) {
     let digest = digest_of(cause);
     let is_news = memory::write(|ledger| ledger.visit_failed(database, generation, digest, found));
     memory::announce_rules_read();
-    if is_news == Some(true) {
+    if is_news {
         let name = BackgroundWorker::transaction(|| catalog::database_name(database));
         error::log(format!(
             "pg_seats could not load licenses of database {}: {cause}; trying again every second",
@@ -184,7 +182,7 @@ fn could_not_load(database: DatabaseOid, generation: Generation, cause: &str) {
 /// Logs what fails: once, again when the cause changes, and after that ever more seldom.
 fn complain(database: DatabaseOid, what: &str, error: &ReadError) {
     let is_news = memory::write(|ledger| ledger.is_news(database, digest_of(&error.message)));
-    if is_news == Some(true) {
+    if is_news {
         log_failure(what, database, error, "; trying again every second");
     }
 }

@@ -101,7 +101,7 @@ impl Launcher {
             pgrx::check_for_interrupts!();
             // On a standby nothing reports new databases, or a promotion.
             let are_noted = memory::read(|ledger| ledger.is_visited(in_recovery));
-            if in_recovery || are_noted == Some(false) {
+            if in_recovery || !are_noted {
                 self.note_all_databases(in_recovery);
             }
             if self.visits.go_on() {
@@ -201,7 +201,7 @@ impl Launcher {
 
     /// Logs off seats that are inactive for too long, if one may be, or the rules have changed.
     fn log_off_idle(&mut self) {
-        let rules = memory::read(|ledger| ledger.head.published).unwrap_or(0);
+        let rules = memory::read(|ledger| ledger.head.published);
         let is_due = self.idle_at.is_some_and(|at| at <= backend::now());
         if is_due || rules != self.idle_by {
             self.idle_by = rules;
@@ -254,13 +254,8 @@ fn next_expiry() -> Option<Duration> {
 }
 
 fn known_databases() -> Vec<DatabaseOid> {
-    let mut known = Vec::with_capacity(memory::read(|ledger| ledger.databases.len()).unwrap_or(0));
-    memory::read(|ledger| {
-        ledger.databases.each(|database| {
-            if known.len() < known.capacity() {
-                known.push(database.oid);
-            }
-        });
-    });
-    known
+    memory::collect(
+        |ledger| ledger.databases.len(),
+        |ledger, find| ledger.databases.each(|known| find(known.oid)),
+    )
 }

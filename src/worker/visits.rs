@@ -131,7 +131,6 @@ impl Visits {
             .collect();
         for visit in &gone {
             let outcome = memory::write(|ledger| ledger.visit_ended(visit.due, visit.number, view));
-            let outcome = outcome.unwrap_or(Outcome::Made);
             if matches!(outcome, Outcome::KeptOut | Outcome::Lost | Outcome::Died) {
                 // Those who wait for what could not be read must learn that.
                 memory::announce_rules_read();
@@ -234,7 +233,7 @@ impl Visits {
 
     /// Sends a worker; false if there is no process for it.
     fn start(&mut self, due: Due) -> bool {
-        let number = memory::write(|ledger| ledger.send_database_worker(due.database)).flatten();
+        let number = memory::write(|ledger| ledger.send_database_worker(due.database));
         let Some(number) = number else {
             return true;
         };
@@ -271,17 +270,10 @@ fn at_once() -> usize {
 
 /// Returns the databases that should be visited.
 fn due(view: Viewpoint) -> Vec<Due> {
-    let known = memory::read(|ledger| ledger.databases.len()).unwrap_or(0);
-    let mut due = Vec::with_capacity(known);
-    memory::read(|ledger| {
-        ledger.each_to_visit(view, |database| {
-            // Nothing may be allocated under the lock.
-            if due.len() < due.capacity() {
-                due.push(database);
-            }
-        });
-    });
-    due
+    memory::collect(
+        |ledger| ledger.databases.len(),
+        |ledger, find| ledger.each_to_visit(view, find),
+    )
 }
 
 /// Forgets a database that is gone, because nobody reports that to a standby.

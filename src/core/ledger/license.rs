@@ -4,7 +4,7 @@
 use crate::core::ledger::identity::{Name, Text};
 use crate::core::ledger::numbers::{DatabaseOid, TallyId};
 use crate::core::ledger::table::entry;
-use crate::core::ledger::time::{LEEWAY, Timestamp};
+use crate::core::ledger::time::{DAY, LEEWAY, Timestamp};
 use crate::core::ledger::words::{ClaimedAt, CountedBy, Enforcement};
 
 /// The number of licenses whose new levels of use are noted at a time.
@@ -185,8 +185,6 @@ pub struct Ending {
 
 /// The numbers of days before a license's end at which users are warned.
 pub(super) const DAYS: [i64; 4] = [1, 7, 14, 30];
-
-pub(super) const DAY: Timestamp = 86_400_000_000;
 
 /// The key of a row of a database.
 #[repr(C)]

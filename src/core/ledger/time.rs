@@ -1,5 +1,8 @@
 //! Time: moments and clocks, and pauses during which nothing ran.
 
+/// A day, in microseconds.
+pub const DAY: Timestamp = 86_400_000_000;
+
 /// How late the launcher may be, in microseconds.
 pub const GRACE: Timestamp = 5_000_000;
 

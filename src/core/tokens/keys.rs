@@ -214,6 +214,11 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("it is no file"));
     }
     let mut text = Vec::new();
-    File::open(path)?.take(FILE_MAX).read_to_end(&mut text)?;
+    File::open(path)?
+        .take(FILE_MAX + 1)
+        .read_to_end(&mut text)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(io::Error::other("it is larger than 1 MiB"));
+    }
     Ok(text)
 }

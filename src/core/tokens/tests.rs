@@ -402,6 +402,23 @@ fn files_that_hold_no_keys_are_refused_and_other_kinds_of_keys_left_out() {
 }
 
 #[test]
+fn a_file_of_keys_that_is_too_large_is_refused_with_that_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vendor.json");
+    let mut file = set(&[jwk(&vendor(), "2026")]);
+    file.resize(1 << 20, b' ');
+    std::fs::write(&path, &file).unwrap();
+    let (keys, wrong) = Keys::read(&path);
+    assert_eq!(wrong, []);
+    assert!(verify(&sign(&header(), &claims()), &keys).is_ok());
+    file.push(b' ');
+    std::fs::write(&path, &file).unwrap();
+    let (keys, wrong) = Keys::read(&path);
+    assert_eq!(wrong, [(path, "it is larger than 1 MiB".to_owned())]);
+    assert!(verify(&sign(&header(), &claims()), &keys).is_err());
+}
+
+#[test]
 fn a_token_with_any_byte_changed_is_refused() {
     let token = sign(&header(), &claims());
     let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=+/ \n\0\xc3";

@@ -36,7 +36,7 @@ pub fn give_back(writer: &TableAccess, product: &str, pair: &KeyPair) -> Refusab
         )));
     };
     let tally = in_force(product).map_or(TallyId::NONE, |license| license.tally);
-    if memory::read(|ledger| ledger.holds_any(backend::slot(), tally)) == Some(true) {
+    if memory::read(|ledger| ledger.holds_any(backend::slot(), tally)) {
         return Ok(Err(Report::new(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             "cannot give back the seat that you use yourself",
@@ -75,7 +75,7 @@ pub fn give_back(writer: &TableAccess, product: &str, pair: &KeyPair) -> Refusab
         "The seats of this server are given back.",
         stop::PATIENCE,
     );
-    if memory::read(|ledger| ledger.in_use(tally)) != Some(0) {
+    if memory::read(|ledger| ledger.in_use(tally)) != 0 {
         return Ok(Err(Report::new(
             PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
             format!("not all sessions of {} have ended", quoted(product)),

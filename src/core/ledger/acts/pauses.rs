@@ -16,9 +16,7 @@ use crate::core::ledger::event::{Event, Happened};
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::table::{Table, Tables};
-use crate::core::ledger::time::{APART, Clocks, DRIFT, GRACE, LOOK, Pause, Timestamp, Watch};
-
-const DAY: i64 = 86_400_000_000;
+use crate::core::ledger::time::{APART, Clocks, DAY, DRIFT, GRACE, LOOK, Pause, Timestamp, Watch};
 
 /// Stands for no further database.
 const NO_MORE: DatabaseOid = DatabaseOid(u32::MAX);

@@ -264,8 +264,9 @@ impl<T: Tables> Ledger<'_, T> {
         (self.head.visited, self.head.standby) = (all, in_recovery);
     }
 
+    /// Tells whether every database is known since the last change, which nobody knows before all are registered.
     fn is_settled(&self, in_recovery: bool) -> bool {
-        self.head.settled == self.head.clock && self.head.standby == in_recovery
+        self.is_visited(in_recovery) && self.head.settled == self.head.clock
     }
 
     /// Notes that every database is known, if that is so. Then no login looks for one that is not.
