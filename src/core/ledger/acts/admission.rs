@@ -4,7 +4,7 @@ use crate::core::ledger::Ledger;
 use crate::core::ledger::denial::{Cause, Denial, Reclaim, Remark};
 use crate::core::ledger::event::{Event, Happened, Leaving};
 use crate::core::ledger::identity::Name;
-use crate::core::ledger::license::{License, RowKey};
+use crate::core::ledger::license::License;
 use crate::core::ledger::numbers::{
     DatabaseOid, Generation, SeatNumber, SessionNumber, Slot, TallyId, Ticket,
 };
@@ -86,11 +86,7 @@ impl<T: Tables> Ledger<'_, T> {
         if self.is_outdated(session.database, &judged) {
             return Answer::Outdated;
         }
-        let key = judged.standing.license.map(|place| RowKey {
-            database: session.database,
-            place,
-        });
-        let license = key.and_then(|key| self.licenses.get(&key).copied());
+        let license = self.claimed_license(session.database, judged.standing);
         let mut session = Session {
             judged: true,
             exempt: judged.standing.exempt,

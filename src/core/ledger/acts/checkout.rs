@@ -9,7 +9,7 @@ use crate::core::ledger::denial::{Cause, Denial, Reclaim, Remark};
 use crate::core::ledger::event::{Event, Happened, Leaving};
 use crate::core::ledger::hold::{Hold, HoldKey, LongName, Spot, drop_long_name};
 use crate::core::ledger::identity::{Host, Label, LeaseId, Name, Text, Who};
-use crate::core::ledger::license::{License, RowKey};
+use crate::core::ledger::license::License;
 use crate::core::ledger::numbers::{RoleOid, SeatNumber, SessionNumber, Slot, TallyId, Ticket};
 use crate::core::ledger::seat::Kind;
 use crate::core::ledger::session::Session;
@@ -87,28 +87,17 @@ impl<T: Tables> Ledger<'_, T> {
         want: &SeatRequest,
         patient: bool,
     ) -> Claimed {
-        if let Some(session) = self.sessions.get(slot)
-            && session.ticket != Ticket::NONE
-        {
-            // Whoever asks again waits no longer, and has left the queue without saying so.
-            self.leave(session.ticket, judged.now);
-        }
+        // Whoever asks again waits no longer, and has left the queue without saying so.
+        self.leave_queue(slot, judged.now);
         let Some(session) = self.sessions.get(slot).copied() else {
             return Claimed::Outdated;
         };
         if self.is_outdated(session.database, judged) {
             return Claimed::Outdated;
         }
-        let license = judged.standing.license.and_then(|place| {
-            self.licenses.get(&RowKey {
-                database: session.database,
-                place,
-            })
-        });
-        let Some(license) = license.copied() else {
+        let Some(license) = self.claimed_license(session.database, judged.standing) else {
             return Claimed::Outdated;
         };
-        let mut hold = self.new_hold(&session, &license, want, judged.now);
         let former = match want.lease {
             None => self.find_checkout(&session, &license.product, &want.client_user),
             Some(_) => None,
@@ -118,15 +107,8 @@ impl<T: Tables> Ledger<'_, T> {
         {
             return Claimed::Denied(Denial::of(&license, cause));
         }
-        if let Some(reason) = session.exempt.filter(|_| want.lease.is_none()) {
-            hold.exempt = match former.and_then(|key| self.holds.get(&key)) {
-                Some(former) => former.exempt,
-                None => self.may_be_exempt(&license, reason, &hold.claimant()),
-            };
-        }
-        let usename = session.usename;
-        let asked = hold;
-        let event = |happened| Event::of_hold(happened, &asked, usename, license.product);
+        let hold = self.new_hold(&session, &license, want, former, judged.now);
+        let event = |happened| Event::of_hold(happened, &hold, session.usename, license.product);
         // Leases are for an application's users, whoever asks for them.
         let spared = session.superuser && want.lease.is_none();
         let claimant = hold.claimant();
@@ -147,11 +129,7 @@ impl<T: Tables> Ledger<'_, T> {
             }
             Err(Way::None(denial)) => {
                 let event = event(Happened::Denied(denial.cause));
-                // Maybe no holder keeps this name, but the event needs it.
-                self.keep_text(&want.client_user, want.long_name);
-                let softened = self.soften(&asking, denial, event);
-                drop_long_name::<T>(&mut self.texts, &want.client_user);
-                match softened {
+                match self.soften_request(&asking, denial, event, want) {
                     Ok(remark) => remark,
                     Err(denial) => return Claimed::Denied(denial),
                 }
@@ -160,7 +138,6 @@ impl<T: Tables> Ledger<'_, T> {
         let mut taken = None;
         if let Some(key) = former {
             self.change_hold(&key, |hold| hold.times += 1);
-            hold.key = key;
         } else if self.keep_name(want) {
             taken = self.take(slot, hold);
         } else if want.lease.is_some() {
@@ -179,6 +156,21 @@ impl<T: Tables> Ledger<'_, T> {
             self.serve(tally, judged.now);
         }
         Claimed::Held(self.receipt(&hold, remark))
+    }
+
+    /// Admits somebody whose license or server denies softly, and notes the denial. Maybe no holder keeps the user's
+    /// name, but the event needs it.
+    fn soften_request(
+        &mut self,
+        asking: &Asking,
+        denial: Denial,
+        event: Event,
+        want: &SeatRequest,
+    ) -> Result<Remark, Denial> {
+        self.keep_text(&want.client_user, want.long_name);
+        let softened = self.soften(asking, denial, event);
+        drop_long_name::<T>(&mut self.texts, &want.client_user);
+        softened
     }
 
     /// Tells why a session may not check out for one more user. This applies however softly seats are counted, because
@@ -348,10 +340,12 @@ impl<T: Tables> Ledger<'_, T> {
         session: &Session,
         license: &License,
         want: &SeatRequest,
+        former: Option<HoldKey>,
         now: Timestamp,
     ) -> Hold {
+        let new = HoldKey::checkout(session.number, session.checkouts);
         let mut hold = Hold {
-            key: HoldKey::checkout(session.number, session.checkouts),
+            key: former.unwrap_or(new),
             number: session.number,
             pending: false,
             unseen: false,
@@ -382,6 +376,11 @@ impl<T: Tables> Ledger<'_, T> {
             hold.ttl = lease.ttl;
             hold.taken_by = lease.taken_by;
             hold.expires_at = now.saturating_add(lease.ttl);
+        } else if let Some(reason) = session.exempt {
+            hold.exempt = match former.and_then(|key| self.holds.get(&key)) {
+                Some(former) => former.exempt,
+                None => self.may_be_exempt(license, reason, &hold.claimant()),
+            };
         }
         hold
     }

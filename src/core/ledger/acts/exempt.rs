@@ -63,11 +63,7 @@ impl Rules {
 impl<T: Tables> Ledger<'_, T> {
     /// Tells whether a session with this standing may count.
     pub(crate) fn may_count(&self, database: DatabaseOid, standing: Standing) -> bool {
-        let license = standing.license.and_then(|place| {
-            let key = RowKey { database, place };
-            self.licenses.get(&key)
-        });
-        match license {
+        match self.claimed_license(database, standing) {
             Some(license) => license.may_count(standing.exempt),
             None => standing.exempt.is_none(),
         }

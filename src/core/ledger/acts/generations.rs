@@ -180,10 +180,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.offer_room(database);
         self.note_next_write();
         self.recount_tallies();
-        self.reseat_all();
-        self.recount_takers();
-        self.end_lingering(now);
-        self.serve_all(now);
+        self.settle_all(now);
         self.drop_unused_tallies();
     }
 

@@ -173,14 +173,7 @@ impl<T: Tables> Ledger<'_, T> {
         if !reserved_roles.each().eq(planned) {
             return Published::Unjudged;
         }
-        // Where no role is reserved, nobody counts for any.
-        let (mut unasked, mut moved) = (false, self.head.reserved_roles != reserved_roles);
-        if !reserved_roles.is_empty() {
-            self.each_role(|taker, roles| match judgement.roles_of(taker) {
-                Some(now) => moved |= now != roles,
-                None => unasked = true,
-            });
-        }
+        let (unasked, moved) = self.role_changes(&reserved_roles, judgement);
         // What was held of products that are no longer licensed may have been given back since.
         self.drop_unused_tallies();
         if !moved && self.are_in_force(database, &known, rules, judgement) {
@@ -222,16 +215,26 @@ impl<T: Tables> Ledger<'_, T> {
         self.put_leases(database, rules, judgement, now);
         self.judge_holds(database, rules, now);
         self.limit_exempt(database, Kind::Checkout, &judgement.by_login);
-        self.reseat_all();
-        self.recount_takers();
-        self.end_lingering(now);
-        self.serve_all(now);
+        self.settle_all(now);
         self.head.ring |= !self.waits.is_empty();
         self.tallies.each_mut(|tally| tally.note_high_water(now));
         self.write_soon(database, now);
         self.head.published += 1;
         self.drop_unused_tallies();
         Published::InForce { disagreement }
+    }
+
+    /// Tells whether somebody's reserved roles are not in the judgement, and whether the judgement changes any.
+    fn role_changes(&self, reserved_roles: &ReservedRoles, judgement: &Judgement) -> (bool, bool) {
+        let (mut unasked, mut moved) = (false, self.head.reserved_roles != *reserved_roles);
+        // Where no role is reserved, nobody counts for any.
+        if !reserved_roles.is_empty() {
+            self.each_role(|taker, roles| match judgement.roles_of(taker) {
+                Some(now) => moved |= now != roles,
+                None => unasked = true,
+            });
+        }
+        (unasked, moved)
     }
 
     /// Makes the sessions of a database what they were judged to be.

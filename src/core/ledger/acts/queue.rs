@@ -10,6 +10,7 @@ use crate::core::ledger::identity::Name;
 use crate::core::ledger::license::License;
 use crate::core::ledger::numbers::{Slot, TallyId, Ticket};
 use crate::core::ledger::seat::Kind;
+use crate::core::ledger::session::Session;
 use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::taker::User;
 use crate::core::ledger::time::Timestamp;
@@ -147,7 +148,7 @@ impl<T: Tables> Ledger<'_, T> {
             .get(&ticket)
             .filter(|wait| wait.called)
             .copied()?;
-        self.leave_line(&wait);
+        self.remove_wait(&wait);
         if let Some(hold) = self.holds.get_mut(&wait.hold.key) {
             hold.unseen = false;
             if hold.will_end() {
@@ -156,6 +157,14 @@ impl<T: Tables> Ledger<'_, T> {
             }
         }
         Some(self.receipt(&wait.hold, wait.remark))
+    }
+
+    /// Takes the session in a slot out of the queue, if it waits there.
+    pub(crate) fn leave_queue(&mut self, slot: Slot, now: Timestamp) {
+        let waits = |session: &&Session| session.ticket != Ticket::NONE;
+        if let Some(session) = self.sessions.get(slot).filter(waits) {
+            self.leave(session.ticket, now);
+        }
     }
 
     /// Takes a session out of the queue. What it was given meanwhile goes to the next.
@@ -168,7 +177,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Takes a session out of the queue with what it was given meanwhile, and returns the tally to be served.
     pub(crate) fn step_out(&mut self, ticket: Ticket, now: Timestamp) -> Option<TallyId> {
         let wait = self.waits.get(&ticket).copied()?;
-        self.leave_line(&wait);
+        self.remove_wait(&wait);
         let Wait { hold, .. } = wait;
         if !wait.called {
             self.drop_name(&hold.who.client_user);
@@ -190,7 +199,7 @@ impl<T: Tables> Ledger<'_, T> {
         Some(tally)
     }
 
-    fn leave_line(&mut self, wait: &Wait) {
+    fn remove_wait(&mut self, wait: &Wait) {
         self.waits.remove(&wait.ticket);
         if let Some(session) = self.sessions.get_mut(wait.slot) {
             session.ticket = Ticket::NONE;

@@ -4,7 +4,7 @@
 use crate::core::ledger::event::Leaving;
 use crate::core::ledger::hold::{Hold, HoldKey};
 use crate::core::ledger::identity::Identity;
-use crate::core::ledger::license::RowKey;
+use crate::core::ledger::license::{License, RowKey};
 use crate::core::ledger::numbers::{DatabaseOid, SeatNumber, Slot, TallyId};
 use crate::core::ledger::seat::{Claimant, Kind, Seat, SeatIds, SeatKey, Standing};
 use crate::core::ledger::table::{Table, Tables};
@@ -15,10 +15,19 @@ use crate::core::ledger::words::CountedBy;
 use crate::core::ledger::{Head, Ledger};
 
 impl<T: Tables> Ledger<'_, T> {
+    /// Returns the license that somebody was judged to claim.
+    pub(crate) fn claimed_license(
+        &self,
+        database: DatabaseOid,
+        standing: Standing,
+    ) -> Option<License> {
+        let key = standing.license.map(|place| RowKey { database, place })?;
+        self.licenses.get(&key).copied()
+    }
+
+    /// Returns the tally of that license.
     pub(crate) fn claimed_tally(&self, database: DatabaseOid, standing: Standing) -> TallyId {
-        standing
-            .license
-            .and_then(|place| self.licenses.get(&RowKey { database, place }))
+        self.claimed_license(database, standing)
             .map_or(TallyId::NONE, |license| license.tally)
     }
 
@@ -28,8 +37,17 @@ impl<T: Tables> Ledger<'_, T> {
         Some(tally.key_of(self.head.seat_ids, claimant))
     }
 
+    /// Gives every holder the seat that it should have, and those in the queue what is free then, after rules have
+    /// changed.
+    pub(crate) fn settle_all(&mut self, now: Timestamp) {
+        self.reseat_all();
+        self.recount_takers();
+        self.end_lingering(now);
+        self.serve_all(now);
+    }
+
     /// Gives every holder the seat that it should have.
-    pub(crate) fn reseat_all(&mut self) {
+    fn reseat_all(&mut self) {
         for slot in self.sessions.slots() {
             self.reseat(slot);
         }
