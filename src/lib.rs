@@ -26,6 +26,40 @@
 //!
 //! The tables, views and privileges are in `sql/`. Without a `pgNN` feature the crate has only what needs no
 //! PostgreSQL.
+//!
+//! # Glossary
+//!
+//! | word | meaning |
+//! | --- | --- |
+//! | product | what is licensed |
+//! | license | a row of `licenses`: how many seats of a product, and the rules |
+//! | seat | one unit of simultaneous use, held by one identity |
+//! | identity | what makes two connections the same user |
+//! | session | a client backend of PostgreSQL |
+//! | slot | the place of a session among those that the server has room for |
+//! | holder | a session, checkout or lease that keeps a seat taken |
+//! | checkout | a hold on a seat that a session takes itself |
+//! | lease | a hold on a seat that outlives any session |
+//! | pool | databases of one server that count a product together |
+//! | queue | those who wait for a seat, in their order, each with a ticket |
+//! | exempt | not counted and never denied |
+//! | reservation | seats kept for members of a role |
+//! | bar | who was stopped and cannot come back for a time |
+//! | linger | how long a seat stays taken after its last holder left |
+//! | overdraft | seats admitted beyond `seats` |
+//! | reason | the machine-readable cause of a denial |
+//! | rules | the license tables of a database, as they are in force |
+//! | generation | the number of a change of a database's tables |
+//! | ledger | who holds which seat, in shared memory |
+//! | tally | the count of one product, in one database or pool |
+//! | launcher | the worker that is connected to no database |
+//! | database worker | a worker that is sent into a database, and leaves it again |
+//! | event | a row of the audit trail |
+//! | token | a signed license, as a JWS |
+//! | installation | one server, by its key pair |
+//! | record | what an installation must not forget, in a file |
+//! | allotment | seats that one installation has passed on to another |
+//! | receipt | the proof that an allotment was given back |
 #![cfg_attr(
     test,
     allow(

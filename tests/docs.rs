@@ -221,6 +221,18 @@ fn the_readme_is_short_and_so_is_the_glossary() {
     assert!(glossary.len() <= 30, "{}", glossary.len());
 }
 
+#[test]
+fn the_glossary_of_the_source_is_that_of_the_architecture() {
+    let source = include_str!("../src/lib.rs");
+    let doc: Vec<&str> = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("//!"))
+        .map(|line| line.strip_prefix(' ').unwrap_or(line))
+        .collect();
+    let doc = doc.join("\n");
+    assert_eq!(table(&doc, "Glossary"), table(ARCHITECTURE, "Glossary"));
+}
+
 /// The anchors that GitHub makes of a page's headings.
 fn anchors(page: &str) -> BTreeSet<String> {
     let mut anchors = BTreeSet::new();
