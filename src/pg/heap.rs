@@ -7,6 +7,7 @@ use std::ptr;
 
 use pgrx::pg_sys;
 
+use super::compat;
 use super::encoding::encode;
 use super::error::{PgSqlErrorCode, Report};
 use super::nobody::{Acting, Settings};
@@ -84,7 +85,8 @@ impl Table {
             }
             pg_sys::simple_table_tuple_insert(relation, slot);
             if (*target).ri_NumIndices > 0 {
-                insert_into_indexes(target, slot, state);
+                // Somebody else may have created some, and their expressions compute keys.
+                compat::insert_index_tuples(target, slot, state);
             }
             pg_sys::ExecCloseIndices(target);
             pg_sys::ExecDropSingleTupleTableSlot(slot);
@@ -183,7 +185,7 @@ unsafe fn begins_with(columns: pg_sys::TupleDesc, values: &[Value]) -> bool {
 unsafe fn index_by(table: pg_sys::Relation, key: &[Value]) -> pg_sys::Oid {
     // SAFETY: an index of an open, locked table; the arrays in its description have as many elements as it has keys.
     unsafe {
-        let oid = primary_key(table);
+        let oid = compat::primary_key(table);
         if oid == pg_sys::InvalidOid {
             return oid;
         }
@@ -204,43 +206,6 @@ unsafe fn index_by(table: pg_sys::Relation, key: &[Value]) -> pg_sys::Oid {
             });
         pg_sys::index_close(index, pg_sys::NoLock as c_int);
         if is_suitable { oid } else { pg_sys::InvalidOid }
-    }
-}
-
-/// Returns the index of a table's primary key, or no OID.
-unsafe fn primary_key(table: pg_sys::Relation) -> pg_sys::Oid {
-    // SAFETY: the table is open.
-    unsafe {
-        #[cfg(not(feature = "pg18"))]
-        return pg_sys::RelationGetPrimaryKeyIndex(table);
-        #[cfg(feature = "pg18")]
-        return pg_sys::RelationGetPrimaryKeyIndex(table, false);
-    }
-}
-
-/// Inserts a row into the table's indexes, including those that somebody else has created and whose keys their
-/// expressions compute.
-unsafe fn insert_into_indexes(
-    target: *mut pg_sys::ResultRelInfo,
-    slot: *mut pg_sys::TupleTableSlot,
-    state: *mut pg_sys::EState,
-) {
-    let (mut conflict, none) = (false, ptr::null_mut());
-    // SAFETY: the row has just been inserted, and the indexes are open.
-    unsafe {
-        #[cfg(feature = "pg15")]
-        pg_sys::ExecInsertIndexTuples(target, slot, state, false, false, &raw mut conflict, none);
-        #[cfg(not(feature = "pg15"))]
-        pg_sys::ExecInsertIndexTuples(
-            target,
-            slot,
-            state,
-            false,
-            false,
-            &raw mut conflict,
-            none,
-            false,
-        );
     }
 }
 

@@ -22,11 +22,12 @@ use std::ptr;
 use pgrx::pg_sys::{self, NodeTag};
 use pgrx::prelude::*;
 
-use super::catalog;
 use super::encoding::encode;
+use super::list::elements;
 use super::nobody::Acting;
 use super::own::Own;
 use super::read_error::{ReadError, damaged};
+use super::{catalog, compat};
 
 /// Tables with smaller OIDs are PostgreSQL's own.
 const FIRST_OF_USERS: u32 = pg_sys::FirstNormalObjectId;
@@ -149,43 +150,9 @@ unsafe fn only(list: *mut pg_sys::List) -> *mut c_void {
     }
 }
 
-/// Returns the pointers in a list.
-unsafe fn elements<T>(list: *mut pg_sys::List) -> Vec<*mut T> {
-    if list.is_null() {
-        return Vec::new();
-    }
-    // SAFETY: a list of pointers has as many elements as its length says.
-    unsafe {
-        (0..(*list).length as usize)
-            .map(|at| (*(*list).elements.add(at)).ptr_value.cast())
-            .collect()
-    }
-}
-
 unsafe fn is_a(node: *mut pg_sys::Node, tag: NodeTag) -> bool {
     // SAFETY: every node begins with its tag.
     !node.is_null() && unsafe { (*node).type_ == tag }
-}
-
-type Visit = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool;
-
-// The bindings lack them for 15, whose declarations don't say which arguments the callback gets.
-unsafe extern "C-unwind" {
-    #[cfg_attr(not(feature = "pg15"), link_name = "raw_expression_tree_walker_impl")]
-    fn raw_expression_tree_walker(
-        node: *mut pg_sys::Node,
-        visit: Visit,
-        context: *mut c_void,
-    ) -> bool;
-    #[cfg_attr(not(feature = "pg15"), link_name = "expression_tree_walker_impl")]
-    fn expression_tree_walker(node: *mut pg_sys::Node, visit: Visit, context: *mut c_void) -> bool;
-    #[cfg_attr(not(feature = "pg15"), link_name = "query_tree_walker_impl")]
-    fn query_tree_walker(
-        query: *mut pg_sys::Query,
-        visit: Visit,
-        context: *mut c_void,
-        flags: c_int,
-    ) -> bool;
 }
 
 /// Returns the extension's tables that a statement names, locked as it will lock them.
@@ -260,7 +227,7 @@ unsafe extern "C-unwind" fn note_name(node: *mut pg_sys::Node, names: *mut c_voi
             (*names.cast::<Vec<*mut pg_sys::RangeVar>>()).push(node.cast());
             return false;
         }
-        raw_expression_tree_walker(node, note_name, names)
+        compat::raw_expression_tree_walker(node, note_name, names)
     }
 }
 
@@ -289,29 +256,19 @@ unsafe extern "C-unwind" fn mark_node(node: *mut pg_sys::Node, tables: *mut c_vo
             return false;
         }
         if !is_a(node, NodeTag::T_Query) {
-            return expression_tree_walker(node, mark_node, tables);
+            return compat::expression_tree_walker(node, mark_node, tables);
         }
         let query = node.cast::<pg_sys::Query>();
         let own = &*tables.cast::<Vec<pg_sys::Oid>>();
-        mark_tables(query, own) || query_tree_walker(query, mark_node, tables, 0)
+        mark_tables(query, own) || compat::query_tree_walker(query, mark_node, tables, 0)
     }
 }
 
 /// Marks the tables of one query. Returns true if it has others.
 unsafe fn mark_tables(query: *mut pg_sys::Query, own: &[pg_sys::Oid]) -> bool {
-    let superuser = pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID);
     // SAFETY: the lists are the analyser's.
     unsafe {
-        let ranges = (*query).rtable;
-        let count = if ranges.is_null() {
-            0
-        } else {
-            (*ranges).length
-        };
-        for at in 0..count as usize {
-            let range = (*(*ranges).elements.add(at))
-                .ptr_value
-                .cast::<pg_sys::RangeTblEntry>();
+        for range in elements::<pg_sys::RangeTblEntry>((*query).rtable) {
             if (*range).rtekind != pg_sys::RTEKind::RTE_RELATION {
                 continue;
             }
@@ -319,27 +276,8 @@ unsafe fn mark_tables(query: *mut pg_sys::Query, own: &[pg_sys::Oid]) -> bool {
                 return true;
             }
             (*range).inh = false;
-            #[cfg(feature = "pg15")]
-            {
-                (*range).checkAsUser = superuser;
-            }
         }
-        #[cfg(not(feature = "pg15"))]
-        {
-            let privileges = (*query).rteperminfos;
-            let count = if privileges.is_null() {
-                0
-            } else {
-                (*privileges).length
-            };
-            for at in 0..count as usize {
-                let of_table = (*(*privileges).elements.add(at))
-                    .ptr_value
-                    .cast::<pg_sys::RTEPermissionInfo>();
-                (*of_table).checkAsUser = superuser;
-                (*of_table).inh = false;
-            }
-        }
+        compat::check_privileges_as(query, pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID));
     }
     false
 }
@@ -530,7 +468,7 @@ unsafe fn run(
         for target in elements((*(*query).estate).es_opened_result_relations) {
             disable_triggers(target);
         }
-        run_to_end(query);
+        compat::run_to_end(query);
         pg_sys::ExecutorFinish(query);
         let processed = (*(*query).estate).es_processed;
         pg_sys::ExecutorEnd(query);
@@ -540,17 +478,6 @@ unsafe fn run(
             columns: taker.columns,
             processed,
         }
-    }
-}
-
-unsafe fn run_to_end(query: *mut pg_sys::QueryDesc) {
-    let forward = pg_sys::ScanDirection::ForwardScanDirection;
-    // SAFETY: the query was started.
-    unsafe {
-        #[cfg(not(feature = "pg18"))]
-        pg_sys::ExecutorRun(query, forward, 0, true);
-        #[cfg(feature = "pg18")]
-        pg_sys::ExecutorRun(query, forward, 0);
     }
 }
 
