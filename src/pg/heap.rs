@@ -1,5 +1,9 @@
 //! Inserts and deletes rows of one of the extension's tables by its key, without a plan, a trigger, a rule or a policy,
 //! in the current transaction, whoever's it is. What its CHECKs and indexes compute runs as [nobody](super::nobody).
+//!
+//! [Statements](super::statement) can't do that for leases: a transaction with an older snapshot must release what came
+//! since, an error must reach the caller as PostgreSQL raised it, and a lease must cost no more than a row of one's own.
+//! Only `license_leases`, which applications write in their own transactions, needs it.
 #![allow(unsafe_code, reason = "calls PostgreSQL's table and index access")]
 
 use std::ffi::{CStr, c_int};
@@ -40,20 +44,20 @@ pub enum Deletion {
 }
 
 /// A table whose first columns are its primary key. It is locked until the transaction ends.
-pub struct Table {
+pub struct Heap {
     own: Own,
 }
 
-impl Table {
+impl Heap {
     /// Opens a table of a schema for writing; `None` if there is none. Raises an error if it is not what it was created
     /// as.
-    pub fn open(schema: u32, name: &CStr) -> Option<Table> {
+    pub fn open(schema: u32, name: &CStr) -> Option<Heap> {
         let own = match Own::open(schema, name, pg_sys::RowExclusiveLock) {
             Ok(own) => own,
             Err(error) if error.code == PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE => return None,
             Err(error) => refuse(error.message),
         };
-        Some(Table { own })
+        Some(Heap { own })
     }
 
     /// Inserts a row. Raises an error if the table has other columns, or if a constraint or an index of it does.

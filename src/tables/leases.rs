@@ -6,7 +6,7 @@ use crate::core::ledger::identity::{FullName, LeaseId, Name, Who};
 use crate::core::ledger::rules::StoredLease;
 use crate::core::ledger::time::Timestamp;
 use crate::pg::error::{PgSqlErrorCode, Report};
-use crate::pg::heap::{Deletion, Table, Value};
+use crate::pg::heap::{Deletion, Heap, Value};
 use crate::pg::table::{ReadError, Row, TableAccess, be_patient, damaged, origin};
 use crate::pg::{backend, catalog};
 
@@ -22,8 +22,8 @@ pub struct NewRow<'a> {
     pub ttl: Timestamp,
 }
 
-fn open(schema: u32) -> Option<Table> {
-    Table::open(schema, c"license_leases")
+fn open(schema: u32) -> Option<Heap> {
+    Heap::open(schema, c"license_leases")
 }
 
 /// Returns the first columns of the keys of this database's rows.
