@@ -2,7 +2,9 @@
 //! remembers, and holds the rows of `licenses` to what was signed.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use pgrx::bgworkers::BackgroundWorker;
 use serde_json::{Value, json};
 
 use crate::core::ledger::clamp::clamp;
@@ -13,7 +15,7 @@ use crate::core::tokens::allotment::Allotted;
 use crate::core::tokens::keys::Keys;
 use crate::core::tokens::{moment, unix};
 use crate::pg::table::{ReadError, TableAccess, read_committed, schema};
-use crate::pg::{backend, error};
+use crate::pg::{backend, catalog, error};
 use crate::signed::evaluation::{self, Doubt, Evaluation, Invalid, SIGNED_POOL, SignedLicense};
 use crate::signed::installation::files::{self, Read};
 use crate::signed::installation::key;
@@ -85,6 +87,17 @@ impl SignedLicenses {
             .collect();
         let away = allotments::read_away(reader, schema)?;
         Ok(SignedLicenses::of(&rows, away))
+    }
+
+    /// Reads them in a worker, outside a transaction; `None` if nothing in this database was ever signed.
+    pub fn read_alone(patience: Duration) -> Result<Option<SignedLicenses>, ReadError> {
+        let read = |schema: String| {
+            read_committed(patience, |reader| SignedLicenses::read(reader, &schema))
+        };
+        let signed_licenses = BackgroundWorker::transaction(|| catalog::schema().map(read));
+        Ok(signed_licenses
+            .transpose()?
+            .filter(SignedLicenses::is_signed))
     }
 
     fn of(rows: &[evaluation::Row], away: Vec<Away>) -> SignedLicenses {

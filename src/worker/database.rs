@@ -25,6 +25,7 @@ use crate::pg::table::{ReadError, log_failure, transaction};
 use crate::pg::{backend, catalog};
 use crate::signed::acts::{observe as looking, renewed};
 use crate::signed::renewal::trail;
+use crate::signed::signed_licenses::SignedLicenses;
 use crate::{events, memory, rules};
 
 /// How long a worker waits for a lock on the database or its tables, well below the five seconds that DROP DATABASE
@@ -202,8 +203,16 @@ fn observe(database: u32, known: Option<Database>) -> Result<bool, ReadError> {
     if !known.is_unobserved(backend::now()) {
         return Ok(false);
     }
-    renewed::install(PATIENCE)?;
-    let is_signed = looking::observe(database, PATIENCE)?;
+    let mut signed_licenses = SignedLicenses::read_alone(PATIENCE)?;
+    if let Some(read) = &signed_licenses
+        && renewed::install(&read.standings, PATIENCE)?
+    {
+        signed_licenses = SignedLicenses::read_alone(PATIENCE)?;
+    }
+    let is_signed = signed_licenses.is_some();
+    if let Some(signed_licenses) = signed_licenses {
+        looking::observe(database, signed_licenses, PATIENCE)?;
+    }
     memory::write(|ledger| ledger.observed(database, known.generation));
     Ok(is_signed)
 }

@@ -3,7 +3,7 @@
 use crate::ending::stop;
 use crate::events::warning::{self, Warning};
 use crate::pg::error::{self, quoted};
-use crate::pg::table::{ReadError, read_committed, write_alone};
+use crate::pg::table::{ReadError, write_alone};
 use crate::pg::{backend, catalog};
 use crate::settings;
 use crate::signed::evaluation::{Doubt, Invalid, SignedLicense};
@@ -26,24 +26,18 @@ fn settle(patience: Duration) -> Result<(), ReadError> {
     })
 }
 
-/// Makes the installation remember what a worker sees of its database's signed licenses, and warns of those that are
-/// newly in doubt. Returns false if there are none, and never were. Only a worker may call it, outside a transaction.
+/// Makes the installation remember what a worker has seen of its database's signed licenses, and warns of those that
+/// are newly in doubt. Only a worker may call it, outside a transaction.
 ///
 /// # Errors
 ///
-/// If the tables can't be read or written now.
-pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
-    let (signed_licenses, databases) = BackgroundWorker::transaction(|| {
-        let signed_licenses = catalog::schema()
-            .map(|schema| read_committed(patience, |reader| SignedLicenses::read(reader, &schema)));
-        (signed_licenses, catalog::databases())
-    });
-    let Some(mut signed_licenses) = signed_licenses
-        .transpose()?
-        .filter(SignedLicenses::is_signed)
-    else {
-        return Ok(false);
-    };
+/// If the tables can't be written now.
+pub fn observe(
+    database: u32,
+    mut signed_licenses: SignedLicenses,
+    patience: Duration,
+) -> Result<(), ReadError> {
+    let databases = BackgroundWorker::transaction(catalog::databases);
     let mut lines = signed_licenses.unreadable.clone();
     for Invalid {
         license_id,
@@ -97,7 +91,7 @@ pub fn observe(database: u32, patience: Duration) -> Result<bool, ReadError> {
     end_lent(&signed_licenses);
     let news: Vec<_> = news.into_iter().map(|(_, doubt)| doubt.warning).collect();
     warning::note_and_give(&news, patience);
-    Ok(true)
+    Ok(())
 }
 
 /// Ends the use of seats that another installation has allotted to this one, once they have ended: there they are soon
