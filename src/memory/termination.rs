@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::segment::attached;
 use super::termination_request::TEXT_MAX;
-pub use super::termination_request::{Answer, TerminationRequest, Why};
+pub use super::termination_request::{Response, TerminationRequest, Why};
 use crate::core::ledger::time::Timestamp;
 
 /// Returns the request of the backend in a slot.
@@ -22,13 +22,13 @@ pub fn bid(place: usize, session: u64, why: Why, inactive_since: Timestamp, text
     let answer = request.answer.load(Acquire);
     if request
         .why(session)
-        .is_some_and(|why| why == Why::Stopped || answer == Answer::Ends as u8)
+        .is_some_and(|why| why == Why::Stopped || answer == Response::Ends as u8)
     {
         return;
     }
     request.session.store(0, Release);
     request.why.store(why as u8, Relaxed);
-    request.answer.store(Answer::None as u8, Relaxed);
+    request.answer.store(Response::None as u8, Relaxed);
     request.inactive_since.store(inactive_since, Relaxed);
     let end = text.floor_char_boundary(TEXT_MAX - 1);
     let bytes = text.bytes().take(end).chain(std::iter::repeat(0));
@@ -47,16 +47,16 @@ pub fn clear(place: usize) {
 }
 
 /// Returns the answer of the session with this number in a slot; `None` if it was not requested to end.
-pub fn answer_of(place: usize, session: u64) -> Option<Answer> {
+pub fn answer_of(place: usize, session: u64) -> Option<Response> {
     let request = at(place)?;
     request.why(session)?;
-    Some(request.answer(Answer::None))
+    Some(request.answer(Response::None))
 }
 
 /// Withdraws the request to the session with this number, unless it has already answered. Returns the answer that
 /// holds; `None` if there is no request.
-pub fn withdraw(place: usize, session: u64) -> Option<Answer> {
+pub fn withdraw(place: usize, session: u64) -> Option<Response> {
     let request = at(place)?;
     request.why(session)?;
-    Some(request.answer(Answer::Withdrawn))
+    Some(request.answer(Response::Withdrawn))
 }

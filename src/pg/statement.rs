@@ -33,7 +33,7 @@ use super::{catalog, compat};
 const FIRST_OF_USERS: u32 = pg_sys::FirstNormalObjectId;
 
 /// The rows that a statement returned, in the memory context that was current before it.
-pub struct Outcome {
+pub struct StatementResult {
     /// The rows.
     pub rows: Vec<pg_sys::HeapTuple>,
     /// Their description; null if the statement returns none.
@@ -43,14 +43,18 @@ pub struct Outcome {
 }
 
 /// A parameter of a statement: its type, and its value.
-pub type Told = (pg_sys::Oid, Option<pg_sys::Datum>);
+pub type Parameter = (pg_sys::Oid, Option<pg_sys::Datum>);
 
 /// Executes one SELECT, INSERT, UPDATE or DELETE with the active snapshot; only a SELECT, unless it `writes`.
 ///
 /// # Safety
 ///
 /// The caller must act as nobody, in a transaction that an error undoes. The values must be of their types.
-pub unsafe fn execute(statement: &str, told: &[Told], writes: bool) -> Result<Outcome, ReadError> {
+pub unsafe fn execute(
+    statement: &str,
+    parameters: &[Parameter],
+    writes: bool,
+) -> Result<StatementResult, ReadError> {
     let text =
         CString::new(encode(statement)).map_err(|_| damaged("a statement holds a zero byte"))?;
     // SAFETY: takes PostgreSQL's own steps from a text to a plan, with a snapshot; what they allocate lasts as long as
@@ -62,14 +66,14 @@ pub unsafe fn execute(statement: &str, told: &[Told], writes: bool) -> Result<Ou
         }
         let analyser = Analyser::new()?;
         let tables = tables_of((*raw).stmt)?;
-        let types: Vec<_> = told.iter().map(|(of_type, _)| *of_type).collect();
+        let types: Vec<_> = parameters.iter().map(|(of_type, _)| *of_type).collect();
         let query = {
             let _acting = Acting::as_role(analyser.role);
             pg_sys::parse_analyze_fixedparams(
                 raw,
                 text.as_ptr(),
                 types.as_ptr(),
-                told.len() as c_int,
+                parameters.len() as c_int,
                 ptr::null_mut(),
             )
         };
@@ -87,7 +91,7 @@ pub unsafe fn execute(statement: &str, told: &[Told], writes: bool) -> Result<Ou
             return Err(damaged("a statement was rewritten by a rule"));
         }
         mark(query, &tables)?;
-        let values = values_of(told);
+        let values = values_of(parameters);
         let plan = {
             let _hidden = (!writes).then(|| HiddenIndexes::of(&tables));
             pg_sys::pg_plan_query(query, text.as_ptr(), 0, values)
@@ -371,15 +375,15 @@ impl Drop for HiddenIndexes {
 }
 
 /// Returns the parameters as the planner and the executor take them.
-unsafe fn values_of(told: &[Told]) -> pg_sys::ParamListInfo {
-    if told.is_empty() {
+unsafe fn values_of(parameters: &[Parameter]) -> pg_sys::ParamListInfo {
+    if parameters.is_empty() {
         return ptr::null_mut();
     }
     // SAFETY: the list has room for as many parameters as it was made for.
     unsafe {
-        let list = pg_sys::makeParamList(told.len() as c_int);
+        let list = pg_sys::makeParamList(parameters.len() as c_int);
         let places = (&raw mut (*list).params).cast::<pg_sys::ParamExternData>();
-        for (at, (of_type, value)) in told.iter().enumerate() {
+        for (at, (of_type, value)) in parameters.iter().enumerate() {
             *places.add(at) = pg_sys::ParamExternData {
                 value: value.unwrap_or(pg_sys::Datum::from(0)),
                 isnull: value.is_none(),
@@ -439,7 +443,7 @@ unsafe fn run(
     plan: *mut pg_sys::PlannedStmt,
     text: &CStr,
     values: pg_sys::ParamListInfo,
-) -> Outcome {
+) -> StatementResult {
     // SAFETY: does what SPI does, with an active snapshot; `taker` outlives the executor.
     unsafe {
         let mut taker = Taker {
@@ -473,7 +477,7 @@ unsafe fn run(
         let processed = (*(*query).estate).es_processed;
         pg_sys::ExecutorEnd(query);
         pg_sys::FreeQueryDesc(query);
-        Outcome {
+        StatementResult {
             rows: taker.rows,
             columns: taker.columns,
             processed,

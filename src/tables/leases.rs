@@ -11,7 +11,7 @@ use crate::pg::table::{ReadError, Row, TableAccess, be_patient, damaged, origin}
 use crate::pg::{backend, catalog};
 
 /// The values of a lease's row beside the lease's own id.
-pub struct NewRow<'a> {
+pub struct LeaseRow<'a> {
     /// The product's name.
     pub product: &'a str,
     /// The application's own user.
@@ -33,7 +33,7 @@ fn own(schema: u32) -> Option<[Value<'static>; 2]> {
 }
 
 /// Writes a lease's row into the table of this schema, as sql/leases.sql defines it.
-pub fn insert(schema: u32, id: LeaseId, row: &NewRow) {
+pub fn insert(schema: u32, id: LeaseId, row: &LeaseRow) {
     let missing = |code, what: &str| {
         Report::new(code, format!("{what} is missing"))
             .hint("Create the extension anew.")

@@ -105,11 +105,11 @@ fn visit(database: u32) {
     let before = known(database);
     let is_counted = before.is_some_and(|known| known.counted);
     // Read before the licenses are observed, so that the token of each of these tries is in the tables before the trail
-    // is told of the try.
-    let tries = trail::untold(database);
+    // has the try.
+    let tries = trail::unwritten(database);
     let observed = observe(database, before);
     if observed.is_ok() {
-        trail::tell(database, &tries, PATIENCE);
+        trail::write(database, &tries, PATIENCE);
     }
     let is_signed = matches!(observed, Ok(true));
     let loaded = if memory::rules::are_current(database) && is_counted && !is_signed {
@@ -129,7 +129,7 @@ fn visit(database: u32) {
     if known(database).is_some_and(|known| known.ended > 0) && !backend::in_recovery() {
         buried = expiry::bury(database, PATIENCE);
     }
-    if bars::are_unstored(database) || observed.is_err() || !trail::untold(database).is_empty() {
+    if bars::are_unstored(database) || observed.is_err() || !trail::unwritten(database).is_empty() {
         // It is tried again soon, whatever else happens.
         memory::write(|ledger| ledger.write_soon(database, backend::now()));
     }
@@ -205,7 +205,7 @@ fn observe(database: u32, known: Option<Database>) -> Result<bool, ReadError> {
     }
     let mut signed_licenses = SignedLicenses::read_alone(PATIENCE)?;
     if let Some(read) = &signed_licenses
-        && renewed::install(&read.standings, PATIENCE)?
+        && renewed::install(&read.licenses, PATIENCE)?
     {
         signed_licenses = SignedLicenses::read_alone(PATIENCE)?;
     }

@@ -49,7 +49,7 @@ pub fn observe(
             quoted(license_id)
         ));
     }
-    let has_passed_on = signed_licenses.has_passed_on();
+    let has_allotted = signed_licenses.has_allotted();
     let now = backend::now();
     let key = settings::installation_key();
     let observed = files::change(&key, |record| {
@@ -57,7 +57,7 @@ pub fn observe(
         record.uninstall(database, &signed_licenses.uninstalled);
         signed_licenses.adopt(record);
         signed_licenses.forget_what_changed(record);
-        let doubtful = record.observe(database, &signed_licenses.standings, now);
+        let doubtful = record.observe(database, &signed_licenses.licenses, now);
         record.forget();
         doubtful
     });
@@ -75,17 +75,17 @@ pub fn observe(
             Vec::new()
         }
     };
-    let is_news = |standing: &SignedLicense| doubtful.contains(&standing.claims.jti);
+    let is_news = |license: &SignedLicense| doubtful.contains(&license.claims.jti);
     let (news, known): (Vec<_>, Vec<_>) = signed_licenses
-        .standings
+        .licenses
         .iter()
-        .filter_map(|standing| Some((is_news(standing), doubt(standing)?)))
+        .filter_map(|license| Some((is_news(license), doubt(license)?)))
         .partition(|(is_news, _)| *is_news);
     // A license of another installation is reported once.
     let known = known.into_iter().filter(|(_, doubt)| doubt.is_repeated);
     lines.extend(known.map(|(_, doubt)| doubt.warning.into_line()));
     BackgroundWorker::transaction(|| lines.into_iter().for_each(error::log));
-    if has_passed_on && !backend::in_recovery() {
+    if has_allotted && !backend::in_recovery() {
         settle(patience)?;
     }
     end_lent(&signed_licenses);
@@ -103,17 +103,17 @@ fn end_lent(signed_licenses: &SignedLicenses) {
 }
 
 /// A doubt that is reported.
-struct Told {
+struct Reported {
     warning: Warning,
     /// Whether it is reported at each look, and not only once.
     is_repeated: bool,
 }
 
 /// Returns the warning of a license that is believed only for a time.
-fn doubt(standing: &SignedLicense) -> Option<Told> {
-    let until = catalog::timestamp_iso(standing.believed_until?);
-    let id = &standing.claims.jti;
-    let (what, word) = match standing.doubt {
+fn doubt(license: &SignedLicense) -> Option<Reported> {
+    let until = catalog::timestamp_iso(license.believed_until?);
+    let id = &license.claims.jti;
+    let (what, word) = match license.doubt {
         Some(Doubt::Elsewhere) => ("is made for another installation", "other installation"),
         _ => ("can't be verified", "unverified"),
     };
@@ -127,9 +127,9 @@ fn doubt(standing: &SignedLicense) -> Option<Told> {
         "license_id": id,
         "believed_until": until,
     });
-    Some(Told {
+    Some(Reported {
         warning: Warning::of_license(line, payload),
-        is_repeated: standing.doubt != Some(Doubt::Elsewhere),
+        is_repeated: license.doubt != Some(Doubt::Elsewhere),
     })
 }
 

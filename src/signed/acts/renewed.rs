@@ -16,13 +16,13 @@ use crate::tables::keys;
 /// # Errors
 ///
 /// If the tables can't be read now, or somebody holds a lock on them.
-pub fn install(standings: &[SignedLicense], patience: Duration) -> Result<bool, ReadError> {
+pub fn install(licenses: &[SignedLicense], patience: Duration) -> Result<bool, ReadError> {
     if backend::in_recovery() {
         return Ok(false);
     }
     let mut has_changed = false;
-    for standing in standings.iter().filter(|standing| standing.is_newer) {
-        match write_alone(patience, |writer| replace(writer, standing)) {
+    for license in licenses.iter().filter(|license| license.is_newer) {
+        match write_alone(patience, |writer| replace(writer, license)) {
             Err(error) if error.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
                 return Err(error);
             }
@@ -36,28 +36,28 @@ pub fn install(standings: &[SignedLicense], patience: Duration) -> Result<bool, 
     Ok(has_changed)
 }
 
-fn replace(writer: &TableAccess, standing: &SignedLicense) -> Result<(), ReadError> {
+fn replace(writer: &TableAccess, license: &SignedLicense) -> Result<(), ReadError> {
     let schema = signed_licenses::lock(writer)?;
-    let mut texts = standing.claims.texts();
+    let mut texts = license.claims.texts();
     if !texts.all(encoding::has_letters_of) {
         return Err(damaged(
             "the database's encoding has not all letters of the license",
         ));
     }
-    let is_it = |other: &&SignedLicense| other.is_newer && other.token == standing.token;
+    let is_it = |other: &&SignedLicense| other.is_newer && other.token == license.token;
     let still_lacks = |signed_licenses: &SignedLicenses| {
-        signed_licenses.standings.iter().any(|other| is_it(&other))
+        signed_licenses.licenses.iter().any(|other| is_it(&other))
     };
     // Under the lock, because somebody may have installed another token meanwhile.
     if !still_lacks(&SignedLicenses::read(writer, &schema)?) {
         return Ok(());
     }
-    keys::replace(writer, &schema, &standing.claims.jti, &standing.token)?;
+    keys::replace(writer, &schema, &license.claims.jti, &license.token)?;
     // Read again, with this token among the rows.
     let signed_licenses = SignedLicenses::read(writer, &schema)?;
-    let mut standings = signed_licenses.standings.iter();
-    match standings.find(|other| other.token == standing.token) {
-        Some(standing) => write_products(writer, &schema, &signed_licenses, standing, |_| false),
+    let mut licenses = signed_licenses.licenses.iter();
+    match licenses.find(|other| other.token == license.token) {
+        Some(license) => write_products(writer, &schema, &signed_licenses, license, |_| false),
         None => Ok(()),
     }
 }
