@@ -37,12 +37,3 @@ COMMENT ON COLUMN @extschema@.license_bars.barred_until IS 'Until when';
 COMMENT ON COLUMN @extschema@.license_bars.barred_at IS 'Since when';
 COMMENT ON COLUMN @extschema@.license_bars.barred_by IS 'The administrator';
 COMMENT ON COLUMN @extschema@.license_bars.reason IS 'Why';
-
-CREATE TRIGGER license_change AFTER INSERT OR UPDATE OR DELETE ON @extschema@.license_bars
-    FOR EACH ROW EXECUTE FUNCTION @extschema@.license_tables_changed();
-CREATE TRIGGER license_truncate AFTER TRUNCATE ON @extschema@.license_bars
-    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.license_tables_changed();
-ALTER TABLE @extschema@.license_bars ENABLE ALWAYS TRIGGER license_change;
-ALTER TABLE @extschema@.license_bars ENABLE ALWAYS TRIGGER license_truncate;
-COMMENT ON TRIGGER license_change ON @extschema@.license_bars IS 'Takes note of changed rows';
-COMMENT ON TRIGGER license_truncate ON @extschema@.license_bars IS 'Takes note of TRUNCATE';

@@ -1,4 +1,4 @@
--- The audit trail, and what lasts of the counts. Written by a worker; see src/events.
+-- The audit trail. Written by a worker; see src/events.
 
 CREATE TABLE @extschema@.license_events (
     at          timestamptz NOT NULL,
@@ -44,28 +44,5 @@ COMMENT ON COLUMN @extschema@.license_events.number IS
 COMMENT ON INDEX @extschema@.license_events_at IS 'Finds the rows of a time, and those that are old';
 COMMENT ON INDEX @extschema@.license_events_ending IS 'Finds the warnings that were given of a license''s end';
 COMMENT ON INDEX @extschema@.license_events_interference IS 'Finds what was told of others'' things on our tables';
-
-CREATE TABLE @extschema@.license_counts (
-    origin        uuid NOT NULL,
-    datid         oid NOT NULL,
-    product       text NOT NULL,
-    high_water    bigint NOT NULL,
-    high_water_at timestamptz NOT NULL,
-    denied        bigint NOT NULL,
-    counted_since timestamptz NOT NULL,
-    PRIMARY KEY (origin, datid, product)
-);
-
-COMMENT ON TABLE @extschema@.license_counts IS
-    'What license_usage counts, to be found again after a restart. Written by a worker alone.';
-COMMENT ON COLUMN @extschema@.license_counts.origin IS
-    'license_origin() of the database in which it was counted: a subscriber has rows that are not its own';
-COMMENT ON COLUMN @extschema@.license_counts.datid IS
-    'OID of the database in which it was counted: a copy of the database counts anew';
-COMMENT ON COLUMN @extschema@.license_counts.product IS 'The product';
-COMMENT ON COLUMN @extschema@.license_counts.high_water IS 'The most seats that were in use at once';
-COMMENT ON COLUMN @extschema@.license_counts.high_water_at IS 'When they were';
-COMMENT ON COLUMN @extschema@.license_counts.denied IS 'How many were denied, or would have been under warn';
-COMMENT ON COLUMN @extschema@.license_counts.counted_since IS 'Since when that is counted';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.license_events', '');

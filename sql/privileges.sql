@@ -69,7 +69,7 @@ GRANT EXECUTE ON FUNCTION @extschema@.license_checkout(text, interval, text),
                           @extschema@.license_checkin(text, text),
                           @extschema@.license_held(text) TO PUBLIC;
 
--- Nobody may take seats for others, raise, reduce, stop, install, pass on or renew until it is granted: each
+-- Nobody may take seats for others, raise, reduce, stop, install, allot or renew until it is granted: each
 -- by itself, for who may raise need not be who may reduce. Who knows a lease's id can use it, and who is barred is no
 -- business of others: license_leases, license_bars and license_counts are the owner's.
 

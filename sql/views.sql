@@ -1,23 +1,5 @@
 -- What administrators and users look at. Thin over functions that read the ledger.
 
-CREATE FUNCTION @extschema@.license_active_seats()
-RETURNS TABLE (seat_id uuid, product text, datname text, usename text, client_user text,
-               client_host text, workstation text, application_name text, kind text, sessions int,
-               pids int[], opened_at timestamptz, last_active_at timestamptz,
-               expires_at timestamptz, seen_at timestamptz)
-LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_active_seats_wrapper';
-
-CREATE FUNCTION @extschema@.license_usage()
-RETURNS TABLE (product text, seats int, purchased int, in_use int, available int, waiting int,
-               exempt int, high_water int, high_water_at timestamptz, denied bigint,
-               counted_since timestamptz, valid_until timestamptz, days_left int, status text, license_id text)
-LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_usage_wrapper';
-
-CREATE FUNCTION @extschema@.license_exempt_sessions()
-RETURNS TABLE (pid int, datname text, usename text, client_host text, application_name text,
-               reason text)
-LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_exempt_sessions_wrapper';
-
 CREATE VIEW @extschema@.license_active_seats AS
 SELECT seat_id,
        product,
@@ -104,11 +86,6 @@ COMMENT ON COLUMN @extschema@.license_exempt_sessions.application_name IS 'The a
 COMMENT ON COLUMN @extschema@.license_exempt_sessions.reason IS
     'superuser, replication, exempt role, exempt host, no license claimed or background worker';
 
-CREATE FUNCTION @extschema@.license_own_leases()
-RETURNS TABLE (lease_id uuid, product text, client_user text, client_host text,
-               ttl_seconds double precision, expires_at timestamptz, taken_by text)
-LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_own_leases_wrapper';
-
 CREATE VIEW @extschema@.license_own_leases AS
 SELECT lease_id, product, client_user, client_host, ttl_seconds * '1 second'::interval AS ttl,
        expires_at, taken_by::name
@@ -125,13 +102,35 @@ COMMENT ON COLUMN @extschema@.license_own_leases.expires_at IS 'When it ends wit
 COMMENT ON COLUMN @extschema@.license_own_leases.taken_by IS
     'The role that took it: the current role of the call, also after SET ROLE';
 
-COMMENT ON FUNCTION @extschema@.license_own_leases() IS 'Under the view license_own_leases';
+CREATE VIEW @extschema@.license_keys_status AS
+SELECT license_id, issuer, customer, products, valid_from, valid_until, days_left, state, detail,
+       believed_until, installation, token, next_renewal_at, renewal_failure
+  FROM @extschema@.license_keys_status();
 
-CREATE FUNCTION @extschema@.license_bars_in_force()
-RETURNS TABLE (bar_id bigint, product text, bar_by text, usename text, client_user text,
-               client_host text, barred_until timestamptz, barred_at timestamptz, barred_by text,
-               reason text)
-LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'license_bars_in_force_wrapper';
+COMMENT ON VIEW @extschema@.license_keys_status IS
+    'The signed licenses of the database: what they say, how long they last, whether they can be verified, and when they are renewed';
+COMMENT ON COLUMN @extschema@.license_keys_status.license_id IS 'The license''s id: the claim jti';
+COMMENT ON COLUMN @extschema@.license_keys_status.issuer IS 'The vendor: the claim iss; null: the token can''t be read';
+COMMENT ON COLUMN @extschema@.license_keys_status.customer IS 'The customer: the claim sub';
+COMMENT ON COLUMN @extschema@.license_keys_status.products IS
+    'What the license rules in this database: a list of products with their rules';
+COMMENT ON COLUMN @extschema@.license_keys_status.valid_from IS
+    'From when on it is valid: the claim nbf; null: from ever';
+COMMENT ON COLUMN @extschema@.license_keys_status.valid_until IS 'When it ends: the claim exp; null: never';
+COMMENT ON COLUMN @extschema@.license_keys_status.days_left IS
+    'Whole days of 24 hours until valid_until, and 0 from then on; null: it has no end';
+COMMENT ON COLUMN @extschema@.license_keys_status.state IS
+    'valid, expired, not yet valid, tampered, unverified, other installation, given back, superseded or invalid';
+COMMENT ON COLUMN @extschema@.license_keys_status.detail IS 'Why, where the state does not say it all';
+COMMENT ON COLUMN @extschema@.license_keys_status.believed_until IS
+    'Until when a license that can''t be verified now stays in force; null: it is verified';
+COMMENT ON COLUMN @extschema@.license_keys_status.installation IS
+    'The id of the installation that it is made for; null: any';
+COMMENT ON COLUMN @extschema@.license_keys_status.token IS 'The token that the vendor has signed';
+COMMENT ON COLUMN @extschema@.license_keys_status.next_renewal_at IS
+    'When the server renews it by itself; null: it does not';
+COMMENT ON COLUMN @extschema@.license_keys_status.renewal_failure IS
+    'Why the last renewal failed; shown to members of pg_monitor and roles that may execute license_renew';
 
 CREATE VIEW @extschema@.license_bars_in_force AS
 SELECT bar_id, product, bar_by, usename::pg_catalog.name, client_user, client_host, barred_until,
@@ -154,8 +153,3 @@ COMMENT ON COLUMN @extschema@.license_bars_in_force.barred_until IS 'Until when'
 COMMENT ON COLUMN @extschema@.license_bars_in_force.barred_at IS 'Since when';
 COMMENT ON COLUMN @extschema@.license_bars_in_force.barred_by IS 'The administrator';
 COMMENT ON COLUMN @extschema@.license_bars_in_force.reason IS 'Why';
-COMMENT ON FUNCTION @extschema@.license_bars_in_force() IS 'Under the view license_bars_in_force';
-
-COMMENT ON FUNCTION @extschema@.license_active_seats() IS 'Under the view license_active_seats';
-COMMENT ON FUNCTION @extschema@.license_usage() IS 'Under the view license_usage';
-COMMENT ON FUNCTION @extschema@.license_exempt_sessions() IS 'Under the view license_exempt_sessions';

@@ -14,7 +14,7 @@ use crate::core::ledger::acts::bars::{BarRequest, Unbarrable};
 use crate::core::ledger::acts::ending::Stop;
 use crate::core::ledger::identity::{Name, Text};
 use crate::ending::bars;
-use crate::ending::stop::{self, Outcome, Refusal};
+use crate::ending::stop::{self, Refusal, Stopped};
 use crate::pg::error::{PgLogLevel, PgSqlErrorCode, Report, escaped, quoted};
 use crate::pg::table::{ReadError, TableAccess, schema, write_as_part};
 use crate::pg::text::TextArgument;
@@ -188,14 +188,14 @@ fn license_terminate(
         bar,
         patient_until: backend::now().saturating_add(stop::PATIENCE.as_micros() as i64),
     };
-    let told = match &reason {
+    let text = match &reason {
         Some(reason) => format!("The reason: {}", escaped(reason)),
         None => String::new(),
     };
-    match stop::stop(&stop, &told, is_ours) {
-        Ok(outcome) => {
-            warn(&outcome);
-            i32::try_from(outcome.ended).unwrap_or(i32::MAX)
+    match stop::stop(&stop, &text, is_ours) {
+        Ok(stopped) => {
+            warn(&stopped);
+            i32::try_from(stopped.ended).unwrap_or(i32::MAX)
         }
         Err(Refusal::Own) => refuse(
             "cannot stop your own seat",
@@ -287,14 +287,14 @@ fn warning(message: &str, hint: &str) {
         .log(PgLogLevel::WARNING);
 }
 
-fn warn(outcome: &Outcome) {
-    if outcome.left {
+fn warn(stopped: &Stopped) {
+    if stopped.left {
         warning(
             "not all sessions of the seat have ended: they keep it",
             "Superusers are never ended; others may need more time. Look at license_active_seats.",
         );
     }
-    if outcome.bar_unstored {
+    if stopped.bar_unstored {
         warning(
             "the bar could not be written yet: it would not outlast a crash",
             "See the server log; on a standby no bar can be written.",

@@ -10,7 +10,7 @@ use super::seat_row::SeatRow;
 use super::{require_preloaded, require_serial};
 use crate::checkout::{self, Request};
 use crate::core::ledger::denial::Denial;
-use crate::pg::row::{OneRow, Rows};
+use crate::pg::row::{OneRow, OptionalRow};
 use crate::pg::text::TextArgument;
 use crate::pg::{backend, catalog};
 
@@ -35,15 +35,18 @@ fn license_checkout(
 
 /// Does the same without waiting; returns no row if no seat is free.
 #[pg_extern(sql = false)]
-fn license_try_checkout(product: Option<TextArgument>, client_user: Option<TextArgument>) -> Rows {
+fn license_try_checkout(
+    product: Option<TextArgument>,
+    client_user: Option<TextArgument>,
+) -> OptionalRow {
     require_preloaded();
     require_serial("license_try_checkout()");
     let client_user = client_user.map(|user| arguments::checked("client_user", user));
     match check_out(product, Duration::ZERO, client_user.clone()) {
-        Ok(row) => row.into_rows(),
+        Ok(row) => row.into_optional_row(),
         Err(denial) if denial.is_full() => {
             checkout::log_denial(client_user.as_deref().unwrap_or_default(), &denial);
-            Rows(None)
+            OptionalRow(None)
         }
         Err(denial) => refuse(client_user.as_deref(), &denial),
     }

@@ -66,13 +66,13 @@ fn license_uninstall(license_id: Option<TextArgument>) -> bool {
     let removed = write_as_part(backend::lock_timeout(), |writer| {
         let schema = signed_licenses::lock(writer)?;
         let signed_licenses = SignedLicenses::read(writer, &schema)?;
-        let mut standings = signed_licenses.standings.iter();
-        let standing = standings.find(|standing| standing.claims.jti == license_id);
-        for product in standing.iter().flat_map(|standing| &standing.products) {
+        let mut licenses = signed_licenses.licenses.iter();
+        let license = licenses.find(|license| license.claims.jti == license_id);
+        for product in license.iter().flat_map(|license| &license.products) {
             licenses::delete(writer, &schema, product)?;
         }
         // If somebody has deleted the row, it is inserted again, as one that is uninstalled.
-        let token = standing.map(|standing| standing.token.as_str());
+        let token = license.map(|license| license.token.as_str());
         keys::uninstall(writer, &schema, &license_id, token)
     });
     removed.unwrap_or_else(|error| failed(error))
@@ -117,12 +117,12 @@ fn license_keys_status() -> TableIterator<
     let now = backend::now().max(signed_licenses.record.latest);
     let record = signed_licenses.record;
     let text = |text: String| Some(ServerText::from(text));
-    let licenses = signed_licenses.standings.into_iter().map(move |standing| {
-        let (state, detail) = state(&standing, now);
-        let (next_renewal_at, renewal_failure) = renewal::shown(&record, &standing);
-        let claims = standing.claims;
+    let licenses = signed_licenses.licenses.into_iter().map(move |license| {
+        let (state, detail) = state(&license, now);
+        let (next_renewal_at, renewal_failure) = renewal::shown(&record, &license);
+        let claims = license.claims;
         let mut products = claims.products;
-        products.retain(|product| standing.products.contains(&product.product));
+        products.retain(|product| license.products.contains(&product.product));
         let products = serde_json::to_value(products).ok();
         let (from, until) = (claims.nbf.map(moment), claims.exp.map(moment));
         (
@@ -135,9 +135,9 @@ fn license_keys_status() -> TableIterator<
             days_left(until, now),
             state,
             detail.map(ServerText::from),
-            standing.believed_until.and_then(timestamp),
+            license.believed_until.and_then(timestamp),
             claims.cnf.and_then(|cnf| text(cnf.jkt)),
-            text(standing.token),
+            text(license.token),
             next_renewal_at,
             renewal_failure.map(ServerText::from),
         )
@@ -165,22 +165,22 @@ fn license_keys_status() -> TableIterator<
 }
 
 /// Returns the word for a license's state, and a detail.
-fn state(standing: &SignedLicense, now: Timestamp) -> (&'static str, Option<String>) {
-    let claims = &standing.claims;
-    let is_given_back = standing.doubt == Some(Doubt::GivenBack);
-    if standing.products.is_empty() && !is_given_back {
+fn state(license: &SignedLicense, now: Timestamp) -> (&'static str, Option<String>) {
+    let claims = &license.claims;
+    let is_given_back = license.doubt == Some(Doubt::GivenBack);
+    if license.products.is_empty() && !is_given_back {
         return (
             "superseded",
             Some("Its products are licensed by other licenses here.".to_owned()),
         );
     }
-    match &standing.doubt {
+    match &license.doubt {
         Some(Doubt::Unverified(refused)) => ("unverified", Some(refused.to_string())),
         Some(Doubt::Elsewhere) => ("other installation", None),
         Some(Doubt::GivenBack) => ("given back", None),
         None if claims.exp.is_some_and(|exp| moment(exp) <= now) => ("expired", None),
         None if claims.nbf.is_some_and(|nbf| moment(nbf - LEEWAY) > now) => ("not yet valid", None),
-        None if !standing.is_in_table => (
+        None if !license.is_in_table => (
             "tampered",
             Some(
                 "The row of license_keys was removed or replaced without license_uninstall()."

@@ -19,7 +19,7 @@ use crate::pg::error::{PgSqlErrorCode, Report};
 use crate::pg::row::OneRow;
 use crate::pg::text::TextArgument;
 use crate::pg::{backend, catalog};
-use crate::tables::leases::{self, NewRow};
+use crate::tables::leases::{self, LeaseRow};
 use crate::{memory, rules, settings};
 
 /// The hint for a standby.
@@ -85,7 +85,7 @@ fn license_lease(
     transaction::note_taken(id);
     let taken =
         checkout::take(&request).unwrap_or_else(|denial| checkout::refuse(&client_user, &denial));
-    let row = NewRow {
+    let row = LeaseRow {
         product: taken.product.as_str(),
         client_user: &client_user,
         client_host: &client_host,

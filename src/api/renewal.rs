@@ -94,23 +94,23 @@ fn licenses(license_id: Option<&str>) -> Vec<SignedLicense> {
         SignedLicenses::read(reader, &schema()?)
     });
     let SignedLicenses {
-        mut standings,
+        mut licenses,
         record,
         ..
     } = signed_licenses.unwrap_or_else(|error| failed(error));
     // No command is told of a license that anybody may have written.
-    let was_verified = |standing: &SignedLicense| {
-        let claims = &standing.claims;
+    let was_verified = |license: &SignedLicense| {
+        let claims = &license.claims;
         let known = record.license(&claims.iss, &claims.jti);
-        !matches!(standing.doubt, Some(Doubt::Unverified(_)))
+        !matches!(license.doubt, Some(Doubt::Unverified(_)))
             || known.is_some_and(|known| known.is_verified)
     };
     let Some(id) = license_id else {
-        standings.retain(|standing| !is_allotment(&standing.token) && was_verified(standing));
-        return standings;
+        licenses.retain(|license| !is_allotment(&license.token) && was_verified(license));
+        return licenses;
     };
-    standings.retain(|standing| standing.claims.jti == id);
-    if standings.is_empty() {
+    licenses.retain(|license| license.claims.jti == id);
+    if licenses.is_empty() {
         Report::new(
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
             format!("license {} is not installed in this database", quoted(id)),
@@ -118,13 +118,13 @@ fn licenses(license_id: Option<&str>) -> Vec<SignedLicense> {
         .hint("license_keys_status shows those that are.")
         .raise()
     }
-    if standings.iter().any(|one| is_allotment(&one.token)) {
+    if licenses.iter().any(|one| is_allotment(&one.token)) {
         arguments::refuse(
             format!("license {} is an allotment", quoted(id)),
             "Have the installation that has passed it on allot it anew.",
         )
     }
-    if !standings.iter().all(was_verified) {
+    if !licenses.iter().all(was_verified) {
         refusal(
             format!(
                 "No key of a vendor's has ever verified license {} here.",
@@ -134,7 +134,7 @@ fn licenses(license_id: Option<&str>) -> Vec<SignedLicense> {
         )
         .raise()
     }
-    standings
+    licenses
 }
 
 /// Writes the next token into this database's tables.
@@ -167,14 +167,14 @@ fn report(license_id: &str, failure: &Failure) -> Report {
 /// that.
 pub fn shown(
     record: &Record,
-    standing: &SignedLicense,
+    license: &SignedLicense,
 ) -> (Option<TimestampWithTimeZone>, Option<String>) {
-    let claims = &standing.claims;
+    let claims = &license.claims;
     let known = record.license(&claims.iss, &claims.jti);
     let known = known.filter(|known| !known.token.is_empty()).cloned();
     let known = known.unwrap_or_else(|| Known {
-        token: standing.token.clone(),
-        is_verified: !matches!(standing.doubt, Some(Doubt::Unverified(_))),
+        token: license.token.clone(),
+        is_verified: !matches!(license.doubt, Some(Doubt::Unverified(_))),
         ..Known::default()
     });
     let is_tried = settings::renewal_command().is_some() && !backend::in_recovery();

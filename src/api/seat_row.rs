@@ -6,7 +6,7 @@ use pgrx::{IntoDatum, Uuid, pg_sys};
 
 use super::times::timestamp;
 use crate::checkout::Taken;
-use crate::pg::row::{OneRow, RowType, Rows};
+use crate::pg::row::{OneRow, OptionalRow, RowType};
 use crate::pg::text::{given_text, name_datum, text_datum};
 
 /// The row: seat_id, lease_id, product, usename, client_user, client_host, workstation, seats_in_use, seats,
@@ -45,8 +45,8 @@ impl SeatRow {
     }
 
     /// Returns it as the only row of a function's result.
-    pub fn into_rows(self) -> Rows {
-        Rows(Some(TYPE.row(self.values())))
+    pub fn into_optional_row(self) -> OptionalRow {
+        OptionalRow(Some(TYPE.row(self.values())))
     }
 
     fn values(self) -> [Option<pg_sys::Datum>; COLUMNS] {

@@ -122,9 +122,9 @@ fn ids(counts: &[Count]) -> HashMap<Name, String> {
     let signed_licenses = read_committed(backend::lock_timeout(), |reader| {
         SignedLicenses::read(reader, &schema()?)
     });
-    let standings = signed_licenses
+    let licenses = signed_licenses
         .unwrap_or_else(|error| failed(error))
-        .standings;
-    let id = |standing: SignedLicense| (standing.pool(), standing.claims.jti);
-    standings.into_iter().map(id).collect()
+        .licenses;
+    let id = |license: SignedLicense| (license.pool(), license.claims.jti);
+    licenses.into_iter().map(id).collect()
 }

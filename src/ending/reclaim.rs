@@ -13,7 +13,7 @@ use crate::core::ledger::seat::SeatKey;
 use crate::core::ledger::table::Table;
 use crate::core::ledger::time::Timestamp;
 use crate::holders::Holders;
-use crate::memory::termination::{self, Answer, Why};
+use crate::memory::termination::{self, Response, Why};
 use crate::memory::{self};
 use crate::pg::{backend, status};
 
@@ -52,9 +52,9 @@ pub fn ask(reclaim: Reclaim, deadline: Instant) -> bool {
             .iter()
             .find_map(|candidate| Some((candidate.number, ask_one(candidate, deadline)?)));
         match first {
-            Some((number, Outcome::Stays)) => asked.push(number),
-            Some((_, Outcome::GaveWay | Outcome::StillEnding)) => return true,
-            Some((_, Outcome::IsFree)) => return false,
+            Some((number, Asked::Stays)) => asked.push(number),
+            Some((_, Asked::GaveWay | Asked::StillEnding)) => return true,
+            Some((_, Asked::IsFree)) => return false,
             // Others ask for all of them, but may need none in the end.
             None => backend::wait_for_wake(WHILE_ASKED),
         }
@@ -67,9 +67,9 @@ pub fn latest_answer() -> Instant {
     Instant::now() + PATIENCE
 }
 
-/// The outcome for a seat that was asked.
+/// What came of asking a seat to give way.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum Asked {
     /// It is kept for this backend.
     GaveWay,
     /// Its holders keep it, or it gives way to somebody else.
@@ -137,23 +137,23 @@ fn has_unseen(tally: TallyId, number: SeatNumber, seen: &Holders) -> bool {
 }
 
 /// Asks one seat to give way. `None` if somebody else has asked it, to whom it may give way.
-fn ask_one(candidate: &Candidate, deadline: Instant) -> Option<Outcome> {
+fn ask_one(candidate: &Candidate, deadline: Instant) -> Option<Asked> {
     let number = candidate.number;
     let Some(key) = key_of(number) else {
-        return Some(Outcome::Stays);
+        return Some(Asked::Stays);
     };
     let slot = backend::slot();
     match memory::write(|ledger| ledger.ask_to_give_way(&key, number, slot, backend::now())) {
         Prospect::Open => Some(await_answer(candidate, &key, deadline)),
-        Prospect::Fulfilled => Some(Outcome::GaveWay),
-        Prospect::Free => Some(Outcome::IsFree),
+        Prospect::Fulfilled => Some(Asked::GaveWay),
+        Prospect::Free => Some(Asked::IsFree),
         Prospect::Taken => None,
-        Prospect::Gone => Some(Outcome::Stays),
+        Prospect::Gone => Some(Asked::Stays),
     }
 }
 
 /// Requests the holders of a seat to end, and waits for the outcome.
-fn await_answer(candidate: &Candidate, key: &SeatKey, deadline: Instant) -> Outcome {
+fn await_answer(candidate: &Candidate, key: &SeatKey, deadline: Instant) -> Asked {
     let (slot, number) = (backend::slot(), candidate.number);
     let mut asking = Asking {
         slot,
@@ -181,24 +181,24 @@ fn await_answer(candidate: &Candidate, key: &SeatKey, deadline: Instant) -> Outc
             leases = &[];
         }
         match memory::read(|ledger| ledger.hope(key, number, slot)) {
-            Prospect::Fulfilled => return Outcome::GaveWay,
-            Prospect::Free => return Outcome::IsFree,
+            Prospect::Fulfilled => return Asked::GaveWay,
+            Prospect::Free => return Asked::IsFree,
             // A lease was extended meanwhile.
-            Prospect::Open if sessions_gone => return Outcome::Stays,
+            Prospect::Open if sessions_gone => return Asked::Stays,
             Prospect::Open => {}
-            Prospect::Taken | Prospect::Gone => return Outcome::Stays,
+            Prospect::Taken | Prospect::Gone => return Asked::Stays,
         }
-        if asking.hears(Answer::Stays, termination::answer_of) {
-            return Outcome::Stays;
+        if asking.hears(Response::Stays, termination::answer_of) {
+            return Asked::Stays;
         }
         let now = Instant::now();
         if now >= deadline {
-            return Outcome::StillEnding;
+            return Asked::StillEnding;
         }
         if now >= to_leave && !must_leave {
             // A session that has begun to end can't be called back.
-            if !asking.hears(Answer::Ends, termination::withdraw) {
-                return Outcome::Stays;
+            if !asking.hears(Response::Ends, termination::withdraw) {
+                return Asked::Stays;
             }
             must_leave = true;
         }
@@ -216,7 +216,7 @@ struct Asking {
 
 impl Asking {
     /// Tells whether one of the sessions gives this answer. It asks each of them.
-    fn hears(&self, answer: Answer, ask: fn(Slot, SessionNumber) -> Option<Answer>) -> bool {
+    fn hears(&self, answer: Response, ask: fn(Slot, SessionNumber) -> Option<Response>) -> bool {
         let mut heard = false;
         for ender in &self.sessions {
             heard |= ask(ender.slot, ender.number) == Some(answer);
@@ -235,7 +235,7 @@ impl Drop for Asking {
             // Somebody else may ask the seat by now.
             if asker.is_none_or(|asker| asker == self.slot) {
                 // A session that has not begun to end no longer needs to.
-                self.hears(Answer::Withdrawn, termination::withdraw);
+                self.hears(Response::Withdrawn, termination::withdraw);
             }
         });
     }

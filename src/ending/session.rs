@@ -16,7 +16,7 @@ use pgrx::pg_sys;
 
 use crate::core::ledger::event::Leaving;
 use crate::core::ledger::numbers::{SessionNumber, Slot};
-use crate::memory::termination::{self, Answer, TerminationRequest, Why};
+use crate::memory::termination::{self, Response, TerminationRequest, Why};
 use crate::pg::backend;
 use crate::pg::encoding::{is_the_same_for_client, is_the_same_in_utf8};
 use crate::pg::ends::{self, LastReport};
@@ -84,10 +84,10 @@ fn on_signal() {
         return;
     }
     if !ends::is_inactive_since(request.inactive_since(), why == Why::Idle) {
-        request.answer(Answer::Stays);
+        request.answer(Response::Stays);
         return;
     }
-    if request.answer(Answer::Ends) != Answer::Ends {
+    if request.answer(Response::Ends) != Response::Ends {
         // The request was withdrawn.
         return;
     }

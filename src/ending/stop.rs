@@ -22,8 +22,8 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How often to check whether they have ended.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// The outcome of a stop.
-pub struct Outcome {
+/// What came of a stop.
+pub struct Stopped {
     /// How many sessions and leases have ended.
     pub ended: usize,
     /// Whether some have not, and keep the seat.
@@ -45,9 +45,9 @@ pub fn stop(
     stop: &Stop,
     text: &str,
     is_wanted: impl Fn(TallyId) -> bool,
-) -> Result<Outcome, Refusal> {
+) -> Result<Stopped, Refusal> {
     let deadline = Instant::now() + PATIENCE;
-    let mut outcome = Outcome {
+    let mut stopped = Stopped {
         ended: 0,
         left: false,
         bar_unstored: false,
@@ -58,7 +58,7 @@ pub fn stop(
         is_wanted(key.tally).then_some(is_own)
     });
     match known {
-        None => return Ok(outcome),
+        None => return Ok(stopped),
         Some(true) => return Err(Refusal::Own),
         Some(false) => {}
     }
@@ -67,17 +67,17 @@ pub fn stop(
             let ending = Ending { key, stop };
             let (sessions, leases) = end_holders(stop.seat, text, &is_wanted);
             let left = sessions_left(&sessions, deadline);
-            outcome.ended = sessions.len() - left + leases;
-            outcome.left = left > 0 || memory::read(|ledger| ledger.is_held(&key, stop.seat));
+            stopped.ended = sessions.len() - left + leases;
+            stopped.left = left > 0 || memory::read(|ledger| ledger.is_held(&key, stop.seat));
             drop(ending);
         }
         Stopping::Unbarrable(why) => return Err(Refusal::Unbarrable(why)),
         Stopping::Gone | Stopping::Needs(_) => {}
     }
     if stop.bar.is_some() {
-        outcome.bar_unstored = !bars::await_stored(stop.database, deadline);
+        stopped.bar_unstored = !bars::await_stored(stop.database, deadline);
     }
-    Ok(outcome)
+    Ok(stopped)
 }
 
 /// Begins to end a seat. Nothing may be allocated under the lock, so room for those who are to be barred is made

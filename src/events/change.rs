@@ -24,7 +24,7 @@ static IMPATIENT: AtomicU32 = AtomicU32::new(0);
 
 /// Writes a changed row, or a TRUNCATE, to the audit trail. If the trail can't be written, the change is made all the
 /// same, and the server log says so.
-pub fn tell(trigger: &PgTrigger) {
+pub fn write_change(trigger: &PgTrigger) {
     // On a standby the tables change without triggers.
     let transaction = backend::transaction();
     let patience = if IMPATIENT.load(Relaxed) == transaction {
@@ -32,8 +32,8 @@ pub fn tell(trigger: &PgTrigger) {
     } else {
         PATIENCE
     };
-    let told = write_as_part(patience, |writer| write(writer, trigger));
-    if let Err(error) = told {
+    let written = write_as_part(patience, |writer| write_row(writer, trigger));
+    if let Err(error) = written {
         IMPATIENT.store(transaction, Relaxed);
         let database = backend::database();
         if memory::is_attached() {
@@ -49,7 +49,7 @@ pub fn tell(trigger: &PgTrigger) {
 }
 
 /// Writes the event row of a change. Tokens are left out, because their rows have them.
-fn write(writer: &TableAccess, trigger: &PgTrigger) -> Result<(), ReadError> {
+fn write_row(writer: &TableAccess, trigger: &PgTrigger) -> Result<(), ReadError> {
     let Some(schema) = catalog::schema() else {
         return Ok(());
     };
@@ -66,7 +66,7 @@ fn write(writer: &TableAccess, trigger: &PgTrigger) -> Result<(), ReadError> {
         _ => "bar",
     };
     let (old, new) = rows_of(trigger);
-    let Some(told) = Told::of(word, old.as_ref(), new.as_ref()) else {
+    let Some(row) = EventRow::of(word, old.as_ref(), new.as_ref()) else {
         return Ok(());
     };
     let is_preloaded = memory::is_attached();
@@ -75,15 +75,15 @@ fn write(writer: &TableAccess, trigger: &PgTrigger) -> Result<(), ReadError> {
     let workstation = session.map(|session| session.who.workstation.to_string());
     let workstation = workstation.filter(|name| !name.is_empty());
     let usename = catalog::role_name(backend::role());
-    let detail = Value::Object(told.detail).to_string();
+    let detail = Value::Object(row.detail).to_string();
     let key = if is_preloaded {
         Key::next()
     } else {
         Key::DEFAULT
     };
     let change = Change {
-        event: &told.event,
-        product: told.product.as_deref(),
+        event: &row.event,
+        product: row.product.as_deref(),
         usename: &usename,
         client_host: host.as_deref(),
         workstation: workstation.as_deref(),
@@ -96,17 +96,17 @@ fn write(writer: &TableAccess, trigger: &PgTrigger) -> Result<(), ReadError> {
 type Columns = Map<String, Value>;
 
 /// The content of an event row.
-struct Told {
+struct EventRow {
     event: String,
     product: Option<String>,
     detail: Map<String, Value>,
 }
 
-impl Told {
+impl EventRow {
     /// Returns the event row of a change; `None` if nothing has changed. The event is a raise or a reduction if a
     /// license has got more or fewer seats; `detail` has the old and the new value of each column that changed, and the
     /// row itself where the product does not identify it.
-    fn of(word: &str, old: Option<&Columns>, new: Option<&Columns>) -> Option<Told> {
+    fn of(word: &str, old: Option<&Columns>, new: Option<&Columns>) -> Option<EventRow> {
         let mut detail = Map::new();
         for name in old.into_iter().chain(new).flat_map(Map::keys) {
             let of = |row: Option<&Columns>| {
@@ -118,7 +118,8 @@ impl Told {
                 continue;
             }
             let sides = [("from", from), ("to", to)].into_iter();
-            let sides = sides.filter_map(|(side, value)| Some((side.to_owned(), told(value?))));
+            let sides =
+                sides.filter_map(|(side, value)| Some((side.to_owned(), shortened(value?))));
             detail.insert(name.clone(), Value::Object(sides.collect()));
         }
         let truncated = old.is_none() && new.is_none();
@@ -130,11 +131,11 @@ impl Told {
         {
             let row = old
                 .iter()
-                .map(|(name, value)| (name.clone(), told(value.clone())));
+                .map(|(name, value)| (name.clone(), shortened(value.clone())));
             detail.insert("row".to_owned(), Value::Object(row.collect()));
         }
         let product = |row: &Columns| Some(cut(row.get("product")?.as_str()?));
-        Some(Told {
+        Some(EventRow {
             event: event(word, old, new),
             product: new.or(old).and_then(product),
             detail,
@@ -147,7 +148,7 @@ impl Told {
 const TEXT_MAX: usize = 1_000;
 
 /// Returns a value as the trail has it.
-fn told(value: Value) -> Value {
+fn shortened(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(cut(&text)),
         other => other,

@@ -11,17 +11,17 @@
 //! * [`key`]: the key of an event row
 //! * [`left`]: what the server's last stop has left
 //! * [`shutdown`]: saves what happens in the last moment before the server stops
-//! * [`told`]: makes the row of an event
-//! * [`untold`]: copies the events that are yet to be written out of the ledger
+//! * [`row`]: makes the row of an event
+//! * [`unwritten`]: copies the events that are yet to be written out of the ledger
 //! * [`warning`]: warns before anybody is denied
 
 pub mod change;
 pub mod counts;
 pub mod key;
 pub mod left;
+mod row;
 pub mod shutdown;
-mod told;
-mod untold;
+mod unwritten;
 pub mod warning;
 
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ use crate::pg::{backend, catalog};
 use crate::tables::events as rows;
 use crate::{memory, settings};
 use left::Trail;
-use untold::Untold;
+use unwritten::Unwritten;
 use warning::Warning;
 
 /// The most old rows that are deleted at a time.
@@ -88,27 +88,27 @@ fn write_trail(database: DatabaseOid, patience: Duration) -> bool {
     let mut warnings = Vec::new();
     let mut written = 0;
     loop {
-        let untold = Untold::next(database, 0);
-        let lines = match write_alone(patience, |writer| tell(writer, &untold)) {
+        let unwritten = Unwritten::next(database, 0);
+        let lines = match write_alone(patience, |writer| write_rows(writer, &unwritten)) {
             Ok(lines) => lines,
             Err(error) => {
-                warnings.extend(warn_of_all(database, untold));
+                warnings.extend(warn_of_all(database, unwritten));
                 could_not_write(database, "write license_events of", &error);
                 warning::give(&warnings, patience);
                 return false;
             }
         };
         // Nothing checks for interrupts between the commit and this call, so no event is written twice.
-        untold.forget(database);
+        unwritten.forget(database);
         memory::write(|ledger| ledger.kept_told(database));
         BackgroundWorker::transaction(|| lines.iter().for_each(error::log));
-        warnings.extend(untold.warnings());
-        written += untold.events.len() as u64;
-        is_busy = untold.events.len() >= BUSY;
+        warnings.extend(unwritten.warnings());
+        written += unwritten.events.len() as u64;
+        is_busy = unwritten.events.len() >= BUSY;
         if !is_busy || Instant::now() >= until {
             break;
         }
-        if !untold.is_full() {
+        if !unwritten.is_full() {
             backend::wait_in_worker(Some(NAP));
         }
     }
@@ -130,13 +130,13 @@ fn write_trail(database: DatabaseOid, patience: Duration) -> bool {
 }
 
 /// Returns the warnings of all events that can't be written: warnings can't wait for the trail.
-fn warn_of_all(database: DatabaseOid, mut untold: Untold) -> Vec<Warning> {
-    let mut warnings = untold.warnings();
-    let mut last = untold.last();
-    while untold.is_full() {
-        untold = Untold::next(database, last);
-        warnings.extend(untold.warnings());
-        last = untold.last().max(last);
+fn warn_of_all(database: DatabaseOid, mut unwritten: Unwritten) -> Vec<Warning> {
+    let mut warnings = unwritten.warnings();
+    let mut last = unwritten.last();
+    while unwritten.is_full() {
+        unwritten = Unwritten::next(database, last);
+        warnings.extend(unwritten.warnings());
+        last = unwritten.last().max(last);
     }
     if last != 0 {
         memory::write(|ledger| ledger.warned(database, last));
@@ -152,17 +152,17 @@ fn could_not_write(database: DatabaseOid, what: &str, error: &ReadError) {
 }
 
 /// Writes the event rows, and returns the lines for the server log once that is committed.
-fn tell(writer: &TableAccess, untold: &Untold) -> Result<Vec<String>, ReadError> {
+fn write_rows(writer: &TableAccess, unwritten: &Unwritten) -> Result<Vec<String>, ReadError> {
     let mut lines = Vec::new();
     let Some(schema) = catalog::schema() else {
         // The audit trail went with the extension.
         return Ok(lines);
     };
-    let Trail { mut rows, lost } = told::trail(untold);
-    rows.iter_mut().for_each(told::name_roles);
+    let Trail { mut rows, lost } = row::trail(unwritten);
+    rows.iter_mut().for_each(row::name_roles);
     if lost > 0 {
         let number = memory::write(Ledger::next_number);
-        rows.push(told::lost(lost, untold.run, number));
+        rows.push(row::lost(lost, unwritten.run, number));
         lines.push(format!(
             "{lost} events of license_events of database {} are lost: they could not be written in time",
             quoted(catalog::database_name(backend::database()))
@@ -215,26 +215,26 @@ pub fn log_all() {
     warning::log_endings();
     for database in databases() {
         loop {
-            let untold = Untold::next(database, 0);
-            log_each(database, &untold);
-            untold.forget(database);
-            if !untold.is_full() {
+            let unwritten = Unwritten::next(database, 0);
+            log_each(database, &unwritten);
+            unwritten.forget(database);
+            if !unwritten.is_full() {
                 break;
             }
         }
     }
 }
 
-fn log_each(database: DatabaseOid, untold: &Untold) {
+fn log_each(database: DatabaseOid, unwritten: &Unwritten) {
     let name = quoted(catalog::database_name(database));
-    for event in &untold.events {
-        let mut row = told::row(event, untold);
-        told::name_roles(&mut row);
+    for event in &unwritten.events {
+        let mut row = row::of(event, unwritten);
+        row::name_roles(&mut row);
         let row = shown(&row);
         error::log(format!("license event of database {name}: {row}"));
     }
-    if untold.lost > 0 {
-        let lost = untold.lost;
+    if unwritten.lost > 0 {
+        let lost = unwritten.lost;
         error::log(format!(
             "{lost} license events of database {name} are lost: they came too fast"
         ));

@@ -3,8 +3,8 @@
 //! there is no such file.
 
 use super::left::{self, Left, Trail, left};
-use super::told;
-use super::untold::Untold;
+use super::row;
+use super::unwritten::Unwritten;
 use crate::core::ledger::Ledger;
 use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::rules::Counts;
@@ -67,7 +67,7 @@ fn trails_of(ledger: &Ledger<'static, Shared>) -> Vec<(DatabaseOid, Trail)> {
     databases.dedup();
     databases
         .into_iter()
-        .map(|database| (database, told::trail(&Untold::at_last(ledger, database))))
+        .map(|database| (database, row::trail(&Unwritten::at_last(ledger, database))))
         .filter(|(_, trail)| !trail.rows.is_empty() || trail.lost > 0)
         .collect()
 }

@@ -50,10 +50,10 @@ use crate::denial::{self, Denied};
 use crate::ending::{reclaim, session};
 use crate::lease::expiry;
 use crate::memory::{self, Shared};
-use crate::pg::backend;
 use crate::pg::catalog::{self, Catalog};
 use crate::pg::error::{self, quoted};
 use crate::pg::table::Patience;
+use crate::pg::{backend, compat};
 use crate::{rules, settings};
 
 /// The longest that a superuser who counts waits for the rules.
@@ -123,7 +123,7 @@ fn admit_uncounted(slot: Slot, session: Session, exempt: Option<Exempt>) {
 /// Admits a session by the rules, or raises the reason for the denial.
 fn admit_counted(slot: Slot, session: Session) {
     // Each wait below has its own deadline and its own message.
-    backend::stop_transaction_timeout();
+    compat::stop_transaction_timeout();
     // A superuser gets in at once, counted or not.
     let patience = || match session.superuser {
         true => settings::load_timeout().min(SUPERUSER_PATIENCE),

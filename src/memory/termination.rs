@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::segment::if_attached;
 use super::termination_request::TEXT_MAX;
-pub use super::termination_request::{Answer, TerminationRequest, Why};
+pub use super::termination_request::{Response, TerminationRequest, Why};
 use crate::core::ledger::numbers::{SessionNumber, Slot};
 use crate::core::ledger::time::Timestamp;
 
@@ -24,13 +24,13 @@ pub fn bid(slot: Slot, session: SessionNumber, why: Why, inactive_since: Timesta
     let answer = request.answer.load(Acquire);
     if request
         .why(session)
-        .is_some_and(|why| why == Why::Stopped || answer == Answer::Ends as u8)
+        .is_some_and(|why| why == Why::Stopped || answer == Response::Ends as u8)
     {
         return;
     }
     request.session.store(0, Release);
     request.why.store(why as u8, Relaxed);
-    request.answer.store(Answer::None as u8, Relaxed);
+    request.answer.store(Response::None as u8, Relaxed);
     request.inactive_since.store(inactive_since, Relaxed);
     let end = text.floor_char_boundary(TEXT_MAX - 1);
     let bytes = text.bytes().take(end).chain(std::iter::repeat(0));
@@ -49,16 +49,16 @@ pub fn clear(slot: Slot) {
 }
 
 /// Returns the answer of the session with this number in a slot; `None` if it was not requested to end.
-pub fn answer_of(slot: Slot, session: SessionNumber) -> Option<Answer> {
+pub fn answer_of(slot: Slot, session: SessionNumber) -> Option<Response> {
     let request = at(slot)?;
     request.why(session)?;
-    Some(request.answer(Answer::None))
+    Some(request.answer(Response::None))
 }
 
 /// Withdraws the request to the session with this number, unless it has already answered. Returns the answer that
 /// holds; `None` if there is no request.
-pub fn withdraw(slot: Slot, session: SessionNumber) -> Option<Answer> {
+pub fn withdraw(slot: Slot, session: SessionNumber) -> Option<Response> {
     let request = at(slot)?;
     request.why(session)?;
-    Some(request.answer(Answer::Withdrawn))
+    Some(request.answer(Response::Withdrawn))
 }

@@ -25,7 +25,7 @@ pub enum Why {
 /// What becomes of a request. The first to answer decides: the session, or the one who requested it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub enum Answer {
+pub enum Response {
     /// The session has not looked yet.
     None = 0,
     /// The session ends.
@@ -78,16 +78,16 @@ impl TerminationRequest {
     }
 
     /// Gives an answer, unless there is one already, and returns the answer that holds.
-    pub fn answer(&self, answer: Answer) -> Answer {
+    pub fn answer(&self, answer: Response) -> Response {
         let former =
             self.answer
-                .compare_exchange(Answer::None as u8, answer as u8, AcqRel, Acquire);
+                .compare_exchange(Response::None as u8, answer as u8, AcqRel, Acquire);
         match former {
             Ok(_) => answer,
-            Err(former) => [Answer::Ends, Answer::Stays, Answer::Withdrawn]
+            Err(former) => [Response::Ends, Response::Stays, Response::Withdrawn]
                 .into_iter()
                 .find(|answer| *answer as u8 == former)
-                .unwrap_or(Answer::None),
+                .unwrap_or(Response::None),
         }
     }
 

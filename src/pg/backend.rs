@@ -4,12 +4,12 @@
     reason = "reads this process's own state in PostgreSQL's globals"
 )]
 
-use std::ffi::{CStr, c_int, c_long};
+use std::ffi::{c_int, c_long};
 use std::time::Duration;
 
 use pgrx::pg_sys;
 
-use super::unguarded;
+use super::{compat, unguarded};
 use crate::core::ledger::numbers::{DatabaseOid, RoleOid, Slot};
 use crate::core::ledger::time::Timestamp;
 
@@ -23,18 +23,7 @@ pub fn slot_if_any() -> Option<Slot> {
 /// Returns this backend's slot among all that the server can have, from 0.
 pub fn slot() -> Slot {
     // SAFETY: only called in backends, which have a PGPROC.
-    unsafe { slot_of(pg_sys::MyProc) }
-}
-
-unsafe fn slot_of(backend: *mut pg_sys::PGPROC) -> Slot {
-    // SAFETY: the caller passes the PGPROC of one of the server's backends.
-    unsafe {
-        #[cfg(any(feature = "pg15", feature = "pg16"))]
-        let number = (*backend).pgprocno;
-        #[cfg(any(feature = "pg17", feature = "pg18"))]
-        let number = backend.offset_from((*pg_sys::ProcGlobal).allProcs);
-        Slot(usize::try_from(number).unwrap_or(usize::MAX))
-    }
+    unsafe { compat::slot_of(pg_sys::MyProc) }
 }
 
 /// Wakes the backend in a slot, if it waits for its latch.
@@ -64,14 +53,14 @@ unsafe extern "C" {
 }
 
 /// Waits until somebody wakes this backend, at most for `patience`. Raises an error if the query is cancelled or times
-/// out; ends the process with the server.
+/// out; ends the process with the server. pg_stat_activity shows the wait event `LicenseSeat`, before 17 `Extension`.
 pub fn wait_for_wake(patience: Duration) {
-    wait(patience, seat_wait_event());
+    wait(patience, compat::named_wait_event(c"LicenseSeat"));
 }
 
 /// Waits in the same way beside a command that runs.
 pub fn wait_for_command(patience: Duration) {
-    wait(patience, command_wait_event());
+    wait(patience, compat::named_wait_event(c"LicenseRenewal"));
 }
 
 /// Waits in the same way in a worker, which may have nothing to wait for but being woken.
@@ -103,26 +92,6 @@ pub fn milliseconds(patience: Duration) -> c_long {
     c_long::from(c_int::try_from(milliseconds).unwrap_or(c_int::MAX))
 }
 
-/// Returns the wait event that pg_stat_activity shows for a session in the queue: `LicenseSeat`, before 17 `Extension`.
-fn seat_wait_event() -> u32 {
-    named_wait_event(c"LicenseSeat")
-}
-
-/// Returns the wait event of a session whose command runs.
-fn command_wait_event() -> u32 {
-    named_wait_event(c"LicenseRenewal")
-}
-
-fn named_wait_event(_name: &CStr) -> u32 {
-    #[cfg(any(feature = "pg17", feature = "pg18"))]
-    // SAFETY: the call returns the same number for the same name, which is zero-terminated.
-    unsafe {
-        pg_sys::WaitEventExtensionNew(_name.as_ptr())
-    }
-    #[cfg(any(feature = "pg15", feature = "pg16"))]
-    pg_sys::PG_WAIT_EXTENSION
-}
-
 /// Returns the slot of the backend that this parallel worker works for, or this backend's own.
 pub fn leader_slot() -> Slot {
     // SAFETY: this process's own globals; a leader outlives its workers.
@@ -131,7 +100,7 @@ pub fn leader_slot() -> Slot {
         if leader.is_null() || leader == pg_sys::MyProc {
             return slot();
         }
-        slot_of(leader)
+        compat::slot_of(leader)
     }
 }
 
@@ -171,17 +140,6 @@ pub fn lock_timeout() -> Duration {
     match u64::try_from(milliseconds) {
         Ok(milliseconds @ 1..) => Duration::from_millis(milliseconds),
         _ => Duration::from_secs(3_600),
-    }
-}
-
-/// Lets this transaction last as long as it needs (`transaction_timeout`, from 17 on).
-pub fn stop_transaction_timeout() {
-    #[cfg(any(feature = "pg17", feature = "pg18"))]
-    // SAFETY: one of PostgreSQL's own timeouts, which may be disabled whether it runs or not, and the flag that it
-    // sets.
-    unsafe {
-        unguarded::disable_timeout(unguarded::TRANSACTION_TIMEOUT, false);
-        unguarded::TransactionTimeoutPending = 0;
     }
 }
 

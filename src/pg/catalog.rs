@@ -6,6 +6,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use pgrx::pg_sys;
 
 use super::backend;
+use super::compat::{self, Membership};
 use super::encoding::{decode_lossy, encode};
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::numbers::{DatabaseOid, RoleOid};
@@ -48,28 +49,12 @@ impl Facts for Catalog {
     }
 }
 
-/// A row of pg_auth_members.
-#[repr(C)]
-struct Membership {
-    #[cfg(not(feature = "pg15"))]
-    oid: pg_sys::Oid,
-    roleid: pg_sys::Oid,
-    member: pg_sys::Oid,
-    grantor: pg_sys::Oid,
-    admin_option: bool,
-    #[cfg(not(feature = "pg15"))]
-    inherit_option: bool,
-    #[cfg(not(feature = "pg15"))]
-    set_option: bool,
-}
-
 /// The OID of pg_database_owner, the role that stands for the owner of the current database, fixed in PostgreSQL's
 /// catalogs.
 const DATABASE_OWNER: RoleOid = RoleOid(6171);
 
 /// Returns the role itself, and all roles that it is a member of by memberships that let it inherit a role's privileges
-/// or become it. From PostgreSQL 16 on some memberships do neither: whoever creates a role is its administrator, and no
-/// more. The owner of a database is a member of pg_database_owner there, and nowhere else.
+/// or become it. The owner of a database is a member of pg_database_owner there, and nowhere else.
 fn groups_of((role, database): RoleIn) -> Vec<RoleOid> {
     let mut groups = vec![role];
     // SAFETY: catalog look-ups in a transaction.
@@ -99,11 +84,7 @@ fn groups_of((role, database): RoleIn) -> Vec<RoleOid> {
             for at in 0..count {
                 let tuple = &raw mut (**members.add(at)).tuple;
                 let row = pg_sys::GETSTRUCT(tuple).cast::<Membership>();
-                #[cfg(feature = "pg15")]
-                let counts = true;
-                #[cfg(not(feature = "pg15"))]
-                let counts = (*row).inherit_option || (*row).set_option;
-                if counts {
+                if (*row).counts() {
                     add((*row).roleid.into());
                 }
             }
@@ -295,13 +276,7 @@ pub fn schema_owner() -> Option<pg_sys::Oid> {
 pub fn may_use_schema(role: pg_sys::Oid, schema: pg_sys::Oid) -> bool {
     let usage = pg_sys::AclMode::from(pg_sys::ACL_USAGE);
     // SAFETY: a catalog look-up in a transaction.
-    unsafe {
-        #[cfg(feature = "pg15")]
-        let result = pg_sys::pg_namespace_aclcheck(schema, role, usage);
-        #[cfg(not(feature = "pg15"))]
-        let result = pg_sys::object_aclcheck(pg_sys::NamespaceRelationId, schema, role, usage);
-        result == pg_sys::AclResult::ACLCHECK_OK
-    }
+    unsafe { compat::schema_aclcheck(schema, role, usage) }
 }
 
 /// Tells whether an object belongs to the extension.

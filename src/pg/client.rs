@@ -5,6 +5,7 @@
 )]
 
 use super::backend::{database, now};
+use super::compat::Port;
 use super::encoding::{decode, decode_lossy, is_proper_text};
 use super::unguarded;
 use crate::core::keepalive::Keepalives;
@@ -13,31 +14,6 @@ use crate::core::ledger::session::Session;
 use pgrx::pg_sys;
 use std::ffi::{CStr, c_char, c_int};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-/// The head of PostgreSQL's `Port`, up to the last field that is needed. pgrx's own binding does not fit every version.
-/// A test compares what is read here with what clients sent.
-#[repr(C)]
-pub struct Port {
-    sock: c_int,
-    noblock: bool,
-    proto: u32,
-    laddr: pg_sys::SockAddr,
-    raddr: pg_sys::SockAddr,
-    remote_host: *mut c_char,
-    remote_hostname: *mut c_char,
-    remote_hostname_resolv: c_int,
-    remote_hostname_errcode: c_int,
-    remote_port: *mut c_char,
-    #[cfg(any(feature = "pg15", feature = "pg16"))]
-    can_accept_connections: c_int,
-    #[cfg(feature = "pg18")]
-    local_host: [c_char; 64],
-    database_name: *mut c_char,
-    user_name: *mut c_char,
-    cmdline_options: *mut c_char,
-    guc_options: *mut pg_sys::List,
-    application_name: *mut c_char,
-}
 
 /// Returns the session of this backend at a workstation, before it is judged. It may only be called at login.
 pub fn session(workstation: Name) -> Session {

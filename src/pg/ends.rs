@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use super::unguarded;
+use super::{compat, unguarded};
 
 /// The function to call on SIGUSR2; 0: none.
 static ON_USER_SIGNAL: AtomicUsize = AtomicUsize::new(0);
@@ -18,7 +18,7 @@ static ON_USER_SIGNAL: AtomicUsize = AtomicUsize::new(0);
 pub fn on_user_signal(act: fn()) {
     ON_USER_SIGNAL.store(act as usize, Relaxed);
     // SAFETY: the handler only does what signal handlers may.
-    unsafe { unguarded::set_signal_handler(pg_sys::SIGUSR2 as c_int, on_signal) };
+    unsafe { compat::set_signal_handler(pg_sys::SIGUSR2 as c_int, on_signal) };
 }
 
 unsafe extern "C-unwind" fn on_signal(_signal: c_int) {
@@ -29,15 +29,10 @@ unsafe extern "C-unwind" fn on_signal(_signal: c_int) {
     }
 }
 
-unsafe extern "C-unwind" {
-    /// PostgreSQL's handler that ends a process at its next safe moment.
-    fn die(signal: c_int);
-}
-
 /// Ends this session as SIGTERM does. A signal handler may call it.
 pub fn as_by_sigterm() {
     // SAFETY: does what the handler of SIGTERM does.
-    unsafe { die(pg_sys::SIGTERM as c_int) };
+    unsafe { unguarded::die(pg_sys::SIGTERM as c_int) };
 }
 
 /// Ends this session as PostgreSQL's idle timeout does. A signal handler may call it.

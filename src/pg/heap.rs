@@ -1,5 +1,9 @@
 //! Inserts and deletes rows of one of the extension's tables by its key, without a plan, a trigger, a rule or a policy,
 //! in the current transaction, whoever's it is. What its CHECKs and indexes compute runs as [nobody](super::nobody).
+//!
+//! [Statements](super::statement) can't do that for leases: a transaction with an older snapshot must release what came
+//! since, an error must reach the caller as PostgreSQL raised it, and a lease must cost no more than a row of one's own.
+//! Only `license_leases`, which applications write in their own transactions, needs it.
 #![allow(unsafe_code, reason = "calls PostgreSQL's table and index access")]
 
 use std::ffi::{CStr, c_int};
@@ -7,6 +11,7 @@ use std::ptr;
 
 use pgrx::pg_sys;
 
+use super::compat;
 use super::encoding::encode;
 use super::error::{PgSqlErrorCode, Report};
 use super::nobody::{Acting, Settings};
@@ -39,20 +44,20 @@ pub enum Deletion {
 }
 
 /// A table whose first columns are its primary key. It is locked until the transaction ends.
-pub struct Table {
+pub struct Heap {
     own: Own,
 }
 
-impl Table {
+impl Heap {
     /// Opens a table of a schema for writing; `None` if there is none. Raises an error if it is not what it was created
     /// as.
-    pub fn open(schema: u32, name: &CStr) -> Option<Table> {
+    pub fn open(schema: u32, name: &CStr) -> Option<Heap> {
         let own = match Own::open(schema, name, pg_sys::RowExclusiveLock) {
             Ok(own) => own,
             Err(error) if error.code == PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE => return None,
             Err(error) => refuse(error.message),
         };
-        Some(Table { own })
+        Some(Heap { own })
     }
 
     /// Inserts a row. Raises an error if the table has other columns, or if a constraint or an index of it does.
@@ -84,7 +89,8 @@ impl Table {
             }
             pg_sys::simple_table_tuple_insert(relation, slot);
             if (*target).ri_NumIndices > 0 {
-                insert_into_indexes(target, slot, state);
+                // Somebody else may have created some, and their expressions compute keys.
+                compat::insert_index_tuples(target, slot, state);
             }
             pg_sys::ExecCloseIndices(target);
             pg_sys::ExecDropSingleTupleTableSlot(slot);
@@ -183,7 +189,7 @@ unsafe fn begins_with(columns: pg_sys::TupleDesc, values: &[Value]) -> bool {
 unsafe fn index_by(table: pg_sys::Relation, key: &[Value]) -> pg_sys::Oid {
     // SAFETY: an index of an open, locked table; the arrays in its description have as many elements as it has keys.
     unsafe {
-        let oid = primary_key(table);
+        let oid = compat::primary_key(table);
         if oid == pg_sys::InvalidOid {
             return oid;
         }
@@ -204,43 +210,6 @@ unsafe fn index_by(table: pg_sys::Relation, key: &[Value]) -> pg_sys::Oid {
             });
         pg_sys::index_close(index, pg_sys::NoLock as c_int);
         if is_suitable { oid } else { pg_sys::InvalidOid }
-    }
-}
-
-/// Returns the index of a table's primary key, or no OID.
-unsafe fn primary_key(table: pg_sys::Relation) -> pg_sys::Oid {
-    // SAFETY: the table is open.
-    unsafe {
-        #[cfg(not(feature = "pg18"))]
-        return pg_sys::RelationGetPrimaryKeyIndex(table);
-        #[cfg(feature = "pg18")]
-        return pg_sys::RelationGetPrimaryKeyIndex(table, false);
-    }
-}
-
-/// Inserts a row into the table's indexes, including those that somebody else has created and whose keys their
-/// expressions compute.
-unsafe fn insert_into_indexes(
-    target: *mut pg_sys::ResultRelInfo,
-    slot: *mut pg_sys::TupleTableSlot,
-    state: *mut pg_sys::EState,
-) {
-    let (mut conflict, none) = (false, ptr::null_mut());
-    // SAFETY: the row has just been inserted, and the indexes are open.
-    unsafe {
-        #[cfg(feature = "pg15")]
-        pg_sys::ExecInsertIndexTuples(target, slot, state, false, false, &raw mut conflict, none);
-        #[cfg(not(feature = "pg15"))]
-        pg_sys::ExecInsertIndexTuples(
-            target,
-            slot,
-            state,
-            false,
-            false,
-            &raw mut conflict,
-            none,
-            false,
-        );
     }
 }
 

@@ -5,12 +5,14 @@
 //! * [`catalog`]: roles, databases, privileges
 //! * [`client`]: the client at the other end of the connection
 //! * [`clock`]: the server's time
+//! * [`compat`]: what differs between PostgreSQL's versions
 //! * [`deadline`]: a deadline for statements on the extension's tables
 //! * [`encoding`]: text in the database's encoding, in and out
 //! * [`ends`]: the end of this session
 //! * [`error`]: errors and log lines with their SQLSTATE and reason
 //! * [`exit`]: functions that are called when this process ends
 //! * [`heap`]: rows of the extension's tables, by their key
+//! * [`list`]: PostgreSQL's lists
 //! * [`nobody`]: acting without anybody's rights
 //! * [`own`]: the extension's tables, checked before they are used
 //! * [`read_error`]: why tables could not be read
@@ -26,12 +28,14 @@ pub mod backend;
 pub mod catalog;
 pub mod client;
 pub mod clock;
+pub mod compat;
 pub mod deadline;
 pub mod encoding;
 pub mod ends;
 pub mod error;
 pub mod exit;
 pub mod heap;
+pub mod list;
 pub mod nobody;
 mod oid;
 pub mod own;

@@ -74,12 +74,12 @@ unsafe impl BoxRet for OneRow {
 }
 
 /// The result of a function that returns a row, or none.
-pub struct Rows(pub Option<pg_sys::Datum>);
+pub struct OptionalRow(pub Option<pg_sys::Datum>);
 
-pgrx::impl_sql_translatable!(Rows, "SETOF RECORD");
+pgrx::impl_sql_translatable!(OptionalRow, "SETOF RECORD");
 
 // SAFETY: follows the protocol of functions that return one row a call, and ends with the first.
-unsafe impl BoxRet for Rows {
+unsafe impl BoxRet for OptionalRow {
     unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
         // SAFETY: PostgreSQL calls a function that returns a set with a ReturnSetInfo.
         unsafe {

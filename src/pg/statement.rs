@@ -22,17 +22,18 @@ use std::ptr;
 use pgrx::pg_sys::{self, NodeTag};
 use pgrx::prelude::*;
 
-use super::catalog;
 use super::encoding::encode;
+use super::list::elements;
 use super::nobody::Acting;
 use super::own::Own;
 use super::read_error::{ReadError, damaged};
+use super::{catalog, compat};
 
 /// Tables with smaller OIDs are PostgreSQL's own.
 const FIRST_OF_USERS: u32 = pg_sys::FirstNormalObjectId;
 
 /// The rows that a statement returned, in the memory context that was current before it.
-pub struct Outcome {
+pub struct StatementResult {
     /// The rows.
     pub rows: Vec<pg_sys::HeapTuple>,
     /// Their description; null if the statement returns none.
@@ -42,14 +43,18 @@ pub struct Outcome {
 }
 
 /// A parameter of a statement: its type, and its value.
-pub type Told = (pg_sys::Oid, Option<pg_sys::Datum>);
+pub type Parameter = (pg_sys::Oid, Option<pg_sys::Datum>);
 
 /// Executes one SELECT, INSERT, UPDATE or DELETE with the active snapshot; only a SELECT, unless it `writes`.
 ///
 /// # Safety
 ///
 /// The caller must act as nobody, in a transaction that an error undoes. The values must be of their types.
-pub unsafe fn execute(statement: &str, told: &[Told], writes: bool) -> Result<Outcome, ReadError> {
+pub unsafe fn execute(
+    statement: &str,
+    parameters: &[Parameter],
+    writes: bool,
+) -> Result<StatementResult, ReadError> {
     let text =
         CString::new(encode(statement)).map_err(|_| damaged("a statement holds a zero byte"))?;
     // SAFETY: takes PostgreSQL's own steps from a text to a plan, with a snapshot; what they allocate lasts as long as
@@ -61,14 +66,14 @@ pub unsafe fn execute(statement: &str, told: &[Told], writes: bool) -> Result<Ou
         }
         let analyser = Analyser::new()?;
         let tables = tables_of((*raw).stmt)?;
-        let types: Vec<_> = told.iter().map(|(of_type, _)| *of_type).collect();
+        let types: Vec<_> = parameters.iter().map(|(of_type, _)| *of_type).collect();
         let query = {
             let _acting = Acting::as_role(analyser.role);
             pg_sys::parse_analyze_fixedparams(
                 raw,
                 text.as_ptr(),
                 types.as_ptr(),
-                told.len() as c_int,
+                parameters.len() as c_int,
                 ptr::null_mut(),
             )
         };
@@ -86,7 +91,7 @@ pub unsafe fn execute(statement: &str, told: &[Told], writes: bool) -> Result<Ou
             return Err(damaged("a statement was rewritten by a rule"));
         }
         mark(query, &tables)?;
-        let values = values_of(told);
+        let values = values_of(parameters);
         let plan = {
             let _hidden = (!writes).then(|| HiddenIndexes::of(&tables));
             pg_sys::pg_plan_query(query, text.as_ptr(), 0, values)
@@ -149,43 +154,9 @@ unsafe fn only(list: *mut pg_sys::List) -> *mut c_void {
     }
 }
 
-/// Returns the pointers in a list.
-unsafe fn elements<T>(list: *mut pg_sys::List) -> Vec<*mut T> {
-    if list.is_null() {
-        return Vec::new();
-    }
-    // SAFETY: a list of pointers has as many elements as its length says.
-    unsafe {
-        (0..(*list).length as usize)
-            .map(|at| (*(*list).elements.add(at)).ptr_value.cast())
-            .collect()
-    }
-}
-
 unsafe fn is_a(node: *mut pg_sys::Node, tag: NodeTag) -> bool {
     // SAFETY: every node begins with its tag.
     !node.is_null() && unsafe { (*node).type_ == tag }
-}
-
-type Visit = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool;
-
-// The bindings lack them for 15, whose declarations don't say which arguments the callback gets.
-unsafe extern "C-unwind" {
-    #[cfg_attr(not(feature = "pg15"), link_name = "raw_expression_tree_walker_impl")]
-    fn raw_expression_tree_walker(
-        node: *mut pg_sys::Node,
-        visit: Visit,
-        context: *mut c_void,
-    ) -> bool;
-    #[cfg_attr(not(feature = "pg15"), link_name = "expression_tree_walker_impl")]
-    fn expression_tree_walker(node: *mut pg_sys::Node, visit: Visit, context: *mut c_void) -> bool;
-    #[cfg_attr(not(feature = "pg15"), link_name = "query_tree_walker_impl")]
-    fn query_tree_walker(
-        query: *mut pg_sys::Query,
-        visit: Visit,
-        context: *mut c_void,
-        flags: c_int,
-    ) -> bool;
 }
 
 /// Returns the extension's tables that a statement names, locked as it will lock them.
@@ -260,7 +231,7 @@ unsafe extern "C-unwind" fn note_name(node: *mut pg_sys::Node, names: *mut c_voi
             (*names.cast::<Vec<*mut pg_sys::RangeVar>>()).push(node.cast());
             return false;
         }
-        raw_expression_tree_walker(node, note_name, names)
+        compat::raw_expression_tree_walker(node, note_name, names)
     }
 }
 
@@ -289,29 +260,19 @@ unsafe extern "C-unwind" fn mark_node(node: *mut pg_sys::Node, tables: *mut c_vo
             return false;
         }
         if !is_a(node, NodeTag::T_Query) {
-            return expression_tree_walker(node, mark_node, tables);
+            return compat::expression_tree_walker(node, mark_node, tables);
         }
         let query = node.cast::<pg_sys::Query>();
         let own = &*tables.cast::<Vec<pg_sys::Oid>>();
-        mark_tables(query, own) || query_tree_walker(query, mark_node, tables, 0)
+        mark_tables(query, own) || compat::query_tree_walker(query, mark_node, tables, 0)
     }
 }
 
 /// Marks the tables of one query. Returns true if it has others.
 unsafe fn mark_tables(query: *mut pg_sys::Query, own: &[pg_sys::Oid]) -> bool {
-    let superuser = pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID);
     // SAFETY: the lists are the analyser's.
     unsafe {
-        let ranges = (*query).rtable;
-        let count = if ranges.is_null() {
-            0
-        } else {
-            (*ranges).length
-        };
-        for at in 0..count as usize {
-            let range = (*(*ranges).elements.add(at))
-                .ptr_value
-                .cast::<pg_sys::RangeTblEntry>();
+        for range in elements::<pg_sys::RangeTblEntry>((*query).rtable) {
             if (*range).rtekind != pg_sys::RTEKind::RTE_RELATION {
                 continue;
             }
@@ -319,27 +280,8 @@ unsafe fn mark_tables(query: *mut pg_sys::Query, own: &[pg_sys::Oid]) -> bool {
                 return true;
             }
             (*range).inh = false;
-            #[cfg(feature = "pg15")]
-            {
-                (*range).checkAsUser = superuser;
-            }
         }
-        #[cfg(not(feature = "pg15"))]
-        {
-            let privileges = (*query).rteperminfos;
-            let count = if privileges.is_null() {
-                0
-            } else {
-                (*privileges).length
-            };
-            for at in 0..count as usize {
-                let of_table = (*(*privileges).elements.add(at))
-                    .ptr_value
-                    .cast::<pg_sys::RTEPermissionInfo>();
-                (*of_table).checkAsUser = superuser;
-                (*of_table).inh = false;
-            }
-        }
+        compat::check_privileges_as(query, pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID));
     }
     false
 }
@@ -433,15 +375,15 @@ impl Drop for HiddenIndexes {
 }
 
 /// Returns the parameters as the planner and the executor take them.
-unsafe fn values_of(told: &[Told]) -> pg_sys::ParamListInfo {
-    if told.is_empty() {
+unsafe fn values_of(parameters: &[Parameter]) -> pg_sys::ParamListInfo {
+    if parameters.is_empty() {
         return ptr::null_mut();
     }
     // SAFETY: the list has room for as many parameters as it was made for.
     unsafe {
-        let list = pg_sys::makeParamList(told.len() as c_int);
+        let list = pg_sys::makeParamList(parameters.len() as c_int);
         let places = (&raw mut (*list).params).cast::<pg_sys::ParamExternData>();
-        for (at, (of_type, value)) in told.iter().enumerate() {
+        for (at, (of_type, value)) in parameters.iter().enumerate() {
             *places.add(at) = pg_sys::ParamExternData {
                 value: value.unwrap_or(pg_sys::Datum::from(0)),
                 isnull: value.is_none(),
@@ -501,7 +443,7 @@ unsafe fn run(
     plan: *mut pg_sys::PlannedStmt,
     text: &CStr,
     values: pg_sys::ParamListInfo,
-) -> Outcome {
+) -> StatementResult {
     // SAFETY: does what SPI does, with an active snapshot; `taker` outlives the executor.
     unsafe {
         let mut taker = Taker {
@@ -530,27 +472,16 @@ unsafe fn run(
         for target in elements((*(*query).estate).es_opened_result_relations) {
             disable_triggers(target);
         }
-        run_to_end(query);
+        compat::run_to_end(query);
         pg_sys::ExecutorFinish(query);
         let processed = (*(*query).estate).es_processed;
         pg_sys::ExecutorEnd(query);
         pg_sys::FreeQueryDesc(query);
-        Outcome {
+        StatementResult {
             rows: taker.rows,
             columns: taker.columns,
             processed,
         }
-    }
-}
-
-unsafe fn run_to_end(query: *mut pg_sys::QueryDesc) {
-    let forward = pg_sys::ScanDirection::ForwardScanDirection;
-    // SAFETY: the query was started.
-    unsafe {
-        #[cfg(not(feature = "pg18"))]
-        pg_sys::ExecutorRun(query, forward, 0, true);
-        #[cfg(feature = "pg18")]
-        pg_sys::ExecutorRun(query, forward, 0);
     }
 }
 

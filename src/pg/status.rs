@@ -6,6 +6,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
+use super::compat;
 use super::encoding::decode_lossy;
 use crate::core::ledger::numbers::{DatabaseOid, RoleOid};
 use crate::core::ledger::time::Timestamp;
@@ -50,10 +51,7 @@ pub fn activities() -> HashMap<i32, Activity> {
     // SAFETY: PostgreSQL copies the entries for this transaction; the pointers are into that copy.
     unsafe {
         for at in 1..=pg_sys::pgstat_fetch_stat_numbackends() {
-            #[cfg(feature = "pg15")]
-            let entry = pg_sys::pgstat_fetch_stat_local_beentry(at);
-            #[cfg(not(feature = "pg15"))]
-            let entry = pg_sys::pgstat_get_local_beentry_by_index(at);
+            let entry = compat::backend_status(at);
             if entry.is_null() {
                 continue;
             }

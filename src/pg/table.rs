@@ -16,7 +16,7 @@ use super::deadline::Deadline;
 use super::encoding::{decode, decode_lossy};
 use super::error::{self, PgSqlErrorCode, Report, quoted};
 use super::nobody::{Acting, Settings};
-use super::statement::{self, Outcome};
+use super::statement::{self, StatementResult};
 use super::text::text_datum;
 use super::{backend, catalog, own};
 
@@ -290,12 +290,12 @@ impl TableAccess {
         arguments: &[Argument],
         mut each: impl FnMut(&Row) -> Result<R, ReadError>,
     ) -> Result<Vec<R>, ReadError> {
-        let outcome = self.run(query, arguments)?;
-        if outcome.columns.is_null() {
+        let result = self.run(query, arguments)?;
+        if result.columns.is_null() {
             return Err(damaged("a query returned no rows"));
         }
-        let columns = outcome.columns;
-        let rows = outcome.rows.into_iter();
+        let columns = result.columns;
+        let rows = result.rows.into_iter();
         rows.map(|tuple| each(&Row { tuple, columns })).collect()
     }
 
@@ -315,9 +315,9 @@ impl TableAccess {
         be_patient(self.deadline.saturating_duration_since(Instant::now()));
     }
 
-    fn run(&self, statement: &str, arguments: &[Argument]) -> Result<Outcome, ReadError> {
+    fn run(&self, statement: &str, arguments: &[Argument]) -> Result<StatementResult, ReadError> {
         self.wait_for_locks();
-        let told: Vec<_> = arguments
+        let parameters: Vec<_> = arguments
             .iter()
             .map(|argument| (argument.type_oid(), argument.datum()))
             .collect();
@@ -328,12 +328,12 @@ impl TableAccess {
                 pg_sys::CommandCounterIncrement();
                 pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
             }
-            let outcome = statement::execute(statement, &told, self.writes);
+            let result = statement::execute(statement, &parameters, self.writes);
             if self.writes {
                 pg_sys::PopActiveSnapshot();
                 pg_sys::CommandCounterIncrement();
             }
-            outcome
+            result
         }
     }
 }

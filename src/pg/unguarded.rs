@@ -80,8 +80,9 @@ unsafe extern "C-unwind" {
     // Ends the process if others have taken all ten.
     pub fn RegisterTimeout(timeout: c_int, handler: Option<unsafe extern "C-unwind" fn()>)
     -> c_int;
-    #[cfg(any(feature = "pg17", feature = "pg18"))]
-    pub static mut TransactionTimeoutPending: c_int;
+
+    // Ends the process at its next safe moment: the handler of SIGTERM.
+    pub fn die(signal: c_int);
 
     pub fn GetAuthenticatedUserId() -> Oid;
     pub fn GetCurrentTimestamp() -> TimestampTz;
@@ -89,23 +90,7 @@ unsafe extern "C-unwind" {
     pub fn pg_get_client_encoding() -> c_int;
     pub fn RecoveryInProgress() -> bool;
     pub fn SetLatch(latch: *mut Latch);
-
-    #[cfg_attr(feature = "pg18", link_name = "pqsignal_be")]
-    fn pqsignal(signal: c_int, handler: SignalHandler) -> *mut c_void;
 }
-
-/// The number of `transaction_timeout` among PostgreSQL's timeouts.
-#[cfg(any(feature = "pg17", feature = "pg18"))]
-pub const TRANSACTION_TIMEOUT: c_int = 8;
 
 /// A number beyond PostgreSQL's own timeouts in every version: the next free one is assigned.
 pub const USER_TIMEOUT: c_int = 20;
-
-/// A function that runs when a signal arrives.
-pub type SignalHandler = unsafe extern "C-unwind" fn(c_int);
-
-/// Sets the handler of a signal.
-pub unsafe fn set_signal_handler(signal: c_int, handler: SignalHandler) {
-    // SAFETY: the caller passes a handler that does what signal handlers may; the call raises no error.
-    unsafe { pqsignal(signal, handler) };
-}

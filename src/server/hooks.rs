@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 
 use crate::checkout::discard;
 use crate::ending::session;
-use crate::pg::client::Port;
+use crate::pg::compat::Port;
 use crate::pg::ends::LastReport;
 use crate::rules::change;
 use crate::{login, memory};

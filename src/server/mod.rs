@@ -22,31 +22,56 @@ pgrx::pg_module_magic!();
 
 extension_sql_file!("../../sql/origin.sql", name = "origin", bootstrap);
 extension_sql_file!(
-    "../../sql/tables.sql",
-    name = "tables",
+    "../../sql/licenses.sql",
+    name = "licenses",
     requires = ["origin"]
+);
+extension_sql_file!(
+    "../../sql/exemptions.sql",
+    name = "exemptions",
+    requires = ["licenses"]
+);
+extension_sql_file!(
+    "../../sql/reservations.sql",
+    name = "reservations",
+    requires = ["exemptions"]
 );
 extension_sql_file!(
     "../../sql/leases.sql",
     name = "leases",
-    requires = ["tables"]
-);
-extension_sql_file!(
-    "../../sql/functions.sql",
-    name = "functions",
-    requires = ["leases"]
+    requires = ["reservations"]
 );
 extension_sql_file!(
     "../../sql/events.sql",
     name = "events",
-    requires = ["tables"]
+    requires = ["leases"]
 );
-extension_sql_file!("../../sql/bars.sql", name = "bars", requires = ["events"]);
+extension_sql_file!(
+    "../../sql/counts.sql",
+    name = "counts",
+    requires = ["events"]
+);
+extension_sql_file!("../../sql/bars.sql", name = "bars", requires = ["counts"]);
 extension_sql_file!("../../sql/keys.sql", name = "keys", requires = ["bars"]);
+extension_sql_file!(
+    "../../sql/allotments.sql",
+    name = "allotments",
+    requires = ["keys"]
+);
+extension_sql_file!(
+    "../../sql/functions.sql",
+    name = "functions",
+    requires = ["allotments"]
+);
+extension_sql_file!(
+    "../../sql/triggers.sql",
+    name = "triggers",
+    requires = ["functions"]
+);
 extension_sql_file!(
     "../../sql/views.sql",
     name = "views",
-    requires = ["functions", "keys"]
+    requires = ["triggers"]
 );
 extension_sql_file!("../../sql/privileges.sql", name = "privileges", finalize);
 

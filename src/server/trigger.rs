@@ -7,7 +7,7 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-use crate::events::change::tell;
+use crate::events::change::write_change;
 use crate::pg::catalog;
 use crate::pg::error::{PgSqlErrorCode, Report, quoted};
 use crate::rules::change;
@@ -44,7 +44,7 @@ pub unsafe extern "C-unwind" fn license_tables_changed_wrapper(
     if is_one_of_ours(&trigger) {
         let is_new = matches!(trigger.op(), Ok(PgTriggerOperation::Insert));
         change::note_row(is_new, may_join(&trigger));
-        tell(&trigger);
+        write_change(&trigger);
     }
     // PostgreSQL ignores the result of an AFTER trigger; returning the row keeps a BEFORE trigger that somebody else
     // created from changing anything.

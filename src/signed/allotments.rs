@@ -9,7 +9,7 @@ use crate::pg::table::{ReadError, TableAccess};
 use crate::pg::{backend, catalog};
 use crate::signed::evaluation::SignedLicense;
 use crate::signed::installation::record::{Allotment, GONE, Record};
-use crate::tables::allotments::{self, NewRow, Row};
+use crate::tables::allotments::{self, AllotmentRow, NewAllotment};
 use crate::tables::licenses;
 
 use super::signed_licenses::SignedLicenses;
@@ -47,8 +47,8 @@ impl SignedLicenses {
         let now = backend::now();
         let away = self.away.iter();
         for away in away.filter(|away| away.comes_back_at().is_none_or(|at| now < at)) {
-            let mut standings = self.standings.iter();
-            let license = standings.find(|standing| standing.claims.jti == away.license_id);
+            let mut licenses = self.licenses.iter();
+            let license = licenses.find(|license| license.claims.jti == away.license_id);
             let Some(license) = license else {
                 continue;
             };
@@ -68,7 +68,7 @@ impl SignedLicenses {
     }
 
     /// Tells whether any seats were allotted from this database.
-    pub fn has_passed_on(&self) -> bool {
+    pub fn has_allotted(&self) -> bool {
         !self.away.is_empty() || self.record.allotments.iter().any(is_of_this_database)
     }
 
@@ -82,9 +82,9 @@ impl SignedLicenses {
         let rows = allotments::read(writer, schema)?;
         for allotment in &self.record.allotments {
             let row = rows.iter().find(|row| row.id == allotment.id);
-            let mut standings = self.standings.iter();
-            let license = standings.find(|standing| {
-                standing.claims.iss == allotment.iss && standing.claims.jti == allotment.jti
+            let mut licenses = self.licenses.iter();
+            let license = licenses.find(|license| {
+                license.claims.iss == allotment.iss && license.claims.jti == allotment.jti
             });
             let fits = license.is_some_and(|license| self.fits(allotment, license));
             let pair = fits.then_some(pair);
@@ -115,7 +115,7 @@ impl SignedLicenses {
         writer: &TableAccess,
         schema: &str,
         allotment: &Allotment,
-        row: Option<&Row>,
+        row: Option<&AllotmentRow>,
         license: Option<&SignedLicense>,
         pair: Option<&KeyPair>,
     ) -> Result<(), ReadError> {
@@ -127,7 +127,7 @@ impl SignedLicenses {
             (None, Some(signed)) if is_away && is_of_this_database(allotment) => {
                 let allotted_at = catalog::timestamp_iso(allotment.allotted_at);
                 let valid_until = allotment.valid_until.map(catalog::timestamp_iso);
-                let row = NewRow {
+                let row = NewAllotment {
                     allotment_id: &allotment.id,
                     license_id: &allotment.jti,
                     product: &allotment.product,

@@ -16,7 +16,7 @@ use crate::core::tokens::{Refused, believe, is_allotment, unix, verify};
 
 /// A row of `license_keys`.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub struct StoredToken {
     /// The license's id, as the table has it.
     pub license_id: String,
     /// Its token.
@@ -88,24 +88,24 @@ pub struct Invalid {
 impl Evaluation<'_> {
     /// Returns the licenses of these rows, and those that were installed in the database and never uninstalled, each
     /// with its newest token; and the rows that hold none.
-    pub fn licenses(&self, rows: &[Row]) -> (Vec<SignedLicense>, Vec<Invalid>) {
-        let mut standings: Vec<SignedLicense> = Vec::new();
+    pub fn licenses(&self, rows: &[StoredToken]) -> (Vec<SignedLicense>, Vec<Invalid>) {
+        let mut licenses: Vec<SignedLicense> = Vec::new();
         let mut invalid = Vec::new();
-        let mut add = |standing: SignedLicense| {
+        let mut add = |license: SignedLicense| {
             let same = |other: &&mut SignedLicense| {
-                other.claims.iss == standing.claims.iss && other.claims.jti == standing.claims.jti
+                other.claims.iss == license.claims.iss && other.claims.jti == license.claims.jti
             };
-            match standings.iter_mut().find(same) {
-                None => standings.push(standing),
-                Some(other) if standing.rank() > other.rank() => *other = standing,
+            match licenses.iter_mut().find(same) {
+                None => licenses.push(license),
+                Some(other) if license.rank() > other.rank() => *other = license,
                 Some(_) => {}
             }
         };
         for row in rows.iter().filter(|row| row.is_installed) {
-            match self.standing_of(row) {
+            match self.license_of(row) {
                 // The token that was verified last is added below, even if its key is gone and an older one's is not.
-                Ok(standing) if self.is_outdated(&standing) => {}
-                Ok(standing) => add(standing),
+                Ok(license) if self.is_outdated(&license) => {}
+                Ok(license) => add(license),
                 Err(refused) => {
                     let license_id = row.license_id.clone();
                     invalid.push(Invalid {
@@ -123,16 +123,16 @@ impl Evaluation<'_> {
                 // Even if the key of the older token has gone since.
                 let is_newer = row.is_some_and(|row| known.replaces(&row.token));
                 // What was recorded was a license then.
-                if let Ok(standing) = self.standing(&known.token, is_same || is_newer) {
+                if let Ok(license) = self.license(&known.token, is_same || is_newer) {
                     add(SignedLicense {
                         is_newer,
-                        ..standing
+                        ..license
                     });
                 }
             }
         }
-        self.share_out(&mut standings);
-        (standings, invalid)
+        self.share_out(&mut licenses);
+        (licenses, invalid)
     }
 
     /// Returns the end of belief for what is not believed at all. It lies far enough back to count also for a login
@@ -141,22 +141,22 @@ impl Evaluation<'_> {
         self.now.saturating_sub(86_400_000_000)
     }
 
-    fn standing_of(&self, row: &Row) -> Result<SignedLicense, Refused> {
-        let standing = self.standing(&row.token, true)?;
-        if standing.claims.jti != row.license_id {
+    fn license_of(&self, row: &StoredToken) -> Result<SignedLicense, Refused> {
+        let license = self.license(&row.token, true)?;
+        if license.claims.jti != row.license_id {
             return Err(malformed("Its id is not that of its row."));
         }
-        Ok(standing)
+        Ok(license)
     }
 
     /// Tells whether a newer token of the same license was verified here before.
-    fn is_outdated(&self, standing: &SignedLicense) -> bool {
-        let claims = &standing.claims;
+    fn is_outdated(&self, license: &SignedLicense) -> bool {
+        let claims = &license.claims;
         let known = self.record.license(&claims.iss, &claims.jti);
         known.is_some_and(|known| known.is_verified && claims.iat < known.iat)
     }
 
-    fn standing(&self, token: &str, is_in_table: bool) -> Result<SignedLicense, Refused> {
+    fn license(&self, token: &str, is_in_table: bool) -> Result<SignedLicense, Refused> {
         let (claims, unverified) = match verify(token, self.keys) {
             Ok(claims) => (claims, None),
             Err(refused @ Refused::NoKey { .. }) => (believe(token)?, Some(refused)),
@@ -217,36 +217,31 @@ impl Evaluation<'_> {
 
     /// Gives each product to one license: verified licenses come before others, those that were given back come last,
     /// and otherwise the one first known here comes first. So a product stays with its first issuer.
-    fn share_out(&self, standings: &mut [SignedLicense]) {
-        let known_as = |standing: &SignedLicense| {
+    fn share_out(&self, licenses: &mut [SignedLicense]) {
+        let known_as = |license: &SignedLicense| {
             let licenses = self.record.licenses.iter();
             // A license that somebody has begun to install here, without finishing, does not count.
             let installed = licenses.filter(|known| !known.token.is_empty());
             let mut ids = installed.map(|known| (&known.iss, &known.jti));
-            ids.position(|id| id == (&standing.claims.iss, &standing.claims.jti))
+            ids.position(|id| id == (&license.claims.iss, &license.claims.jti))
                 .unwrap_or(usize::MAX)
         };
-        let is_last = |standing: &SignedLicense| standing.doubt == Some(Doubt::GivenBack);
-        standings.sort_by_key(|standing| {
-            (
-                is_last(standing),
-                standing.is_unverified(),
-                known_as(standing),
-            )
-        });
-        for at in 0..standings.len() {
-            let (before, rest) = standings.split_at_mut(at);
-            let Some(standing) = rest.first_mut() else {
+        let is_last = |license: &SignedLicense| license.doubt == Some(Doubt::GivenBack);
+        licenses
+            .sort_by_key(|license| (is_last(license), license.is_unverified(), known_as(license)));
+        for at in 0..licenses.len() {
+            let (before, rest) = licenses.split_at_mut(at);
+            let Some(license) = rest.first_mut() else {
                 continue;
             };
-            let names = standing
+            let names = license
                 .claims
                 .products
                 .iter()
                 .map(|product| &product.product);
             let is_free =
                 |name: &&String| !before.iter().any(|other| other.products.contains(name));
-            standing.products = names.filter(is_free).cloned().collect();
+            license.products = names.filter(is_free).cloned().collect();
         }
     }
 }

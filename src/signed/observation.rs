@@ -15,14 +15,14 @@ impl Record {
     pub fn observe(
         &mut self,
         database: DatabaseOid,
-        standings: &[SignedLicense],
+        licenses: &[SignedLicense],
         now: Timestamp,
     ) -> Vec<String> {
-        self.see_time(now, standings);
+        self.see_time(now, licenses);
         let mut doubtful = Vec::new();
-        for standing in standings {
-            let claims = &standing.claims;
-            let is_verified = !matches!(standing.doubt, Some(Doubt::Unverified(_)));
+        for license in licenses {
+            let claims = &license.claims;
+            let is_verified = !matches!(license.doubt, Some(Doubt::Unverified(_)));
             if self.license(&claims.iss, &claims.jti).is_none() {
                 if !is_verified && self.has_no_room_for_unverified() {
                     continue;
@@ -43,18 +43,18 @@ impl Record {
                 known.verified_iat = known.verified_iat.max(claims.iat);
             }
             if !is_older && (is_verified || !known.is_verified) {
-                if known.token != standing.token {
-                    known.token.clone_from(&standing.token);
+                if known.token != license.token {
+                    known.token.clone_from(&license.token);
                     known.renewal.end_failures();
                 }
                 known.iat = claims.iat;
                 known.is_verified = is_verified;
             }
-            if standing.is_in_table {
+            if license.is_in_table {
                 known.databases.insert(database);
             }
             let former = (known.unverified_since, known.elsewhere_since);
-            match standing.doubt {
+            match license.doubt {
                 Some(Doubt::Unverified(_)) => {
                     known.unverified_since.get_or_insert(now);
                 }
@@ -65,7 +65,7 @@ impl Record {
                 }
                 Some(Doubt::GivenBack) | None => known.unverified_since = None,
             }
-            if standing.doubt.is_some() && former != (known.unverified_since, known.elsewhere_since)
+            if license.doubt.is_some() && former != (known.unverified_since, known.elsewhere_since)
             {
                 doubtful.push(claims.jti.clone());
             }
@@ -74,12 +74,12 @@ impl Record {
     }
 
     /// Notes the latest moment: each hour, and when a license has ended, because it must not begin anew.
-    fn see_time(&mut self, now: Timestamp, standings: &[SignedLicense]) {
-        let has_ended = |standing: &SignedLicense| {
-            let end = standing.claims.exp.map(moment);
+    fn see_time(&mut self, now: Timestamp, licenses: &[SignedLicense]) {
+        let has_ended = |license: &SignedLicense| {
+            let end = license.claims.exp.map(moment);
             end.is_some_and(|end| self.latest < end && end <= now)
         };
-        if now.saturating_sub(self.latest) >= HOUR || standings.iter().any(has_ended) {
+        if now.saturating_sub(self.latest) >= HOUR || licenses.iter().any(has_ended) {
             self.latest = self.latest.max(now);
         }
     }

@@ -18,10 +18,10 @@ pub fn write_products(
     writer: &TableAccess,
     schema: &str,
     signed_licenses: &SignedLicenses,
-    standing: &SignedLicense,
+    license: &SignedLicense,
     has_no_seats: impl Fn(&str) -> bool,
 ) -> Result<(), ReadError> {
-    let products = signed_licenses.products(standing);
+    let products = signed_licenses.products(license);
     licenses::insert_products(writer, schema, &products)?;
     let signed = licenses::read_products(writer, &products)?;
     let rows = licenses::read(writer, schema)?;
@@ -30,7 +30,7 @@ pub fn write_products(
             continue;
         };
         let has_no_seats = has_no_seats(signed.product.as_str());
-        let columns = columns_to_write(row, signed, standing, has_no_seats);
+        let columns = columns_to_write(row, signed, license, has_no_seats);
         licenses::update_from_products(
             writer,
             schema,
@@ -45,11 +45,11 @@ pub fn write_products(
 fn columns_to_write(
     row: &License,
     signed: &License,
-    standing: &SignedLicense,
+    license: &SignedLicense,
     has_no_seats: bool,
 ) -> Vec<String> {
     let mut columns: Vec<String> = DECIDED.map(str::to_owned).to_vec();
-    let mut products = standing.claims.products.iter();
+    let mut products = license.claims.products.iter();
     let product = products.find(|product| product.product == signed.product.as_str());
     if let Some(Value::Object(given)) =
         product.and_then(|product| serde_json::to_value(product).ok())

@@ -2,7 +2,9 @@
 //! remembers, and holds the rows of `licenses` to what was signed.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use pgrx::bgworkers::BackgroundWorker;
 use serde_json::{Value, json};
 
 use crate::core::ledger::clamp::clamp;
@@ -14,8 +16,10 @@ use crate::core::tokens::allotment::Allotted;
 use crate::core::tokens::keys::Keys;
 use crate::core::tokens::{moment, unix};
 use crate::pg::table::{ReadError, TableAccess, read_committed, schema};
-use crate::pg::{backend, error};
-use crate::signed::evaluation::{self, Doubt, Evaluation, Invalid, SIGNED_POOL, SignedLicense};
+use crate::pg::{backend, catalog, error};
+use crate::signed::evaluation::{
+    Doubt, Evaluation, Invalid, SIGNED_POOL, SignedLicense, StoredToken,
+};
 use crate::signed::installation::files::{self, Read};
 use crate::signed::installation::key;
 use crate::signed::installation::record::{Allotment, Known, Record};
@@ -36,13 +40,13 @@ const READ_BY_POSTGRES: [&str; 6] = [
 /// How soon signatures are verified again, in microseconds.
 const VERIFIED_AGAIN_AFTER: Timestamp = 3_600_000_000;
 
-/// How soon sessions that have not ended are told again, in microseconds.
-const TOLD_AGAIN_AFTER: Timestamp = 60_000_000;
+/// How soon sessions that have not ended are ended again, in microseconds.
+const ENDED_AGAIN_AFTER: Timestamp = 60_000_000;
 
 /// The signed licenses of a database, and what is known of them.
 pub struct SignedLicenses {
     /// The licenses.
-    pub standings: Vec<SignedLicense>,
+    pub licenses: Vec<SignedLicense>,
     /// Rows of `license_keys` that hold no license.
     pub invalid: Vec<Invalid>,
     /// The ids of licenses that were uninstalled.
@@ -78,7 +82,7 @@ impl SignedLicenses {
         let rows = keys::read(reader, schema)?;
         let rows: Vec<_> = rows
             .into_iter()
-            .map(|row| evaluation::Row {
+            .map(|row| StoredToken {
                 license_id: row.license_id,
                 token: row.token,
                 is_installed: row.is_installed,
@@ -88,11 +92,22 @@ impl SignedLicenses {
         Ok(SignedLicenses::of(&rows, away))
     }
 
-    fn of(rows: &[evaluation::Row], away: Vec<Away>) -> SignedLicenses {
+    /// Reads them in a worker, outside a transaction; `None` if nothing in this database was ever signed.
+    pub fn read_alone(patience: Duration) -> Result<Option<SignedLicenses>, ReadError> {
+        let read = |schema: String| {
+            read_committed(patience, |reader| SignedLicenses::read(reader, &schema))
+        };
+        let signed_licenses = BackgroundWorker::transaction(|| catalog::schema().map(read));
+        Ok(signed_licenses
+            .transpose()?
+            .filter(SignedLicenses::is_signed))
+    }
+
+    fn of(rows: &[StoredToken], away: Vec<Away>) -> SignedLicenses {
         let key = settings::installation_key();
         let database = backend::database();
         let mut signed_licenses = SignedLicenses {
-            standings: Vec::new(),
+            licenses: Vec::new(),
             invalid: Vec::new(),
             uninstalled: Vec::new(),
             unreadable: Vec::new(),
@@ -131,7 +146,7 @@ impl SignedLicenses {
             let pools = licenses.iter().map(|license| license.pool);
             pools.collect::<Vec<_>>()
         });
-        let judge = Evaluation {
+        let evaluation = Evaluation {
             keys: &keys,
             record: &signed_licenses.record,
             lost: in_force.as_deref(),
@@ -140,15 +155,15 @@ impl SignedLicenses {
             key_grace: settings::key_grace(),
             now: backend::now(),
         };
-        (signed_licenses.standings, signed_licenses.invalid) = judge.licenses(rows);
+        (signed_licenses.licenses, signed_licenses.invalid) = evaluation.licenses(rows);
         let SignedLicenses {
-            standings,
+            licenses,
             record,
             away,
             ..
         } = &mut signed_licenses;
         away.retain(|away| {
-            let mut licenses = standings.iter();
+            let mut licenses = licenses.iter();
             let license = licenses.find(|license| license.claims.jti == away.license_id);
             record.allotment(&away.id).is_some()
                 || license.is_some_and(|license| is_signed(away, license))
@@ -187,26 +202,26 @@ impl SignedLicenses {
 
     /// Tells whether anything in this database was ever signed.
     pub fn is_signed(&self) -> bool {
-        !self.standings.is_empty() || !self.invalid.is_empty() || !self.uninstalled.is_empty()
+        !self.licenses.is_empty() || !self.invalid.is_empty() || !self.uninstalled.is_empty()
     }
 
     /// Returns how many seats of a license's product are with other installations.
-    pub fn away(&self, standing: &SignedLicense, product: &str) -> i64 {
-        let (iss, jti) = (&standing.claims.iss, &standing.claims.jti);
+    pub fn away(&self, license: &SignedLicense, product: &str) -> i64 {
+        let (iss, jti) = (&license.claims.iss, &license.claims.jti);
         let recorded = self.record.away(iss, jti, product, backend::now());
-        let unrecorded = self.rows_away(standing, product);
+        let unrecorded = self.rows_away(license, product);
         let unrecorded = unrecorded.filter(|away| self.record.allotment(&away.id).is_none());
         recorded + sum(unrecorded)
     }
 
     /// Returns how many of those are unknown to this database's rows: another database has allotted them, or this one
     /// is about to write its row.
-    fn away_unseen(&self, standing: &SignedLicense, product: &str) -> i64 {
-        self.away(standing, product) - sum(self.rows_away(standing, product))
+    fn away_unseen(&self, license: &SignedLicense, product: &str) -> i64 {
+        self.away(license, product) - sum(self.rows_away(license, product))
     }
 
-    fn rows_away(&self, standing: &SignedLicense, product: &str) -> impl Iterator<Item = &Away> {
-        let (jti, now) = (&standing.claims.jti, backend::now());
+    fn rows_away(&self, license: &SignedLicense, product: &str) -> impl Iterator<Item = &Away> {
+        let (jti, now) = (&license.claims.jti, backend::now());
         let rows = self.away.iter();
         rows.filter(move |away| {
             away.license_id == *jti
@@ -223,24 +238,24 @@ impl SignedLicenses {
         let recorded = recorded.filter(|allotment| allotment.returned_at.is_none());
         let recorded = recorded.filter_map(Allotment::comes_back_at);
         let rows = self.away.iter().filter_map(Away::comes_back_at);
-        let ends = self.standings.iter();
-        let ends = ends.filter_map(|standing| standing.claims.exp.map(moment));
+        let ends = self.licenses.iter();
+        let ends = ends.filter_map(|license| license.claims.exp.map(moment));
         let to_come = recorded.chain(rows).chain(ends).filter(|&at| now < at);
         let verify = self.is_signed().then(|| now + VERIFIED_AGAIN_AFTER);
-        let tell_again = self.lent_too_long().next();
-        let tell_again = tell_again.map(|_| now + TOLD_AGAIN_AFTER);
-        to_come.chain(verify).chain(tell_again).min()
+        let end_again = self.lent_too_long().next();
+        let end_again = end_again.map(|_| now + ENDED_AGAIN_AFTER);
+        to_come.chain(verify).chain(end_again).min()
     }
 
     /// Returns the tallies of seats that another installation has allotted to this one and that are still in use after
     /// their end.
     pub fn lent_too_long(&self) -> impl Iterator<Item = TallyId> {
         let now = backend::now().max(self.record.latest);
-        let is_over = move |standing: &&SignedLicense| {
-            let ends = standing.claims.ends.map(moment);
+        let is_over = move |license: &&SignedLicense| {
+            let ends = license.claims.ends.map(moment);
             ends.is_some_and(|ends| ends <= now)
         };
-        let mut pools = self.standings.iter().filter(is_over).peekable();
+        let mut pools = self.licenses.iter().filter(is_over).peekable();
         let is_any = pools.peek().is_some();
         let rules = is_any.then(|| memory::rules::last_in_force(backend::database()));
         let licenses = rules.flatten().unwrap_or_default().licenses;
@@ -254,18 +269,18 @@ impl SignedLicenses {
 
     /// Returns the license of a product.
     pub fn license_of(&self, product: &str) -> Option<&SignedLicense> {
-        let mut standings = self.standings.iter();
-        standings.find(|standing| standing.products.iter().any(|own| own == product))
+        let mut licenses = self.licenses.iter();
+        licenses.find(|license| license.products.iter().any(|own| own == product))
     }
 
     /// Returns the products that a license has here, as [`licenses::read_products`] reads them.
-    pub fn products(&self, standing: &SignedLicense) -> String {
-        self.rows(standing).to_string()
+    pub fn products(&self, license: &SignedLicense) -> String {
+        self.rows(license).to_string()
     }
 
     /// Returns the same without the values that only PostgreSQL can read.
-    fn bare_products(&self, standing: &SignedLicense) -> String {
-        let mut rows = self.rows(standing);
+    fn bare_products(&self, license: &SignedLicense) -> String {
+        let mut rows = self.rows(license);
         let members = rows.as_array_mut().into_iter().flatten();
         for row in members.filter_map(Value::as_object_mut) {
             row.retain(|member, _| !READ_BY_POSTGRES.contains(&member.as_str()));
@@ -273,22 +288,22 @@ impl SignedLicenses {
         rows.to_string()
     }
 
-    fn rows(&self, standing: &SignedLicense) -> Value {
-        let claims = &standing.claims;
+    fn rows(&self, license: &SignedLicense) -> Value {
+        let claims = &license.claims;
         let products = claims.products.iter();
-        let products = products.filter(|product| standing.products.contains(&product.product));
+        let products = products.filter(|product| license.products.contains(&product.product));
         let rows = products.map(|product| {
             let mut row = serde_json::to_value(product).unwrap_or(Value::Null);
             if let Some(row) = row.as_object_mut() {
                 let name = &product.product;
-                if standing.doubt == Some(Doubt::GivenBack) {
+                if license.doubt == Some(Doubt::GivenBack) {
                     // Nobody is admitted, whatever else was signed.
                     row.remove("overdraft");
                     row.remove("enforcement");
                 }
-                row.insert("bought".to_owned(), json!(standing.seats(name)));
-                let bought = standing.seats(name).map_or(0, i64::from);
-                let away = self.away(standing, name).min(bought);
+                row.insert("bought".to_owned(), json!(license.seats(name)));
+                let bought = license.seats(name).map_or(0, i64::from);
+                let away = self.away(license, name).min(bought);
                 row.insert("away".to_owned(), json!(away));
                 row.insert("nbf".to_owned(), json!(claims.nbf));
                 row.insert("exp".to_owned(), json!(claims.exp));
@@ -302,8 +317,8 @@ impl SignedLicenses {
     /// Drops the licenses whose newest token has changed meanwhile, because of a renewal.
     pub fn forget_what_changed(&mut self, record: &Record) {
         let former = &self.record;
-        self.standings.retain(|standing| {
-            let (iss, jti) = (&standing.claims.iss, &standing.claims.jti);
+        self.licenses.retain(|license| {
+            let (iss, jti) = (&license.claims.iss, &license.claims.jti);
             let [former, present] = [former, record].map(|record| record.license(iss, jti));
             former.map(|known| &known.token) == present.map(|known| &known.token)
         });
@@ -312,14 +327,14 @@ impl SignedLicenses {
     /// Holds the rows of `licenses` to what was signed, and replaces rows that are gone by what was signed. A license
     /// whose intervals or times PostgreSQL can't read is held without them.
     pub fn hold(&self, licenses: &mut Vec<License>) -> Result<(), ReadError> {
-        for standing in &self.standings {
-            let signed = match made_of(&self.products(standing)) {
-                Err(error) if error.is_of_values() => made_of(&self.bare_products(standing)),
+        for license in &self.licenses {
+            let signed = match made_of(&self.products(license)) {
+                Err(error) if error.is_of_values() => made_of(&self.bare_products(license)),
                 made => made,
             };
             for signed in &signed? {
-                let unseen = self.away_unseen(standing, signed.product.as_str());
-                hold(licenses, signed, standing, unseen, self.record.latest);
+                let unseen = self.away_unseen(license, signed.product.as_str());
+                hold(licenses, signed, license, unseen, self.record.latest);
             }
         }
         for license in licenses {
@@ -365,36 +380,34 @@ fn sum<'a>(away: impl Iterator<Item = &'a Away>) -> i64 {
 /// Holds the row of one product to one license. The row need not know yet that seats are away, or that all were given
 /// back.
 fn hold(
-    licenses: &mut Vec<License>,
+    rows: &mut Vec<License>,
     signed: &License,
-    standing: &SignedLicense,
+    license: &SignedLicense,
     unseen: i64,
     latest: Timestamp,
 ) {
-    let row = licenses
-        .iter_mut()
-        .find(|license| license.product == signed.product);
-    let token = if standing.is_in_table {
+    let row = rows.iter_mut().find(|row| row.product == signed.product);
+    let token = if license.is_in_table {
         Tampered::default()
     } else {
         Tampered::TOKEN
     };
     let terms = |tampered: Tampered| Signed {
         // After a renewal, the rows of the license are yet to be written.
-        tampered: if standing.is_newer {
+        tampered: if license.is_newer {
             Tampered::default()
         } else {
             tampered.and(token)
         },
-        believed_until: standing.believed_until,
-        exempt: standing.claims.exempt,
+        believed_until: license.believed_until,
+        exempt: license.claims.exempt,
         not_before: latest,
     };
     // Databases of one server count together under one license, whatever pool it names, and no other database joins it.
-    let pool = standing.pool();
+    let pool = license.pool();
     match row {
         Some(row) => {
-            let (license, mut tampered) = clamp(row, signed);
+            let (clamped, mut tampered) = clamp(row, signed);
             let limit = signed.seats.map(|seats| i64::from(seats) + unseen);
             if row
                 .seats
@@ -402,16 +415,16 @@ fn hold(
             {
                 tampered = tampered.without(Tampered::SEATS);
             }
-            if standing.doubt == Some(Doubt::GivenBack) {
+            if license.doubt == Some(Doubt::GivenBack) {
                 tampered = tampered.without(Tampered::SEATS.and(Tampered::PURCHASED));
             }
             *row = License {
                 signed: Some(terms(tampered)),
                 pool,
-                ..license
+                ..clamped
             };
         }
-        None => licenses.push(License {
+        None => rows.push(License {
             signed: Some(terms(Tampered::ROW)),
             pool,
             ..*signed

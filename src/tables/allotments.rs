@@ -59,7 +59,7 @@ pub fn read_away(reader: &TableAccess, schema: &str) -> Result<Vec<Away>, ReadEr
 }
 
 /// A row of `license_allotments`.
-pub struct Row {
+pub struct AllotmentRow {
     /// The allotment's id.
     pub id: String,
     /// Whether its seats have come back.
@@ -73,14 +73,14 @@ pub struct Row {
 /// # Errors
 ///
 /// If the table can't be read.
-pub fn read(reader: &TableAccess, schema: &str) -> Result<Vec<Row>, ReadError> {
+pub fn read(reader: &TableAccess, schema: &str) -> Result<Vec<AllotmentRow>, ReadError> {
     reader.query(
         &format!(
             "SELECT allotment_id, returned_at IS NOT NULL, token
                FROM ONLY {schema}.license_allotments"
         ),
         |row| {
-            Ok(Row {
+            Ok(AllotmentRow {
                 id: row.text(1)?.unwrap_or_default(),
                 is_returned: row.number(2) == Some(1),
                 token: row.text(3)?.unwrap_or_default(),
@@ -90,7 +90,7 @@ pub fn read(reader: &TableAccess, schema: &str) -> Result<Vec<Row>, ReadError> {
 }
 
 /// A row to insert.
-pub struct NewRow<'a> {
+pub struct NewAllotment<'a> {
     /// The allotment's id.
     pub allotment_id: &'a str,
     /// The license that the seats are of.
@@ -114,7 +114,7 @@ pub struct NewRow<'a> {
 /// # Errors
 ///
 /// If the table can't be written now.
-pub fn insert(writer: &TableAccess, schema: &str, row: &NewRow) -> Result<(), ReadError> {
+pub fn insert(writer: &TableAccess, schema: &str, row: &NewAllotment) -> Result<(), ReadError> {
     writer.execute(
         &format!(
             "INSERT INTO {schema}.license_allotments

@@ -161,8 +161,8 @@ fn find_them() -> String {
     )
 }
 
-/// The number of triggers that notice every change: two for each of six tables in sql/. They are of no use if their
-/// function was replaced.
+/// The number of triggers that notice every change: two for each table in sql/triggers.sql. They are of no use if
+/// their function was replaced.
 const TRIGGERS: i64 = 12;
 
 /// Tells whether the tables' triggers notice every change.

@@ -3,7 +3,7 @@
 use crate::pg::table::{Argument, ReadError, TableAccess};
 
 /// A row of `license_keys`.
-pub struct Row {
+pub struct KeyRow {
     /// The license's id.
     pub license_id: String,
     /// Its token.
@@ -17,14 +17,14 @@ pub struct Row {
 /// # Errors
 ///
 /// If the table can't be read.
-pub fn read(reader: &TableAccess, schema: &str) -> Result<Vec<Row>, ReadError> {
+pub fn read(reader: &TableAccess, schema: &str) -> Result<Vec<KeyRow>, ReadError> {
     reader.query(
         &format!(
             "SELECT license_id, token, uninstalled_at IS NULL FROM ONLY {schema}.license_keys
               ORDER BY installed_at, license_id"
         ),
         |row| {
-            Ok(Row {
+            Ok(KeyRow {
                 license_id: row.text_or_none(1),
                 token: row.text_or_none(2),
                 is_installed: row.number(3) == Some(1),

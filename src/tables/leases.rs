@@ -7,12 +7,12 @@ use crate::core::ledger::numbers::RoleOid;
 use crate::core::ledger::rules::StoredLease;
 use crate::core::ledger::time::Timestamp;
 use crate::pg::error::{PgSqlErrorCode, Report};
-use crate::pg::heap::{Deletion, Table, Value};
+use crate::pg::heap::{Deletion, Heap, Value};
 use crate::pg::table::{ReadError, Row, TableAccess, be_patient, damaged, origin};
 use crate::pg::{backend, catalog};
 
 /// The values of a lease's row beside the lease's own id.
-pub struct NewRow<'a> {
+pub struct LeaseRow<'a> {
     /// The product's name.
     pub product: &'a str,
     /// The application's own user.
@@ -23,8 +23,8 @@ pub struct NewRow<'a> {
     pub ttl: Timestamp,
 }
 
-fn open(schema: u32) -> Option<Table> {
-    Table::open(schema, c"license_leases")
+fn open(schema: u32) -> Option<Heap> {
+    Heap::open(schema, c"license_leases")
 }
 
 /// Returns the first columns of the keys of this database's rows.
@@ -34,7 +34,7 @@ fn own(schema: u32) -> Option<[Value<'static>; 2]> {
 }
 
 /// Writes a lease's row into the table of this schema, as sql/leases.sql defines it.
-pub fn insert(schema: u32, id: LeaseId, row: &NewRow) {
+pub fn insert(schema: u32, id: LeaseId, row: &LeaseRow) {
     let missing = |code, what: &str| {
         Report::new(code, format!("{what} is missing"))
             .hint("Create the extension anew.")

@@ -26,6 +26,7 @@ use crate::pg::table::{ReadError, log_failure, transaction};
 use crate::pg::{backend, catalog};
 use crate::signed::acts::{observe as looking, renewed};
 use crate::signed::renewal::trail;
+use crate::signed::signed_licenses::SignedLicenses;
 use crate::{events, memory, rules};
 
 /// How long a worker waits for a lock on the database or its tables, well below the five seconds that DROP DATABASE
@@ -105,11 +106,11 @@ fn visit(database: DatabaseOid) {
     let before = known(database);
     let is_counted = before.is_some_and(|known| known.counted);
     // Read before the licenses are observed, so that the token of each of these tries is in the tables before the trail
-    // is told of the try.
-    let tries = trail::untold(database);
+    // has the try.
+    let tries = trail::unwritten(database);
     let observed = observe(database, before);
     if observed.is_ok() {
-        trail::tell(database, &tries, PATIENCE);
+        trail::write(database, &tries, PATIENCE);
     }
     let is_signed = matches!(observed, Ok(true));
     let loaded = if memory::rules::are_current(database) && is_counted && !is_signed {
@@ -129,7 +130,7 @@ fn visit(database: DatabaseOid) {
     if known(database).is_some_and(|known| known.ended > 0) && !backend::in_recovery() {
         buried = expiry::bury(database, PATIENCE);
     }
-    if bars::are_unstored(database) || observed.is_err() || !trail::untold(database).is_empty() {
+    if bars::are_unstored(database) || observed.is_err() || !trail::unwritten(database).is_empty() {
         // It is tried again soon, whatever else happens.
         memory::write(|ledger| ledger.write_soon(database, backend::now()));
     }
@@ -201,8 +202,16 @@ fn observe(database: DatabaseOid, known: Option<Database>) -> Result<bool, ReadE
     if !known.is_unobserved(backend::now()) {
         return Ok(false);
     }
-    renewed::install(PATIENCE)?;
-    let is_signed = looking::observe(database, PATIENCE)?;
+    let mut signed_licenses = SignedLicenses::read_alone(PATIENCE)?;
+    if let Some(read) = &signed_licenses
+        && renewed::install(&read.licenses, PATIENCE)?
+    {
+        signed_licenses = SignedLicenses::read_alone(PATIENCE)?;
+    }
+    let is_signed = signed_licenses.is_some();
+    if let Some(signed_licenses) = signed_licenses {
+        looking::observe(database, signed_licenses, PATIENCE)?;
+    }
     memory::write(|ledger| ledger.observed(database, known.generation));
     Ok(is_signed)
 }

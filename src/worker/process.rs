@@ -7,12 +7,14 @@
 
 use std::ffi::c_int;
 use std::ptr;
+use std::time::Duration;
 
-use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
+use pgrx::bgworkers::{
+    BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags,
+};
 use pgrx::{PgMemoryContexts, pg_sys};
 
-use pgrx::bgworkers::{BackgroundWorker, SignalWakeFlags};
-use std::time::Duration;
+use crate::pg::{compat, unguarded};
 
 /// A process that was requested. It goes on if this is dropped.
 pub struct Process {
@@ -94,16 +96,6 @@ pub const RETRY: Duration = Duration::from_secs(1);
 /// holds up a shutdown; SIGHUP makes it reload the configuration.
 pub fn attach_signal_handlers() {
     // SAFETY: called while signals are still blocked, as at the start of every worker.
-    unsafe {
-        #[cfg(not(feature = "pg18"))]
-        pg_sys::pqsignal(pg_sys::SIGTERM as c_int, Some(die));
-        #[cfg(feature = "pg18")]
-        pg_sys::pqsignal_be(pg_sys::SIGTERM as c_int, Some(die));
-    }
+    unsafe { compat::set_signal_handler(pg_sys::SIGTERM as c_int, unguarded::die) };
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP);
-}
-
-unsafe extern "C-unwind" {
-    /// PostgreSQL's handler that ends a process at its next safe moment.
-    fn die(signal: c_int);
 }

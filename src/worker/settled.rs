@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pgrx::pg_sys;
 
-use crate::pg::{backend, unguarded};
+use crate::pg::{backend, compat, unguarded};
 
 /// Settings that hold even if postgresql.conf says otherwise: a standby refuses serializable transactions, a read-only
 /// transaction deletes no rows, a synchronous standby that does not answer must not keep a worker waiting, and no
@@ -44,7 +44,7 @@ pub fn ignore_others() {
     // SAFETY: PostgreSQL's array of its settings has this length, and only their common head is read. Setting one may
     // move the array, so the names are collected first.
     unsafe {
-        let (settings, count) = all();
+        let (settings, count) = compat::settings();
         for at in 0..count {
             let setting = *settings.add(at);
             let context = (*setting).context;
@@ -111,26 +111,4 @@ fn overrule(name: &CStr, value: &CStr) {
             false,
         );
     }
-}
-
-#[cfg(feature = "pg15")]
-unsafe fn all() -> (*mut *mut pg_sys::config_generic, usize) {
-    unsafe extern "C-unwind" {
-        fn get_guc_variables() -> *mut *mut pg_sys::config_generic;
-    }
-    // SAFETY: the call only reads this process's own state.
-    let count = unsafe { pg_sys::GetNumConfigOptions() };
-    // SAFETY: the call only reads this process's own state.
-    (
-        unsafe { get_guc_variables() },
-        usize::try_from(count).unwrap_or(0),
-    )
-}
-
-#[cfg(not(feature = "pg15"))]
-unsafe fn all() -> (*mut *mut pg_sys::config_generic, usize) {
-    let mut count: c_int = 0;
-    // SAFETY: the call makes an array of this process's settings, and writes its length.
-    let settings = unsafe { pg_sys::get_guc_variables(&raw mut count) };
-    (settings, usize::try_from(count).unwrap_or(0))
 }

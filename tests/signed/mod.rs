@@ -1,7 +1,7 @@
-//! Signed licenses: installed, passed on, renewed, and what vendors do.
+//! Signed licenses: installed, allotted, renewed, and what vendors do.
 
+mod allotments;
 mod in_force;
-mod passed_on;
 mod renewal;
 mod signed_doubt;
 mod sold;

@@ -805,7 +805,7 @@ async fn what_can_t_be_renewed_is_said() {
     assert!(refused.hint.contains("Set it"), "{refused:?}");
     let status = "SELECT next_renewal_at FROM license_keys_status";
     assert_eq!(admin.text(status).await, "");
-    // Seats that were passed on are renewed where they come from.
+    // Seats that were allotted are renewed where they come from.
     let second = with_command("exit 1").with_key_of(&vendor);
     second.install(&first.sql(&second.allotting(2)));
     let admin = second.login("postgres").open_ok().await;

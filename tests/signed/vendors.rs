@@ -197,7 +197,7 @@ fn the_application_tells_what_has_happened_to_its_license() {
 }
 
 #[test]
-fn the_application_finds_the_vendors_license_where_seats_were_passed_on() {
+fn the_application_finds_the_vendors_license_where_seats_were_allotted() {
     let (centre, laptop) = (Sold::new(), Sold::new());
     // The same vendor's key at both.
     laptop

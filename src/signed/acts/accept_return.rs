@@ -42,8 +42,8 @@ pub fn accept(writer: &TableAccess, returned: &Returned, pair: &KeyPair) -> Refu
     if let Err(detail) = taken_back {
         return Ok(Err(unacceptable(detail)));
     }
-    let signed_licenses = SignedLicenses::read(writer, &schema)?;
-    signed_licenses.settle(writer, &schema, pair)?;
+    // Read again, because the record has changed.
+    SignedLicenses::read(writer, &schema)?.settle(writer, &schema, pair)?;
     outdate();
     Ok(Ok(returned.seats))
 }

@@ -40,7 +40,7 @@ pub fn allot(writer: &TableAccess, request: &Request) -> Refusable<String> {
     let Some(license) = signed_licenses.license_of(&request.product) else {
         return Ok(Err(unsigned(&request.product)));
     };
-    if let Some(refused) = not_to_be_passed_on(license, request) {
+    if let Some(refused) = not_allottable(license, request) {
         return Ok(Err(refused));
     }
     if signed_licenses.record.is_full_of_allotments() {
@@ -157,6 +157,7 @@ fn enter(
     request: &Request,
     left: Option<i64>,
 ) -> Result<(), ReadError> {
+    // Read again, because the record has this allotment now, and perhaps another database's.
     SignedLicenses::read(writer, schema)?.settle(writer, schema, &request.pair)?;
     if let Some(left) = left {
         licenses::set_seats(writer, schema, &request.product, left)?;
@@ -178,7 +179,7 @@ fn uuid(id: u128) -> String {
     pgrx::Uuid::from_bytes(id.to_be_bytes()).to_string()
 }
 
-fn not_to_be_passed_on(license: &SignedLicense, request: &Request) -> Option<Report> {
+fn not_allottable(license: &SignedLicense, request: &Request) -> Option<Report> {
     let product = quoted(&request.product);
     let id = quoted(&license.claims.jti);
     let cannot = |detail: String, hint: &str| {

@@ -58,7 +58,7 @@ pub fn give_back(writer: &TableAccess, product: &str, pair: &KeyPair) -> Refusab
         .map_err(|refused| damaged(&refused.to_string()))?;
     let receipt = change(|record| {
         // Even if no worker has seen yet that the license is here.
-        record.observe(backend::database(), &signed_licenses.standings, now);
+        record.observe(backend::database(), &signed_licenses.licenses, now);
         let given_back = record.given_back.entry(allotted.jti.clone());
         let given_back = given_back.or_insert(GivenBack {
             at: now,

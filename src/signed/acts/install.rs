@@ -74,37 +74,37 @@ pub fn install(writer: &TableAccess, token: &str, claims: &Claims) -> Refusable<
         return Ok(Err(refused));
     }
     // Before anybody can uninstall it again: no worker may have seen it yet.
-    let is_installed = former.standings.iter().any(|known| known.token == token);
+    let is_installed = former.licenses.iter().any(|known| known.token == token);
     if !change(|record| record.verified(claims))? && !is_installed {
         return Ok(Err(outdated()));
     }
     keys::install(writer, &schema, &claims.jti, token)?;
     // Read again, with this token among the rows.
     let signed_licenses = SignedLicenses::read(writer, &schema)?;
-    let standing = signed_licenses
-        .standings
+    let license = signed_licenses
+        .licenses
         .iter()
-        .find(|standing| standing.token == token);
-    let standing = standing.ok_or_else(|| damaged("the license could not be stored"))?;
+        .find(|license| license.token == token);
+    let license = license.ok_or_else(|| damaged("the license could not be stored"))?;
     // Of a license that was given back, a row without seats is left.
     let was_given_back = |product: &str| {
         let license = former.license_of(product);
         license.is_some_and(|license| license.doubt == Some(Doubt::GivenBack))
     };
-    write_products(writer, &schema, &signed_licenses, standing, was_given_back)?;
+    write_products(writer, &schema, &signed_licenses, license, was_given_back)?;
     Ok(Ok(()))
 }
 
 /// Returns why a verified token must not be installed, if it must not.
 fn conflict(signed_licenses: &SignedLicenses, token: &str, claims: &Claims) -> Option<Report> {
-    let same = |standing: &&SignedLicense| standing.claims.jti == claims.jti;
+    let same = |license: &&SignedLicense| license.claims.jti == claims.jti;
     let known = signed_licenses.record.license(&claims.iss, &claims.jti);
     let newest = signed_licenses
-        .standings
+        .licenses
         .iter()
         .filter(same)
-        .filter(|standing| !matches!(standing.doubt, Some(Doubt::Unverified(_))))
-        .map(|standing| (standing.claims.iat, standing.token.as_str()))
+        .filter(|license| !matches!(license.doubt, Some(Doubt::Unverified(_))))
+        .map(|license| (license.claims.iat, license.token.as_str()))
         .chain(known.map(|known| (known.iat, known.token.as_str())))
         .max();
     if let Some((iat, newest)) = newest
@@ -130,24 +130,24 @@ fn conflict(signed_licenses: &SignedLicenses, token: &str, claims: &Claims) -> O
     let bad = |message: String, hint: &str| {
         Some(Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message).hint(hint))
     };
-    for standing in &signed_licenses.standings {
-        if standing.doubt == Some(Doubt::GivenBack) {
+    for license in &signed_licenses.licenses {
+        if license.doubt == Some(Doubt::GivenBack) {
             continue;
         }
-        if same(&standing) {
-            if standing.claims.iss != claims.iss {
+        if same(&license) {
+            if license.claims.iss != claims.iss {
                 return Some(taken(claims));
             }
             continue;
         }
         let is_taken = |name: &&String| claims.products.iter().any(|own| own.product == **name);
-        if let Some(product) = standing.products.iter().find(is_taken) {
+        if let Some(product) = license.products.iter().find(is_taken) {
             return bad(
                 format!(
                     "product {} is licensed by license {} of {}",
                     quoted(product),
-                    quoted(&standing.claims.jti),
-                    quoted(&standing.claims.iss)
+                    quoted(&license.claims.jti),
+                    quoted(&license.claims.iss)
                 ),
                 "Uninstall that one first with license_uninstall(), or ask the vendor for a renewal, which has the same id.",
             );

@@ -4,7 +4,7 @@ use crate::core::ledger::numbers::DatabaseOid;
 use crate::ending::stop;
 use crate::events::warning::{self, Warning};
 use crate::pg::error::{self, quoted};
-use crate::pg::table::{ReadError, read_committed, write_alone};
+use crate::pg::table::{ReadError, write_alone};
 use crate::pg::{backend, catalog};
 use crate::settings;
 use crate::signed::evaluation::{Doubt, Invalid, SignedLicense};
@@ -27,24 +27,18 @@ fn settle(patience: Duration) -> Result<(), ReadError> {
     })
 }
 
-/// Makes the installation remember what a worker sees of its database's signed licenses, and warns of those that are
-/// newly in doubt. Returns false if there are none, and never were. Only a worker may call it, outside a transaction.
+/// Makes the installation remember what a worker has seen of its database's signed licenses, and warns of those that
+/// are newly in doubt. Only a worker may call it, outside a transaction.
 ///
 /// # Errors
 ///
-/// If the tables can't be read or written now.
-pub fn observe(database: DatabaseOid, patience: Duration) -> Result<bool, ReadError> {
-    let (signed_licenses, databases) = BackgroundWorker::transaction(|| {
-        let signed_licenses = catalog::schema()
-            .map(|schema| read_committed(patience, |reader| SignedLicenses::read(reader, &schema)));
-        (signed_licenses, catalog::databases())
-    });
-    let Some(mut signed_licenses) = signed_licenses
-        .transpose()?
-        .filter(SignedLicenses::is_signed)
-    else {
-        return Ok(false);
-    };
+/// If the tables can't be written now.
+pub fn observe(
+    database: DatabaseOid,
+    mut signed_licenses: SignedLicenses,
+    patience: Duration,
+) -> Result<(), ReadError> {
+    let databases = BackgroundWorker::transaction(catalog::databases);
     let mut lines = signed_licenses.unreadable.clone();
     for Invalid {
         license_id,
@@ -56,7 +50,7 @@ pub fn observe(database: DatabaseOid, patience: Duration) -> Result<bool, ReadEr
             quoted(license_id)
         ));
     }
-    let has_passed_on = signed_licenses.has_passed_on();
+    let has_allotted = signed_licenses.has_allotted();
     let now = backend::now();
     let key = settings::installation_key();
     let observed = files::change(&key, |record| {
@@ -64,7 +58,7 @@ pub fn observe(database: DatabaseOid, patience: Duration) -> Result<bool, ReadEr
         record.uninstall(database, &signed_licenses.uninstalled);
         signed_licenses.adopt(record);
         signed_licenses.forget_what_changed(record);
-        let doubtful = record.observe(database, &signed_licenses.standings, now);
+        let doubtful = record.observe(database, &signed_licenses.licenses, now);
         record.forget();
         doubtful
     });
@@ -82,23 +76,23 @@ pub fn observe(database: DatabaseOid, patience: Duration) -> Result<bool, ReadEr
             Vec::new()
         }
     };
-    let is_news = |standing: &SignedLicense| doubtful.contains(&standing.claims.jti);
+    let is_news = |license: &SignedLicense| doubtful.contains(&license.claims.jti);
     let (news, known): (Vec<_>, Vec<_>) = signed_licenses
-        .standings
+        .licenses
         .iter()
-        .filter_map(|standing| Some((is_news(standing), doubt(standing)?)))
+        .filter_map(|license| Some((is_news(license), doubt(license)?)))
         .partition(|(is_news, _)| *is_news);
     // A license of another installation is reported once.
     let known = known.into_iter().filter(|(_, doubt)| doubt.is_repeated);
     lines.extend(known.map(|(_, doubt)| doubt.warning.into_line()));
     BackgroundWorker::transaction(|| lines.into_iter().for_each(error::log));
-    if has_passed_on && !backend::in_recovery() {
+    if has_allotted && !backend::in_recovery() {
         settle(patience)?;
     }
     end_lent(&signed_licenses);
     let news: Vec<_> = news.into_iter().map(|(_, doubt)| doubt.warning).collect();
     warning::note_and_give(&news, patience);
-    Ok(true)
+    Ok(())
 }
 
 /// Ends the use of seats that another installation has allotted to this one, once they have ended: there they are soon
@@ -110,17 +104,17 @@ fn end_lent(signed_licenses: &SignedLicenses) {
 }
 
 /// A doubt that is reported.
-struct Told {
+struct Reported {
     warning: Warning,
     /// Whether it is reported at each look, and not only once.
     is_repeated: bool,
 }
 
 /// Returns the warning of a license that is believed only for a time.
-fn doubt(standing: &SignedLicense) -> Option<Told> {
-    let until = catalog::timestamp_iso(standing.believed_until?);
-    let id = &standing.claims.jti;
-    let (what, word) = match standing.doubt {
+fn doubt(license: &SignedLicense) -> Option<Reported> {
+    let until = catalog::timestamp_iso(license.believed_until?);
+    let id = &license.claims.jti;
+    let (what, word) = match license.doubt {
         Some(Doubt::Elsewhere) => ("is made for another installation", "other installation"),
         _ => ("can't be verified", "unverified"),
     };
@@ -134,9 +128,9 @@ fn doubt(standing: &SignedLicense) -> Option<Told> {
         "license_id": id,
         "believed_until": until,
     });
-    Some(Told {
+    Some(Reported {
         warning: Warning::of_license(line, payload),
-        is_repeated: standing.doubt != Some(Doubt::Elsewhere),
+        is_repeated: license.doubt != Some(Doubt::Elsewhere),
     })
 }
 

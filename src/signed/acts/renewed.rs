@@ -2,35 +2,27 @@
 
 use std::time::Duration;
 
-use pgrx::bgworkers::BackgroundWorker;
-
 use crate::pg::error::PgSqlErrorCode;
-use crate::pg::table::{ReadError, TableAccess, damaged, log_failure, read_committed, write_alone};
-use crate::pg::{backend, catalog, encoding};
+use crate::pg::table::{ReadError, TableAccess, damaged, log_failure, write_alone};
+use crate::pg::{backend, encoding};
 use crate::signed::evaluation::SignedLicense;
 use crate::signed::products::write_products;
 use crate::signed::signed_licenses::{self, SignedLicenses};
 use crate::tables::keys;
 
-/// Installs the renewed tokens that this worker's database lacks. A token that its tables refuse is in force all the
-/// same, and the server log says so. It must be called outside a transaction.
+/// Installs the renewed tokens that this worker's database lacks, and returns whether its tables have changed. A token
+/// that they refuse is in force all the same, and the server log says so. It must be called outside a transaction.
 ///
 /// # Errors
 ///
 /// If the tables can't be read now, or somebody holds a lock on them.
-pub fn install(patience: Duration) -> Result<(), ReadError> {
+pub fn install(licenses: &[SignedLicense], patience: Duration) -> Result<bool, ReadError> {
     if backend::in_recovery() {
-        return Ok(());
+        return Ok(false);
     }
-    let signed_licenses = BackgroundWorker::transaction(|| {
-        catalog::schema()
-            .map(|schema| read_committed(patience, |reader| SignedLicenses::read(reader, &schema)))
-    });
-    let standings = signed_licenses
-        .transpose()?
-        .map_or_else(Vec::new, |signed_licenses| signed_licenses.standings);
-    for standing in standings.iter().filter(|standing| standing.is_newer) {
-        match write_alone(patience, |writer| replace(writer, standing)) {
+    let mut has_changed = false;
+    for license in licenses.iter().filter(|license| license.is_newer) {
+        match write_alone(patience, |writer| replace(writer, license)) {
             Err(error) if error.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
                 return Err(error);
             }
@@ -38,32 +30,34 @@ pub fn install(patience: Duration) -> Result<(), ReadError> {
                 let what = "install a renewed license in";
                 log_failure(what, backend::database(), &error, "");
             }
-            Ok(()) => {}
+            Ok(()) => has_changed = true,
         }
     }
-    Ok(())
+    Ok(has_changed)
 }
 
-fn replace(writer: &TableAccess, standing: &SignedLicense) -> Result<(), ReadError> {
+fn replace(writer: &TableAccess, license: &SignedLicense) -> Result<(), ReadError> {
     let schema = signed_licenses::lock(writer)?;
-    let mut texts = standing.claims.texts();
+    let mut texts = license.claims.texts();
     if !texts.all(encoding::has_letters_of) {
         return Err(damaged(
             "the database's encoding has not all letters of the license",
         ));
     }
-    let is_it = |other: &&SignedLicense| other.is_newer && other.token == standing.token;
+    let is_it = |other: &&SignedLicense| other.is_newer && other.token == license.token;
     let still_lacks = |signed_licenses: &SignedLicenses| {
-        signed_licenses.standings.iter().any(|other| is_it(&other))
+        signed_licenses.licenses.iter().any(|other| is_it(&other))
     };
+    // Under the lock, because somebody may have installed another token meanwhile.
     if !still_lacks(&SignedLicenses::read(writer, &schema)?) {
         return Ok(());
     }
-    keys::replace(writer, &schema, &standing.claims.jti, &standing.token)?;
+    keys::replace(writer, &schema, &license.claims.jti, &license.token)?;
+    // Read again, with this token among the rows.
     let signed_licenses = SignedLicenses::read(writer, &schema)?;
-    let mut standings = signed_licenses.standings.iter();
-    match standings.find(|other| other.token == standing.token) {
-        Some(standing) => write_products(writer, &schema, &signed_licenses, standing, |_| false),
+    let mut licenses = signed_licenses.licenses.iter();
+    match licenses.find(|other| other.token == license.token) {
+        Some(license) => write_products(writer, &schema, &signed_licenses, license, |_| false),
         None => Ok(()),
     }
 }

@@ -220,8 +220,9 @@ pub struct Renewal {
     pub not_before: Option<Timestamp>,
     /// Why the last try failed; `None`: it succeeded.
     pub failure: Option<String>,
-    /// Tries that not every database was told of.
-    pub untold: Vec<Try>,
+    /// Tries that the trail of some database lacks.
+    #[serde(rename = "untold")]
+    pub unwritten: Vec<Try>,
 }
 
 /// A try to renew a license.
@@ -237,7 +238,7 @@ pub struct Try {
     pub valid_until: Option<Timestamp>,
     /// When the next one is.
     pub next_try_at: Option<Timestamp>,
-    /// The OIDs of the databases that are yet to be told.
+    /// The OIDs of the databases whose trail lacks it.
     pub databases: BTreeSet<DatabaseOid>,
 }
 
@@ -256,11 +257,12 @@ impl Renewal {
 
     /// Forgets databases that are gone.
     pub fn keep_databases(&mut self, exists: impl Fn(DatabaseOid) -> bool) {
-        self.tell(|attempt| attempt.databases.retain(|&database| exists(database)));
+        self.update_unwritten(|attempt| attempt.databases.retain(|&database| exists(database)));
     }
 
-    pub(in crate::signed) fn tell(&mut self, tell: impl FnMut(&mut Try)) {
-        self.untold.iter_mut().for_each(tell);
-        self.untold.retain(|attempt| !attempt.databases.is_empty());
+    pub(in crate::signed) fn update_unwritten(&mut self, update: impl FnMut(&mut Try)) {
+        self.unwritten.iter_mut().for_each(update);
+        self.unwritten
+            .retain(|attempt| !attempt.databases.is_empty());
     }
 }

@@ -64,13 +64,13 @@ mod tests {
 
     fn judged(output: &[u8]) -> Result<(String, Claims), String> {
         let (former, keys) = (accepted(&claims()), keys());
-        let judge = Expected {
+        let expected = Expected {
             former: &former,
             keys: &keys,
             installation: Some("here"),
             now: moment(NOW),
         };
-        judge.token(output)
+        expected.token(output)
     }
 
     fn with(changes: &[(&str, Value)]) -> String {

@@ -47,13 +47,13 @@ fn ask(former: &Claims) -> Result<(String, Claims), Failure> {
     let output = run(&Command::new(command.to_bytes(), former)?)?;
     let own = key::read(&settings::installation_key()).ok();
     let own = own.map(|pair| pair.public().id());
-    let judge = Expected {
+    let expected = Expected {
         former,
         keys: &vendor_keys(),
         installation: own.as_deref(),
         now: backend::now(),
     };
-    judge.token(&output).map_err(Failure::Answer)
+    expected.token(&output).map_err(Failure::Answer)
 }
 
 /// Returns the output of a command. An error during the wait ends the command.

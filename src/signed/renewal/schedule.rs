@@ -15,8 +15,8 @@ const FIRST_PAUSE: Timestamp = 60_000_000;
 /// The longest pause, so that a vendor's server that was down for a day is asked again the same day.
 const LONGEST_PAUSE: Timestamp = 6 * 3_600_000_000;
 
-/// How many tries are kept for databases that can't be told of them.
-const UNTOLD_MAX: usize = 64;
+/// How many tries are kept for databases that can't be written now.
+const UNWRITTEN_MAX: usize = 64;
 
 /// Who renews a license, and when.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -115,8 +115,8 @@ impl Record {
         let by = occasion.by.as_ref();
         let mut databases = known.databases.clone();
         databases.extend(by.map(|(_, database)| *database));
-        let untold = &mut known.renewal.untold;
-        untold.push(Try {
+        let unwritten = &mut known.renewal.unwritten;
+        unwritten.push(Try {
             at: now,
             by: by.map(|(role, _)| role.clone()),
             failure: outcome
@@ -127,30 +127,30 @@ impl Record {
             next_try_at,
             databases: databases.clone(),
         });
-        let beyond = untold.len().saturating_sub(UNTOLD_MAX);
-        untold.drain(..beyond);
+        let beyond = unwritten.len().saturating_sub(UNWRITTEN_MAX);
+        unwritten.drain(..beyond);
         (databases, next_try_at)
     }
 
-    /// Returns the tries that a database is yet to be told of, each with its license's id.
-    pub fn untold(&self, database: DatabaseOid) -> Vec<(String, Try)> {
+    /// Returns the tries that the trail of a database lacks, each with its license's id.
+    pub fn unwritten(&self, database: DatabaseOid) -> Vec<(String, Try)> {
         let of_license = |known: &Known| {
-            let tries = known.renewal.untold.clone().into_iter();
-            let untold = tries.filter(|attempt| attempt.databases.contains(&database));
+            let tries = known.renewal.unwritten.clone().into_iter();
+            let unwritten = tries.filter(|attempt| attempt.databases.contains(&database));
             let jti = known.jti.clone();
-            untold
+            unwritten
                 .map(move |attempt| (jti.clone(), attempt))
                 .collect::<Vec<_>>()
         };
         self.licenses.iter().flat_map(of_license).collect()
     }
 
-    /// Notes that a database was told of these tries.
-    pub fn told(&mut self, database: DatabaseOid, tries: &[(String, Try)]) {
+    /// Notes that the trail of a database has these tries.
+    pub fn note_written(&mut self, database: DatabaseOid, tries: &[(String, Try)]) {
         for known in &mut self.licenses {
             let jti = &known.jti;
-            known.renewal.tell(|attempt| {
-                let is_it = |(id, told): &(String, Try)| id == jti && told.at == attempt.at;
+            known.renewal.update_unwritten(|attempt| {
+                let is_it = |(id, written): &(String, Try)| id == jti && written.at == attempt.at;
                 if tries.iter().any(is_it) {
                     attempt.databases.remove(&database);
                 }
@@ -270,14 +270,14 @@ mod tests {
             renewal.failure.as_deref(),
             Some("The command ended with status 6: no host secret.example.")
         );
-        let told = &record
-            .untold(DatabaseOid(5))
+        let reason = &record
+            .unwritten(DatabaseOid(5))
             .last()
             .unwrap()
             .1
             .failure
             .clone();
-        assert_eq!(told.as_deref(), Some("The command ended with status 6."));
+        assert_eq!(reason.as_deref(), Some("The command ended with status 6."));
     }
 
     #[test]
@@ -332,10 +332,10 @@ mod tests {
             failures,
             not_before,
             failure,
-            untold,
+            unwritten,
         } = &known.renewal;
         assert_eq!((*failures, *not_before, failure.as_ref()), (0, None, None));
-        assert_eq!(untold.len(), 2);
+        assert_eq!(unwritten.len(), 2);
         assert_eq!(next(&record, 14 * DAY).unwrap().0, NOW + 351 * DAY);
         // Somebody has installed an even newer token meanwhile.
         let mut late = former.clone();
@@ -381,21 +381,21 @@ mod tests {
         for at in [NOW, NOW + 1] {
             record.note_try((&license.1, &license.0), &failed(), &by_itself(at));
         }
-        let untold = record.untold(DatabaseOid(5));
-        assert_eq!(untold.len(), 2);
+        let unwritten = record.unwritten(DatabaseOid(5));
+        assert_eq!(unwritten.len(), 2);
         record.note_try((&license.1, &license.0), &failed(), &by_itself(NOW + 2));
-        record.told(DatabaseOid(5), &untold);
-        assert_eq!(record.untold(DatabaseOid(5)).len(), 1);
-        assert_eq!(record.untold(DatabaseOid(6)).len(), 3);
+        record.note_written(DatabaseOid(5), &unwritten);
+        assert_eq!(record.unwritten(DatabaseOid(5)).len(), 1);
+        assert_eq!(record.unwritten(DatabaseOid(6)).len(), 3);
         for database in [5, 6].map(DatabaseOid) {
-            let untold = record.untold(database);
-            record.told(database, &untold);
+            let unwritten = record.unwritten(database);
+            record.note_written(database, &unwritten);
         }
-        assert!(record.licenses[0].renewal.untold.is_empty());
+        assert!(record.licenses[0].renewal.unwritten.is_empty());
         for at in 0..100 {
             record.note_try((&license.1, &license.0), &failed(), &by_itself(NOW + at));
         }
-        assert_eq!(record.untold(DatabaseOid(5)).len(), UNTOLD_MAX);
-        assert_eq!(record.untold(DatabaseOid(5))[63].1.at, NOW + 99);
+        assert_eq!(record.unwritten(DatabaseOid(5)).len(), UNWRITTEN_MAX);
+        assert_eq!(record.unwritten(DatabaseOid(5))[63].1.at, NOW + 99);
     }
 }

@@ -1,5 +1,5 @@
 //! Writes every try to renew a license to the audit trail of each database that has it. The tries wait in the
-//! installation's record until the database has been told.
+//! installation's record until the database has them.
 
 use std::time::Duration;
 
@@ -15,42 +15,42 @@ use crate::signed::installation::files;
 use crate::signed::installation::record::Try;
 use crate::tables::events::note_renewal;
 
-/// Returns the tries that a database is yet to be told of, each with its license's id; none on a standby.
-pub fn untold(database: DatabaseOid) -> Vec<(String, Try)> {
+/// Returns the tries that the trail of a database lacks, each with its license's id; none on a standby.
+pub fn unwritten(database: DatabaseOid) -> Vec<(String, Try)> {
     if backend::in_recovery() {
         return Vec::new();
     }
     let record = files::record(&settings::installation_key());
-    record.map_or_else(|_| Vec::new(), |record| record.untold(database))
+    record.map_or_else(|_| Vec::new(), |record| record.unwritten(database))
 }
 
 /// Writes these tries to the trail of this worker's database, waiting for locks at most `patience`. If they can't be
 /// written, the next worker tries again. It must be called outside a transaction.
-pub fn tell(database: DatabaseOid, tries: &[(String, Try)], patience: Duration) {
+pub fn write(database: DatabaseOid, tries: &[(String, Try)], patience: Duration) {
     if tries.is_empty() {
         return;
     }
-    let told = write_alone(patience, |writer| {
+    let written = write_alone(patience, |writer| {
         // Without the extension there is no trail either.
         let schema = catalog::schema();
         schema.map_or(Ok(()), |schema| {
-            tries
-                .iter()
-                .try_for_each(|(license_id, attempt)| write(writer, &schema, license_id, attempt))
+            tries.iter().try_for_each(|(license_id, attempt)| {
+                write_try(writer, &schema, license_id, attempt)
+            })
         })
     });
-    if told.is_err() {
+    if written.is_err() {
         return;
     }
     let key = settings::installation_key();
-    if let Err(error) = files::change_record(&key, |record| record.told(database, tries)) {
+    if let Err(error) = files::change_record(&key, |record| record.note_written(database, tries)) {
         let line = format!("could not record that license_events has tries to renew: {error}");
         BackgroundWorker::transaction(|| error::log(line));
     }
 }
 
-/// Writes a try once, even if the record could not be told before that it was written.
-fn write(
+/// Writes a try once, even if the record could not note before that it was written.
+fn write_try(
     writer: &TableAccess,
     schema: &str,
     license_id: &str,

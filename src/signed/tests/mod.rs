@@ -6,7 +6,7 @@ use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::evaluation::{Doubt, Evaluation, Row, SignedLicense};
+use super::evaluation::{Doubt, Evaluation, SignedLicense, StoredToken};
 use super::installation::record::{GivenBack, Known, Record};
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::numbers::DatabaseOid;
@@ -20,8 +20,8 @@ use crate::core::tokens::{Refused, believe, moment, unix, verify};
 const DAY: i64 = 86_400_000_000;
 const NOW: i64 = 10_000 * DAY;
 
-fn row(token: &str) -> Row {
-    Row {
+fn row(token: &str) -> StoredToken {
+    StoredToken {
         license_id: "TOM-4711".to_owned(),
         token: token.to_owned(),
         is_installed: true,
@@ -41,7 +41,7 @@ fn known(token: &str, databases: &[u32]) -> Known {
     }
 }
 
-fn judge<'a>(keys: &'a Keys, record: &'a Record) -> Evaluation<'a> {
+fn evaluation<'a>(keys: &'a Keys, record: &'a Record) -> Evaluation<'a> {
     Evaluation {
         keys,
         record,
@@ -53,20 +53,20 @@ fn judge<'a>(keys: &'a Keys, record: &'a Record) -> Evaluation<'a> {
     }
 }
 
-fn only(keys: &Keys, record: &Record, rows: &[Row]) -> SignedLicense {
-    let (mut standings, invalid) = judge(keys, record).licenses(rows);
+fn only(keys: &Keys, record: &Record, rows: &[StoredToken]) -> SignedLicense {
+    let (mut licenses, invalid) = evaluation(keys, record).licenses(rows);
     assert_eq!(invalid, []);
-    assert_eq!(standings.len(), 1);
-    standings.remove(0)
+    assert_eq!(licenses.len(), 1);
+    licenses.remove(0)
 }
 
 #[test]
 fn a_verified_license_is_believed_without_end() {
     let token = sign(&header(), &claims());
-    let standing = only(&keys(), &Record::default(), &[row(&token)]);
-    assert_eq!((standing.doubt, standing.believed_until), (None, None));
-    assert!(standing.is_in_table);
-    assert_eq!(standing.products, ["TOM", "TOM Web"]);
+    let license = only(&keys(), &Record::default(), &[row(&token)]);
+    assert_eq!((license.doubt, license.believed_until), (None, None));
+    assert!(license.is_in_table);
+    assert_eq!(license.products, ["TOM", "TOM Web"]);
 }
 
 #[test]
@@ -75,48 +75,48 @@ fn a_license_whose_key_is_gone_is_believed_for_the_key_grace() {
     let none = Keys::default();
     let mut record = Record::default();
     // Even if nothing is known of it, as after a restore.
-    let standing = only(&none, &record, &[row(&token)]);
-    assert!(matches!(standing.doubt, Some(Doubt::Unverified(_))));
-    assert_eq!(standing.believed_until, Some(NOW + 7 * DAY));
+    let license = only(&none, &record, &[row(&token)]);
+    assert!(matches!(license.doubt, Some(Doubt::Unverified(_))));
+    assert_eq!(license.believed_until, Some(NOW + 7 * DAY));
     record.licenses.push(known(&token, &[5]));
     record.licenses[0].unverified_since = Some(NOW - DAY);
-    let standing = only(&none, &record, &[row(&token)]);
-    assert_eq!(standing.believed_until, Some(NOW + 6 * DAY));
+    let license = only(&none, &record, &[row(&token)]);
+    assert_eq!(license.believed_until, Some(NOW + 6 * DAY));
     // A token that claims to be newer can't be verified, and the verified one stays in force.
     let forged = sign(&header(), &with("/iat", json!(1_799_000_000)));
-    let (standings, invalid) = judge(&none, &record).licenses(&[row(&forged)]);
-    assert_eq!((standings[0].token.as_str(), standings.len()), (&*token, 1));
+    let (licenses, invalid) = evaluation(&none, &record).licenses(&[row(&forged)]);
+    assert_eq!((licenses[0].token.as_str(), licenses.len()), (&*token, 1));
     assert!(matches!(invalid[0].refused, Refused::NoKey { .. }));
-    record.observe(DatabaseOid(5), &standings, NOW);
+    record.observe(DatabaseOid(5), &licenses, NOW);
     assert_eq!(record.licenses[0].token, token);
     // The key is back.
-    let standing = only(&keys(), &record, &[row(&token)]);
-    assert_eq!((standing.doubt, standing.believed_until), (None, None));
+    let license = only(&keys(), &record, &[row(&token)]);
+    assert_eq!((license.doubt, license.believed_until), (None, None));
 }
 
 #[test]
 fn a_license_of_another_installation_is_believed_for_the_key_grace_once() {
     let token = sign(&header(), &with("/cnf", json!({"jkt": "elsewhere"})));
     let mut record = Record::default();
-    let standing = only(&keys(), &record, &[row(&token)]);
-    assert_eq!(standing.doubt, Some(Doubt::Elsewhere));
-    assert_eq!(standing.believed_until, Some(NOW + 7 * DAY));
+    let license = only(&keys(), &record, &[row(&token)]);
+    assert_eq!(license.doubt, Some(Doubt::Elsewhere));
+    assert_eq!(license.believed_until, Some(NOW + 7 * DAY));
     let newer = with("/cnf", json!({"jkt": "elsewhere"}));
     let mut newer = newer;
     newer["iat"] = json!(1_795_000_000);
     record.licenses.push(known(&token, &[5]));
     record.licenses[0].elsewhere_since = Some(NOW - 8 * DAY);
-    let standing = only(&keys(), &record, &[row(&sign(&header(), &newer))]);
-    assert_eq!(standing.believed_until, Some(NOW - DAY));
+    let license = only(&keys(), &record, &[row(&sign(&header(), &newer))]);
+    assert_eq!(license.believed_until, Some(NOW - DAY));
     // An installation whose own key can't be read does not know whether the license is its own.
     let empty = Record::default();
     let keys_here = keys();
     let lost = Evaluation {
         installation: None,
-        ..judge(&keys_here, &empty)
+        ..evaluation(&keys_here, &empty)
     };
-    let (standings, _) = lost.licenses(&[row(&token)]);
-    assert!(matches!(standings[0].doubt, Some(Doubt::Unverified(_))));
+    let (licenses, _) = lost.licenses(&[row(&token)]);
+    assert!(matches!(licenses[0].doubt, Some(Doubt::Unverified(_))));
     let here = sign(&header(), &with("/cnf", json!({"jkt": "here"})));
     assert_eq!(only(&keys(), &Record::default(), &[row(&here)]).doubt, None);
 }
@@ -130,15 +130,15 @@ fn an_older_token_is_one_also_when_its_key_is_gone() {
     let newer = sign(&super::tests::header(), &with("/iat", json!(1_795_000_000)));
     let mut record = Record::default();
     record.licenses.push(known(&newer, &[5]));
-    let (standings, _) = judge(&keys(), &record).licenses(&[row(&older)]);
-    assert_eq!(standings[0].token, newer);
-    assert!(standings[0].is_newer && standings[0].is_in_table);
+    let (licenses, _) = evaluation(&keys(), &record).licenses(&[row(&older)]);
+    assert_eq!(licenses[0].token, newer);
+    assert!(licenses[0].is_newer && licenses[0].is_in_table);
     // A token that claims to be even newer does not count.
     let forged = with("/iat", json!(1_799_000_000)).to_string();
     let forged = sign_text(&header, &forged, &other);
-    let (standings, _) = judge(&keys(), &record).licenses(&[row(&forged)]);
-    assert_eq!(standings[0].token, newer);
-    assert!(!standings[0].is_newer && !standings[0].is_in_table);
+    let (licenses, _) = evaluation(&keys(), &record).licenses(&[row(&forged)]);
+    assert_eq!(licenses[0].token, newer);
+    assert!(!licenses[0].is_newer && !licenses[0].is_in_table);
 }
 
 #[test]
@@ -153,28 +153,28 @@ fn neither_deletion_nor_an_older_token_takes_a_license_away() {
         (vec![row(&older)], true, true),
         (vec![row(&newer)], true, false),
     ] {
-        let standing = only(&keys(), &record, &rows);
-        assert_eq!(standing.token, newer);
+        let license = only(&keys(), &record, &rows);
+        assert_eq!(license.token, newer);
         assert_eq!(
-            (standing.is_in_table, standing.is_newer),
+            (license.is_in_table, license.is_newer),
             (is_in_table, is_newer)
         );
     }
     // Nor does a damaged one, but it is reported.
-    let (standings, invalid) = judge(&keys(), &record).licenses(&[row("nonsense")]);
-    assert_eq!(standings[0].token, newer);
+    let (licenses, invalid) = evaluation(&keys(), &record).licenses(&[row("nonsense")]);
+    assert_eq!(licenses[0].token, newer);
     assert_eq!(invalid[0].license_id, "TOM-4711");
     // In a database in which it was never installed, it does not count.
     record.licenses[0].databases.clear();
-    assert!(judge(&keys(), &record).licenses(&[]).0.is_empty());
+    assert!(evaluation(&keys(), &record).licenses(&[]).0.is_empty());
     // Nor where it was uninstalled.
     record.licenses[0].databases.insert(DatabaseOid(5));
-    let uninstalled = Row {
+    let uninstalled = StoredToken {
         is_installed: false,
         ..row(&newer)
     };
     assert!(
-        judge(&keys(), &record)
+        evaluation(&keys(), &record)
             .licenses(&[uninstalled])
             .0
             .is_empty()
@@ -194,26 +194,26 @@ fn what_was_given_back_has_no_seats_any_more() {
         receipt: String::new(),
         ends: None,
     };
-    let standing = only(&keys(), &record, &[row(&token)]);
-    assert_eq!(standing.seats("TOM"), Some(10));
+    let license = only(&keys(), &record, &[row(&token)]);
+    assert_eq!(license.seats("TOM"), Some(10));
     record.given_back.insert("TOM-4711".to_owned(), given_back);
-    let standing = only(&keys(), &record, &[row(&token)]);
-    assert_eq!(standing.doubt, Some(Doubt::GivenBack));
-    assert_eq!(standing.seats("TOM"), Some(0));
+    let license = only(&keys(), &record, &[row(&token)]);
+    assert_eq!(license.doubt, Some(Doubt::GivenBack));
+    assert_eq!(license.seats("TOM"), Some(0));
     // Other licenses of the same product come before it.
     let mut other = claims();
     other["jti"] = json!("TOM-4712");
     let rows = [
         row(&token),
-        Row {
+        StoredToken {
             license_id: "TOM-4712".to_owned(),
             ..row(&sign(&header(), &other))
         },
     ];
-    let (standings, _) = judge(&keys(), &record).licenses(&rows);
-    assert_eq!(standings[0].claims.jti, "TOM-4712");
-    assert_eq!(standings[0].products, ["TOM", "TOM Web"]);
-    assert!(standings[1].products.is_empty());
+    let (licenses, _) = evaluation(&keys(), &record).licenses(&rows);
+    assert_eq!(licenses[0].claims.jti, "TOM-4712");
+    assert_eq!(licenses[0].products, ["TOM", "TOM Web"]);
+    assert!(licenses[1].products.is_empty());
 }
 
 #[test]
@@ -235,12 +235,12 @@ fn a_product_stays_with_its_first_issuer() {
     let rival = sign_text(&header().to_string(), &rival.to_string(), &other);
     let rows = [row(&rival), row(&first)];
     let products = |keys: &Keys, record: &Record| {
-        let (standings, _) = judge(keys, record).licenses(&rows);
-        let standing = standings
+        let (licenses, _) = evaluation(keys, record).licenses(&rows);
+        let license = licenses
             .into_iter()
             .find(|s| s.claims.jti == "RIVAL-1")
             .unwrap();
-        standing.products
+        license.products
     };
     let mut record = Record {
         licenses: vec![known(&first, &[7]), known(&rival, &[5])],
@@ -274,12 +274,12 @@ fn a_row_with_a_token_of_a_day_to_come_blocks_no_renewal() {
         license["iat"] = json!(ahead);
         sign(&header(), &license)
     });
-    let (standings, invalid) = judge(&keys(), &record).licenses(&[row(&later)]);
-    assert!(standings.is_empty());
+    let (licenses, invalid) = evaluation(&keys(), &record).licenses(&[row(&later)]);
+    assert!(licenses.is_empty());
     assert!(invalid[0].refused.to_string().contains("a day ahead"));
     record.licenses.push(known(&token, &[5]));
-    let (standings, _) = judge(&keys(), &record).licenses(&[row(&later)]);
-    assert_eq!(standings[0].token, token);
+    let (licenses, _) = evaluation(&keys(), &record).licenses(&[row(&later)]);
+    assert_eq!(licenses[0].token, token);
     // Once it was believed it stays so, even if the clock is set back.
     let known = known(&later, &[5]);
     record.licenses = vec![known];
@@ -289,30 +289,30 @@ fn a_row_with_a_token_of_a_day_to_come_blocks_no_renewal() {
 #[test]
 fn while_the_record_is_lost_seats_of_others_are_those_that_were_in_force() {
     let (token, empty, keys) = (allotment(), Record::default(), keys());
-    let rows = [Row {
+    let rows = [StoredToken {
         license_id: "6b1f".to_owned(),
         ..row(&token)
     }];
     let installation = believe(&token).unwrap().cnf.unwrap().jkt;
     let judged = |lost: &[Name]| {
-        let judge = Evaluation {
+        let evaluation = Evaluation {
             lost: Some(lost),
             installation: Some(&installation),
-            ..judge(&keys, &empty)
+            ..evaluation(&keys, &empty)
         };
-        judge.licenses(&rows).0.remove(0)
+        evaluation.licenses(&rows).0.remove(0)
     };
-    let standing = judged(&[]);
-    assert!(standing.believed_until.unwrap() < NOW);
+    let license = judged(&[]);
+    assert!(license.believed_until.unwrap() < NOW);
     assert!(
-        matches!(&standing.doubt, Some(Doubt::Unverified(why)) if why.to_string().contains("given"))
+        matches!(&license.doubt, Some(Doubt::Unverified(why)) if why.to_string().contains("given"))
     );
-    assert_eq!(judged(&[standing.pool()]).doubt, None);
+    assert_eq!(judged(&[license.pool()]).doubt, None);
     // A vendor's license can't have been given back.
-    let judge = Evaluation {
+    let evaluation = Evaluation {
         lost: Some(&[]),
-        ..judge(&keys, &empty)
+        ..evaluation(&keys, &empty)
     };
     let vendors = sign(&header(), &claims());
-    assert_eq!(judge.licenses(&[row(&vendors)]).0[0].doubt, None);
+    assert_eq!(evaluation.licenses(&[row(&vendors)]).0[0].doubt, None);
 }

@@ -41,18 +41,18 @@ impl Server {
     }
 
     /// Returns the licenses as a worker sees them.
-    fn standings(&self) -> Vec<SignedLicense> {
+    fn licenses(&self) -> Vec<SignedLicense> {
         let (keys, id) = (keys(), self.id());
-        let rows: Vec<Row> = self
+        let rows: Vec<StoredToken> = self
             .tokens
             .iter()
-            .map(|token| Row {
+            .map(|token| StoredToken {
                 license_id: believe(token).unwrap().jti,
                 token: token.clone(),
                 is_installed: true,
             })
             .collect();
-        let judge = Evaluation {
+        let evaluation = Evaluation {
             keys: &keys,
             record: &self.record,
             lost: None,
@@ -61,12 +61,12 @@ impl Server {
             key_grace: 0,
             now: self.now(),
         };
-        judge.licenses(&rows).0
+        evaluation.licenses(&rows).0
     }
 
     fn observe(&mut self) {
-        let standings = self.standings();
-        self.record.observe(DatabaseOid(5), &standings, self.now());
+        let licenses = self.licenses();
+        self.record.observe(DatabaseOid(5), &licenses, self.now());
         self.record.forget();
     }
 
@@ -86,31 +86,31 @@ impl Server {
 
     /// Returns how many it admits when its clock shows this, whatever it showed before.
     fn admits_at(&self, clock: i64) -> i64 {
-        self.admits(&self.standings(), clock)
+        self.admits(&self.licenses(), clock)
     }
 
-    fn admits(&self, standings: &[SignedLicense], clock: i64) -> i64 {
+    fn admits(&self, licenses: &[SignedLicense], clock: i64) -> i64 {
         let at = moment(BEGIN + clock);
         let judged = at.max(self.record.latest);
-        let admits = |standing: &SignedLicense| {
-            let claims = &standing.claims;
+        let admits = |license: &SignedLicense| {
+            let claims = &license.claims;
             let end = claims.exp.map_or(i64::MAX, |exp| exp + GRACE);
             let end = end.min(claims.ends.unwrap_or(i64::MAX));
             let begin = claims.nbf.map_or(0, |nbf| nbf - LEEWAY);
-            let is_believed = standing.believed_until.is_none_or(|until| at < until);
+            let is_believed = license.believed_until.is_none_or(|until| at < until);
             if !(moment(begin)..moment(end)).contains(&judged) || !is_believed {
                 return 0;
             }
             let product = &claims.products[0];
-            let bought = i64::from(standing.seats("TOM").unwrap());
+            let bought = i64::from(license.seats("TOM").unwrap());
             let away = self.record.away(&claims.iss, &claims.jti, "TOM", at);
-            let overdraft = match standing.doubt {
+            let overdraft = match license.doubt {
                 Some(Doubt::GivenBack) => None,
                 _ => product.overdraft,
             };
             (bought - away).max(0) + i64::from(overdraft.unwrap_or(0))
         };
-        standings.iter().map(admits).sum()
+        licenses.iter().map(admits).sum()
     }
 }
 
@@ -141,8 +141,8 @@ impl World {
 
     /// Does what license_allot() does here, and license_install() there.
     fn allot(&mut self, laptop: usize, seats: i64, term: Option<i64>) {
-        let standing = self.centre.standings().remove(0);
-        let claims = &standing.claims;
+        let license = self.centre.licenses().remove(0);
+        let claims = &license.claims;
         let now = self.centre.now();
         let left = SEATS
             - self
@@ -177,7 +177,7 @@ impl World {
             cnf: Confirmation {
                 jkt: allotment.installation.clone(),
             },
-            license: standing.token.clone(),
+            license: license.token.clone(),
         };
         self.centre.record.adopt(allotment);
         let token = token.sign(&self.centre.pair).unwrap();
@@ -188,20 +188,20 @@ impl World {
     fn give_back(&mut self, laptop: usize) {
         let laptop = &mut self.laptops[laptop];
         let now = laptop.now();
-        let Some(standing) = laptop
-            .standings()
+        let Some(license) = laptop
+            .licenses()
             .into_iter()
-            .find(|standing| standing.doubt.is_none())
+            .find(|license| license.doubt.is_none())
         else {
             return;
         };
-        let claims = &standing.claims;
+        let claims = &license.claims;
         let returned = Returned {
             iss: laptop.id(),
             jti: claims.jti.clone(),
             iat: unix(now),
             product: "TOM".to_owned(),
-            seats: standing.seats("TOM").unwrap(),
+            seats: license.seats("TOM").unwrap(),
         };
         self.receipts.push(returned.sign(&laptop.pair).unwrap());
         let given_back = GivenBack {
@@ -245,13 +245,13 @@ impl World {
         let interesting = ends.chain(begins).map(|at| unix(at) - BEGIN);
         let around = interesting.flat_map(|at| [at - LEEWAY - 1, at - LEEWAY, at - 1, at]);
         let now = self.servers().map(|server| server.clock);
-        let judged = self.servers().map(|server| (server, server.standings()));
+        let judged = self.servers().map(|server| (server, server.licenses()));
         let judged: Vec<_> = judged.collect();
         let clocks = around.chain(now).chain([0, 5_000, 9_999, 10_000, 10_500]);
         for clock in clocks.filter(|&clock| self.is_one_time(clock)) {
             let used = judged
                 .iter()
-                .map(|(server, standings)| server.admits(standings, clock));
+                .map(|(server, licenses)| server.admits(licenses, clock));
             let used: Vec<i64> = used.collect();
             assert!(
                 used.iter().sum::<i64>() <= SEATS + OVERDRAFT,
@@ -387,15 +387,15 @@ fn what_the_record_forgets_multiplies_no_seat() {
     for n in 0..150 {
         let id = format!("unverified {n}");
         let token = sign(&header(), &with("/jti", json!(id)));
-        let rows = [Row {
+        let rows = [StoredToken {
             license_id: id,
             ..row(&token)
         }];
-        let (standings, _) = judge(&none, &record).licenses(&rows);
-        let own = standings.iter().find(|own| own.token == token).unwrap();
+        let (licenses, _) = evaluation(&none, &record).licenses(&rows);
+        let own = licenses.iter().find(|own| own.token == token).unwrap();
         let believed_until = own.believed_until.unwrap();
         assert_eq!(believed_until > NOW, n < 100, "{n}");
-        record.observe(DatabaseOid(5), &standings, NOW);
+        record.observe(DatabaseOid(5), &licenses, NOW);
     }
     assert_eq!(record.licenses.len(), 100);
 }

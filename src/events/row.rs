@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::key::run_text;
 use super::left::Trail;
-use super::untold::Untold;
+use super::unwritten::Unwritten;
 use crate::core::ledger::denial::Cause;
 use crate::core::ledger::event::{Event, Happened};
 use crate::core::ledger::license::OutOfDates;
@@ -15,16 +15,16 @@ use crate::core::ledger::time::Timestamp;
 use crate::pg::{backend, catalog};
 
 /// Returns the rows of all events, and how many are lost.
-pub fn trail(untold: &Untold) -> Trail {
-    let mut trail = untold.left.clone();
-    let rows = untold.events.iter().map(|event| row(event, untold));
+pub fn trail(unwritten: &Unwritten) -> Trail {
+    let mut trail = unwritten.left.clone();
+    let rows = unwritten.events.iter().map(|event| of(event, unwritten));
     trail.rows.extend(rows);
-    trail.lost += untold.lost;
+    trail.lost += unwritten.lost;
     trail
 }
 
 /// Returns the row of an event. Roles of which only the OID is known are numbers: see [`name_roles`].
-pub fn row(event: &Event, untold: &Untold) -> Value {
+pub fn of(event: &Event, unwritten: &Unwritten) -> Value {
     let named = |name: &str| (!name.is_empty()).then(|| name.to_owned());
     let usename = match event.usename.as_str() {
         "" if event.who.role != RoleOid::NONE => json!(event.who.role),
@@ -40,11 +40,11 @@ pub fn row(event: &Event, untold: &Untold) -> Value {
         "event": word(event),
         "product": named(event.product.as_str()),
         "usename": usename,
-        "client_user": untold.text(&event.who.client_user),
+        "client_user": unwritten.text(&event.who.client_user),
         "client_host": named(&client_host),
         "workstation": named(workstation),
-        "detail": detail(event, untold),
-        "run": run_text(untold.run),
+        "detail": detail(event, unwritten),
+        "run": run_text(unwritten.run),
         "number": event.number,
     })
 }
@@ -88,13 +88,13 @@ fn word(event: &Event) -> &'static str {
     }
 }
 
-fn detail(event: &Event, untold: &Untold) -> Value {
+fn detail(event: &Event, unwritten: &Unwritten) -> Value {
     let mut detail = Map::new();
     let mut put = |name: &str, value: Value| {
         detail.insert(name.to_owned(), value);
     };
     if event.seat != SeatNumber::NONE {
-        let id = Uuid::from_bytes(untold.ids.of(event.seat));
+        let id = Uuid::from_bytes(unwritten.ids.of(event.seat));
         put("seat_id", json!(id.to_string()));
     }
     if let Some(kind) = event.kind {
@@ -102,10 +102,12 @@ fn detail(event: &Event, untold: &Untold) -> Value {
     }
     match event.happened {
         Happened::Left(leaving) => put("cause", json!(leaving.word())),
-        Happened::Denied(cause) | Happened::Overdraft(cause) => put_cause(cause, untold, &mut put),
+        Happened::Denied(cause) | Happened::Overdraft(cause) => {
+            put_cause(cause, unwritten, &mut put)
+        }
         Happened::WouldBeDenied(cause) => {
             put("enforcement", json!("warn"));
-            put_cause(cause, untold, &mut put);
+            put_cause(cause, unwritten, &mut put);
         }
         Happened::ExemptLogin(exempt) => put("reason", json!(exempt.reason())),
         Happened::Tampered(tampered) => put("claimed", tampered.names().collect()),
@@ -148,7 +150,7 @@ fn detail(event: &Event, untold: &Untold) -> Value {
     if event.by != RoleOid::NONE {
         put("by", json!(event.by));
     }
-    if let Some(reason) = untold.text(&event.reason) {
+    if let Some(reason) = unwritten.text(&event.reason) {
         put("reason", json!(reason));
     }
     let missing: Vec<&str> = [
@@ -156,7 +158,7 @@ fn detail(event: &Event, untold: &Untold) -> Value {
         ("reason", event.reason),
     ]
     .iter()
-    .filter(|(_, label)| untold.lacks(label))
+    .filter(|(_, label)| unwritten.lacks(label))
     .map(|(name, _)| *name)
     .collect();
     if !missing.is_empty() {
@@ -177,7 +179,7 @@ fn until_of(event: &Event) -> &'static str {
     }
 }
 
-fn put_cause(cause: Cause, untold: &Untold, put: &mut impl FnMut(&str, Value)) {
+fn put_cause(cause: Cause, unwritten: &Unwritten, put: &mut impl FnMut(&str, Value)) {
     let at = |at: Timestamp| json!(catalog::timestamp_iso(at));
     match cause {
         Cause::Full { limit, kept, .. } => {
@@ -192,7 +194,7 @@ fn put_cause(cause: Cause, untold: &Untold, put: &mut impl FnMut(&str, Value)) {
             in_use,
             limit,
         } => {
-            let role = untold.roles.name(number);
+            let role = unwritten.roles.name(number);
             put("reason", json!("license_full"));
             put("role", json!(role.map(|role| role.to_string())));
             put("role_in_use", json!(in_use));

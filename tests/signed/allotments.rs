@@ -1,4 +1,4 @@
-//! Seats that were passed on to other installations: together they are never more than what was bought.
+//! Seats that were allotted to other installations: together they are never more than what was bought.
 
 use serde_json::json;
 
@@ -86,7 +86,7 @@ async fn ten_owned_are_eight_at_the_centre_and_one_on_each_laptop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_passed_on_is_not_undone_by_rollback() {
+async fn what_was_allotted_is_not_undone_by_rollback() {
     let (centre, laptop) = (centre(2), installation());
     let admin = admin(&centre).await;
     admin.run("BEGIN").await;
@@ -115,7 +115,7 @@ async fn what_was_passed_on_is_not_undone_by_rollback() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn seats_that_are_in_use_are_not_passed_on() {
+async fn seats_that_are_in_use_are_not_allotted() {
     let (centre, laptop) = (centre(2), installation());
     let mut users = users(&centre, 2).await;
     let admin = admin(&centre).await;
@@ -171,7 +171,7 @@ async fn logins_that_race_with_an_allotment_never_use_a_seat_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_passed_on_that_would_come_back_before_it_begins() {
+async fn nothing_is_allotted_that_would_come_back_before_it_begins() {
     let (centre, laptop) = (installation(), installation());
     let mut claims = Vendor::aptora().claims(3);
     claims["cnf"] = json!({"jkt": centre.installation()});
@@ -190,7 +190,7 @@ async fn nothing_is_passed_on_that_would_come_back_before_it_begins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_not_be_passed_on_is_refused() {
+async fn what_can_not_be_allotted_is_refused() {
     let (centre, laptop) = (centre(3), installation());
     let admin_here = admin(&centre).await;
     let key = laptop.sql("SELECT license_installation()");
@@ -232,7 +232,7 @@ async fn what_can_not_be_passed_on_is_refused() {
         "3"
     );
     assert_eq!(centre.sql("SELECT count(*) FROM license_allotments"), "0");
-    // Not by whom it was passed on to.
+    // Not by whom it was allotted to.
     laptop.install(&centre.sql(&laptop.allotting(2)));
     let third = installation();
     let admin_there = admin(&laptop).await;
@@ -420,7 +420,7 @@ async fn databases_of_one_server_share_a_license() {
             "2|3|2|full"
         );
     }
-    // What one passes on the other one can't pass on, too.
+    // What one allots the other one can't allot, too.
     bert.close().await;
     eventually("bert is out", PATIENCE, async || centre.in_use() == 1).await;
     let admin = admin(&centre).await;
@@ -560,7 +560,7 @@ async fn who_writes_rows_of_allotments_passes_nothing_on() {
         centre.sql("SELECT DISTINCT token FROM license_allotments WHERE token <> ''"),
         token
     );
-    // Nor is one that was passed on passed on under another name.
+    // Nor is an allotment allotted under another name.
     centre.sql("UPDATE license_allotments SET allotment_id = 'another' WHERE token <> ''");
     eventually("the row is there again", PATIENCE, async || {
         centre.sql("SELECT count(*) FROM license_allotments WHERE token <> ''") == "2"
@@ -575,7 +575,7 @@ async fn who_writes_rows_of_allotments_passes_nothing_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lock_on_the_tables_lets_nobody_use_a_seat_that_was_passed_on() {
+async fn a_lock_on_the_tables_lets_nobody_use_a_seat_that_was_allotted() {
     let centre = centre(2);
     let laptop = installation();
     let _user = users(&centre, 1).await;
@@ -601,7 +601,7 @@ async fn a_row_that_asks_for_less_takes_back_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restored_database_takes_back_what_the_former_one_has_passed_on() {
+async fn a_restored_database_takes_back_what_the_former_one_has_allotted() {
     let (centre, laptop) = (centre(3), installation());
     centre.copy("postgres", "company");
     centre.sql("SELECT license_uninstall('TOM-4711')");

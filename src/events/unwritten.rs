@@ -23,7 +23,7 @@ const SLICE: usize = 64;
 pub const BATCH: usize = 1_024;
 
 /// The events of a database that are yet to be written.
-pub struct Untold {
+pub struct Unwritten {
     /// The events in the order in which they happened.
     pub events: Vec<Event>,
     /// How many were lost.
@@ -38,9 +38,9 @@ pub struct Untold {
     pub roles: ReservedRoles,
 }
 
-impl Untold {
-    fn nothing() -> Untold {
-        Untold {
+impl Unwritten {
+    fn nothing() -> Unwritten {
+        Unwritten {
             events: Vec::new(),
             lost: 0,
             warned: 0,
@@ -54,34 +54,34 @@ impl Untold {
 
     /// Returns the next batch after the event with this number, or the first batch (0), with all else that is to be
     /// written. From now on nothing is added to these events.
-    pub fn next(database: DatabaseOid, after: u64) -> Untold {
-        let mut untold = Untold::nothing();
+    pub fn next(database: DatabaseOid, after: u64) -> Unwritten {
+        let mut unwritten = Unwritten::nothing();
         if after == 0 {
             memory::write(|ledger| ledger.release_denials(database, backend::now()));
         }
-        let known = memory::read(|ledger| untold.note(ledger, database));
-        untold.copy(database, after);
+        let known = memory::read(|ledger| unwritten.note(ledger, database));
+        unwritten.copy(database, after);
         if after == 0 {
-            untold.left = left::trail(database, known.as_ref());
+            unwritten.left = left::trail(database, known.as_ref());
         }
-        untold
+        unwritten
     }
 
     /// Returns all events, in the server's last moment.
-    pub fn at_last(ledger: &Ledger<'static, Shared>, database: DatabaseOid) -> Untold {
-        let mut untold = Untold::nothing();
-        let known = untold.note(ledger, database);
+    pub fn at_last(ledger: &Ledger<'static, Shared>, database: DatabaseOid) -> Unwritten {
+        let mut unwritten = Unwritten::nothing();
+        let known = unwritten.note(ledger, database);
         ledger.each_event(database, |event| {
             for label in [event.who.client_user, event.reason] {
                 if let Some(text) = ledger.texts.get(&label) {
-                    untold.texts.insert(label, text.text);
+                    unwritten.texts.insert(label, text.text);
                 }
             }
-            untold.events.push(*event);
+            unwritten.events.push(*event);
         });
-        untold.events.sort_unstable_by_key(|event| event.number);
-        untold.left = left::trail(database, known.as_ref());
-        untold
+        unwritten.events.sort_unstable_by_key(|event| event.number);
+        unwritten.left = left::trail(database, known.as_ref());
+        unwritten
     }
 
     fn note(
