@@ -314,14 +314,16 @@ impl SignedLicenses {
         Value::from_iter(rows)
     }
 
-    /// Drops the licenses whose newest token has changed meanwhile, because of a renewal.
-    pub fn forget_what_changed(&mut self, record: &Record) {
-        let former = &self.record;
+    /// Drops the licenses whose newest token has changed since they were read, because of a renewal, or because another
+    /// database was looked at. Tells whether any was dropped.
+    pub fn forget_what_changed(&mut self, record: &Record) -> bool {
+        let (former, count) = (&self.record, self.licenses.len());
         self.licenses.retain(|license| {
             let (iss, jti) = (&license.claims.iss, &license.claims.jti);
             let [former, present] = [former, record].map(|record| record.license(iss, jti));
             former.map(|known| &known.token) == present.map(|known| &known.token)
         });
+        self.licenses.len() < count
     }
 
     /// Holds the rows of `licenses` to what was signed, and replaces rows that are gone by what was signed. A license

@@ -209,9 +209,12 @@ fn observe(database: DatabaseOid, known: Option<Database>) -> Result<bool, ReadE
         signed_licenses = SignedLicenses::read_alone(PATIENCE)?;
     }
     let is_signed = signed_licenses.is_some();
-    if let Some(signed_licenses) = signed_licenses {
-        looking::observe(database, signed_licenses, PATIENCE)?;
+    let is_all = match signed_licenses {
+        Some(signed_licenses) => looking::observe(database, signed_licenses, PATIENCE)?,
+        None => true,
+    };
+    if is_all {
+        memory::write(|ledger| ledger.observed(database, known.generation));
     }
-    memory::write(|ledger| ledger.observed(database, known.generation));
     Ok(is_signed)
 }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -222,6 +223,39 @@ async fn a_license_is_renewed_by_hand() {
         )
     );
     trail_becomes(&cluster, &["postgres renewed", "postgres failed"]).await;
+}
+
+/// A license is renewed wherever it is known to be installed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_license_that_is_installed_in_many_databases_at_once_is_known_in_each() {
+    let vendor = Vendor::aptora();
+    let cluster = Cluster::builder().with_key_of(&vendor);
+    let databases: Vec<String> = (0..6).map(|n| format!("firm_{n}")).collect();
+    for db in &databases {
+        cluster.sql(&format!("CREATE DATABASE {db}"));
+        cluster.sql_in(db, "CREATE EXTENSION pg_seats");
+    }
+    for round in 0..3 {
+        let id = format!("TOM-{round}");
+        let mut claims = claims(&vendor, DAY, 400, 5);
+        claims["jti"] = json!(id);
+        claims["products"][0]["product"] = json!(id);
+        claims["products"][0]["claimed_at"] = json!("checkout");
+        let install = format!("SELECT license_install('{}')", vendor.sign(&claims));
+        thread::scope(|scope| {
+            for db in &databases {
+                scope.spawn(|| cluster.sql_in(db, &install));
+            }
+        });
+        eventually(&format!("{id} is known in each"), PATIENCE, async || {
+            let licenses = recorded(&cluster);
+            let license = licenses.iter().find(|license| license["jti"] == id);
+            license.is_some_and(|license| {
+                license["databases"].as_array().map(Vec::len) == Some(databases.len())
+            })
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

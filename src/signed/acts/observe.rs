@@ -28,7 +28,8 @@ fn settle(patience: Duration) -> Result<(), ReadError> {
 }
 
 /// Makes the installation remember what a worker has seen of its database's signed licenses, and warns of those that
-/// are newly in doubt. Only a worker may call it, outside a transaction.
+/// are newly in doubt. Returns false if some must be looked at again, because more has become known of them since they
+/// were read. Only a worker may call it, outside a transaction.
 ///
 /// # Errors
 ///
@@ -37,7 +38,7 @@ pub fn observe(
     database: DatabaseOid,
     mut signed_licenses: SignedLicenses,
     patience: Duration,
-) -> Result<(), ReadError> {
+) -> Result<bool, ReadError> {
     let databases = BackgroundWorker::transaction(catalog::databases);
     let mut lines = signed_licenses.unreadable.clone();
     for Invalid {
@@ -57,23 +58,23 @@ pub fn observe(
         record.keep_databases(|database| databases.contains(&database));
         record.uninstall(database, &signed_licenses.uninstalled);
         signed_licenses.adopt(record);
-        signed_licenses.forget_what_changed(record);
+        let has_changed = signed_licenses.forget_what_changed(record);
         let doubtful = record.observe(database, &signed_licenses.licenses, now);
         record.forget();
-        doubtful
+        (doubtful, has_changed)
     });
-    let doubtful = match observed {
+    let (doubtful, has_changed) = match observed {
         // The record may have been damaged since it was read, and is repaired now.
-        Ok((doubtful, damaged)) => {
+        Ok((observed, damaged)) => {
             let line = damaged.map(|damaged| complaint_of_record(&key, &damaged));
             lines.extend(line.filter(|line| !signed_licenses.unreadable.contains(line)));
-            doubtful
+            observed
         }
         Err(error) => {
             lines.push(format!(
                 "could not record what is known of signed licenses: {error}"
             ));
-            Vec::new()
+            (Vec::new(), false)
         }
     };
     let is_news = |license: &SignedLicense| doubtful.contains(&license.claims.jti);
@@ -92,7 +93,7 @@ pub fn observe(
     end_lent(&signed_licenses);
     let news: Vec<_> = news.into_iter().map(|(_, doubt)| doubt.warning).collect();
     warning::note_and_give(&news, patience);
-    Ok(())
+    Ok(!has_changed)
 }
 
 /// Ends the use of seats that another installation has allotted to this one, once they have ended: there they are soon
