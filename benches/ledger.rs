@@ -64,7 +64,7 @@ fn license() -> License {
         denied: 0,
         counted_since: 0,
         level: Level::Normal,
-        told_ending: None,
+        warned_ending: None,
         signed: None,
     }
 }
@@ -166,8 +166,8 @@ fn admit_and_release(c: &mut Criterion) {
                             events.clear();
                             ledger.take_events(DATABASE, 0, EVENTS, |event, _| events.push(*event));
                             let last = events.last().map_or(0, |event| event.number);
-                            ledger.forget_told(DATABASE, last, EVENTS);
-                            ledger.told(DATABASE, 0, 0, 0);
+                            ledger.forget_written(DATABASE, last, EVENTS);
+                            ledger.note_written(DATABASE, 0, 0, 0);
                         }
                         taken
                     });

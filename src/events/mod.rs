@@ -62,7 +62,7 @@ const WRITER: u32 = 1;
 pub fn write(database: DatabaseOid, patience: Duration) {
     if !BackgroundWorker::transaction(|| backend::is_alone(WRITER)) {
         // A launcher that has ended meanwhile has left another worker behind, which is about to write.
-        memory::write(|ledger| ledger.told(database, 0, 0, backend::now()));
+        memory::write(|ledger| ledger.note_written(database, 0, 0, backend::now()));
         return;
     }
     let until = Instant::now() + STAY;
@@ -100,7 +100,7 @@ fn write_trail(database: DatabaseOid, patience: Duration) -> bool {
         };
         // Nothing checks for interrupts between the commit and this call, so no event is written twice.
         unwritten.forget(database);
-        memory::write(|ledger| ledger.kept_told(database));
+        memory::write(|ledger| ledger.note_left_written(database));
         BackgroundWorker::transaction(|| lines.iter().for_each(error::log));
         warnings.extend(unwritten.warnings());
         written += unwritten.events.len() as u64;
@@ -247,7 +247,7 @@ fn databases() -> Vec<DatabaseOid> {
         |ledger| ledger.databases.len(),
         |ledger, find| {
             ledger.databases.each(|known| {
-                if known.has_untold(now) {
+                if known.has_unwritten(now) {
                     find(known.oid);
                 }
             });

@@ -136,14 +136,14 @@ impl Unwritten {
         let mut forgotten = 0;
         loop {
             let last = self.last();
-            let slice = memory::write(|ledger| ledger.forget_told(database, last, SLICE));
+            let slice = memory::write(|ledger| ledger.forget_written(database, last, SLICE));
             forgotten += slice;
             if slice < SLICE {
                 break;
             }
         }
         let made_room = self.events.len().saturating_sub(forgotten) as u64;
-        memory::write(|ledger| ledger.told(database, self.lost, made_room, backend::now()));
+        memory::write(|ledger| ledger.note_written(database, self.lost, made_room, backend::now()));
     }
 
     /// Returns the warnings that have not been given.

@@ -155,7 +155,7 @@ pub fn log_endings() {
     let licenses = memory::read(|ledger| ledger.licenses.len());
     let mut endings = Vec::with_capacity(licenses);
     memory::write(|ledger| {
-        ledger.tell_endings(backend::now(), |product, ending| {
+        ledger.warn_of_endings(backend::now(), |product, ending| {
             memory::push(&mut endings, (*product, ending));
         });
     });

@@ -47,9 +47,9 @@ pub fn write<R>(change: impl FnOnce(&mut Ledger<'static, Shared>) -> R) -> R {
     let mut ledger = unsafe { attached.ledger() };
     let due = (ledger.head.next_due, ledger.head.next_write);
     let clocks = clock::look();
-    let mut to_be_told = false;
+    let mut wakes_launcher = false;
     if ledger.head.time.shows_pause(clocks) {
-        to_be_told = ledger.look_at(clock::look_closely());
+        wakes_launcher = ledger.look_at(clock::look_closely());
         attached.keep_time();
     }
     let result = change(&mut ledger);
@@ -58,9 +58,9 @@ pub fn write<R>(change: impl FnOnce(&mut Ledger<'static, Shared>) -> R) -> R {
     }
     if ledger.needs_watch() {
         ledger.watch(clocks);
-        to_be_told = true;
+        wakes_launcher = true;
     }
-    if to_be_told || ledger.head.next_due < due.0 || ledger.head.next_write < due.1 {
+    if wakes_launcher || ledger.head.next_due < due.0 || ledger.head.next_write < due.1 {
         attached.wake_launcher();
     }
     result

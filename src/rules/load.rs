@@ -206,7 +206,7 @@ fn log_left_out() {
     if !memory::read(|ledger| ledger.has_left_out()) {
         return;
     }
-    while let Some((database, rows, unnumbered)) = memory::write(|ledger| ledger.tell_left_out()) {
+    while let Some((database, rows, unnumbered)) = memory::write(|ledger| ledger.log_left_out()) {
         let name = quoted(catalog::database_name(database));
         error::log(match (rows, unnumbered) {
             (0, 0) => format!("all rules of database {name} are in force again"),

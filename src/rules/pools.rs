@@ -75,7 +75,7 @@ impl RememberedPools for Of<'_> {
 pub fn note_lease(database: DatabaseOid) {
     if memory::write(|ledger| ledger.lease_comes(database)) {
         outdate();
-        memory::write(|ledger| ledger.lease_is_told(database));
+        memory::write(|ledger| ledger.lease_is_noted(database));
     }
 }
 

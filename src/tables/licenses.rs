@@ -206,7 +206,7 @@ fn license(row: &Row) -> Result<License, ReadError> {
         denied: 0,
         counted_since: 0,
         level: Level::Normal,
-        told_ending: None,
+        warned_ending: None,
         interfered: false,
         signed: None,
     })

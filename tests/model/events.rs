@@ -710,13 +710,13 @@ fn tell(server: &mut Server, database: u32, taken: &[Event]) {
     server.ledger.with(|l| {
         let mut forgotten = 0;
         loop {
-            let slice = l.forget_told(DatabaseOid(database), last, 7);
+            let slice = l.forget_written(DatabaseOid(database), last, 7);
             forgotten += slice;
             if slice < 7 {
                 break;
             }
         }
-        l.told(
+        l.note_written(
             DatabaseOid(database),
             0,
             (taken.len() - forgotten) as u64,
@@ -953,7 +953,7 @@ fn an_end_is_told_once_for_each_number_of_days() {
                 );
                 told.push(((now - 1_000 * MINUTE) / DAY, ending.days));
             };
-            server.ledger.with(|l| l.tell_endings(now, tell));
+            server.ledger.with(|l| l.warn_of_endings(now, tell));
         }
         server.now += DAY;
         server.change(1, |rows| rows.licenses[0].overdraft += 1);
@@ -969,7 +969,7 @@ fn an_end_is_told_once_for_each_number_of_days() {
         server.load(1);
         let (mut told, now) = (None, server.now);
         let tell = |_: &Name, ending: Ending| told = Some(ending.days);
-        server.ledger.with(|l| l.tell_endings(now, tell));
+        server.ledger.with(|l| l.warn_of_endings(now, tell));
         assert_eq!(told, days);
     }
 }

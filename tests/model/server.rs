@@ -548,9 +548,9 @@ impl Server {
                 let before = events.len();
                 l.take_events(database, 0, usize::MAX, |event, _| events.push(*event));
                 let last = events.last().map_or(0, |event: &Event| event.number);
-                let forgotten = l.forget_told(database, last, usize::MAX);
+                let forgotten = l.forget_written(database, last, usize::MAX);
                 assert_eq!(forgotten, events.len() - before);
-                l.told(database, lost, 0, now);
+                l.note_written(database, lost, 0, now);
             }
             // Denials are gathered.
             let mut gathered = 0;
@@ -715,7 +715,7 @@ pub fn license(product: &str, seats: impl Into<Option<i32>>) -> License {
         denied: 0,
         counted_since: 0,
         level: Level::Normal,
-        told_ending: None,
+        warned_ending: None,
         interfered: false,
         signed: None,
     }

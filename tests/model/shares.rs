@@ -109,7 +109,7 @@ fn whose_rows_do_not_fit_is_told_once() {
     let mut server = server(30);
     let told = |server: &mut Server| {
         let mut told = BTreeMap::new();
-        while let Some((database, rows, _)) = server.ledger.with(|l| l.tell_left_out()) {
+        while let Some((database, rows, _)) = server.ledger.with(|l| l.log_left_out()) {
             told.insert(database.0, rows);
         }
         told
@@ -243,7 +243,7 @@ fn whose_reservations_name_too_many_roles_goes_without_those() {
     let (_, answer) = server.log_in(session(2, &pc(1)));
     assert_eq!(answer, Answer::Admitted(Remark::None));
     assert_eq!(
-        server.ledger.with(|l| l.tell_left_out()),
+        server.ledger.with(|l| l.log_left_out()),
         Some((DatabaseOid(1), 0, 1))
     );
     // Another database is not concerned, and has what is free again.

@@ -270,7 +270,7 @@ fn that_there_are_no_leases_is_remembered_until_one_comes() {
     assert_eq!(without_leases(&mut server), [1, 3, 4, 5]);
     // Until somebody has seen to it, everybody must.
     assert!(server.ledger.with(|l| l.lease_comes(DatabaseOid(2))));
-    server.ledger.with(|l| l.lease_is_told(DatabaseOid(2)));
+    server.ledger.with(|l| l.lease_is_noted(DatabaseOid(2)));
     assert!(!server.ledger.with(|l| l.lease_comes(DatabaseOid(2))));
     assert_eq!(without_leases(&mut server), [1, 3, 4, 5]);
 }

@@ -62,7 +62,7 @@ pub struct Database {
     /// The number of reservations that are not in force because there are too many different roles.
     pub(super) unnumbered: u32,
     /// Whether the log has been told the present numbers of both.
-    pub(super) left_out_told: bool,
+    pub(super) left_out_logged: bool,
     /// When its tables could last not be read; 0 if they have been read since.
     pub(super) failed_at: Timestamp,
     /// The generation that could not be read then.
@@ -82,7 +82,7 @@ pub struct Database {
     /// The number of events for which there was no room.
     pub events_lost: u64,
     /// Whether the events that the last stop of the server kept for its audit trail have been written.
-    pub kept_told: bool,
+    pub left_written: bool,
     /// The number of the last event up to which all necessary warnings were given.
     pub warned: u64,
     /// Whether its audit trail could not be written.
@@ -115,13 +115,13 @@ impl Database {
             && self.ended == 0
             && !self.wanted
             // Nothing is to be written, now or later.
-            && !self.has_untold(Timestamp::MAX - 1)
+            && !self.has_unwritten(Timestamp::MAX - 1)
             && !self.has_left_out()
     }
 
     /// Tells whether some of its rows are not in force, or the log is yet to be told about their number.
     pub(super) fn has_left_out(&self) -> bool {
-        self.left_out > 0 || self.unnumbered > 0 || !self.left_out_told
+        self.left_out > 0 || self.unnumbered > 0 || !self.left_out_logged
     }
 
     /// Notes that its tables could be read.
@@ -142,7 +142,7 @@ impl Database {
     }
 
     /// Tells whether something is to be written to its audit trail now.
-    pub fn has_untold(&self, now: Timestamp) -> bool {
+    pub fn has_unwritten(&self, now: Timestamp) -> bool {
         self.events > 0 || self.events_lost > 0 || self.ring.due <= now
     }
 

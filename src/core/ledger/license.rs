@@ -153,7 +153,7 @@ pub struct License {
     /// The level of use that was last noted.
     pub level: Level,
     /// The coming end that a standby has last reported.
-    pub told_ending: Option<Ending>,
+    pub warned_ending: Option<Ending>,
     /// Whether somebody has attached something to the tables of its database.
     pub interfered: bool,
     /// What its vendor's signature makes of it; `None` if nobody has signed it.

@@ -57,7 +57,7 @@ impl<const N: usize> Recents<N> {
     }
 
     /// Notes the event to which further occurrences for this tally are added.
-    pub(super) fn tell_in(&mut self, of: TallyId, row: u64) {
+    pub(super) fn gather_in(&mut self, of: TallyId, row: u64) {
         if let Some(recent) = self.0.iter_mut().find(|recent| recent.of == of) {
             recent.row = row;
         }

@@ -33,7 +33,7 @@ pub struct Spell {
     /// When the last denial was.
     pub(super) last: Timestamp,
     /// When its last event was written, or could have been.
-    pub(super) told: Timestamp,
+    pub(super) reported: Timestamp,
     /// The kind of the last denial.
     pub(super) kind: EventKind,
     /// The number of the event that gathers its denials; 0 if none does.
@@ -58,7 +58,7 @@ pub(super) fn kind_of(happened: &Happened) -> EventKind {
 impl Spell {
     /// Shifts its moments after the clock was set by so much.
     pub(super) fn shift(&mut self, by: i64) {
-        for moment in [&mut self.last, &mut self.told, &mut self.due] {
+        for moment in [&mut self.last, &mut self.reported, &mut self.due] {
             if *moment != Timestamp::MAX {
                 *moment = moment.saturating_add(by);
             }

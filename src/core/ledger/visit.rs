@@ -91,5 +91,5 @@ pub enum Leased {
     /// It has had some, or will once somebody has committed one.
     Maybe,
     /// What is remembered across restarts no longer says that it has none.
-    Told,
+    Noted,
 }

@@ -34,7 +34,7 @@ impl<T: Tables> Ledger<'_, T> {
         };
         let row = self.note_together(row, event, now);
         if let Some(session) = slot.and_then(|slot| self.sessions.get_mut(slot)) {
-            session.recent.tell_in(tally, row);
+            session.recent.gather_in(tally, row);
         }
         false
     }
@@ -48,7 +48,7 @@ impl<T: Tables> Ledger<'_, T> {
         };
         let row = self.note_together(row, event, now);
         if let Some(known) = self.databases.get_mut(&event.database) {
-            known.crossings.tell_in(tally, row);
+            known.crossings.gather_in(tally, row);
         }
     }
 
@@ -121,7 +121,7 @@ impl<T: Tables> Ledger<'_, T> {
                 older: 0,
                 database: event.database,
                 last: now,
-                told: now,
+                reported: now,
                 kind,
                 row: 0,
                 due: 0,
@@ -135,17 +135,17 @@ impl<T: Tables> Ledger<'_, T> {
         spell.last = now;
         if spell.row != 0 && now >= spell.due {
             self.release_row(spell.row);
-            (spell.row, spell.told) = (0, now);
+            (spell.row, spell.reported) = (0, now);
         }
         if spell.row != 0 {
             // A host does not make another user, so the last one is reported.
             self.add_denial(spell.row, event, now);
-        } else if now.saturating_sub(spell.told) >= ROW {
+        } else if now.saturating_sub(spell.reported) >= ROW {
             self.note(event, now);
-            spell.told = now;
+            spell.reported = now;
         } else {
             spell.row = self.gather(event, now);
-            spell.due = spell.told.saturating_add(ROW).min(
+            spell.due = spell.reported.saturating_add(ROW).min(
                 now.saturating_sub(now.rem_euclid(HOUR))
                     .saturating_add(HOUR),
             );
@@ -240,7 +240,7 @@ impl<T: Tables> Ledger<'_, T> {
                 events.put(Event { number, ..event });
                 link::<T>(databases, events, database, number);
             }
-            (spell.row, spell.told) = (0, now);
+            (spell.row, spell.reported) = (0, now);
         });
         if let Some(known) = databases.get_mut(&database) {
             known.ring.due = next;

@@ -117,11 +117,11 @@ impl<T: Tables> Ledger<'_, T> {
             self.head.next_write = self.head.next_write.saturating_add(moved);
         }
         self.note_next_due();
-        self.tell_of_pause(Happened::ClockJump { moved, late }, now);
+        self.report_pause(Happened::ClockJump { moved, late }, now);
     }
 
     /// Tells every database that has licenses about a pause.
-    fn tell_of_pause(&mut self, happened: Happened, now: Timestamp) {
+    fn report_pause(&mut self, happened: Happened, now: Timestamp) {
         let mut after = DatabaseOid::NONE;
         loop {
             // The databases that come next, by their OIDs.

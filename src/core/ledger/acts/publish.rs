@@ -330,7 +330,7 @@ impl<T: Tables> Ledger<'_, T> {
             license.denied = former.map_or(0, |former| former.denied);
             license.counted_since = former.map_or(now, |former| former.counted_since);
             license.level = former.map_or(Level::Normal, |former| former.level);
-            license.told_ending = former.and_then(|former| former.told_ending);
+            license.warned_ending = former.and_then(|former| former.warned_ending);
             let is_new = former.is_none();
             if license.tally == TallyId::NONE {
                 license.tally = self.begin_tally(

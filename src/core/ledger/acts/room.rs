@@ -286,7 +286,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Forgets events of a database up to this number, at most `at_most`, and returns how many. They have been
     /// reported, in the table or in the server log.
-    pub fn forget_told(&mut self, database: DatabaseOid, number: u64, at_most: usize) -> usize {
+    pub fn forget_written(&mut self, database: DatabaseOid, number: u64, at_most: usize) -> usize {
         for forgotten in 0..at_most {
             let first = self.databases.get(&database).map(|known| known.ring.first);
             let event = first.and_then(|first| self.events.get(&first));

@@ -263,7 +263,7 @@ impl<T: Tables> Ledger<'_, T> {
             let before = (known.left_out, known.unnumbered);
             note(known);
             if (known.left_out, known.unnumbered) != before {
-                known.left_out_told = false;
+                known.left_out_logged = false;
                 self.head.left_out = true;
             }
         }
@@ -292,26 +292,26 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Returns a database whose rows are not all in force, or are again, if that has not been reported yet: its OID,
     /// how many rows have no room, and how many have no number for their role.
-    pub fn tell_left_out(&mut self) -> Option<(DatabaseOid, u32, u32)> {
+    pub fn log_left_out(&mut self) -> Option<(DatabaseOid, u32, u32)> {
         if !self.head.left_out {
             return None;
         }
-        let (mut untold, mut any) = (None, false);
+        let (mut unlogged, mut any) = (None, false);
         self.databases.each(|known| {
             any |= known.has_left_out();
-            if !known.left_out_told {
-                untold = Some((known.oid, known.left_out, known.unnumbered));
+            if !known.left_out_logged {
+                unlogged = Some((known.oid, known.left_out, known.unnumbered));
             }
         });
-        match untold {
+        match unlogged {
             Some((database, ..)) => {
                 if let Some(known) = self.databases.get_mut(&database) {
-                    known.left_out_told = true;
+                    known.left_out_logged = true;
                 }
             }
             None => self.head.left_out = any,
         }
-        untold
+        unlogged
     }
 
     /// Tells whether there may be something to report.

@@ -79,7 +79,13 @@ impl<T: Tables> Ledger<'_, T> {
     /// Notes that a writer has been in a database and reported this many lost events, and when the next one should
     /// come. Of the events that it took, `made_room` were no longer there afterwards: they had to make room and were
     /// counted as lost, but were not.
-    pub fn told(&mut self, database: DatabaseOid, lost: u64, made_room: u64, now: Timestamp) {
+    pub fn note_written(
+        &mut self,
+        database: DatabaseOid,
+        lost: u64,
+        made_room: u64,
+        now: Timestamp,
+    ) {
         self.set_unwritable(database, false);
         let filling = self.is_filling();
         if let Some(known) = self.databases.get_mut(&database) {
@@ -147,12 +153,12 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Shows the products whose licenses come to their end, each once for each number of days.
-    pub fn tell_endings(&mut self, now: Timestamp, mut see: impl FnMut(&Name, Ending)) {
+    pub fn warn_of_endings(&mut self, now: Timestamp, mut see: impl FnMut(&Name, Ending)) {
         self.licenses.each_mut(|license| {
             let ending = license.ending(now);
-            if let Some(ending) = ending.filter(|_| ending != license.told_ending) {
+            if let Some(ending) = ending.filter(|_| ending != license.warned_ending) {
                 see(&license.product, ending);
-                license.told_ending = Some(ending);
+                license.warned_ending = Some(ending);
             }
         });
     }
@@ -165,9 +171,9 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that the events that the last stop of the server kept for a database's audit trail have been written.
-    pub fn kept_told(&mut self, database: DatabaseOid) {
+    pub fn note_left_written(&mut self, database: DatabaseOid) {
         if let Some(known) = self.databases.get_mut(&database) {
-            known.kept_told = true;
+            known.left_written = true;
         }
     }
 

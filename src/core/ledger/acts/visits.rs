@@ -315,12 +315,12 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that a lease is about to be committed in a database. Returns whether the caller must see to it that what
-    /// is remembered across restarts does not say otherwise, and then call [`Ledger::lease_is_told`].
+    /// is remembered across restarts does not say otherwise, and then call [`Ledger::lease_is_noted`].
     pub fn lease_comes(&mut self, database: DatabaseOid) -> bool {
         let Some(known) = self.databases.get_mut(&database) else {
             return true;
         };
-        if known.leased == Leased::Told {
+        if known.leased == Leased::Noted {
             return false;
         }
         known.leased = Leased::Maybe;
@@ -329,9 +329,9 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Notes that what is remembered across restarts no longer says that the database has no leases.
-    pub fn lease_is_told(&mut self, database: DatabaseOid) {
+    pub fn lease_is_noted(&mut self, database: DatabaseOid) {
         if let Some(known) = self.databases.get_mut(&database) {
-            known.leased = Leased::Told;
+            known.leased = Leased::Noted;
         }
     }
 
