@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-heavy test-assertions lint unit integration bench install clean
 
-export VERSIONS ?= 15 18 16 17
+export VERSIONS ?= 18 15 16 17
 export FILTER
 export PROFILE
 export PG_CONFIG
