@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-heavy test-assertions lint unit integration bench install clean
 
-export VERSIONS ?= 15 18 16 17
+export VERSIONS ?= 18 15 16 17
 export FILTER
 export PROFILE
 export PG_CONFIG
@@ -25,7 +25,7 @@ test-heavy: ## Run the tests that are too heavy for every run; takes VERSIONS an
 test-assertions: ## Run the tests against a PostgreSQL 15 that checks itself (built from Debian's source)
 	@VERSIONS=15-assertions pgrx-config/test integration
 
-lint: ## Check the format and run Clippy for every version
+lint: ## Check the format, the spelling, the crates that are used and the rules of the house; run Clippy
 	@pgrx-config/test lint
 
 unit: ## Run the tests that need no server

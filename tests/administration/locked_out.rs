@@ -93,10 +93,18 @@ async fn what_could_not_be_read_a_moment_ago_is_not_waited_for_again() {
     }
     let short = start.elapsed();
     assert!(short < Duration::from_secs(4), "{short:?}");
-    // While one tries again, others are told at once.
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
-    let trying = tokio::spawn(newcomer().denied());
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    // While one tries again, others are told at once. Who has waited longer than those do is the one.
+    let observer = cluster.login("postgres").db("template1").open_ok().await;
+    let tries = "SELECT count(*) > 0 FROM pg_locks
+                  WHERE NOT granted AND waitstart < clock_timestamp() - interval '500 ms'";
+    let mut trying = tokio::spawn(newcomer().denied());
+    eventually("one tries again", PATIENCE, async || {
+        if trying.is_finished() {
+            trying = tokio::spawn(newcomer().denied());
+        }
+        observer.val::<bool>(tries).await
+    })
+    .await;
     let short = waited().await;
     assert!(short < Duration::from_secs(4), "{short:?}");
     let start = Instant::now();
