@@ -23,7 +23,12 @@ pub fn read(schema: &str) -> Option<Vec<Counts>> {
     let rows = read_committed(PATIENCE, |reader| rows::read(reader, schema));
     let mut counts = rows.ok()?;
     let database = backend::database();
-    let known = memory::read(|ledger| ledger.databases.get(&database).map(|known| known.counted));
+    let known = memory::read(|ledger| {
+        ledger
+            .databases
+            .get(&database)
+            .map(|known| known.counts.added)
+    });
     if known != Some(true) {
         // Counts that could no longer be written when the server stopped.
         for kept in left::counts(database) {
@@ -42,10 +47,10 @@ pub fn write(database: DatabaseOid) {
     // Other rules may come from another table.
     let digest = digest_of((rules.generation, &counts));
     let known = memory::read(|ledger| ledger.databases.get(&database).copied());
-    if known.is_some_and(|known| known.counts_written == digest) {
+    if known.is_some_and(|known| known.counts.written == digest) {
         return;
     }
-    if known.is_some_and(|known| known.in_recovery) {
+    if known.is_some_and(|known| known.in_force.in_recovery) {
         // The server has just been promoted: what was counted before is yet to be read.
         return;
     }
@@ -54,7 +59,7 @@ pub fn write(database: DatabaseOid) {
             // The counts went with the extension.
             return Ok(digest);
         };
-        if !known.is_some_and(|known| known.counted) {
+        if !known.is_some_and(|known| known.counts.added) {
             // What was counted before would be lost.
             return Err(damaged("it could not be read since the server's start"));
         }

@@ -76,14 +76,14 @@ pub fn trail(database: DatabaseOid, known: Option<&Database>) -> Trail {
     let mut trails = left.trails.iter();
     let trail = trails.find(|(oid, _)| *oid == database);
     trail
-        .filter(|_| known.is_none_or(|known| !known.left_written))
+        .filter(|_| known.is_none_or(|known| !known.trail.left_written))
         .map_or_else(Trail::default, |(_, trail)| trail.clone())
 }
 
 /// Tells whether the last stop has left events of a database that are yet to be written.
 pub fn has_trail(known: Option<&Database>) -> bool {
     known.is_some_and(|known| {
-        !known.left_written && left().trails.iter().any(|(oid, _)| *oid == known.oid)
+        !known.trail.left_written && left().trails.iter().any(|(oid, _)| *oid == known.oid)
     })
 }
 

@@ -35,7 +35,12 @@ fn all(ledger: &Ledger<'static, Shared>) -> Left {
 }
 
 fn counts_of(ledger: &Ledger<'static, Shared>) -> Vec<(DatabaseOid, Counts)> {
-    let is_counted = |database| ledger.databases.get(&database).is_some_and(|d| d.counted);
+    let is_counted = |database| {
+        ledger
+            .databases
+            .get(&database)
+            .is_some_and(|d| d.counts.added)
+    };
     let mut counts = left().counts.clone();
     // For a database that was not counted since the start, the former counts still hold.
     counts.retain(|(database, _)| !is_counted(*database));

@@ -93,7 +93,7 @@ impl Unwritten {
         self.run = ledger.head.run;
         self.roles = ledger.head.reserved_roles;
         let known = ledger.databases.get(&database).copied()?;
-        (self.lost, self.warned) = (known.events_lost, known.warned);
+        (self.lost, self.warned) = (known.trail.lost, known.trail.warned);
         Some(known)
     }
 

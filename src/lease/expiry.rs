@@ -55,7 +55,7 @@ pub fn bury(database: DatabaseOid, patience: Duration) -> Result<(), ReadError> 
             ledger
                 .databases
                 .get(&database)
-                .map_or(0, |known| known.ended as usize)
+                .map_or(0, |known| known.leases.ended as usize)
         },
         |ledger, find| ledger.each_ended(database, find),
     );

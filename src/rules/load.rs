@@ -38,7 +38,7 @@ pub fn load(database: DatabaseOid, patience: impl Into<Patience>) -> Result<Rule
             let known = ledger.databases.get(&database);
             Some((
                 generation,
-                known.map_or(Generation::NONE, |known| known.loaded),
+                known.map_or(Generation::NONE, |known| known.in_force.loaded),
             ))
         });
         let mut rules = read_committed(patience.after(start.elapsed()), read).map_err(|error| {
@@ -228,7 +228,7 @@ fn log_left_out() {
 fn log_leases_left(database: DatabaseOid) {
     let known = memory::read(|ledger| {
         let known = ledger.databases.get(&database);
-        known.map(|known| known.leases_left)
+        known.map(|known| known.leases.left_out)
     });
     if let Some(left) = known.filter(|&left| left > 0) {
         error::log(format!(

@@ -154,7 +154,7 @@ pub fn await_pool(license: &License, patience: Duration) -> Result<(), LoadError
     }
     match awaited() {
         (true, None) => Ok(()),
-        (true, Some(other)) if other.loaded != Generation::NONE => {
+        (true, Some(other)) if other.in_force.loaded != Generation::NONE => {
             error::log(format!(
                 "licenses of database {} have not been read since they changed; the last ones stay in force",
                 quoted(catalog::database_name(other.oid))

@@ -104,7 +104,7 @@ fn connect(database: DatabaseOid) -> bool {
 
 fn visit(database: DatabaseOid) {
     let before = known(database);
-    let is_counted = before.is_some_and(|known| known.counted);
+    let is_counted = before.is_some_and(|known| known.counts.added);
     // Read before the licenses are observed, so that the token of each of these tries is in the tables before the trail
     // has the try.
     let tries = trail::unwritten(database);
@@ -121,13 +121,13 @@ fn visit(database: DatabaseOid) {
     if bars::are_unstored(database) && !backend::in_recovery() {
         bars::store(database, PATIENCE);
     }
-    if known(database).is_some_and(|known| known.write_at <= backend::now())
+    if known(database).is_some_and(|known| known.trail.write_at <= backend::now())
         && !backend::in_recovery()
     {
         events::write(database, PATIENCE);
     }
     let mut buried = Ok(());
-    if known(database).is_some_and(|known| known.ended > 0) && !backend::in_recovery() {
+    if known(database).is_some_and(|known| known.leases.ended > 0) && !backend::in_recovery() {
         buried = expiry::bury(database, PATIENCE);
     }
     if bars::are_unstored(database) || observed.is_err() || !trail::unwritten(database).is_empty() {

@@ -138,7 +138,7 @@ impl Visits {
             let now = Instant::now();
             let is_news = self.pauses.note(visit.due, outcome, now);
             let has_arrived = matches!(outcome, Outcome::Made | Outcome::InVain | Outcome::Died);
-            let is_in_vain = known(visit.due.database).is_some_and(|known| known.unwritable);
+            let is_in_vain = known(visit.due.database).is_some_and(|known| known.trail.unwritable);
             // A worker that writes may stay as long as nobody else needs its slot, and one that finds tables locked
             // waits for several.
             let kept = match self.crowded_since {
@@ -180,7 +180,7 @@ impl Visits {
     /// not answer, keeps no other from being sent.
     fn end_late(&mut self) {
         for visit in &mut self.under_way {
-            let stage = known(visit.due.database).map(|known| known.visit.stage);
+            let stage = known(visit.due.database).map(|known| known.visits.last.stage);
             let has_arrived = matches!(stage, Some(Stage::Arrived | Stage::Ended));
             let limit = if has_arrived { TO_LEAVE } else { TO_ARRIVE };
             if visit.since.elapsed() >= limit && !visit.is_ended {

@@ -457,9 +457,9 @@ fn what_there_is_no_room_for_is_counted() {
         noted += 2;
     }
     let known = known(&mut server, 1);
-    assert_eq!(u64::from(known.events) + known.events_lost, noted);
+    assert_eq!(u64::from(known.trail.events) + known.trail.lost, noted);
     // Alone it has two thirds of what is for takes and leaves.
-    assert_eq!(known.events as usize, ROOM.events / 2);
+    assert_eq!(known.trail.events as usize, ROOM.events / 2);
     // They are the first, in their order.
     let events = server.tell_all();
     assert_eq!(events.len(), ROOM.events / 2);
@@ -493,7 +493,7 @@ fn an_event_is_written_within_a_second_and_nobody_is_woken_for_the_next() {
 #[test]
 fn an_eighth_full_is_written_at_once() {
     let mut server = server(license("tom", 9));
-    while known(&mut server, 1).events as usize * 8 < ROOM.events {
+    while known(&mut server, 1).trail.events as usize * 8 < ROOM.events {
         assert!(next_write(&server) > 0);
         let at = server.enters(session(2, PC1));
         server.log_out(at);
@@ -576,12 +576,12 @@ fn a_database_that_can_not_be_written_keeps_its_share_alone() {
     fail(&mut server, 2);
     events_in(&mut server, 2, 100);
     let lost = known(&mut server, 2);
-    assert_eq!(lost.events as usize, ROOM.events / 4);
-    assert_eq!(u64::from(lost.events) + lost.events_lost, 200);
+    assert_eq!(lost.trail.events as usize, ROOM.events / 4);
+    assert_eq!(u64::from(lost.trail.events) + lost.trail.lost, 200);
     // Two thirds of what is left.
     events_in(&mut server, 1, 20);
     let fine = known(&mut server, 1);
-    assert_eq!((fine.events, fine.events_lost), (34, 6));
+    assert_eq!((fine.trail.events, fine.trail.lost), (34, 6));
 }
 
 #[test]
@@ -589,15 +589,15 @@ fn a_database_that_filled_the_room_before_it_could_not_be_written_gives_way() {
     let mut server = with_unwritable();
     events_in(&mut server, 2, 60);
     let former = known(&mut server, 2);
-    assert_eq!((former.events, former.events_lost), (50, 70));
+    assert_eq!((former.trail.events, former.trail.lost), (50, 70));
     fail(&mut server, 2);
     // As long as nobody needs the room it keeps them.
     events_in(&mut server, 1, 8);
-    assert_eq!(known(&mut server, 2).events, 50);
+    assert_eq!(known(&mut server, 2).trail.events, 50);
     events_in(&mut server, 1, 8);
     let (fine, lost) = (known(&mut server, 1), known(&mut server, 2));
-    assert_eq!((fine.events, fine.events_lost), (32, 0));
-    assert_eq!((lost.events, lost.events_lost), (25, 95));
+    assert_eq!((fine.trail.events, fine.trail.lost), (32, 0));
+    assert_eq!((lost.trail.events, lost.trail.lost), (25, 95));
     let events = server.tell_all();
     let kept: Vec<u64> = events
         .iter()
@@ -624,12 +624,12 @@ fn what_is_written_after_it_made_room_is_not_lost() {
     let copied = take(&mut server, 2);
     events_in(&mut server, 1, 15);
     let known_then = known(&mut server, 2);
-    assert_eq!((known_then.events, known_then.events_lost), (25, 25));
+    assert_eq!((known_then.trail.events, known_then.trail.lost), (25, 25));
     // One more, which is really lost.
     server.ledger.with(|l| l.lose_event(DatabaseOid(2), 0));
     tell(&mut server, 2, &copied);
     let told = known(&mut server, 2);
-    assert_eq!((told.events, told.events_lost), (0, 1));
+    assert_eq!((told.trail.events, told.trail.lost), (0, 1));
 }
 
 #[test]
@@ -648,10 +648,10 @@ fn many_databases_that_can_not_be_written_share_one_share() {
     }
     events_in(&mut server, 1, 16);
     let fine = known(&mut server, 1);
-    assert_eq!((fine.events, fine.events_lost), (32, 0));
+    assert_eq!((fine.trail.events, fine.trail.lost), (32, 0));
     for database in 2..=5 {
         let known = known(&mut server, database);
-        assert_eq!(u64::from(known.events) + known.events_lost, 40);
+        assert_eq!(u64::from(known.trail.events) + known.trail.lost, 40);
     }
 }
 
@@ -684,7 +684,7 @@ fn what_is_told_again_leaves_others_alone() {
     server.check_in(at, "web", &long);
     // A second database worker with the same copy.
     tell(&mut server, 1, &copy);
-    assert_eq!(known(&mut server, 1).events, 1);
+    assert_eq!(known(&mut server, 1).trail.events, 1);
     assert_eq!(texts(&mut server), [(long, 1)]);
 }
 
@@ -790,7 +790,7 @@ fn texts_take_room_as_events_do() {
     }
     let known = known(&mut server, 1);
     // A text takes the room of two events more.
-    assert_eq!((known.events, known.events_lost), (17, 13));
+    assert_eq!((known.trail.events, known.trail.lost), (17, 13));
     // No text is kept for an event that is not.
     let users: u32 = texts(&mut server).iter().map(|(_, users)| users).sum();
     assert_eq!(users, 17);
@@ -843,7 +843,7 @@ fn what_was_counted_before_the_start_is_added_once() {
     server.log_in(session(3, PC1));
     let now = server.now;
     assert_eq!(counted(&mut server), (1, now, 1, now));
-    assert!(!known(&mut server, 1).counted);
+    assert!(!known(&mut server, 1).counts.added);
     for _ in 0..3 {
         let mut rules = server.read(1);
         rules.counts = counts(7, 10);
@@ -852,13 +852,13 @@ fn what_was_counted_before_the_start_is_added_once() {
         assert_eq!(counted(&mut server), (7, 5, 11, 3));
         server.change(1, |_| ());
     }
-    assert!(known(&mut server, 1).counted);
+    assert!(known(&mut server, 1).counts.added);
     // They stay where they can't be read another time.
     let mut rules = server.read(1);
     rules.counts = None;
     server.publish(1, &mut rules);
     assert_eq!(counted(&mut server), (7, 5, 11, 3));
-    assert!(known(&mut server, 1).counted);
+    assert!(known(&mut server, 1).counts.added);
 }
 
 #[test]
@@ -920,9 +920,9 @@ fn what_can_not_be_counted_is_news_once() {
             .with(|l| l.counts_written(DatabaseOid(1), digest, now))
     });
     assert_eq!(news, [false, true, false, false, true]);
-    assert_eq!(known(&mut server, 1).counts_written, 0);
+    assert_eq!(known(&mut server, 1).counts.written, 0);
     // It is tried again though nothing happens.
-    assert_eq!(known(&mut server, 1).write_at, now + MINUTE);
+    assert_eq!(known(&mut server, 1).trail.write_at, now + MINUTE);
     assert_eq!(server.ledger.head.next_write, now + MINUTE);
 }
 
@@ -1115,15 +1115,15 @@ fn one_loop_leaves_room_for_what_others_must_know() {
     server.tell_all();
     // As many connections as there are, each of which comes and goes.
     events_in(&mut server, 1, 10_000);
-    assert!(known(&mut server, 1).events_lost > 0);
+    assert!(known(&mut server, 1).trail.lost > 0);
     for role in 2..20 {
         server.log_in(of_database(session(role, PC1), 2));
     }
     let other = known(&mut server, 2);
-    assert_eq!((other.events, other.events_lost), (18, 0));
+    assert_eq!((other.trail.events, other.trail.lost), (18, 0));
     // Others' takes find room, too.
     server.enters(of_database(superuser(1, PC2), 2));
-    assert_eq!(known(&mut server, 2).events, 19);
+    assert_eq!(known(&mut server, 2).trail.events, 19);
 }
 
 /// The denials of role 3 that are told, with how many each row has.
@@ -1156,7 +1156,7 @@ fn denials_of_one_user_are_told_once_a_minute() {
         assert!(denied(&mut server, second).is_empty());
     }
     // The minute is over: somebody should look.
-    assert_eq!(known(&mut server, 1).write_at, begun + MINUTE);
+    assert_eq!(known(&mut server, 1).trail.write_at, begun + MINUTE);
     server.now = begun + MINUTE;
     assert_eq!(server.unread_untold(), [1]);
     assert_eq!(denials(&mut server), [(3, at(1), at(59))]);
@@ -1188,7 +1188,7 @@ fn no_row_of_denials_goes_beyond_a_full_hour() {
     server.now += 10_000_000;
     server.log_in(session(3, PC1));
     assert_eq!(denials(&mut server).len(), 1);
-    assert_eq!(known(&mut server, 1).write_at, 1_020 * MINUTE);
+    assert_eq!(known(&mut server, 1).trail.write_at, 1_020 * MINUTE);
     server.now = 1_020 * MINUTE + 1;
     server.log_in(session(3, PC1));
     server.log_in(session(3, PC1));

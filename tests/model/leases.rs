@@ -415,7 +415,7 @@ fn leases_of_a_new_table_take_the_place_of_the_former_ones() {
     assert_eq!(
         server
             .ledger
-            .with(|l| l.databases.get(&DatabaseOid(1)).unwrap().ended),
+            .with(|l| l.databases.get(&DatabaseOid(1)).unwrap().leases.ended),
         0
     );
     server.drop_lease(id(3));
@@ -433,7 +433,7 @@ fn leases_without_room_are_over_and_keep_nobody_out() {
     let left = |server: &mut Server| {
         server
             .ledger
-            .with(|l| l.databases.get(&DatabaseOid(1)).unwrap().leases_left)
+            .with(|l| l.databases.get(&DatabaseOid(1)).unwrap().leases.left_out)
     };
     for max_seats in [3, 2] {
         server.ledger = crate::core::ledger::map::MapLedger::new(Capacity { max_seats, ..ROOM });
@@ -489,7 +489,7 @@ fn leases_of_a_new_table_need_the_room_of_the_former_ones_and_leave_that_of_the_
         let known = server
             .ledger
             .with(|l| *l.databases.get(&DatabaseOid(1)).unwrap());
-        assert_eq!(known.leases_left, left, "{stored}");
+        assert_eq!(known.leases.left_out, left, "{stored}");
     }
 }
 

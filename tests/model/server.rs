@@ -113,7 +113,7 @@ impl Server {
             // A database worker that has read them has looked at what is signed, too.
             l.databases.each_mut(|known| {
                 if known.is_loaded() {
-                    known.observed = known.generation;
+                    known.visits.observed = known.generation;
                 }
             });
             l.each_to_visit(view, |due| oids.push(due.database.0));
@@ -542,7 +542,7 @@ impl Server {
         self.ledger.with(|l| {
             let mut events = vec![];
             let mut lost = vec![];
-            l.databases.each(|d| lost.push((d.oid, d.events_lost)));
+            l.databases.each(|d| lost.push((d.oid, d.trail.lost)));
             for (database, lost) in lost {
                 l.release_denials(database, now);
                 let before = events.len();
@@ -578,7 +578,7 @@ impl Server {
                 assert_eq!((t.lingering, t.promised), (0, 0), "{t:?}");
             });
             assert_eq!(l.takers.len(), 0, "takers");
-            l.databases.each(|d| assert_eq!(d.ended, 0, "{d:?}"));
+            l.databases.each(|d| assert_eq!(d.leases.ended, 0, "{d:?}"));
         });
     }
 }

@@ -46,7 +46,10 @@ fn sets(server: &mut Server, database: u32, many: usize) -> Published {
 fn fits(server: &mut Server, database: u32) -> (usize, u32) {
     server.ledger.with(|l| {
         let known = l.databases.get(&DatabaseOid(database)).unwrap();
-        (l.rows_of(DatabaseOid(database)).exemptions, known.left_out)
+        (
+            l.rows_of(DatabaseOid(database)).exemptions,
+            known.rows.left_out,
+        )
     })
 }
 
@@ -155,7 +158,10 @@ fn licenses_come_before_all_else() {
     let known = server
         .ledger
         .with(|l| *l.databases.get(&DatabaseOid(1)).unwrap());
-    assert_eq!((known.loaded, known.left_out), (Generation::NONE, 60));
+    assert_eq!(
+        (known.in_force.loaded, known.rows.left_out),
+        (Generation::NONE, 60)
+    );
     server.change(1, |held| held.licenses = many(29));
     assert_eq!(server.load(1), IN_FORCE);
     assert_eq!(fits(&mut server, 1), (0, 27));

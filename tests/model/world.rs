@@ -1058,7 +1058,7 @@ impl World {
                 };
                 let ended = naive.holds.iter().filter(of).count();
                 let known = l.databases.get(&DatabaseOid(database));
-                let known = known.map_or(0, |d| d.ended as usize);
+                let known = known.map_or(0, |d| d.leases.ended as usize);
                 assert_eq!(known, ended, "ended leases");
             }
             l.licenses.each(|row| {

@@ -175,9 +175,9 @@ impl<T: Tables> Ledger<'_, T> {
     /// Tells whether the rules that judged are no longer those in force in the database.
     pub(crate) fn is_outdated(&self, database: DatabaseOid, judged: &Judged) -> bool {
         self.databases.get(&database).is_none_or(|known| {
-            known.loaded != judged.generation
+            known.in_force.loaded != judged.generation
                 || self.head.roles_edition != judged.roles_edition
-                || known.exempt_superusers != judged.exempt_superusers
+                || known.in_force.exempt_superusers != judged.exempt_superusers
                 || known.generation != judged.generation && !judged.outdated
         })
     }
@@ -283,7 +283,9 @@ impl<T: Tables> Ledger<'_, T> {
         if let Some(exempt) = session.exempt.filter(|_| !session.judged) {
             // It leaves before it was known what it would have claimed.
             let known = self.databases.get(&session.database);
-            if known.is_some_and(|known| known.loaded == Generation::NONE || known.licenses > 0) {
+            if known.is_some_and(|known| {
+                known.in_force.loaded == Generation::NONE || known.rows.licenses > 0
+            }) {
                 let happened = Happened::ExemptLogin(exempt);
                 let event = Event::of_login(happened, &session, Name::EMPTY);
                 self.note(&event, session.since);

@@ -142,7 +142,7 @@ impl<T: Tables> Ledger<'_, T> {
             if self.put_bar(bar)
                 && let Some(known) = self.databases.get_mut(&database)
             {
-                known.unstored_bars += 1;
+                known.rows.unstored_bars += 1;
             }
         }
         true
@@ -159,7 +159,7 @@ impl<T: Tables> Ledger<'_, T> {
         self.head.same_bars = self.head.same_bars.max(bar.key.nth);
         let is_in = self.bars.put(bar).is_some();
         if is_in && let Some(known) = self.databases.get_mut(&bar.database) {
-            known.bars += 1;
+            known.rows.bars += 1;
         }
         is_in
     }
@@ -180,8 +180,8 @@ impl<T: Tables> Ledger<'_, T> {
         bars.retain(|bar| {
             let over = is_over(bar);
             if over && let Some(known) = databases.get_mut(&bar.database) {
-                known.bars -= 1;
-                known.unstored_bars -= u32::from(!bar.stored);
+                known.rows.bars -= 1;
+                known.rows.unstored_bars -= u32::from(!bar.stored);
             }
             !over
         });
@@ -279,7 +279,7 @@ impl<T: Tables> Ledger<'_, T> {
                 bar.lifted = true;
                 lifted += 1;
                 if let Some(known) = databases.get_mut(&bar.database) {
-                    known.write_at = now;
+                    known.trail.write_at = now;
                 }
             }
         });
@@ -337,7 +337,7 @@ impl<T: Tables> Ledger<'_, T> {
             if bar.database == database && !bar.stored && ids.contains(&bar.id) {
                 bar.stored = true;
                 if let Some(known) = databases.get_mut(&database) {
-                    known.unstored_bars -= 1;
+                    known.rows.unstored_bars -= 1;
                 }
             }
         });

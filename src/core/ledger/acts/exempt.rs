@@ -135,7 +135,7 @@ impl<T: Tables> Ledger<'_, T> {
             return;
         }
         self.make_room_to_judge();
-        let rows = self.databases.get(&database).map_or(0, |d| d.licenses);
+        let rows = self.databases.get(&database).map_or(0, |d| d.rows.licenses);
         let ids = self.head.seat_ids;
         let Ledger {
             sessions,

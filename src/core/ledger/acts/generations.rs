@@ -4,13 +4,11 @@ use crate::core::ledger::Ledger;
 use crate::core::ledger::database::{Database, Viewpoint};
 use crate::core::ledger::license::RowKey;
 use crate::core::ledger::numbers::{DatabaseOid, Generation, TallyId};
-use crate::core::ledger::recents::Recents;
-use crate::core::ledger::room::Ring;
 use crate::core::ledger::rules::Rules;
 use crate::core::ledger::table::{Table, Tables};
 use crate::core::ledger::tally::Steady;
 use crate::core::ledger::time::Timestamp;
-use crate::core::ledger::visit::{Leased, Stage, Unread, Unsettled, Visit};
+use crate::core::ledger::visit::{Unread, Unsettled};
 
 /// How long rules that were read on a standby are relied on, in microseconds.
 const STANDBY_RULES_LAST: u64 = 1_000_000;
@@ -32,58 +30,8 @@ impl<T: Tables> Ledger<'_, T> {
             self.forget_one_without_rules();
         }
         let generation = self.head.next_generation();
-        self.databases.put(Database {
-            oid: database,
-            changing: 0,
-            generation,
-            not_before: generation,
-            loaded: Generation::NONE,
-            unreadable: Generation::NONE,
-            visit: Visit {
-                number: 0,
-                stage: Stage::Ended,
-            },
-            lost_database_workers: 0,
-            wanted: false,
-            unsettled: Unsettled::Nothing,
-            unread: Unread::MayHaveLeases,
-            leased: Leased::Never,
-            complaint: 0,
-            complaints: 0,
-            watched: false,
-            in_recovery: false,
-            exempt_superusers: true,
-            read_at: 0,
-            licenses: 0,
-            exemptions: 0,
-            reservations: 0,
-            leases_of: 0,
-            ended: 0,
-            bars: 0,
-            unstored_bars: 0,
-            left_out: 0,
-            unnumbered: 0,
-            left_out_logged: true,
-            failed_at: 0,
-            failed: Generation::NONE,
-            tried_until: 0,
-            leases_left: 0,
-            counted: false,
-            uncountable: false,
-            counts_written: 0,
-            events: 0,
-            events_lost: 0,
-            left_written: false,
-            warned: 0,
-            unwritable: false,
-            ring: Ring::EMPTY,
-            crossings: Recents::NONE,
-            untidy: false,
-            write_at: Timestamp::MAX,
-            changes_at: Timestamp::MAX,
-            observed: Generation::NONE,
-            unsigned_in: 0,
-        })?;
+        self.databases
+            .put(Database::unknown(database, generation))?;
         Some(generation)
     }
 
@@ -122,8 +70,8 @@ impl<T: Tables> Ledger<'_, T> {
             && let Some(known) = self.databases.get_mut(&database)
         {
             known.changing += 1;
-            if known.unread == Unread::IsNew {
-                known.unread = Unread::HasNoLeases;
+            if known.leases.unread == Unread::IsNew {
+                known.leases.unread = Unread::HasNoLeases;
             }
         }
     }
@@ -143,17 +91,18 @@ impl<T: Tables> Ledger<'_, T> {
         let known = self.databases.get_mut(&database);
         // Somebody who was quicker may have read it, or changed it.
         let is_untouched = |known: &&mut Database| {
-            known.loaded == Generation::NONE && known.unsettled == Unsettled::Nothing
+            known.in_force.loaded == Generation::NONE
+                && known.in_force.unsettled == Unsettled::Nothing
         };
         if let Some(known) = known.filter(is_untouched) {
-            known.unread = Unread::IsNew;
+            known.leases.unread = Unread::IsNew;
         }
     }
 
     /// Notes what others may not know about what the database adds to pools, until it has been read.
     pub fn unsettle(&mut self, database: DatabaseOid, unsettled: Unsettled) {
         if let Some(known) = self.databases.get_mut(&database) {
-            known.unsettled = known.unsettled.max(unsettled);
+            known.in_force.unsettled = known.in_force.unsettled.max(unsettled);
         }
     }
 
@@ -189,10 +138,10 @@ impl<T: Tables> Ledger<'_, T> {
     pub fn revisit_all(&mut self, unsettled: Unsettled) {
         self.head.visited = false;
         self.databases.each_mut(|known| {
-            known.unsettled = known.unsettled.max(unsettled);
+            known.in_force.unsettled = known.in_force.unsettled.max(unsettled);
             // There may be more leases by now than a standby's database worker found.
-            if known.unread == Unread::HasNoLeases {
-                known.unread = Unread::MayHaveLeases;
+            if known.leases.unread == Unread::HasNoLeases {
+                known.leases.unread = Unread::MayHaveLeases;
             }
         });
         self.outdate_all();
@@ -220,7 +169,7 @@ impl<T: Tables> Ledger<'_, T> {
         } = self;
         databases.each_mut(|known| {
             known.generation = head.next_generation();
-            known.not_before = known.generation;
+            known.in_force.not_before = known.generation;
         });
         self.head.ring |= !self.waits.is_empty();
     }
@@ -235,16 +184,16 @@ impl<T: Tables> Ledger<'_, T> {
             ..
         } = self;
         databases.each_mut(|known| {
-            let keys = (0..known.licenses).map(|place| RowKey {
+            let keys = (0..known.rows.licenses).map(|place| RowKey {
                 database: known.oid,
                 place,
             });
             let mut rows = keys.filter_map(|key| licenses.get(&key));
             let is_signed = rows.any(|license| license.signed.is_some());
             // Somebody who is just reading it, or looking at it, may have seen what no longer holds.
-            if is_signed || !known.is_loaded() || known.observed != known.generation {
+            if is_signed || !known.is_loaded() || known.visits.observed != known.generation {
                 known.generation = head.next_generation();
-                known.not_before = known.generation;
+                known.in_force.not_before = known.generation;
             }
         });
         head.ring |= !waits.is_empty();
@@ -255,13 +204,13 @@ impl<T: Tables> Ledger<'_, T> {
         self.databases.get(&database).is_some_and(|known| {
             known.is_loaded()
                 && known.changing == 0
-                && known.exempt_superusers == view.exempt_superusers
-                && known.in_recovery == view.in_recovery
+                && known.in_force.exempt_superusers == view.exempt_superusers
+                && known.in_force.in_recovery == view.in_recovery
                 && if view.in_recovery {
                     // A standby's tables change unnoticed.
-                    view.now.abs_diff(known.read_at) < STANDBY_RULES_LAST
+                    view.now.abs_diff(known.in_force.read_at) < STANDBY_RULES_LAST
                 } else {
-                    known.watched
+                    known.in_force.watched
                 }
         })
     }
@@ -275,13 +224,13 @@ impl<T: Tables> Ledger<'_, T> {
         view: Viewpoint,
     ) -> bool {
         self.databases.get(&database).is_some_and(|known| {
-            known.loaded >= generation.max(known.not_before)
-                && known.exempt_superusers == view.exempt_superusers
-                && known.in_recovery == view.in_recovery
+            known.in_force.loaded >= generation.max(known.in_force.not_before)
+                && known.in_force.exempt_superusers == view.exempt_superusers
+                && known.in_force.in_recovery == view.in_recovery
                 && if view.in_recovery {
-                    view.now.abs_diff(known.read_at) < STANDBY_RULES_LAST
+                    view.now.abs_diff(known.in_force.read_at) < STANDBY_RULES_LAST
                 } else {
-                    known.watched
+                    known.in_force.watched
                 }
         })
     }
@@ -297,16 +246,16 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(known) = self.databases.get_mut(&database) else {
             return false;
         };
-        if known.failed_at == 0 || known.failed != known.generation {
+        if known.failure.at == 0 || known.failure.generation != known.generation {
             return false;
         }
         // A clock that was set back must not keep anybody waiting.
-        if now.abs_diff(known.failed_at) < FAILURES_LAST
-            || known.failed_at < now && now < known.tried_until
+        if now.abs_diff(known.failure.at) < FAILURES_LAST
+            || known.failure.at < now && now < known.failure.tried_until
         {
             return true;
         }
-        known.tried_until = until;
+        known.failure.tried_until = until;
         false
     }
 
@@ -320,9 +269,9 @@ impl<T: Tables> Ledger<'_, T> {
         if let Some(known) = self.databases.get_mut(&database)
             && known.generation == generation
         {
-            known.failed_at = now;
-            known.failed = generation;
-            known.tried_until = 0;
+            known.failure.at = now;
+            known.failure.generation = generation;
+            known.failure.tried_until = 0;
         }
     }
 
@@ -330,27 +279,29 @@ impl<T: Tables> Ledger<'_, T> {
     /// in.
     pub fn was_quicker(&self, database: DatabaseOid, before: Generation, rules: &Rules) -> bool {
         self.databases.get(&database).is_some_and(|known| {
-            known.loaded != before && known.has(rules) && self.is_signed_alike(database, rules)
+            known.in_force.loaded != before
+                && known.has(rules)
+                && self.is_signed_alike(database, rules)
         })
     }
 
     /// Notes that a database worker has looked at the signed licenses of this generation.
     pub fn observed(&mut self, database: DatabaseOid, generation: Generation) {
         if let Some(known) = self.databases.get_mut(&database) {
-            known.observed = generation;
-            known.changes_at = Timestamp::MAX;
+            known.visits.observed = generation;
+            known.in_force.changes_at = Timestamp::MAX;
         }
     }
     /// Tells whether the installation's record, in this state, says nothing about the database.
     pub fn is_unsigned(&self, database: DatabaseOid, state: u64) -> bool {
         let known = self.databases.get(&database);
-        state != 0 && known.is_some_and(|known| known.unsigned_in == state)
+        state != 0 && known.is_some_and(|known| known.visits.unsigned_in == state)
     }
 
     /// Notes that the installation's record, in this state, says nothing about the database.
     pub fn note_unsigned(&mut self, database: DatabaseOid, state: u64) {
         if let Some(known) = self.databases.get_mut(&database) {
-            known.unsigned_in = state;
+            known.visits.unsigned_in = state;
         }
     }
 }

@@ -17,7 +17,7 @@ impl<T: Tables> Ledger<'_, T> {
     pub fn leases_of(&self, database: DatabaseOid) -> u32 {
         self.databases
             .get(&database)
-            .map_or(0, |known| known.leases_of)
+            .map_or(0, |known| known.leases.table)
     }
 
     /// Returns a lease that has not ended.
@@ -37,7 +37,7 @@ impl<T: Tables> Ledger<'_, T> {
         hold.pending = false;
         let has_ended = hold.ended;
         if has_ended && let Some(known) = self.databases.get_mut(&hold.database) {
-            known.ended += 1;
+            known.leases.ended += 1;
         }
         has_ended
     }
@@ -201,9 +201,9 @@ impl<T: Tables> Ledger<'_, T> {
         } = self;
         if let Some(known) = databases.get_mut(&lease.database) {
             // The row of a pending lease is not there yet, and may never be.
-            known.ended += u32::from(!lease.pending);
+            known.leases.ended += u32::from(!lease.pending);
             // Whoever took it could connect.
-            known.lost_database_workers = 0;
+            known.visits.lost = 0;
         }
         let product = tallies.get(&lease.tally).map(|tally| tally.product);
         let of_lease = |happened| {

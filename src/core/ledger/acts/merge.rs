@@ -42,13 +42,13 @@ impl<T: Tables> Ledger<'_, T> {
     /// Notes that a license has reached another level of use.
     pub(crate) fn note_crossing(&mut self, event: &Event, tally: TallyId, now: Timestamp) {
         let known = self.databases.get_mut(&event.database);
-        let Some(row) = known.and_then(|known| known.crossings.count(tally, now)) else {
+        let Some(row) = known.and_then(|known| known.trail.crossings.count(tally, now)) else {
             self.note(event, now);
             return;
         };
         let row = self.note_together(row, event, now);
         if let Some(known) = self.databases.get_mut(&event.database) {
-            known.crossings.gather_in(tally, row);
+            known.trail.crossings.gather_in(tally, row);
         }
     }
 
@@ -58,7 +58,7 @@ impl<T: Tables> Ledger<'_, T> {
         let written = self
             .databases
             .get(&event.database)
-            .map_or(0, |d| d.ring.taken);
+            .map_or(0, |d| d.trail.ring.taken);
         if row > written && self.add_to(row, event, now) {
             return row;
         }
@@ -152,10 +152,10 @@ impl<T: Tables> Ledger<'_, T> {
             if spell.row != 0
                 && let Some(known) = self.databases.get_mut(&event.database)
             {
-                known.ring.due = known.ring.due.min(spell.due);
-                if !known.unwritable {
-                    known.write_at = known.write_at.min(spell.due);
-                    self.head.next_write = self.head.next_write.min(known.write_at);
+                known.trail.ring.due = known.trail.ring.due.min(spell.due);
+                if !known.trail.unwritable {
+                    known.trail.write_at = known.trail.write_at.min(spell.due);
+                    self.head.next_write = self.head.next_write.min(known.trail.write_at);
                 }
             }
         }
@@ -214,7 +214,10 @@ impl<T: Tables> Ledger<'_, T> {
 
     /// Lets the writer of a database see the denials that have been gathered long enough.
     pub fn release_denials(&mut self, database: DatabaseOid, now: Timestamp) {
-        let due = self.databases.get(&database).map(|known| known.ring.due);
+        let due = self
+            .databases
+            .get(&database)
+            .map(|known| known.trail.ring.due);
         if due.is_none_or(|due| due > now) {
             return;
         }
@@ -243,7 +246,7 @@ impl<T: Tables> Ledger<'_, T> {
             (spell.row, spell.reported) = (0, now);
         });
         if let Some(known) = databases.get_mut(&database) {
-            known.ring.due = next;
+            known.trail.ring.due = next;
         }
     }
 

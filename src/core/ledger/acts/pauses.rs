@@ -102,8 +102,8 @@ impl<T: Tables> Ledger<'_, T> {
             }
         });
         self.databases.each_mut(|known| {
-            known.read_at = known.read_at.saturating_add(moved);
-            for moment in [&mut known.write_at, &mut known.ring.due] {
+            known.in_force.read_at = known.in_force.read_at.saturating_add(moved);
+            for moment in [&mut known.trail.write_at, &mut known.trail.ring.due] {
                 if *moment != Timestamp::MAX {
                     *moment = moment.saturating_add(moved);
                 }
@@ -127,7 +127,7 @@ impl<T: Tables> Ledger<'_, T> {
             // The databases that come next, by their OIDs.
             let mut next = [NO_MORE; BATCH];
             self.databases.each(|known| {
-                if known.oid > after && known.licenses > 0 {
+                if known.oid > after && known.rows.licenses > 0 {
                     let at = next.partition_point(|oid| *oid < known.oid);
                     if let Some(later) = next.get_mut(at..) {
                         later.rotate_right(1);

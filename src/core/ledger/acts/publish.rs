@@ -71,7 +71,7 @@ impl<T: Tables> Ledger<'_, T> {
         let rows = self
             .databases
             .get(&database)
-            .map_or(0, |known| known.licenses);
+            .map_or(0, |known| known.rows.licenses);
         (0..rows).filter_map(move |place| self.licenses.get(&RowKey { database, place }))
     }
 
@@ -79,7 +79,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// their products.
     pub(crate) fn in_force(&self, database: DatabaseOid, product: &Name) -> Option<&License> {
         let known = self.databases.get(&database)?;
-        let (mut from, mut to) = (0, known.licenses);
+        let (mut from, mut to) = (0, known.rows.licenses);
         while from < to {
             let place = from.midpoint(to);
             let license = self.licenses.get(&RowKey { database, place })?;
@@ -104,7 +104,11 @@ impl<T: Tables> Ledger<'_, T> {
     pub fn rows(&self, database: DatabaseOid) -> (usize, usize, usize) {
         let roles = self.head.reserved_roles.len();
         self.databases.get(&database).map_or((0, 0, 0), |known| {
-            (known.licenses as usize, known.exemptions as usize, roles)
+            (
+                known.rows.licenses as usize,
+                known.rows.exemptions as usize,
+                roles,
+            )
         })
     }
 
@@ -114,30 +118,30 @@ impl<T: Tables> Ledger<'_, T> {
         let known = self
             .databases
             .get(&database)
-            .filter(|known| known.loaded != Generation::NONE)?;
-        if rules.licenses.capacity() < known.licenses as usize
-            || rules.exemptions.capacity() < known.exemptions as usize
+            .filter(|known| known.in_force.loaded != Generation::NONE)?;
+        if rules.licenses.capacity() < known.rows.licenses as usize
+            || rules.exemptions.capacity() < known.rows.exemptions as usize
             || rules.reserved_roles.capacity() < self.head.reserved_roles.len()
         {
             return None;
         }
-        rules.generation = known.loaded;
-        rules.outdated = known.loaded != known.generation;
-        rules.watched = known.watched;
-        rules.in_recovery = known.in_recovery;
-        rules.exempt_superusers = known.exempt_superusers;
-        rules.read_at = known.read_at;
+        rules.generation = known.in_force.loaded;
+        rules.outdated = known.in_force.loaded != known.generation;
+        rules.watched = known.in_force.watched;
+        rules.in_recovery = known.in_force.in_recovery;
+        rules.exempt_superusers = known.in_force.exempt_superusers;
+        rules.read_at = known.in_force.read_at;
         rules.licenses.clear();
         rules.exemptions.clear();
         rules.roles_edition = self.head.roles_edition;
         rules.reserved_roles.clear();
         rules.reserved_roles.extend(self.head.reserved_roles.each());
-        for place in 0..known.licenses {
+        for place in 0..known.rows.licenses {
             rules
                 .licenses
                 .push(*self.licenses.get(&RowKey { database, place })?);
         }
-        for place in 0..known.exemptions {
+        for place in 0..known.rows.exemptions {
             rules
                 .exemptions
                 .push(*self.exemptions.get(&RowKey { database, place })?);
@@ -340,7 +344,7 @@ impl<T: Tables> Ledger<'_, T> {
                     license.counted_by,
                 );
             }
-            if (is_new || !known.counted)
+            if (is_new || !known.counts.added)
                 && let Some(counts) = rules.counts.as_ref()
                 && let Some(counts) = find(counts, &license.product, |counts| counts.product)
             {
@@ -393,24 +397,24 @@ impl<T: Tables> Ledger<'_, T> {
     /// Notes that a database's rules are in force.
     fn note_loaded(&mut self, database: DatabaseOid, rules: &Rules, reservations: u32) {
         if let Some(known) = self.databases.get_mut(&database) {
-            known.loaded = rules.generation;
-            known.watched = rules.watched;
-            known.in_recovery = rules.in_recovery;
-            known.exempt_superusers = rules.exempt_superusers;
-            known.read_at = rules.read_at;
-            known.licenses = rules.licenses.len() as u32;
-            known.exemptions = rules.exemptions.len() as u32;
-            known.reservations = reservations;
+            known.in_force.loaded = rules.generation;
+            known.in_force.watched = rules.watched;
+            known.in_force.in_recovery = rules.in_recovery;
+            known.in_force.exempt_superusers = rules.exempt_superusers;
+            known.in_force.read_at = rules.read_at;
+            known.rows.licenses = rules.licenses.len() as u32;
+            known.rows.exemptions = rules.exemptions.len() as u32;
+            known.rows.reservations = reservations;
             // Whoever has read them could connect.
-            known.lost_database_workers = 0;
-            known.unsettled = Unsettled::Nothing;
-            known.counted |= rules.counts.is_some();
+            known.visits.lost = 0;
+            known.in_force.unsettled = Unsettled::Nothing;
+            known.counts.added |= rules.counts.is_some();
             known.note_read();
         }
         let unnumbered = rules.reservations.len() as u32 - reservations;
         self.note_left_out(database, |known| {
-            known.left_out = rules.left_out.all() as u32;
-            known.unnumbered = unnumbered;
+            known.rows.left_out = rules.left_out.all() as u32;
+            known.rows.unnumbered = unnumbered;
         });
     }
 
@@ -448,10 +452,10 @@ impl<T: Tables> Ledger<'_, T> {
         // A change that was due earlier was taken into account when the rules were read.
         let at = rules.change_at.filter(|&at| at > rules.read_at);
         if let (Some(known), Some(at)) = (self.databases.get_mut(&database), at) {
-            known.changes_at = known.changes_at.min(at);
+            known.in_force.changes_at = known.in_force.changes_at.min(at);
             // So that a database worker comes then, whoever has read the rules.
-            known.write_at = known.write_at.min(known.changes_at);
-            self.head.next_write = self.head.next_write.min(known.write_at);
+            known.trail.write_at = known.trail.write_at.min(known.in_force.changes_at);
+            self.head.next_write = self.head.next_write.min(known.trail.write_at);
         }
     }
 
@@ -542,12 +546,12 @@ impl<T: Tables> Ledger<'_, T> {
         now: Timestamp,
     ) {
         let known = self.databases.get_mut(&database);
-        let Some(known) = known.filter(|known| known.leases_of != rules.leases_of) else {
+        let Some(known) = known.filter(|known| known.leases.table != rules.leases_of) else {
             return;
         };
-        known.leases_of = rules.leases_of;
+        known.leases.table = rules.leases_of;
         if !rules.leases.is_empty() {
-            known.leased = known.leased.max(Leased::Maybe);
+            known.leases.had = known.leases.had.max(Leased::Maybe);
         }
         self.drop_leases(database);
         let mut left = 0;
@@ -592,7 +596,7 @@ impl<T: Tables> Ledger<'_, T> {
             self.put_hold(hold);
         }
         if let Some(known) = self.databases.get_mut(&database) {
-            known.leases_left = left;
+            known.leases.left_out = left;
         }
     }
 
@@ -624,7 +628,7 @@ impl<T: Tables> Ledger<'_, T> {
             !gone
         });
         if let Some(known) = databases.get_mut(&database) {
-            known.ended = 0;
+            known.leases.ended = 0;
         }
     }
 
@@ -701,13 +705,13 @@ impl<T: Tables> Ledger<'_, T> {
 
     pub(crate) fn remove_rows(&mut self, database: DatabaseOid) {
         if let Some(known) = self.databases.get(&database).copied() {
-            for place in 0..known.licenses {
+            for place in 0..known.rows.licenses {
                 self.licenses.remove(&RowKey { database, place });
             }
-            for place in 0..known.exemptions {
+            for place in 0..known.rows.exemptions {
                 self.exemptions.remove(&RowKey { database, place });
             }
-            for place in 0..known.reservations {
+            for place in 0..known.rows.reservations {
                 self.reservations.remove(&RowKey { database, place });
             }
         }
@@ -750,12 +754,12 @@ impl<T: Tables> Ledger<'_, T> {
 /// Tells why rules that were read can't be put in force, if newer ones are.
 fn outdated(known: &Database, rules: &Rules) -> Option<Published> {
     // Rules that were read on a standby would take out the leases that were read since its promotion.
-    let is_older = rules.in_recovery && known.leases_of != 0;
-    if rules.generation < known.not_before || is_older {
+    let is_older = rules.in_recovery && known.leases.table != 0;
+    if rules.generation < known.in_force.not_before || is_older {
         return Some(Published::Outdated);
     }
-    if rules.generation < known.loaded {
-        return Some(if known.watched {
+    if rules.generation < known.in_force.loaded {
+        return Some(if known.in_force.watched {
             Published::Superseded
         } else {
             Published::Outdated

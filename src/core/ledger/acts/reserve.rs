@@ -21,7 +21,7 @@ impl<T: Tables> Ledger<'_, T> {
         let rows = self
             .databases
             .get(&database)
-            .map_or(0, |known| known.reservations);
+            .map_or(0, |known| known.rows.reservations);
         let rows =
             (0..rows).filter_map(move |place| self.reservations.get(&RowKey { database, place }));
         rows.filter(move |row| row.tally == tally)
@@ -93,7 +93,7 @@ impl<T: Tables> Ledger<'_, T> {
                 head, databases, ..
             } = self;
             databases.each_mut(|known| {
-                if known.unnumbered > 0 && known.oid != database {
+                if known.rows.unnumbered > 0 && known.oid != database {
                     known.generation = head.next_generation();
                 }
             });

@@ -46,11 +46,11 @@ pub(crate) fn link<T: Tables>(
     let Some(known) = databases.get_mut(&database) else {
         return;
     };
-    known.events += 1;
-    let last = std::mem::replace(&mut known.ring.last, number);
+    known.trail.events += 1;
+    let last = std::mem::replace(&mut known.trail.ring.last, number);
     match events.get_mut(&last) {
         Some(last) => last.next = number,
-        None => known.ring.first = number,
+        None => known.trail.ring.first = number,
     }
 }
 
@@ -72,7 +72,7 @@ impl<T: Tables> Ledger<'_, T> {
             fits = self.fits(event);
         }
         if !fits && let Some(known) = self.databases.get_mut(&event.database) {
-            known.events_lost += 1;
+            known.trail.lost += 1;
         }
         fits
     }
@@ -84,12 +84,12 @@ impl<T: Tables> Ledger<'_, T> {
         let (rank, places) = (Rank::of(event.happened), event.places());
         let part = rank.part_of(self.events.capacity());
         let free = part.saturating_sub(self.head.room.used);
-        let of_rank = known.ring.places.get(rank as usize);
+        let of_rank = known.trail.ring.places.get(rank as usize);
         let own = of_rank.copied().unwrap_or(0) + places;
-        let is_stuck = known.unwritable && rank != Rank::Act;
+        let is_stuck = known.trail.unwritable && rank != Rank::Act;
         places <= free
             && own <= 2 * free
-            && (!is_stuck || known.ring.yielding() + places <= self.share_of_unwritable())
+            && (!is_stuck || known.trail.ring.yielding() + places <= self.share_of_unwritable())
     }
 
     /// Tells whether databases that can't be written have more than they may keep if others need room.
@@ -109,7 +109,7 @@ impl<T: Tables> Ledger<'_, T> {
         loop {
             let mut greedy: Option<DatabaseOid> = None;
             self.databases.each(|known| {
-                let is_greedy = known.unwritable && known.ring.yielding() > share;
+                let is_greedy = known.trail.unwritable && known.trail.ring.yielding() > share;
                 if is_greedy && known.oid > after && greedy.is_none_or(|oid| known.oid < oid) {
                     greedy = Some(known.oid);
                 }
@@ -124,7 +124,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Makes the latest events of a database that are of this rank give way, until all that may give way take no more
     /// than `keep` places. They are lost.
     fn keep_oldest(&mut self, database: DatabaseOid, keep: usize, rank: Rank) {
-        let Some(ring) = self.databases.get(&database).map(|known| known.ring) else {
+        let Some(ring) = self.databases.get(&database).map(|known| known.trail.ring) else {
             return;
         };
         let of_rank = ring.places.get(rank as usize).copied().unwrap_or(0);
@@ -143,13 +143,13 @@ impl<T: Tables> Ledger<'_, T> {
                 }
                 self.take_out(&event);
                 if let Some(known) = self.databases.get_mut(&database) {
-                    known.events -= 1;
-                    known.events_lost += u64::from(event.count.max(1));
-                    if known.ring.first == at {
-                        known.ring.first = event.next;
+                    known.trail.events -= 1;
+                    known.trail.lost += u64::from(event.count.max(1));
+                    if known.trail.ring.first == at {
+                        known.trail.ring.first = event.next;
                     }
-                    if known.ring.last == at {
-                        known.ring.last = before;
+                    if known.trail.ring.last == at {
+                        known.trail.ring.last = before;
                     }
                 }
             }
@@ -206,10 +206,11 @@ impl<T: Tables> Ledger<'_, T> {
         };
         count(&mut self.head.room.used);
         if let Some(known) = self.databases.get_mut(&event.database) {
-            if known.unwritable && Rank::of(event.happened) != Rank::Act {
+            if known.trail.unwritable && Rank::of(event.happened) != Rank::Act {
                 count(&mut self.head.room.stuck);
             }
             known
+                .trail
                 .ring
                 .of_rank(Rank::of(event.happened))
                 .into_iter()
@@ -222,10 +223,10 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(known) = self.databases.get_mut(&database) else {
             return false;
         };
-        if std::mem::replace(&mut known.unwritable, unwritable) == unwritable {
+        if std::mem::replace(&mut known.trail.unwritable, unwritable) == unwritable {
             return false;
         }
-        let (room, places) = (&mut self.head.room, known.ring.yielding());
+        let (room, places) = (&mut self.head.room, known.trail.ring.yielding());
         room.asked_at = Timestamp::MIN;
         if unwritable {
             room.unwritable += 1;
@@ -270,7 +271,7 @@ impl<T: Tables> Ledger<'_, T> {
         };
         let mut next = match self.events.get(&after) {
             Some(event) => event.next,
-            None => known.ring.first,
+            None => known.trail.ring.first,
         };
         for _ in 0..at_most {
             // If the event before had to make room, the list begins again.
@@ -279,7 +280,7 @@ impl<T: Tables> Ledger<'_, T> {
             };
             let text = |label| self.texts.get(label).map(|text| &text.text);
             see(event, [text(&event.who.client_user), text(&event.reason)]);
-            known.ring.taken = known.ring.taken.max(event.number);
+            known.trail.ring.taken = known.trail.ring.taken.max(event.number);
             next = event.next;
         }
     }
@@ -288,17 +289,20 @@ impl<T: Tables> Ledger<'_, T> {
     /// reported, in the table or in the server log.
     pub fn forget_written(&mut self, database: DatabaseOid, number: u64, at_most: usize) -> usize {
         for forgotten in 0..at_most {
-            let first = self.databases.get(&database).map(|known| known.ring.first);
+            let first = self
+                .databases
+                .get(&database)
+                .map(|known| known.trail.ring.first);
             let event = first.and_then(|first| self.events.get(&first));
             let Some(event) = event.filter(|event| event.number <= number).copied() else {
                 return forgotten;
             };
             self.take_out(&event);
             if let Some(known) = self.databases.get_mut(&database) {
-                known.events -= 1;
-                known.ring.first = event.next;
+                known.trail.events -= 1;
+                known.trail.ring.first = event.next;
                 if event.next == 0 {
-                    known.ring.last = 0;
+                    known.trail.ring.last = 0;
                 }
             }
         }
@@ -308,7 +312,10 @@ impl<T: Tables> Ledger<'_, T> {
     /// Shows every event of a database that is yet to be written, including those that are being gathered, in no
     /// particular order.
     pub fn each_event(&self, database: DatabaseOid, mut see: impl FnMut(&Event)) {
-        let first = self.databases.get(&database).map(|known| known.ring.first);
+        let first = self
+            .databases
+            .get(&database)
+            .map(|known| known.trail.ring.first);
         let mut next = first.and_then(|first| self.events.get(&first));
         while let Some(event) = next {
             see(event);
@@ -317,7 +324,7 @@ impl<T: Tables> Ledger<'_, T> {
         if self
             .databases
             .get(&database)
-            .is_some_and(|d| d.ring.due != Timestamp::MAX)
+            .is_some_and(|d| d.trail.ring.due != Timestamp::MAX)
         {
             self.spells.each(|spell| {
                 let row = self.events.get(&spell.row);
@@ -353,7 +360,7 @@ impl<T: Tables> Ledger<'_, T> {
             !gone
         });
         if let Some(known) = databases.get_mut(&database) {
-            (known.ring, known.events) = (Ring::EMPTY, 0);
+            (known.trail.ring, known.trail.events) = (Ring::EMPTY, 0);
         }
     }
 }

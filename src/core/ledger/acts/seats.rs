@@ -130,7 +130,7 @@ impl<T: Tables> Ledger<'_, T> {
             && !pending
             && let Some(known) = self.databases.get_mut(&database)
         {
-            known.ended -= 1;
+            known.leases.ended -= 1;
         }
         left
     }

@@ -83,7 +83,7 @@ impl<T: Tables> Ledger<'_, T> {
     pub fn may_lack_room(&self, database: DatabaseOid, added: usize) -> bool {
         let known = self.databases.get(&database);
         added > self.free_room()
-            || known.is_some_and(|known| known.left_out > 0 || known.unnumbered > 0)
+            || known.is_some_and(|known| known.rows.left_out > 0 || known.rows.unnumbered > 0)
             || self.head.reserved_roles.len() + added > ROLES_MAX
     }
 
@@ -102,10 +102,10 @@ impl<T: Tables> Ledger<'_, T> {
     pub(crate) fn rows_of(&self, database: DatabaseOid) -> RuleCounts {
         let known = self.databases.get(&database);
         known.map_or(RuleCounts::default(), |known| RuleCounts {
-            licenses: known.licenses as usize,
-            reservations: known.reservations as usize,
-            bars: (known.bars - known.unstored_bars) as usize,
-            exemptions: known.exemptions as usize,
+            licenses: known.rows.licenses as usize,
+            reservations: known.rows.reservations as usize,
+            bars: (known.rows.bars - known.rows.unstored_bars) as usize,
+            exemptions: known.rows.exemptions as usize,
         })
     }
 
@@ -121,7 +121,7 @@ impl<T: Tables> Ledger<'_, T> {
 
     fn unstored_bars_of(&self, database: DatabaseOid) -> usize {
         let known = self.databases.get(&database);
-        known.map_or(0, |known| known.unstored_bars as usize)
+        known.map_or(0, |known| known.rows.unstored_bars as usize)
     }
 
     /// Returns how many rows every licensed database has room for.
@@ -191,21 +191,21 @@ impl<T: Tables> Ledger<'_, T> {
             left -= rows;
             rows
         };
-        let exemptions = part(known.exemptions);
-        let bars = part(known.bars - known.unstored_bars);
-        let reservations = part(known.reservations);
-        for place in known.exemptions - exemptions..known.exemptions {
+        let exemptions = part(known.rows.exemptions);
+        let bars = part(known.rows.bars - known.rows.unstored_bars);
+        let reservations = part(known.rows.reservations);
+        for place in known.rows.exemptions - exemptions..known.rows.exemptions {
             self.exemptions.remove(&RowKey { database, place });
         }
-        for place in known.reservations - reservations..known.reservations {
+        for place in known.rows.reservations - reservations..known.rows.reservations {
             self.reservations.remove(&RowKey { database, place });
         }
         if let Some(known) = self.databases.get_mut(&database) {
-            known.exemptions -= exemptions;
-            known.reservations -= reservations;
+            known.rows.exemptions -= exemptions;
+            known.rows.reservations -= reservations;
         }
         self.drop_newest_bars(database, bars);
-        self.note_left_out(database, |known| known.left_out += rows as u32 - left);
+        self.note_left_out(database, |known| known.rows.left_out += rows as u32 - left);
     }
 
     /// Tells whether this many rows are no more than a database's part, and would fit if others with more than their
@@ -246,9 +246,13 @@ impl<T: Tables> Ledger<'_, T> {
         self.holds
             .each_mut(|hold| hold.licensed &= hold.database != oid);
         self.note_left_out(oid, |known| {
-            known.loaded = Generation::NONE;
-            (known.licenses, known.exemptions, known.reservations) = (0, 0, 0);
-            known.left_out = rules as u32;
+            known.in_force.loaded = Generation::NONE;
+            (
+                known.rows.licenses,
+                known.rows.exemptions,
+                known.rows.reservations,
+            ) = (0, 0, 0);
+            known.rows.left_out = rules as u32;
         });
         true
     }
@@ -260,10 +264,10 @@ impl<T: Tables> Ledger<'_, T> {
         note: impl FnOnce(&mut Database),
     ) {
         if let Some(known) = self.databases.get_mut(&database) {
-            let before = (known.left_out, known.unnumbered);
+            let before = (known.rows.left_out, known.rows.unnumbered);
             note(known);
-            if (known.left_out, known.unnumbered) != before {
-                known.left_out_logged = false;
+            if (known.rows.left_out, known.rows.unnumbered) != before {
+                known.rows.left_out_logged = false;
                 self.head.left_out = true;
             }
         }
@@ -283,7 +287,7 @@ impl<T: Tables> Ledger<'_, T> {
         head.left_out = false;
         databases.each_mut(|known| {
             head.left_out |= known.has_left_out();
-            if known.left_out > 0 && known.oid != besides {
+            if known.rows.left_out > 0 && known.oid != besides {
                 known.generation = head.next_generation();
             }
         });
@@ -299,14 +303,14 @@ impl<T: Tables> Ledger<'_, T> {
         let (mut unlogged, mut any) = (None, false);
         self.databases.each(|known| {
             any |= known.has_left_out();
-            if !known.left_out_logged {
-                unlogged = Some((known.oid, known.left_out, known.unnumbered));
+            if !known.rows.left_out_logged {
+                unlogged = Some((known.oid, known.rows.left_out, known.rows.unnumbered));
             }
         });
         match unlogged {
             Some((database, ..)) => {
                 if let Some(known) = self.databases.get_mut(&database) {
-                    known.left_out_logged = true;
+                    known.rows.left_out_logged = true;
                 }
             }
             None => self.head.left_out = any,

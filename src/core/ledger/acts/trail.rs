@@ -37,9 +37,9 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(known) = self.databases.get_mut(&event.database) else {
             return 0;
         };
-        if !known.unwritable {
-            known.write_at = known.write_at.min(now.saturating_add(pause));
-            self.head.next_write = self.head.next_write.min(known.write_at);
+        if !known.trail.unwritable {
+            known.trail.write_at = known.trail.write_at.min(now.saturating_add(pause));
+            self.head.next_write = self.head.next_write.min(known.trail.write_at);
         }
         if !self.make_room_for(event, now) {
             return 0;
@@ -57,7 +57,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Schedules a database to be written at once, because somebody waits for that.
     pub(crate) fn write_now(&mut self, database: DatabaseOid, now: Timestamp) {
         if let Some(known) = self.databases.get_mut(&database) {
-            known.write_at = now;
+            known.trail.write_at = now;
             self.head.next_write = self.head.next_write.min(now);
         }
     }
@@ -71,7 +71,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Counts an event of a database as lost that was to be reported in another way.
     pub fn lose_event(&mut self, database: DatabaseOid, now: Timestamp) {
         if let Some(known) = self.databases.get_mut(&database) {
-            known.events_lost += 1;
+            known.trail.lost += 1;
         }
         self.write_soon(database, now);
     }
@@ -89,19 +89,19 @@ impl<T: Tables> Ledger<'_, T> {
         self.set_unwritable(database, false);
         let filling = self.is_filling();
         if let Some(known) = self.databases.get_mut(&database) {
-            known.events_lost = known.events_lost.saturating_sub(lost + made_room);
-            known.write_at = if known.events > 0 && filling {
+            known.trail.lost = known.trail.lost.saturating_sub(lost + made_room);
+            known.trail.write_at = if known.trail.events > 0 && filling {
                 now
-            } else if known.events > 0 || known.events_lost > 0 {
+            } else if known.trail.events > 0 || known.trail.lost > 0 {
                 now.saturating_add(WRITTEN_AFTER)
-            } else if known.licenses > 0 {
+            } else if known.rows.licenses > 0 {
                 now.saturating_add(VISITED_AGAIN_AFTER)
             } else {
                 Timestamp::MAX
             };
-            known.write_at = known.write_at.min(known.ring.due);
-            if known.changes_at > now {
-                known.write_at = known.write_at.min(known.changes_at);
+            known.trail.write_at = known.trail.write_at.min(known.trail.ring.due);
+            if known.in_force.changes_at > now {
+                known.trail.write_at = known.trail.write_at.min(known.in_force.changes_at);
             }
         }
         self.note_next_write();
@@ -111,12 +111,12 @@ impl<T: Tables> Ledger<'_, T> {
     pub fn could_not_write(&mut self, database: DatabaseOid, now: Timestamp) -> bool {
         let news = self.set_unwritable(database, true);
         if let Some(known) = self.databases.get_mut(&database) {
-            let pause = match (known.has_lost_database_workers(), known.events > 0) {
+            let pause = match (known.has_lost_database_workers(), known.trail.events > 0) {
                 (false, _) => WRITTEN_AGAIN_AFTER,
                 (true, true) => CONNECTED_AGAIN_AFTER,
                 (true, false) => VISITED_AGAIN_AFTER,
             };
-            known.write_at = now.saturating_add(pause);
+            known.trail.write_at = now.saturating_add(pause);
         }
         self.note_next_write();
         news
@@ -133,13 +133,13 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(known) = self.databases.get_mut(&database) else {
             return false;
         };
-        known.counts_written = digest.unwrap_or(0);
-        let former = std::mem::replace(&mut known.uncountable, digest.is_none());
+        known.counts.written = digest.unwrap_or(0);
+        let former = std::mem::replace(&mut known.counts.unwritable, digest.is_none());
         if digest.is_some() {
             return false;
         }
         let again_at = now.saturating_add(COUNTED_AGAIN_AFTER);
-        known.write_at = known.write_at.min(again_at);
+        known.trail.write_at = known.trail.write_at.min(again_at);
         self.head.next_write = self.head.next_write.min(again_at);
         !former
     }
@@ -147,9 +147,9 @@ impl<T: Tables> Ledger<'_, T> {
     /// Notes whether old rows of a database's audit trail could not be deleted. Returns whether it is news that they
     /// could not.
     pub fn set_untidy(&mut self, database: DatabaseOid, untidy: bool) -> bool {
-        self.databases
-            .get_mut(&database)
-            .is_some_and(|known| std::mem::replace(&mut known.untidy, untidy) != untidy && untidy)
+        self.databases.get_mut(&database).is_some_and(|known| {
+            std::mem::replace(&mut known.trail.untidy, untidy) != untidy && untidy
+        })
     }
 
     /// Shows the products whose licenses come to their end, each once for each number of days.
@@ -166,28 +166,33 @@ impl<T: Tables> Ledger<'_, T> {
     /// Notes that all necessary warnings were given about a database's events up to this one.
     pub fn warned(&mut self, database: DatabaseOid, number: u64) {
         if let Some(known) = self.databases.get_mut(&database) {
-            known.warned = number;
+            known.trail.warned = number;
         }
     }
 
     /// Notes that the events that the last stop of the server kept for a database's audit trail have been written.
     pub fn note_left_written(&mut self, database: DatabaseOid) {
         if let Some(known) = self.databases.get_mut(&database) {
-            known.left_written = true;
+            known.trail.left_written = true;
         }
     }
 
     pub(crate) fn note_next_write(&mut self) {
         let mut next = Timestamp::MAX;
-        self.databases.each(|known| next = next.min(known.write_at));
+        self.databases
+            .each(|known| next = next.min(known.trail.write_at));
         self.head.next_write = next;
     }
 
     /// Schedules a database's audit trail, and the counts that last, to be written soon even if nothing happens.
     pub fn write_soon(&mut self, database: DatabaseOid, now: Timestamp) {
-        if let Some(known) = self.databases.get_mut(&database).filter(|d| !d.unwritable) {
-            known.write_at = known.write_at.min(now.saturating_add(WRITTEN_AFTER));
-            self.head.next_write = self.head.next_write.min(known.write_at);
+        if let Some(known) = self
+            .databases
+            .get_mut(&database)
+            .filter(|d| !d.trail.unwritable)
+        {
+            known.trail.write_at = known.trail.write_at.min(now.saturating_add(WRITTEN_AFTER));
+            self.head.next_write = self.head.next_write.min(known.trail.write_at);
         }
     }
 

@@ -37,49 +37,52 @@ const LOST_WORKERS: u32 = 3;
 impl Database {
     /// Tells whether the last database worker could not read its tables as they are.
     pub fn has_failed(&self) -> bool {
-        self.unreadable == self.generation
+        self.visits.unreadable == self.generation
     }
 
     /// Tells whether so many database workers in a row could not connect that it counts as out of order for now.
     pub(crate) fn has_lost_database_workers(&self) -> bool {
-        self.lost_database_workers >= LOST_WORKERS
+        self.visits.lost >= LOST_WORKERS
     }
 
     /// Tells whether nobody need wait for it as long as nobody is in. It must be one that has not been read since the
     /// start.
     fn may_be_passed_over(&self, had_leases: impl Fn() -> bool) -> bool {
-        let adds_no_leases = match self.unread {
+        let adds_no_leases = match self.leases.unread {
             Unread::MayHaveLeases => self.has_failed() && !had_leases(),
             Unread::HasNoLeases => self.has_failed(),
             Unread::IsNew => true,
         };
-        self.leased == Leased::Never && adds_no_leases
+        self.leases.had == Leased::Never && adds_no_leases
     }
 
     /// Tells whether it is certain that its table has no leases.
     fn is_without_leases(&self, had_leases: impl Fn() -> bool) -> bool {
-        let has_none = if self.loaded == Generation::NONE {
-            self.unread != Unread::MayHaveLeases || !had_leases()
+        let has_none = if self.in_force.loaded == Generation::NONE {
+            self.leases.unread != Unread::MayHaveLeases || !had_leases()
         } else {
-            !self.in_recovery
+            !self.in_force.in_recovery
         };
-        has_none && self.leased == Leased::Never
+        has_none && self.leases.had == Leased::Never
     }
 
     /// Tells whether its signed licenses may differ from what a database worker last saw.
     pub fn is_unobserved(&self, now: Timestamp) -> bool {
-        self.observed != self.generation || self.changes_at <= now
+        self.visits.observed != self.generation || self.in_force.changes_at <= now
     }
 
     /// Tells whether its tables say the same about its pools as the rules in force.
     fn knows_pools(&self) -> bool {
-        self.unsettled != Unsettled::Pools && self.watched && !self.in_recovery
+        self.in_force.unsettled != Unsettled::Pools
+            && self.in_force.watched
+            && !self.in_force.in_recovery
     }
 
     fn is_due(&self, view: Viewpoint) -> bool {
-        let is_old = view.now.abs_diff(self.read_at) > STANDBY_POOLS_LAST;
-        let is_outdated = view.in_recovery && self.licenses > 0 && is_old;
-        let writes = !view.in_recovery && (self.ended > 0 || self.write_at <= view.now);
+        let is_old = view.now.abs_diff(self.in_force.read_at) > STANDBY_POOLS_LAST;
+        let is_outdated = view.in_recovery && self.rows.licenses > 0 && is_old;
+        let writes =
+            !view.in_recovery && (self.leases.ended > 0 || self.trail.write_at <= view.now);
         !self.is_read(view.in_recovery) || is_outdated || self.is_unobserved(view.now) || writes
     }
 }
@@ -95,9 +98,9 @@ impl<T: Tables> Ledger<'_, T> {
                 see(Due {
                     database: known.oid,
                     generation: known.generation,
-                    last: known.visit.number,
-                    wanted: known.wanted,
-                    writes: known.write_at <= view.now && !view.in_recovery,
+                    last: known.visits.last.number,
+                    wanted: known.visits.wanted,
+                    writes: known.trail.write_at <= view.now && !view.in_recovery,
                 });
             }
         });
@@ -107,8 +110,8 @@ impl<T: Tables> Ledger<'_, T> {
     pub fn send_database_worker(&mut self, database: DatabaseOid) -> Option<u32> {
         let known = self.databases.get_mut(&database)?;
         self.head.visits = self.head.visits.wrapping_add(1).max(1);
-        known.wanted = false;
-        known.visit = Visit {
+        known.visits.wanted = false;
+        known.visits.last = Visit {
             number: self.head.visits,
             stage: Stage::Sent,
         };
@@ -118,10 +121,10 @@ impl<T: Tables> Ledger<'_, T> {
     /// Notes how far a visit has come.
     pub fn visit_reached(&mut self, database: DatabaseOid, number: u32, stage: Stage) {
         let known = self.databases.get_mut(&database);
-        if let Some(known) = known.filter(|known| known.visit.number == number) {
-            known.visit.stage = stage;
+        if let Some(known) = known.filter(|known| known.visits.last.number == number) {
+            known.visits.last.stage = stage;
             if stage == Stage::Arrived {
-                known.lost_database_workers = 0;
+                known.visits.lost = 0;
             }
         }
     }
@@ -131,10 +134,10 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(known) = self.databases.get_mut(&due.database) else {
             return Outcome::Made;
         };
-        if known.visit.number != number {
+        if known.visits.last.number != number {
             return Outcome::Made;
         }
-        let outcome = match known.visit.stage {
+        let outcome = match known.visits.last.stage {
             Stage::Sent => Outcome::NotBegun,
             Stage::Begun => Outcome::Lost,
             Stage::KeptOut => Outcome::KeptOut,
@@ -145,13 +148,13 @@ impl<T: Tables> Ledger<'_, T> {
             Stage::Ended => Outcome::Made,
         };
         if outcome == Outcome::Lost {
-            known.lost_database_workers = known.lost_database_workers.saturating_add(1);
+            known.visits.lost = known.visits.lost.saturating_add(1);
         }
         if matches!(outcome, Outcome::Lost | Outcome::KeptOut | Outcome::Died) {
             if known.generation == due.generation {
-                known.unreadable = known.generation;
+                known.visits.unreadable = known.generation;
             }
-            if due.writes && known.write_at <= view.now {
+            if due.writes && known.trail.write_at <= view.now {
                 self.could_not_write(due.database, view.now);
             }
         }
@@ -168,7 +171,9 @@ impl<T: Tables> Ledger<'_, T> {
     pub fn may_stay(&self, database: DatabaseOid, view: Viewpoint) -> bool {
         let known = self.databases.get(&database);
         let needs_nothing = known.is_some_and(|known| {
-            known.is_read(view.in_recovery) && !known.wanted && !known.is_unobserved(view.now)
+            known.is_read(view.in_recovery)
+                && !known.visits.wanted
+                && !known.is_unobserved(view.now)
         });
         needs_nothing && !self.head.crowded && self.bars_are_stored(database)
     }
@@ -187,8 +192,8 @@ impl<T: Tables> Ledger<'_, T> {
             return false;
         };
         if known.generation == generation {
-            known.unreadable = generation;
-            known.unread = found;
+            known.visits.unreadable = generation;
+            known.leases.unread = found;
         }
         self.is_news(database, cause)
     }
@@ -198,24 +203,24 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(known) = self.databases.get_mut(&database) else {
             return false;
         };
-        if std::mem::replace(&mut known.complaint, cause) != cause {
-            known.complaints = 0;
+        if std::mem::replace(&mut known.visits.complaint, cause) != cause {
+            known.visits.complaints = 0;
         }
-        known.complaints = known.complaints.saturating_add(1);
-        known.complaints.is_power_of_two()
+        known.visits.complaints = known.visits.complaints.saturating_add(1);
+        known.visits.complaints.is_power_of_two()
     }
 
     /// Notes that everything works in a database.
     pub fn nothing_to_complain(&mut self, database: DatabaseOid) {
         if let Some(known) = self.databases.get_mut(&database) {
-            (known.complaint, known.complaints) = (0, 0);
+            (known.visits.complaint, known.visits.complaints) = (0, 0);
         }
     }
 
     /// Notes that somebody waits for what a database worker reads there.
     pub fn want(&mut self, database: DatabaseOid) {
         if let Some(known) = self.databases.get_mut(&database) {
-            known.wanted = true;
+            known.visits.wanted = true;
         }
     }
 
@@ -238,14 +243,16 @@ impl<T: Tables> Ledger<'_, T> {
             if known.oid == besides || !known.is_unknown(view.in_recovery) {
                 return;
             }
-            let waits = if known.loaded == Generation::NONE {
+            let waits = if known.in_force.loaded == Generation::NONE {
                 let had_leases = || !remembered.is_without_leases(known.oid);
-                (known.unsettled == Unsettled::Pools || remembered.may_have_pool(known.oid))
+                (known.in_force.unsettled == Unsettled::Pools
+                    || remembered.may_have_pool(known.oid))
                     && !(known.may_be_passed_over(had_leases) && self.is_empty(known.oid, view))
             } else {
                 let mut licenses = self.licenses_of(known.oid);
                 !known.has_failed()
-                    && (known.unsettled == Unsettled::Pools || licenses.any(|l| l.tally == tally))
+                    && (known.in_force.unsettled == Unsettled::Pools
+                        || licenses.any(|l| l.tally == tally))
             };
             if waits {
                 awaited = Some(*known);
@@ -285,7 +292,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Shows every database whose pools are known.
     pub fn each_known(&self, mut see: impl FnMut(DatabaseOid)) {
         self.databases.each(|known| {
-            if known.loaded != Generation::NONE && known.knows_pools() {
+            if known.in_force.loaded != Generation::NONE && known.knows_pools() {
                 see(known.oid);
             }
         });
@@ -294,7 +301,9 @@ impl<T: Tables> Ledger<'_, T> {
     /// Shows every database that has neither been read nor had its pools changed since the start.
     pub fn each_unread_since_start(&self, mut see: impl FnMut(DatabaseOid)) {
         self.databases.each(|known| {
-            if known.loaded == Generation::NONE && known.unsettled != Unsettled::Pools {
+            if known.in_force.loaded == Generation::NONE
+                && known.in_force.unsettled != Unsettled::Pools
+            {
                 see(known.oid);
             }
         });
@@ -320,10 +329,10 @@ impl<T: Tables> Ledger<'_, T> {
         let Some(known) = self.databases.get_mut(&database) else {
             return true;
         };
-        if known.leased == Leased::Noted {
+        if known.leases.had == Leased::Noted {
             return false;
         }
-        known.leased = Leased::Maybe;
+        known.leases.had = Leased::Maybe;
         self.head.pools_edition += 1;
         true
     }
@@ -331,7 +340,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Notes that what is remembered across restarts no longer says that the database has no leases.
     pub fn lease_is_noted(&mut self, database: DatabaseOid) {
         if let Some(known) = self.databases.get_mut(&database) {
-            known.leased = Leased::Noted;
+            known.leases.had = Leased::Noted;
         }
     }
 
