@@ -106,5 +106,5 @@ impl Time {
 pub type Timestamp = i64;
 
 /// How far the clocks of two servers may be apart, in microseconds. What begins may begin that much early, and seats
-/// that were passed on come back that much late. No end is put off, because a seat would be used twice.
+/// that were allotted come back that much late. No end is put off, because a seat would be used twice.
 pub const LEEWAY: Timestamp = 120_000_000;

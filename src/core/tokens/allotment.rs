@@ -1,4 +1,4 @@
-//! What one installation signs for another: seats that it passes on, with the vendor's license inside, and receipts for
+//! What one installation signs for another: seats that it allots, with the vendor's license inside, and receipts for
 //! seats that come back. Each has a type of its own (RFC 8725), so that none is taken for another.
 
 use serde::de::DeserializeOwned;
@@ -15,7 +15,7 @@ pub const ALLOTMENT: &str = "license-allotment+jwt";
 /// The type of a receipt.
 pub const RETURN: &str = "license-return+jwt";
 
-/// Seats passed on: the claims of a token that an installation signs.
+/// Allotted seats: the claims of a token that an installation signs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Allotted {
     /// The id of the installation that passes them on.
@@ -24,7 +24,7 @@ pub struct Allotted {
     pub jti: String,
     /// When the vendor's license was issued. A token with a renewal of that license is younger.
     pub iat: i64,
-    /// When the seats were passed on. Before that they were somebody else's.
+    /// When the seats were allotted. Before that they were somebody else's.
     pub nbf: i64,
     /// When the seats go back by themselves; if absent, never.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,7 +33,7 @@ pub struct Allotted {
     pub product: String,
     /// The number of seats.
     pub seats: i32,
-    /// The installation that they are passed on to.
+    /// The installation that they are allotted to.
     pub cnf: Confirmation,
     /// The vendor's license that they belong to.
     pub license: String,

@@ -513,7 +513,7 @@ pub(crate) fn installation(number: u8) -> KeyPair {
     KeyPair::of(&[number; 32])
 }
 
-/// Returns a license of ten seats for the first installation, of which one seat is passed on to the second.
+/// Returns a license of ten seats for the first installation, of which one seat is allotted to the second.
 fn allotted() -> (KeyPair, KeyPair, Allotted) {
     let (first, second) = (installation(1), installation(2));
     let mut license = with("/cnf", json!({ "jkt": first.public().id() }));

@@ -29,7 +29,7 @@ pub fn verify(token: &str, keys: &Keys) -> Result<Claims, Refused> {
     Allotted::verify(token)?.of_license(|license| verify_vendors(license, keys))
 }
 
-/// Tells whether it is seats that another installation passes on, rather than a vendor's license.
+/// Tells whether it is seats that another installation allotted, rather than a vendor's license.
 pub fn is_allotment(token: &str) -> bool {
     unverified(token, Some(ALLOTMENT)).is_ok()
 }
