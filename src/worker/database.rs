@@ -102,34 +102,17 @@ fn connect(database: DatabaseOid) -> bool {
     .execute()
 }
 
+/// Does what is to be done in a database. The order of the steps matters.
 fn visit(database: DatabaseOid) {
     let before = known(database);
-    let is_counted = before.is_some_and(|known| known.counts.added);
-    // Read before the licenses are observed, so that the token of each of these tries is in the tables before the trail
-    // has the try.
-    let tries = trail::unwritten(database);
-    let observed = observe(database, before);
-    if observed.is_ok() {
-        trail::write(database, &tries, PATIENCE);
-    }
-    let is_signed = matches!(observed, Ok(true));
-    let loaded = if memory::rules::are_current(database) && is_counted && !is_signed {
+    let observed = observe_and_note_renewals(database, before);
+    // After that, because the rules depend on what the installation remembers.
+    let loaded = load_unless_current(database, before, matches!(observed, Ok(true)));
+    let buried = if backend::in_recovery() {
         Ok(())
     } else {
-        load(database)
+        write(database)
     };
-    if bars::are_unstored(database) && !backend::in_recovery() {
-        bars::store(database, PATIENCE);
-    }
-    if known(database).is_some_and(|known| known.trail.write_at <= backend::now())
-        && !backend::in_recovery()
-    {
-        events::write(database, PATIENCE);
-    }
-    let mut buried = Ok(());
-    if known(database).is_some_and(|known| known.leases.ended > 0) && !backend::in_recovery() {
-        buried = expiry::bury(database, PATIENCE);
-    }
     if bars::are_unstored(database) || observed.is_err() || !trail::unwritten(database).is_empty() {
         // It is tried again soon, whatever else happens.
         memory::write(|ledger| ledger.write_soon(database, backend::now()));
@@ -144,6 +127,48 @@ fn visit(database: DatabaseOid) {
         (.., Err(error)) => complain(database, "delete rows of license_leases of", &error),
         _ => memory::write(|ledger| ledger.nothing_to_complain(database)),
     }
+}
+
+/// Looks at the signed licenses, and writes the tries to renew them to the trail. Returns true if there are any
+/// licenses.
+fn observe_and_note_renewals(
+    database: DatabaseOid,
+    before: Option<Database>,
+) -> Result<bool, ReadError> {
+    // Before the licenses are observed, so that the token of each of these tries is in the tables before the trail has
+    // the try.
+    let tries = trail::unwritten(database);
+    let is_signed = observe(database, before)?;
+    trail::write(database, &tries, PATIENCE);
+    Ok(is_signed)
+}
+
+/// Reads the rules, unless those in force are current and nothing else is to be read with them.
+fn load_unless_current(
+    database: DatabaseOid,
+    before: Option<Database>,
+    is_signed: bool,
+) -> Result<(), String> {
+    let is_counted = before.is_some_and(|known| known.counts.added);
+    if memory::rules::are_current(database) && is_counted && !is_signed {
+        return Ok(());
+    }
+    load(database)
+}
+
+/// Writes what waits to be written, each if there is any: bars, the audit trail, and the ends of leases. Only the last
+/// one reports its failure here.
+fn write(database: DatabaseOid) -> Result<(), ReadError> {
+    if bars::are_unstored(database) {
+        bars::store(database, PATIENCE);
+    }
+    if known(database).is_some_and(|known| known.trail.write_at <= backend::now()) {
+        events::write(database, PATIENCE);
+    }
+    if known(database).is_some_and(|known| known.leases.ended > 0) {
+        expiry::bury(database, PATIENCE)?;
+    }
+    Ok(())
 }
 
 /// Reads the tables and puts their rules in force. If they change faster than that, nothing is wrong: the next login
