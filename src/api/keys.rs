@@ -17,7 +17,7 @@ use crate::pg::error::{PgSqlErrorCode, Report};
 use crate::pg::table::{read_committed, schema, write_as_part};
 use crate::pg::text::{ServerText, TextArgument};
 use crate::signed::acts::install::{install, verified};
-use crate::signed::evaluation::{Doubt, SignedLicense};
+use crate::signed::evaluation::{Doubt, SignedLicense, Source};
 use crate::signed::own::own_key;
 use crate::signed::refusal::{answer, failed, unverifiable};
 use crate::signed::signed_licenses::{self, SignedLicenses};
@@ -180,7 +180,7 @@ fn state(license: &SignedLicense, now: Timestamp) -> (&'static str, Option<Strin
         Some(Doubt::GivenBack) => ("given back", None),
         None if claims.exp.is_some_and(|exp| moment(exp) <= now) => ("expired", None),
         None if claims.nbf.is_some_and(|nbf| moment(nbf - LEEWAY) > now) => ("not yet valid", None),
-        None if !license.is_in_table => (
+        None if license.source == Source::Record => (
             "tampered",
             Some(
                 "The row of license_keys was removed or replaced without license_uninstall()."

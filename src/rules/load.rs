@@ -255,7 +255,7 @@ fn read(reader: &TableAccess) -> Result<Rules, ReadError> {
     rules.watched = interference::is_watched(reader, &schema)?;
     rules.licenses = licenses::read(reader, &schema)?;
     let signed_licenses = SignedLicenses::read(reader, &schema)?;
-    signed_licenses.hold(&mut rules.licenses)?;
+    signed_licenses.clamp(&mut rules.licenses)?;
     rules.change_at = signed_licenses.changes_at();
     rules.exemptions = exemptions::read(reader, &schema)?;
     rules.reservations = reservations::read(reader, &schema)?;

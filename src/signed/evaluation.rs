@@ -52,17 +52,25 @@ pub struct SignedLicense {
     pub claims: Claims,
     /// The token that has these claims.
     pub token: String,
-    /// Whether the row of `license_keys` has that token, or an older one of the same license: nobody has removed or
-    /// replaced it.
-    pub is_in_table: bool,
-    /// Whether the row has an older token: the license was renewed since.
-    pub is_newer: bool,
+    /// Where that token is.
+    pub source: Source,
     /// What is wrong with it.
     pub doubt: Option<Doubt>,
     /// Until when it is believed; `None`: as long as it says.
     pub believed_until: Option<Timestamp>,
     /// The products that it licenses here; none of them is another license's.
     pub products: Vec<String>,
+}
+
+/// Where a license's newest token is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// In its row of `license_keys`.
+    Row,
+    /// In the installation's record, and an older one is in the row: the license was renewed since.
+    Renewal,
+    /// In the installation's record alone: somebody has removed or replaced the row.
+    Record,
 }
 
 /// What may be wrong with a license.
@@ -119,15 +127,15 @@ impl Evaluation<'_> {
             let row = rows.iter().find(|row| row.license_id == known.jti);
             let was_installed = known.databases.contains(&self.database);
             if row.map_or(was_installed, |row| row.is_installed) {
-                let is_same = row.is_some_and(|row| row.token == known.token);
-                // Even if the key of the older token has gone since.
-                let is_newer = row.is_some_and(|row| known.replaces(&row.token));
+                let source = match row {
+                    Some(row) if row.token == known.token => Source::Row,
+                    // Even if the key of the older token has gone since.
+                    Some(row) if known.replaces(&row.token) => Source::Renewal,
+                    _ => Source::Record,
+                };
                 // What was recorded was a license then.
-                if let Ok(license) = self.license(&known.token, is_same || is_newer) {
-                    add(SignedLicense {
-                        is_newer,
-                        ..license
-                    });
+                if let Ok(license) = self.license(&known.token, source) {
+                    add(license);
                 }
             }
         }
@@ -142,7 +150,7 @@ impl Evaluation<'_> {
     }
 
     fn license_of(&self, row: &StoredToken) -> Result<SignedLicense, Refused> {
-        let license = self.license(&row.token, true)?;
+        let license = self.license(&row.token, Source::Row)?;
         if license.claims.jti != row.license_id {
             return Err(malformed("Its id is not that of its row."));
         }
@@ -156,7 +164,7 @@ impl Evaluation<'_> {
         known.is_some_and(|known| known.is_verified && claims.iat < known.iat)
     }
 
-    fn license(&self, token: &str, is_in_table: bool) -> Result<SignedLicense, Refused> {
+    fn license(&self, token: &str, source: Source) -> Result<SignedLicense, Refused> {
         let (claims, unverified) = match verify(token, self.keys) {
             Ok(claims) => (claims, None),
             Err(refused @ Refused::NoKey { .. }) => (believe(token)?, Some(refused)),
@@ -173,46 +181,71 @@ impl Evaluation<'_> {
             // The token that was verified last stays in force.
             return Err(refused.clone());
         }
-        let since =
-            |since: Option<Timestamp>| since.unwrap_or(self.now).saturating_add(self.key_grace);
-        let (doubt, believed_until) = if self.record.given_back.contains_key(&claims.jti) {
-            (Some(Doubt::GivenBack), None)
-        } else if self
-            .lost
-            .is_some_and(|in_force| is_allotment(token) && !in_force.contains(&pool_of(&claims)))
-        {
-            let refused = malformed(
-                "What this installation has recorded can't be read: whether it has given these seats back is not known.",
-            );
-            (Some(Doubt::Unverified(refused)), Some(self.long_ago()))
-        } else if let Some(refused) = unverified {
-            let until = match known {
-                // Nothing would note since when it is unverified, and it would be believed anew each time.
-                None if self.record.has_no_room_for_unverified() => self.long_ago(),
-                known => since(known.and_then(|known| known.unverified_since)),
-            };
-            (Some(Doubt::Unverified(refused)), Some(until))
-        } else if let (Some(_), None) = (&claims.cnf, self.installation) {
-            let until = since(known.and_then(|known| known.unverified_since));
-            let refused = malformed("This installation's own key can't be read.");
-            (Some(Doubt::Unverified(refused)), Some(until))
-        } else if let (Some(cnf), Some(installation)) = (&claims.cnf, self.installation)
-            && cnf.jkt != installation
-        {
-            let until = since(known.and_then(|known| known.elsewhere_since));
-            (Some(Doubt::Elsewhere), Some(until))
-        } else {
-            (None, None)
-        };
+        let (doubt, believed_until) = self.doubt(token, &claims, unverified);
         Ok(SignedLicense {
             claims,
             token: token.to_owned(),
-            is_in_table,
-            is_newer: false,
+            source,
             doubt,
             believed_until,
             products: Vec::new(),
         })
+    }
+
+    /// Returns what is wrong with a license that is not refused, and until when it is believed. What comes first in
+    /// this table counts:
+    ///
+    /// | what is wrong | doubt | believed until |
+    /// | --- | --- | --- |
+    /// | it was given back here | given back | as it says, with 0 seats |
+    /// | an allotment, and whether it was given back is not known | unverified | not at all |
+    /// | the vendor's key is gone | unverified | `pg_seats.key_grace` after that |
+    /// | it names an installation, and this one's key can't be read | unverified | `pg_seats.key_grace` after that |
+    /// | it is made for another installation | elsewhere | `pg_seats.key_grace` after that |
+    /// | nothing | none | as it says |
+    fn doubt(
+        &self,
+        token: &str,
+        claims: &Claims,
+        unverified: Option<Refused>,
+    ) -> (Option<Doubt>, Option<Timestamp>) {
+        let known = self.record.license(&claims.iss, &claims.jti);
+        let grace_from =
+            |since: Option<Timestamp>| since.unwrap_or(self.now).saturating_add(self.key_grace);
+        let unverified_since = known.and_then(|known| known.unverified_since);
+        if self.record.given_back.contains_key(&claims.jti) {
+            return (Some(Doubt::GivenBack), None);
+        }
+        let is_lost =
+            |in_force: &[Name]| is_allotment(token) && !in_force.contains(&pool_of(claims));
+        if self.lost.is_some_and(is_lost) {
+            let refused = malformed(
+                "What this installation has recorded can't be read: whether it has given these seats back is not known.",
+            );
+            return (Some(Doubt::Unverified(refused)), Some(self.long_ago()));
+        }
+        if let Some(refused) = unverified {
+            // Nothing would note since when it is unverified, and it would be believed anew each time.
+            let is_unnoted = known.is_none() && self.record.has_no_room_for_unverified();
+            let until = if is_unnoted {
+                self.long_ago()
+            } else {
+                grace_from(unverified_since)
+            };
+            return (Some(Doubt::Unverified(refused)), Some(until));
+        }
+        match (&claims.cnf, self.installation) {
+            (Some(_), None) => {
+                let refused = malformed("This installation's own key can't be read.");
+                let until = grace_from(unverified_since);
+                (Some(Doubt::Unverified(refused)), Some(until))
+            }
+            (Some(cnf), Some(installation)) if cnf.jkt != installation => {
+                let until = grace_from(known.and_then(|known| known.elsewhere_since));
+                (Some(Doubt::Elsewhere), Some(until))
+            }
+            _ => (None, None),
+        }
     }
 
     /// Gives each product to one license: verified licenses come before others, those that were given back come last,

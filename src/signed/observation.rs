@@ -1,6 +1,6 @@
 //! Notes in the installation's record what is seen of a database's signed licenses.
 
-use super::evaluation::{Doubt, SignedLicense};
+use super::evaluation::{Doubt, SignedLicense, Source};
 use super::installation::record::{Known, Record};
 use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::time::Timestamp;
@@ -50,7 +50,7 @@ impl Record {
                 known.iat = claims.iat;
                 known.is_verified = is_verified;
             }
-            if license.is_in_table {
+            if license.source != Source::Record {
                 known.databases.insert(database);
             }
             let former = (known.unverified_since, known.elsewhere_since);

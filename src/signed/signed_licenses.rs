@@ -18,7 +18,7 @@ use crate::core::tokens::{moment, unix};
 use crate::pg::table::{ReadError, TableAccess, read_committed, schema};
 use crate::pg::{backend, catalog, error};
 use crate::signed::evaluation::{
-    Doubt, Evaluation, Invalid, SIGNED_POOL, SignedLicense, StoredToken,
+    Doubt, Evaluation, Invalid, SIGNED_POOL, SignedLicense, Source, StoredToken,
 };
 use crate::signed::installation::files::{self, Read};
 use crate::signed::installation::key;
@@ -326,9 +326,9 @@ impl SignedLicenses {
         self.licenses.len() < count
     }
 
-    /// Holds the rows of `licenses` to what was signed, and replaces rows that are gone by what was signed. A license
-    /// whose intervals or times PostgreSQL can't read is held without them.
-    pub fn hold(&self, licenses: &mut Vec<License>) -> Result<(), ReadError> {
+    /// Clamps the rows of `licenses` to what was signed, and replaces rows that are gone by what was signed. To a license
+    /// whose intervals or times PostgreSQL can't read they are clamped without those.
+    pub fn clamp(&self, licenses: &mut Vec<License>) -> Result<(), ReadError> {
         for license in &self.licenses {
             let signed = match made_of(&self.products(license)) {
                 Err(error) if error.is_of_values() => made_of(&self.bare_products(license)),
@@ -336,7 +336,7 @@ impl SignedLicenses {
             };
             for signed in &signed? {
                 let unseen = self.away_unseen(license, signed.product.as_str());
-                hold(licenses, signed, license, unseen, self.record.latest);
+                clamp_row(licenses, signed, license, unseen, self.record.latest);
             }
         }
         for license in licenses {
@@ -379,9 +379,9 @@ fn sum<'a>(away: impl Iterator<Item = &'a Away>) -> i64 {
     away.map(|away| i64::from(away.seats)).sum()
 }
 
-/// Holds the row of one product to one license. The row need not know yet that seats are away, or that all were given
+/// Clamps the row of one product to one license. The row need not know yet that seats are away, or that all were given
 /// back.
-fn hold(
+fn clamp_row(
     rows: &mut Vec<License>,
     signed: &License,
     license: &SignedLicense,
@@ -389,17 +389,12 @@ fn hold(
     latest: Timestamp,
 ) {
     let row = rows.iter_mut().find(|row| row.product == signed.product);
-    let token = if license.is_in_table {
-        Tampered::default()
-    } else {
-        Tampered::TOKEN
-    };
     let terms = |tampered: Tampered| Signed {
-        // After a renewal, the rows of the license are yet to be written.
-        tampered: if license.is_newer {
-            Tampered::default()
-        } else {
-            tampered.and(token)
+        tampered: match license.source {
+            Source::Row => tampered,
+            // The rows of the license are yet to be written.
+            Source::Renewal => Tampered::default(),
+            Source::Record => tampered.and(Tampered::TOKEN),
         },
         believed_until: license.believed_until,
         exempt: license.claims.exempt,

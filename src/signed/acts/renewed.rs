@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::pg::error::PgSqlErrorCode;
 use crate::pg::table::{ReadError, TableAccess, damaged, log_failure, write_alone};
 use crate::pg::{backend, encoding};
-use crate::signed::evaluation::SignedLicense;
+use crate::signed::evaluation::{SignedLicense, Source};
 use crate::signed::products::write_products;
 use crate::signed::signed_licenses::{self, SignedLicenses};
 use crate::tables::keys;
@@ -21,7 +21,10 @@ pub fn install(licenses: &[SignedLicense], patience: Duration) -> Result<bool, R
         return Ok(false);
     }
     let mut has_changed = false;
-    for license in licenses.iter().filter(|license| license.is_newer) {
+    for license in licenses
+        .iter()
+        .filter(|license| license.source == Source::Renewal)
+    {
         match write_alone(patience, |writer| replace(writer, license)) {
             Err(error) if error.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
                 return Err(error);
@@ -44,7 +47,8 @@ fn replace(writer: &TableAccess, license: &SignedLicense) -> Result<(), ReadErro
             "the database's encoding has not all letters of the license",
         ));
     }
-    let is_it = |other: &&SignedLicense| other.is_newer && other.token == license.token;
+    let is_it =
+        |other: &&SignedLicense| other.source == Source::Renewal && other.token == license.token;
     let still_lacks = |signed_licenses: &SignedLicenses| {
         signed_licenses.licenses.iter().any(|other| is_it(&other))
     };

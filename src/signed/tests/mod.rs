@@ -6,7 +6,7 @@ use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::evaluation::{Doubt, Evaluation, SignedLicense, StoredToken};
+use super::evaluation::{Doubt, Evaluation, SignedLicense, Source, StoredToken};
 use super::installation::record::{GivenBack, Known, Record};
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::numbers::DatabaseOid;
@@ -65,7 +65,7 @@ fn a_verified_license_is_believed_without_end() {
     let token = sign(&header(), &claims());
     let license = only(&keys(), &Record::default(), &[row(&token)]);
     assert_eq!((license.doubt, license.believed_until), (None, None));
-    assert!(license.is_in_table);
+    assert_eq!(license.source, Source::Row);
     assert_eq!(license.products, ["TOM", "TOM Web"]);
 }
 
@@ -132,13 +132,13 @@ fn an_older_token_is_one_also_when_its_key_is_gone() {
     record.licenses.push(known(&newer, &[5]));
     let (licenses, _) = evaluation(&keys(), &record).licenses(&[row(&older)]);
     assert_eq!(licenses[0].token, newer);
-    assert!(licenses[0].is_newer && licenses[0].is_in_table);
+    assert_eq!(licenses[0].source, Source::Renewal);
     // A token that claims to be even newer does not count.
     let forged = with("/iat", json!(1_799_000_000)).to_string();
     let forged = sign_text(&header, &forged, &other);
     let (licenses, _) = evaluation(&keys(), &record).licenses(&[row(&forged)]);
     assert_eq!(licenses[0].token, newer);
-    assert!(!licenses[0].is_newer && !licenses[0].is_in_table);
+    assert_eq!(licenses[0].source, Source::Record);
 }
 
 #[test]
@@ -147,18 +147,15 @@ fn neither_deletion_nor_an_older_token_takes_a_license_away() {
     let [older, newer] = [older, newer].map(|claims| sign(&header(), &claims));
     let mut record = Record::default();
     record.licenses.push(known(&newer, &[5]));
-    for (rows, is_in_table, is_newer) in [
-        (vec![], false, false),
+    for (rows, source) in [
+        (vec![], Source::Record),
         // As after a renewal, until a worker comes.
-        (vec![row(&older)], true, true),
-        (vec![row(&newer)], true, false),
+        (vec![row(&older)], Source::Renewal),
+        (vec![row(&newer)], Source::Row),
     ] {
         let license = only(&keys(), &record, &rows);
         assert_eq!(license.token, newer);
-        assert_eq!(
-            (license.is_in_table, license.is_newer),
-            (is_in_table, is_newer)
-        );
+        assert_eq!(license.source, source);
     }
     // Nor does a damaged one, but it is reported.
     let (licenses, invalid) = evaluation(&keys(), &record).licenses(&[row("nonsense")]);
