@@ -1,23 +1,18 @@
 //! Errors and log lines in PostgreSQL's style, with the reason for programs in CONSTRAINT_NAME.
 //!
-//! pgrx makes the report, in UTF-8 and without a reason. An error context callback adds what is missing while
-//! PostgreSQL finishes the report.
-#![allow(
-    unsafe_code,
-    reason = "completes reports in PostgreSQL's error context callbacks"
-)]
+//! pgrx makes the report, in UTF-8 and without a reason; [`super::missing_fields`] adds what is missing.
+#![allow(unsafe_code, reason = "holds back interrupts")]
 
 use std::borrow::Cow;
-use std::cell::Cell;
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString};
 use std::fmt::Display;
-use std::ptr;
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
 pub use pgrx::prelude::{PgLogLevel, PgSqlErrorCode};
 
 use super::encoding::{encode, reaches_client};
+use super::missing_fields::{self, MissingFields};
 
 /// A report to the client or the server log.
 pub struct Report {
@@ -60,8 +55,7 @@ impl Report {
 
     /// Raises an ERROR, which ends a login as FATAL.
     pub fn raise(self) -> ! {
-        MISSING.set(self.missing());
-        watch_reports();
+        missing_fields::add_to_error(self.missing());
         self.report(PgLogLevel::ERROR);
         unreachable!("an ERROR does not return")
     }
@@ -77,18 +71,10 @@ impl Report {
         } else {
             PgLogLevel::LOG_SERVER_ONLY
         };
-        let missing = self.missing();
-        if missing.is_none() {
-            return self.report(level);
+        match self.missing() {
+            Some(missing) => missing_fields::add_to(missing, || self.report(level)),
+            None => self.report(level),
         }
-        MISSING.set(missing);
-        let watching = watch_reports();
-        self.report(level);
-        if watching {
-            stop_watching();
-        }
-        // If the level is not reported, nothing has taken it.
-        MISSING.set(None);
     }
 
     fn reaches_client(&self) -> bool {
@@ -103,7 +89,7 @@ impl Report {
     }
 
     /// Returns what pgrx does not put into the report; `None` if that is nothing.
-    fn missing(&self) -> Option<Missing> {
+    fn missing(&self) -> Option<MissingFields> {
         let texts = [
             Some(&self.message),
             self.detail.as_ref(),
@@ -114,7 +100,7 @@ impl Report {
             .iter()
             .flatten()
             .any(|text| matches!(text, Cow::Owned(_)));
-        let missing = Missing {
+        let missing = MissingFields {
             reason: self.reason,
             texts: differs
                 .then(|| encoded.map(|text| text.and_then(|text| CString::new(text).ok()))),
@@ -183,75 +169,4 @@ pub fn escaped(text: &str) -> String {
 pub fn log(message: impl Into<String>) {
     Report::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message)
         .log(PgLogLevel::LOG_SERVER_ONLY);
-}
-
-/// What PostgreSQL is yet to be told of the next report.
-struct Missing {
-    reason: Option<&'static CStr>,
-    /// Message, detail and hint in the database's encoding, if that makes a difference.
-    texts: Option<[Option<CString>; 3]>,
-}
-
-thread_local! {
-    static MISSING: Cell<Option<Missing>> = const { Cell::new(None) };
-}
-
-static mut WATCHER: pg_sys::ErrorContextCallback = pg_sys::ErrorContextCallback {
-    previous: ptr::null_mut(),
-    callback: Some(put_in_what_is_missing),
-    arg: ptr::null_mut(),
-};
-
-/// Pushes the callback on PostgreSQL's stack of error context callbacks, unless it is there already. Whoever catches an
-/// error restores the stack.
-fn watch_reports() -> bool {
-    let watcher = &raw mut WATCHER;
-    // SAFETY: the stack is this process's list of nodes that outlive it; this node is static, and is pushed only if it
-    // is not on the stack.
-    unsafe {
-        let mut node = pg_sys::error_context_stack;
-        while !node.is_null() {
-            if node == watcher {
-                return false;
-            }
-            node = (*node).previous;
-        }
-        (*watcher).previous = pg_sys::error_context_stack;
-        pg_sys::error_context_stack = watcher;
-    }
-    true
-}
-
-/// Pops the callback from the top of the stack, where [`watch_reports`] has pushed it.
-fn stop_watching() {
-    // SAFETY: a report that returns leaves the stack as it found it, so the callback is on top.
-    unsafe { pg_sys::error_context_stack = WATCHER.previous };
-}
-
-unsafe extern "C-unwind" {
-    /// The bindings of most versions lack every form of it.
-    fn errhint(format: *const c_char, ...) -> c_int;
-}
-
-unsafe extern "C-unwind" fn put_in_what_is_missing(_arg: *mut std::ffi::c_void) {
-    let Some(Missing { reason, texts }) = MISSING.take() else {
-        return;
-    };
-    let [message, detail, hint] = texts.unwrap_or_default();
-    let text = c"%s".as_ptr();
-    // SAFETY: errfinish calls this while there is a report to add to; PostgreSQL copies the texts.
-    unsafe {
-        if let Some(reason) = reason {
-            pg_sys::err_generic_string(pg_sys::PG_DIAG_CONSTRAINT_NAME as i32, reason.as_ptr());
-        }
-        if let Some(message) = message {
-            pg_sys::errmsg_internal(text, message.as_ptr());
-        }
-        if let Some(detail) = detail {
-            pg_sys::errdetail_internal(text, detail.as_ptr());
-        }
-        if let Some(hint) = hint {
-            errhint(text, hint.as_ptr());
-        }
-    }
 }

@@ -13,7 +13,9 @@
 //! * [`exit`]: functions that are called when this process ends
 //! * [`heap`]: rows of the extension's tables, by their key
 //! * [`list`]: PostgreSQL's lists
+//! * `missing_fields`: what pgrx can't put into a report
 //! * [`nobody`]: acting without anybody's rights
+//! * `oid`: the OIDs of databases and roles
 //! * [`own`]: the extension's tables, checked before they are used
 //! * [`read_error`]: why tables could not be read
 //! * [`row`], [`rows`]: the row, or the rows, that a function returns
@@ -36,6 +38,7 @@ pub mod error;
 pub mod exit;
 pub mod heap;
 pub mod list;
+mod missing_fields;
 pub mod nobody;
 mod oid;
 pub mod own;
