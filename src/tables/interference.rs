@@ -161,28 +161,37 @@ fn find_them() -> String {
     )
 }
 
-/// The number of triggers that notice every change: two for each table in sql/triggers.sql. They are of no use if
-/// their function was replaced.
-const TRIGGERS: i64 = 12;
+/// The tables whose changes triggers notice: those of sql/triggers.sql.
+const WATCHED: [&str; 6] = [
+    "licenses",
+    "license_exemptions",
+    "license_reservations",
+    "license_bars",
+    "license_keys",
+    "license_allotments",
+];
 
-/// Tells whether the tables' triggers notice every change.
+/// The triggers of each of them, with their types in pg_trigger: one for rows, and one for TRUNCATE.
+const TRIGGERS: [&str; 2] = ["('license_change', 29)", "('license_truncate', 32)"];
+
+/// Tells whether the tables' triggers notice every change. They are of no use if their function was replaced.
 ///
 /// # Errors
 ///
 /// If the catalog can't be read.
 pub fn is_watched(reader: &TableAccess, schema: &str) -> Result<bool, ReadError> {
+    let schema = schema.replace('\'', "''");
+    let tables = WATCHED.map(|table| format!("'{schema}.{table}'::regclass"));
     let watching = reader.query(
         &format!(
             "SELECT count(*) FROM pg_trigger WHERE tgenabled = 'A' AND tgqual IS NULL
-                AND (tgname, tgtype) IN (('license_change', 29), ('license_truncate', 32))
-                AND EXISTS (SELECT FROM pg_proc p WHERE p.oid = tgfoid AND {1})
-                AND tgrelid IN ('{0}.licenses'::regclass, '{0}.license_exemptions'::regclass,
-                                '{0}.license_reservations'::regclass, '{0}.license_bars'::regclass,
-                                '{0}.license_keys'::regclass, '{0}.license_allotments'::regclass)",
-            schema.replace('\'', "''"),
-            TAKES_NOTE
+                AND (tgname, tgtype) IN ({})
+                AND EXISTS (SELECT FROM pg_proc p WHERE p.oid = tgfoid AND {TAKES_NOTE})
+                AND tgrelid IN ({})",
+            TRIGGERS.join(", "),
+            tables.join(", "),
         ),
         |triggers| Ok(triggers.number(1).unwrap_or(0)),
     )?;
-    Ok(watching == [TRIGGERS])
+    Ok(watching == [(WATCHED.len() * TRIGGERS.len()) as i64])
 }
