@@ -1,7 +1,6 @@
 //! Whether somebody gets in, and how seats are used.
 
 use super::*;
-use super::*;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A computer that no login came from before.

@@ -1,7 +1,6 @@
 //! Leases of an application.
 
 use super::*;
-use super::*;
 
 /// Lets these roles take, extend and end leases.
 pub const GRANT: &str =

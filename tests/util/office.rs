@@ -1,8 +1,6 @@
 //! An office whose sessions are stopped.
 
 use super::*;
-use super::*;
-use crate::util::*;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

@@ -1,7 +1,6 @@
 //! The audit trail of a server.
 
 use super::*;
-use super::*;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
