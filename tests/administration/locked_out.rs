@@ -123,7 +123,7 @@ async fn what_could_not_be_read_a_moment_ago_is_not_waited_for_again() {
     .await;
 }
 
-/// Has a prepared transaction hold its lock on this table across the restart.
+/// Makes a prepared transaction hold its lock on this table across the restart.
 async fn locked(table: &str) {
     let lock = format!(
         "ALTER TABLE licenses DISABLE TRIGGER USER;
@@ -204,7 +204,7 @@ async fn a_refusal_for_want_of_limits_says_why() {
     );
 }
 
-/// Has somebody take this table from the extension and drop it.
+/// Makes somebody take this table from the extension and drop it.
 async fn dropped(table: &str) {
     unreadable(
         &format!("ALTER EXTENSION pg_seats DROP TABLE {table}; DROP TABLE {table}"),

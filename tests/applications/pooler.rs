@@ -70,7 +70,7 @@ impl Visitor {
     }
 }
 
-/// Has everybody do this at the same moment, and returns the results in the visitors' order.
+/// Makes everybody do this at the same moment, and returns the results in the visitors' order.
 async fn at_once<V: Clone, F>(visitors: &[V], act: impl Fn(V) -> F) -> Vec<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,

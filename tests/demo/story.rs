@@ -167,7 +167,7 @@ impl<'a> Story<'a> {
         self.case(told, "done", happened);
     }
 
-    /// Has everybody leave, and waits until all seats of the database are free.
+    /// Makes everybody leave, and waits until all seats of the database are free.
     pub async fn all_leave<S>(&self, database: &str, inside: S) {
         drop(inside);
         let in_use = "SELECT coalesce(sum(in_use), 0) FROM license_usage";

@@ -608,7 +608,7 @@ impl World {
         }
     }
 
-    /// Has the naive model serve the queue, too, after the ledger has.
+    /// Makes the naive model serve the queue, too, after the ledger has.
     fn serve(&mut self) {
         let woken = self.server.woken();
         self.awake.extend(woken.into_iter().map(|slot| slot.0));

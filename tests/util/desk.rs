@@ -97,14 +97,14 @@ impl Desk {
         eventually(&what, PATIENCE, async || self.waiting().await == waiting).await;
     }
 
-    /// Has the session wait last in the queue for a seat of "TOM".
+    /// Makes the session wait last in the queue for a seat of "TOM".
     pub async fn enqueue(&self, session: Session) -> Waiter {
         let patience = "license_checkout('TOM', wait => '10min')";
         self.enqueue_with(session, &format!("SELECT seat_id FROM {patience}"))
             .await
     }
 
-    /// Has it wait with this statement.
+    /// Makes it wait with this statement.
     pub async fn enqueue_with(&self, session: Session, statement: &str) -> Waiter {
         let waiting = self.waiting().await;
         let pid = session.pid().await;

@@ -76,7 +76,7 @@ impl Office {
         self.lena.val(&stopping(seat, more)).await
     }
 
-    /// Has another administrator stop Anna's seat while the test goes on.
+    /// Makes another administrator stop Anna's seat while the test goes on.
     pub async fn begin_to_stop_anna(&self, more: &str) -> Stopping {
         let session = self.at("lena", "127.0.2.2").open_ok().await;
         let pid = session.pid().await;
@@ -114,7 +114,7 @@ impl Office {
         self.admin.texts(bars).await
     }
 
-    /// Waits until nobody joins Anna's seat any more.
+    /// Waits until Anna's seat is being stopped, and asserts that nobody joins it.
     pub async fn is_ending(&self, stopping: &Stopping) {
         let waits = format!(
             "SELECT wait_event IN ('Extension', 'LicenseSeat') FROM pg_stat_activity WHERE pid = {}",
