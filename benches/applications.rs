@@ -118,7 +118,7 @@ async fn wake_ups(cluster: &Cluster) -> Vec<f64> {
     times
 }
 
-/// One round of that. The sessions stay: while they end, nobody else is quick.
+/// Runs one round of that. The sessions stay: while they end, nobody else is quick.
 async fn hand_on(
     cluster: &Cluster,
     mut sessions: Vec<Session>,

@@ -69,7 +69,7 @@ fn license() -> License {
     }
 }
 
-/// A session on the nth computer.
+/// Returns a session on the nth computer.
 fn session(n: usize) -> Session {
     let address = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + n as u32));
     let host = Host::of_address(address, 0);
@@ -86,7 +86,7 @@ fn session(n: usize) -> Session {
     }
 }
 
-/// A ledger with this many seats taken and place for one more session, and how to judge a login.
+/// Returns a ledger with this many seats taken and place for one more session, and how to judge a login.
 fn ledger(seats: usize) -> (MapLedger, Judged) {
     let mut ledger = MapLedger::new(Capacity {
         sessions: seats + 1,

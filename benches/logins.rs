@@ -94,7 +94,7 @@ impl Server {
         self.held = sessions(&self.cluster.login("bench").db(DATABASE), seats).await;
     }
 
-    /// The seconds until a client that connects over TCP has the answer to its first query.
+    /// Returns the seconds until a client that connects over TCP has the answer to its first query.
     async fn login(&self) -> f64 {
         let start = Instant::now();
         let session = self.cluster.login("bench").db(DATABASE).open_ok().await;
@@ -151,7 +151,7 @@ fn print(what: &str, names: &[&str], rounds: &[Vec<f64>]) {
     }
 }
 
-/// The servers of a round, by the order of their names.
+/// Returns the servers of a round, by the order of their names.
 async fn servers(round: usize, names: &[&str], held: usize) -> Vec<Server> {
     let mut servers = Vec::new();
     for at in turns(round, names.len()) {

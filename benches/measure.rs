@@ -19,7 +19,7 @@ pub fn rate(cluster: &Cluster, db: &str, script: &str, seconds: &str, options: &
     tps.expect("pgbench prints tps")
 }
 
-/// The middle one.
+/// Returns the middle one.
 pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
@@ -33,7 +33,7 @@ pub fn worker_times(cluster: &Cluster) -> [f64; 2] {
     [ticks(launcher)[0], ticks(postmaster)[1]].map(|ticks| ticks as f64 / 100.0)
 }
 
-/// So many sessions, each from a host of its own.
+/// Returns so many sessions, each from a host of its own.
 pub async fn sessions(login: &Login, number: usize) -> Vec<Session> {
     let logins = race(number, |at| {
         let host = format!("127.1.{}.{}", at / 250, at % 250 + 1);

@@ -5,7 +5,8 @@
 //!
 //! # Layout
 //!
-//! In the order in which a login meets the modules; no module knows those above it:
+//! In the order in which a login meets the modules, then those that it does not meet; `docs/architecture.md` shows which
+//! may know which:
 //!
 //! * `server`: where PostgreSQL enters: the start, every hook, every transaction callback
 //! * `login`: admission at the end of the startup transaction

@@ -11,14 +11,14 @@ const LOGIN_HINT: &str = "Someone must log out before another user can log in, \
                           or an administrator must raise the number of seats.";
 const CHECKOUT: &str = "SELECT * FROM license_checkout('TOM')";
 
-/// A server whose only seat anna's login has, from a computer of her own.
+/// Returns a server whose only seat anna's login has, from a computer of her own.
 async fn full_at_login() -> (Cluster, Session) {
     let cluster = Cluster::with_seats(1);
     let anna = cluster.login("anna").from("127.0.1.1").open_ok().await;
     (cluster, anna)
 }
 
-/// A server where everybody may log in, and anna's program has taken the only seat.
+/// Returns a server where everybody may log in, and anna's program has taken the only seat.
 async fn full_at_checkout() -> (Cluster, Session) {
     let cluster = Cluster::builder().licensed("seats, claimed_at", "1, 'checkout'");
     let anna = cluster.login("anna").from("127.0.1.1").open_ok().await;
@@ -26,7 +26,7 @@ async fn full_at_checkout() -> (Cluster, Session) {
     (cluster, anna)
 }
 
-/// All fields of a login's refusal.
+/// Returns all fields of a login's refusal.
 fn login_fields() -> Value {
     json!({
         "constraint": "license_full",
@@ -37,12 +37,12 @@ fn login_fields() -> Value {
     })
 }
 
-/// The text that libpq makes of a login's refusal, after what it says of the server.
+/// Returns the text that libpq makes of a login's refusal, after what it says of the server.
 fn login_text() -> String {
     format!("FATAL:  {FULL}\nDETAIL:  {LOGIN_DETAIL}\nHINT:  {LOGIN_HINT}")
 }
 
-/// bert's refused checkout, with the fields as the server sends them.
+/// Returns bert's refused checkout, with the fields as the server sends them.
 async fn denied_checkout(cluster: &Cluster) -> Denied {
     let bert = cluster.login("bert").from("127.0.1.2").open_ok().await;
     let denied = bert.fails(CHECKOUT).await;
@@ -56,7 +56,7 @@ async fn denied_checkout(cluster: &Cluster) -> Denied {
     denied
 }
 
-/// The checkout that bert is refused is what this library reads, field by field.
+/// Asserts that this library reads the checkout that bert is refused, field by field.
 #[track_caller]
 fn assert_reads_checkout(denied: &Denied, library: Library, login: &Login) {
     let fields = json!({

@@ -44,7 +44,7 @@ pub struct Block {
     pub reason: Option<String>,
 }
 
-/// A page's blocks, in their order.
+/// Returns a page's blocks, in their order.
 pub fn blocks(page: &str) -> Vec<Block> {
     let (mut blocks, mut open, mut reason) = (Vec::new(), None::<Block>, None);
     for line in page.lines() {
@@ -72,7 +72,7 @@ pub fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
-/// The lines of a page that are in no block.
+/// Returns the lines of a page that are in no block.
 fn lines(page: &str) -> Vec<&str> {
     let mut is_in_block = false;
     let is_outside = |line: &&str| {
@@ -83,7 +83,7 @@ fn lines(page: &str) -> Vec<&str> {
     page.lines().filter(is_outside).collect()
 }
 
-/// A page's own words, and what it has between backquotes.
+/// Returns a page's own words, and what it has between backquotes.
 fn words_and_code(page: &str) -> (String, Vec<String>) {
     let prose = lines(page).join("\n");
     let (mut words, mut code) = (String::new(), Vec::new());
@@ -104,7 +104,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The files below a folder whose names end like this.
+/// Returns the files below a folder whose names end like this.
 fn files(folder: &Path, end: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().flatten() {
@@ -119,7 +119,7 @@ fn files(folder: &Path, end: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Every page of the documentation, with its path.
+/// Returns every page of the documentation, with its path.
 fn pages() -> Vec<(PathBuf, String)> {
     let mut paths = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
     paths.extend(files(&root().join("docs"), ".md"));
@@ -233,7 +233,7 @@ fn the_glossary_of_the_source_is_that_of_the_architecture() {
     assert_eq!(table(&doc, "Glossary"), table(ARCHITECTURE, "Glossary"));
 }
 
-/// The anchors that GitHub makes of a page's headings.
+/// Returns the anchors that GitHub makes of a page's headings.
 fn anchors(page: &str) -> BTreeSet<String> {
     let mut anchors = BTreeSet::new();
     for heading in lines(page).iter().filter(|line| line.starts_with('#')) {
@@ -251,7 +251,7 @@ fn anchors(page: &str) -> BTreeSet<String> {
     anchors
 }
 
-/// Where a page's links lead.
+/// Returns where a page's links lead.
 fn links(page: &str) -> Vec<String> {
     let (words, _) = words_and_code(page);
     let mut links = Vec::new();
@@ -336,7 +336,7 @@ fn tables(page: &str) -> Vec<Table> {
     tables
 }
 
-/// The rows of the first table under a heading, without the names of the columns.
+/// Returns the rows of the first table under a heading, without the names of the columns.
 fn table(page: &str, heading: &str) -> Vec<Vec<String>> {
     let found = tables(page)
         .into_iter()
@@ -345,12 +345,12 @@ fn table(page: &str, heading: &str) -> Vec<Vec<String>> {
     table.rows.into_iter().skip(1).collect()
 }
 
-/// What a cell has between backquotes.
+/// Returns what a cell has between backquotes.
 fn code(cell: &str) -> &str {
     cell.trim_matches('`')
 }
 
-/// The first cells of the rows under a heading.
+/// Returns the first cells of the rows under a heading.
 fn names(page: &str, heading: &str) -> BTreeSet<String> {
     let rows = table(page, heading);
     rows.iter().map(|row| code(&row[0]).to_owned()).collect()
@@ -368,7 +368,7 @@ fn definitions(page: &str) -> Vec<(String, Vec<String>)> {
     defining.map(columns).collect()
 }
 
-/// A server that has the extension in database `postgres`.
+/// Returns a server that has the extension in database `postgres`.
 fn server() -> Cluster {
     Cluster::builder().staffed().start()
 }
@@ -403,7 +403,7 @@ fn the_reference_has_every_column_of_every_table_and_view() {
     assert_eq!(differing, "");
 }
 
-/// The signatures that a page has as blocks.
+/// Returns the signatures that a page has as blocks.
 fn signatures() -> Vec<String> {
     let blocks = blocks(FUNCTIONS).into_iter();
     let texts = blocks.filter(|block| block.language == "text");
@@ -493,7 +493,7 @@ fn the_reference_has_every_setting_with_its_default() {
     assert_eq!(documented, there);
 }
 
-/// The whole source, without the tests of the ledger.
+/// Returns the whole source, without the tests of the ledger.
 fn source() -> String {
     let is_tests = |path: &Path| {
         let path = path.strip_prefix(root()).unwrap().to_string_lossy();
@@ -506,7 +506,7 @@ fn source() -> String {
         .collect()
 }
 
-/// The words that a function, or all functions of an implementation, have for things.
+/// Returns the words that a function, or all functions of an implementation, have for things.
 fn words_of(source: &str, item: &str) -> BTreeSet<String> {
     let (_, rest) = source
         .split_once(item)
@@ -580,7 +580,7 @@ const OF_OTHERS: [&str; 6] = [
     "UNIQUE_VIOLATION",
 ];
 
-/// What comes after each of these beginnings, as far as it is of such letters.
+/// Returns what comes after each of these beginnings, as far as it is of such letters.
 fn after<'a>(source: &'a str, begin: &str, is_part: fn(char) -> bool) -> BTreeSet<&'a str> {
     let rests = source.split(begin).skip(1);
     let parts = rests.map(|rest| rest.split(|letter: char| !is_part(letter)).next().unwrap());
@@ -634,7 +634,7 @@ fn the_reference_has_every_sqlstate_and_every_reason() {
     }
 }
 
-/// The texts of the source, each as the parts between what is put in.
+/// Returns the texts of the source, each as the parts between what is put in.
 fn texts() -> Vec<Vec<String>> {
     let mut texts = Vec::new();
     for text in literals(&source()) {
@@ -664,7 +664,7 @@ fn texts() -> Vec<Vec<String>> {
     texts
 }
 
-/// The texts between quotes of a Rust source.
+/// Returns the texts between quotes of a Rust source.
 fn literals(source: &str) -> Vec<String> {
     let (mut literals, mut rest) = (Vec::new(), source);
     while let Some(letter) = rest.chars().next() {
@@ -690,7 +690,7 @@ fn literals(source: &str) -> Vec<String> {
     literals
 }
 
-/// A text up to the quote at its end, and what comes after that.
+/// Returns a text up to the quote at its end, and what comes after that.
 fn literal(source: &str) -> (String, &str) {
     let (mut text, mut rest) = (String::new(), source.chars());
     while let Some(letter) = rest.next() {
@@ -709,8 +709,8 @@ fn literal(source: &str) -> (String, &str) {
     (text, rest.as_str())
 }
 
-/// Whether a text is made of these parts, in their order, with anything in between. A full stop at its end makes no
-/// difference.
+/// Tells whether a text is made of these parts, in their order, with anything in between. A full stop at its end makes
+/// no difference.
 fn is_made_of(text: &str, parts: &[String]) -> bool {
     let (text, last) = (text.trim_end_matches('.'), parts.len() - 1);
     let part = |number: usize| {

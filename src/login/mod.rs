@@ -28,7 +28,6 @@
 //! | no seat is free, one is idle for `reclaim_idle_after` | current | waits for it to give way |
 //! | no seat is free but those reserved for other roles | current | 53300 license_full, softened by enforcement |
 //! | the members of one of its roles use all that they may | current | 53300 license_full, softened by enforcement |
-#![allow(unsafe_code, reason = "the hook is PostgreSQL's C interface")]
 
 mod client;
 pub mod exit;

@@ -1,5 +1,5 @@
-//! What pg_seats needs of PostgreSQL, as safe calls: the only unsafe code besides [`crate::memory`] and the entry
-//! points that PostgreSQL calls.
+//! What pg_seats needs of PostgreSQL, as safe calls. Other unsafe code is in [`crate::memory`] and in the entry points
+//! that PostgreSQL calls.
 //!
 //! * [`backend`]: this backend: its state, its slot, its waits
 //! * [`catalog`]: roles, databases, privileges

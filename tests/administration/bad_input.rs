@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::util::*;
 
-/// Each statement fails with its SQLSTATE and constraint, and leaves the license as it was.
+/// Asserts that each statement fails with its SQLSTATE and constraint, and leaves the license as it was.
 async fn refused(cases: &[(&str, &str, &str)]) {
     let cluster = Cluster::builder().licensed("seats, valid_until", "10, now() + interval '1 day'");
     let root = cluster.login("postgres").open_ok().await;

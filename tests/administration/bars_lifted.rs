@@ -4,7 +4,7 @@ use crate::util::*;
 
 const LIFT: &str = "SELECT license_lift_bar(bar_id) FROM license_bars_in_force";
 
-/// An administrator who may lift bars, too.
+/// Creates an administrator who may lift bars, too.
 async fn with_lifter(office: &Office) {
     office
         .admin

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::util::*;
 
-/// The files of ours in the data directory, and their modes.
+/// Returns the files of ours in the data directory, and their modes.
 fn modes(cluster: &Cluster) -> Vec<(String, u32)> {
     let mut modes: Vec<_> = fs::read_dir(cluster.data_dir())
         .unwrap()

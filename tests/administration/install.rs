@@ -72,7 +72,7 @@ fn expected() -> String {
     lines.into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Of types PUBLIC has what it has of all, or nothing.
+/// Asserts that PUBLIC has, of types, what it has of all types, or nothing.
 fn assert_the_list(cluster: &Cluster, db: &str, what: &str) {
     let granted = format!(
         "{GRANTED}

@@ -15,7 +15,7 @@ fn builder() -> Builder {
         .conf("pg_seats.load_timeout", "300ms")
 }
 
-/// Ordinary users are refused with this, without a long wait; superusers get in, counted or not.
+/// Asserts that ordinary users are refused with this, without a long wait, and that superusers get in, counted or not.
 async fn only_superusers_get_in(cluster: &Cluster, sqlstate: &str, reason: &str) {
     for exempt in ["on", "off"] {
         cluster.set("pg_seats.exempt_superusers", exempt);
@@ -32,7 +32,8 @@ async fn only_superusers_get_in(cluster: &Cluster, sqlstate: &str, reason: &str)
     cluster.reset("pg_seats.exempt_superusers");
 }
 
-/// Before anybody could read the limits and after that: `damage` makes the tables unreadable, `repair` puts a license without seats in their place.
+/// Runs the case before anybody could read the limits, and after that: `damage` makes the tables unreadable, `repair`
+/// puts a license without seats in their place.
 async fn unreadable(damage: &str, repair: &str) {
     let cluster = builder().licensed("seats", "99");
     assert!(admits(&cluster).await);
@@ -122,7 +123,7 @@ async fn what_could_not_be_read_a_moment_ago_is_not_waited_for_again() {
     .await;
 }
 
-/// A prepared transaction holds its lock on this table across the restart.
+/// Makes a prepared transaction hold its lock on this table across the restart.
 async fn locked(table: &str) {
     let lock = format!(
         "ALTER TABLE licenses DISABLE TRIGGER USER;
@@ -203,7 +204,7 @@ async fn a_refusal_for_want_of_limits_says_why() {
     );
 }
 
-/// Somebody takes this table from the extension and drops it.
+/// Makes somebody take this table from the extension and drop it.
 async fn dropped(table: &str) {
     unreadable(
         &format!("ALTER EXTENSION pg_seats DROP TABLE {table}; DROP TABLE {table}"),

@@ -8,7 +8,7 @@ use crate::util::*;
 const FULL_HINT: &str = "Someone must log out before another user can log in, \
                          or an administrator must raise the number of seats.";
 
-/// The fields of a refusal, in the order in which psql shows them, and the reason for programs.
+/// Asserts the fields of a refusal, in the order in which psql shows them, and the reason for programs.
 #[track_caller]
 fn assert_reads(denied: &Denied, expected: [&str; 6]) {
     let fields = [
@@ -22,7 +22,7 @@ fn assert_reads(denied: &Denied, expected: [&str; 6]) {
     assert_eq!(fields, expected.map(str::to_owned).each_ref());
 }
 
-/// The refusal of a full license, with this DETAIL.
+/// Asserts the refusal of a full license, with this DETAIL.
 #[track_caller]
 fn assert_full(denied: &Denied, detail: &str) {
     let message = r#"maximum user license count reached for "TOM""#;
@@ -32,7 +32,7 @@ fn assert_full(denied: &Denied, detail: &str) {
     );
 }
 
-/// These users log in one after the other, each from a computer of their own.
+/// Logs these users in one after the other, each from a computer of their own.
 async fn all_in(cluster: &Cluster, users: &[&str]) -> Vec<Session> {
     let mut inside = Vec::new();
     for (i, user) in users.iter().enumerate() {
@@ -275,7 +275,7 @@ async fn a_license_with_enforcement_off_logs_nothing() {
     assert_eq!(cluster.sql("SELECT denied FROM license_usage"), "0");
 }
 
-/// The folder of the server's programs, save that postgres itself is started with `RUST_BACKTRACE`.
+/// Returns the folder of the server's programs, save that postgres itself is started with `RUST_BACKTRACE`.
 fn programs_with_backtraces() -> (Programs, tempfile::TempDir) {
     let programs = Programs::from_env();
     let folder = tempfile::Builder::new()

@@ -201,7 +201,7 @@ fn for_each_table(statements: &str) -> String {
     )
 }
 
-/// What the extension has in a catalog, as a query for one text of each.
+/// Returns what the extension has in a catalog, as a query for one text of each.
 fn members(catalog: &str, condition: &str, text: &str) -> String {
     format!(
         "SELECT (SELECT {text}) FROM pg_depend d
@@ -350,7 +350,7 @@ fn superusers(cluster: &Cluster) -> String {
                  (SELECT r.rolname FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member WHERE r.rolname = 'app')")
 }
 
-/// What an administrator who is no superuser, an application and a user do; those of them that failed.
+/// Returns what an administrator who is no superuser, an application and a user do; those of them that failed.
 async fn provoke(cluster: &Cluster, db: &str, token: &str, host: &str) -> Vec<String> {
     let mut failed = Vec::new();
     let admin = match cluster.login("carl").db(db).open().await {
@@ -621,7 +621,7 @@ const SLOW: &str = "
         RETURN true;
     END $f$;";
 
-/// A database whose tables have been the attacker's for a moment.
+/// Creates a database whose tables have been the attacker's for a moment.
 fn attacked(cluster: &Cluster, db: &str, tables: &[&str], attack: &str) {
     cluster.sql(&format!("CREATE DATABASE {db}"));
     cluster.sql_in(db, SLOW);

@@ -14,7 +14,7 @@ struct Firm {
 }
 
 impl Firm {
-    /// So many seats of "TOM", of so many that are owned.
+    /// Opens a desk with so many seats of "TOM", of so many that are owned.
     async fn open(seats: &str, purchased: &str) -> Self {
         let values = format!("{seats}, {purchased}");
         let cluster = Cluster::builder().licensed("seats, purchased", &values);
@@ -43,7 +43,7 @@ impl Firm {
         self.admin.text(status).await
     }
 
-    /// What the audit trail says of changed seats.
+    /// Returns what the audit trail says of changed seats.
     async fn trail(&self) -> Vec<String> {
         self.admin
             .texts(
@@ -55,7 +55,7 @@ impl Firm {
             .await
     }
 
-    /// Somebody else who logs in.
+    /// Returns the login of somebody else.
     fn user(&self, n: usize) -> Login {
         self.cluster.login("carl").from(&format!("127.0.3.{n}"))
     }

@@ -2,7 +2,7 @@
 
 use crate::util::*;
 
-/// A column of a view: `name type`.
+/// Returns a column of a view: `name type`.
 fn columns(cluster: &Cluster, view: &str) -> Vec<String> {
     let columns = format!(
         "SELECT attname || ' ' || format_type(atttypid, atttypmod) FROM pg_attribute

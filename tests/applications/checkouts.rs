@@ -516,7 +516,7 @@ async fn a_ledger_without_room_gives_no_seat() {
     assert_eq!(desk.in_use().await, 2);
 }
 
-/// Anna has the only seat; Bert's checkouts beyond it succeed, whichever function he calls.
+/// Asserts that Bert's checkouts beyond Anna's only seat succeed, whichever function he calls.
 async fn bert_is_admitted(desk: &Desk, denied: i64, logged: bool) {
     let (mark, before) = (desk.cluster.log().len(), desk.denied().await);
     let (anna, bert) = (desk.user("anna").await, desk.user("bert").await);
@@ -891,7 +891,7 @@ async fn the_rule_of_counting_makes_identities_of_checkouts_also_when_it_changes
     }
 }
 
-/// Database `second`, of one pool with `postgres`.
+/// Creates database `second`, of one pool with `postgres`.
 async fn pool(seats: [u32; 2]) -> Desk {
     let row = |seats| format!("'checkout', {seats}, 'firm'");
     let desk = Desk::licensed("claimed_at, seats, pool", &row(seats[0])).await;

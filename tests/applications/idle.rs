@@ -12,7 +12,7 @@ use crate::util::*;
 /// Two seconds, and what a launcher and a slow machine may add.
 const SOON: Duration = Duration::from_secs(6);
 
-/// Nine seats, whose idle holders are logged off after two seconds.
+/// Opens a desk with nine seats, whose idle holders are logged off after two seconds.
 async fn desk() -> Desk {
     Desk::licensed("seats, idle_timeout", "9, '2s'").await
 }

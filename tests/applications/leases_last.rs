@@ -5,7 +5,7 @@ use crate::util::*;
 const GRANT: &str =
     "GRANT EXECUTE ON FUNCTION license_lease, license_heartbeat, license_release TO ";
 
-/// A server where every login takes one of so many seats of "TOM", and so do leases of postgres.
+/// Returns a server where every login takes one of so many seats of "TOM", and so do leases of postgres.
 fn with_seats_and_leases(seats: u32, leases: u32) -> Cluster {
     let cluster = Cluster::with_seats(seats);
     take_leases(&cluster, "postgres", leases);

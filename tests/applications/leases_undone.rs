@@ -166,7 +166,7 @@ async fn a_release_takes_effect_at_commit() {
     bert.run(YAN).await;
 }
 
-/// Another session that may see anna's leases.
+/// Opens another session that may see anna's leases.
 async fn bert_as_anna(cluster: &Cluster) -> Session {
     cluster.login("anna").from("127.0.1.2").open_ok().await
 }

@@ -10,7 +10,7 @@ use crate::util::*;
 /// The connections that the pooler may have.
 const CONNECTIONS: u32 = 5;
 
-/// A role for the pooler that may lease.
+/// Creates a role for the pooler that may lease.
 fn create_web(cluster: &Cluster) {
     cluster.sql(
         "CREATE ROLE web LOGIN;
@@ -50,7 +50,7 @@ impl Visitor {
         Ok((lease.to_owned(), in_use.parse().unwrap()))
     }
 
-    /// One request: keeps the lease and reads the orders in one transaction.
+    /// Serves one request: keeps the lease and reads the orders in one transaction.
     async fn works(&self, lease: &str) {
         let rows = self
             .session
@@ -70,7 +70,7 @@ impl Visitor {
     }
 }
 
-/// Everybody does this at the same moment; the results are in the visitors' order.
+/// Makes everybody do this at the same moment, and returns the results in the visitors' order.
 async fn at_once<V: Clone, F>(visitors: &[V], act: impl Fn(V) -> F) -> Vec<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
@@ -151,7 +151,7 @@ async fn forty_visitors_share_ten_seats_over_five_connections() {
     assert_eq!(cluster.sql("SELECT high_water FROM license_usage"), "10");
 }
 
-/// A seat for each visitor who is in, at the visitor's own address, and none for the pooler.
+/// Asserts that each visitor who is in has a seat, at the visitor's own address, and the pooler none.
 async fn assert_seats_are_the_visitors(cluster: &Cluster, inside: &[(Arc<Visitor>, String)]) {
     let mut seats: Vec<_> = inside
         .iter()

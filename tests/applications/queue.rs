@@ -10,7 +10,7 @@ use crate::util::*;
 const PATIENTLY: &str = "SELECT seat_id FROM license_checkout('TOM', wait => '10min')";
 
 impl Desk {
-    /// Anna has the only seat, Bert and Carl wait in the queue.
+    /// Gives Anna the only seat, and has Bert and Carl wait in the queue.
     async fn queue(&self) -> (Session, Waiter, Waiter) {
         let anna = self.user("anna").await;
         anna.checkout().await;
@@ -20,7 +20,7 @@ impl Desk {
         (anna, bert, carl)
     }
 
-    /// Bert, who is first, has the seat; Carl is next, and nothing is left after him.
+    /// Asserts that Bert, who is first, gets the seat, that Carl is next, and that nothing is left after him.
     async fn serves(self, bert: Waiter, carl: Waiter) {
         let bert = bert.seated().await;
         assert_eq!(self.waiting().await, 1);
@@ -28,7 +28,7 @@ impl Desk {
         self.next_is(|| bert.checkin(), carl).await;
     }
 
-    /// Carl is the last in the queue, and has the seat after this.
+    /// Asserts that Carl, the last in the queue, has the seat after this.
     async fn next_is(self, give_back: impl AsyncFnOnce() -> bool, carl: Waiter) {
         assert!(give_back().await);
         let carl = carl.seated().await;
@@ -106,7 +106,7 @@ async fn the_first_in_the_queue_gets_the_seat_of_a_logout() {
     .await;
 }
 
-/// The queue moves by so much without anybody's leaving after this change of the row.
+/// Asserts that this change of the row lets so many of the queue in, without anybody's leaving.
 async fn the_queue_moves(change: &str, seated: i32) {
     let desk = Desk::with_seats(1).await;
     let (_anna, bert, carl) = desk.queue().await;
@@ -578,7 +578,7 @@ async fn a_license_that_ends_tells_those_who_wait() {
     }
 }
 
-/// Nothing wakes a session that does not look after its client, but its turn.
+/// Keeps a session from looking after its client, so that only its turn wakes it.
 fn undisturbed(login: Login) -> Login {
     login.options("-c client_connection_check_interval=0")
 }
@@ -817,8 +817,8 @@ enum Race {
     Timeout,
 }
 
-/// Anna gives the seat back at the same moment as something befalls Bert, who is first: Carl, who is
-/// next, gets it as soon as Bert doesn't have it.
+/// Gives Anna's seat back at the same moment as something befalls Bert, who is first: Carl, who is next, gets it as
+/// soon as Bert doesn't have it.
 async fn no_wake_up_is_lost(race: Race) {
     let desk = Desk::with_seats(1).await;
     let mut bert = Some(desk.user("bert").await);
@@ -948,7 +948,7 @@ impl Count {
     }
 }
 
-/// One of the crowd: how it waits, what it does with its seat. The seat's number, if it got one.
+/// Plays one of the crowd: how it waits, what it does with its seat. Returns the seat's number, if it got one.
 async fn one_of_the_crowd(
     session: Session,
     fate: Fate,

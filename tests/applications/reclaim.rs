@@ -8,13 +8,13 @@ use tokio::task::JoinHandle;
 
 use crate::util::*;
 
-/// So many seats, which give way when they are idle for this long.
+/// Opens a desk with so many seats, which give way when they are idle for this long.
 async fn desk(seats: u32, idle_after: &str) -> Desk {
     let values = format!("{seats}, '{idle_after}'");
     Desk::licensed("seats, reclaim_idle_after", &values).await
 }
 
-/// The same for seats that only applications claim; Lena's may take leases.
+/// Opens the same for seats that only applications claim; Lena's may take leases.
 async fn desk_of_checkouts(seats: u32, idle_after: &str) -> Desk {
     let values = format!("{seats}, '{idle_after}', 'checkout'");
     let desk = Desk::licensed("seats, reclaim_idle_after, claimed_at", &values).await;
@@ -25,7 +25,7 @@ async fn desk_of_checkouts(seats: u32, idle_after: &str) -> Desk {
 }
 
 impl Desk {
-    /// Who has seats, by name.
+    /// Tells who has seats, by name.
     async fn holders(&self) -> String {
         let holders = "SELECT string_agg(coalesce(nullif(client_user, ''), usename), ' '
                                          ORDER BY coalesce(nullif(client_user, ''), usename))

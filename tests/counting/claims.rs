@@ -3,13 +3,13 @@
 
 use crate::util::*;
 
-/// The product whose seat a session holds, as it sees itself; empty if none.
+/// Returns the product whose seat a session holds, as it sees itself; empty if none.
 async fn product_of(session: &Session) -> String {
     let mine = "SELECT product FROM license_active_seats WHERE pg_backend_pid() = ANY (pids)";
     session.texts(mine).await.join(",")
 }
 
-/// A server with a license without a pattern, and these patterns' products.
+/// Returns a server with a license without a pattern, and these patterns' products.
 fn with_patterns(patterns: &[(&str, &str)]) -> Cluster {
     let cluster = Cluster::with_seats(1);
     for (product, pattern) in patterns {

@@ -6,7 +6,7 @@ use crate::util::*;
 const FACTS: &str = "SELECT datname, usename, client_host, workstation, application_name
                      FROM license_active_seats WHERE pg_backend_pid() = ANY (pids)";
 
-/// A server with the extension and a license in this database too.
+/// Returns a server with the extension and a license in this database too.
 fn with_database(name: &str, options: &str) -> Cluster {
     let cluster = Cluster::with_seats(10);
     cluster.sql(&format!("CREATE DATABASE {} {options}", quoted(name)));

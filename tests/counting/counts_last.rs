@@ -13,7 +13,7 @@ const SHOWN: &str = "SELECT high_water, denied, counted_since, high_water_at FRO
 const KEPT: &str = "SELECT high_water, denied, counted_since, high_water_at FROM license_counts
                      WHERE product = 'TOM'";
 
-/// Two have been in at once, and three were denied.
+/// Lets two in at once, and has three denied.
 async fn busy(cluster: &Cluster) {
     let login = |user: &str, number: u32| cluster.login(user).from(&format!("127.0.1.{number}"));
     let _two = (

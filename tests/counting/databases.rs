@@ -2,7 +2,7 @@
 
 use crate::util::*;
 
-/// A server whose database `template` has so many seats of "TOM", by these further columns.
+/// Returns a server whose database `template` has so many seats of "TOM", by these further columns.
 fn with_template(columns: &str, values: &str) -> Cluster {
     let cluster = Cluster::with_seats(99);
     cluster.sql("CREATE DATABASE template");

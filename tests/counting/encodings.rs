@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::util::*;
 
-/// A server with ten seats of "TOM" in `postgres`, which is UTF8, and in `old`, which is not.
+/// Returns a server with ten seats of "TOM" in `postgres`, which is UTF8, and in `old`, which is not.
 fn with_old(encoding: &str) -> Cluster {
     let cluster = Cluster::with_seats(10);
     cluster.sql(&format!(
@@ -23,7 +23,7 @@ fn sql_in(cluster: &Cluster, db: &str, sql: &str) -> String {
     cluster.sql_in(db, &format!("SET client_encoding = 'UTF8';\n{sql}"))
 }
 
-/// psql of a client that sends these bytes as user, workstation and application name to `old`.
+/// Returns psql of a client that sends these bytes as user, workstation and application name to `old`.
 fn psql_of_bytes(cluster: &Cluster, user: &[u8], name: &[u8]) -> Command {
     let options = [b"-c pg_seats.workstation=", name].concat();
     let mut psql = cluster.programs().client("psql");
@@ -37,7 +37,7 @@ fn psql_of_bytes(cluster: &Cluster, user: &[u8], name: &[u8]) -> Command {
     psql
 }
 
-/// What such a client sees of its own seat, or why it has none.
+/// Returns what such a client sees of its own seat, or why it has none.
 fn facts_of_bytes(cluster: &Cluster, user: &[u8], name: &[u8]) -> Ran {
     let facts =
         "SELECT usename, session_user, workstation, current_setting('pg_seats.workstation'),

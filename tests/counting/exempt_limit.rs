@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use crate::util::*;
 
-/// A license of so many seats of "TOM", of which so many identities may be exempt.
+/// Returns a license of so many seats of "TOM", of which so many identities may be exempt.
 fn claims(vendor: &Vendor, seats: u32, exempt: Option<u32>) -> Value {
     let mut claims = vendor.claims(seats);
     claims["exempt"] = json!(exempt);
     claims
 }
 
-/// A server with such a license. Anna, Bert and Carl are exempt, and all computers of 127.0.9.0/24.
+/// Starts a server with such a license. Anna, Bert and Carl are exempt, and all computers of 127.0.9.0/24.
 async fn limited(seats: u32, exempt: u32) -> Desk {
     let vendor = Vendor::aptora();
     let cluster = Cluster::builder().with_key_of(&vendor);
@@ -30,7 +30,7 @@ fn exempts(cluster: &Cluster, datname: &str) {
     );
 }
 
-/// The reason for which a session is exempt, or the kind of the seat that it has.
+/// Returns the reason for which a session is exempt, or the kind of the seat that it has.
 async fn standing(desk: &Desk, session: &Session) -> String {
     let pid = session.pid().await;
     let standing = format!(
@@ -64,7 +64,7 @@ async fn becomes_exempt(desk: &Desk, login: &Login) -> Session {
     session
 }
 
-/// Sessions that `license_exemptions` exempts, and seats in use.
+/// Returns the sessions that `license_exemptions` exempts, and the seats in use.
 async fn usage(desk: &Desk) -> String {
     let usage =
         "SELECT (SELECT count(*) FROM license_exempt_sessions WHERE reason LIKE 'exempt %'), in_use

@@ -9,14 +9,14 @@ fn exempt(cluster: &Cluster, kind: &str, value: &str) {
     ));
 }
 
-/// Why this role's sessions are exempt, as the view says.
+/// Tells why this role's sessions are exempt, as the view says.
 fn reasons(cluster: &Cluster, role: &str) -> String {
     cluster.sql(&format!(
         "SELECT reason FROM license_exempt_sessions WHERE usename = '{role}' AND pid <> pg_backend_pid()"
     ))
 }
 
-/// In although there are no seats, without a seat, and listed.
+/// Asserts that the login gets in although there are no seats, without a seat, and listed.
 async fn is_exempt(cluster: &Cluster, login: Login, reason: &str) {
     let session = login.open_ok().await;
     let pid = session.pid().await;
@@ -25,7 +25,7 @@ async fn is_exempt(cluster: &Cluster, login: Login, reason: &str) {
     assert_eq!(cluster.in_use(), 0, "{login}");
 }
 
-/// The row of `license_usage` becomes this: sessions of psql that asked before may be leaving still.
+/// Waits until the row of `license_usage` is this: sessions of psql that asked before may be leaving still.
 async fn usage_becomes(cluster: &Cluster, columns: &str, row: &str) {
     let ask = format!("SELECT {columns} FROM license_usage");
     let what = format!("{columns} is {row}");
@@ -181,7 +181,7 @@ async fn roles_with_replication_are_exempt() {
     is_counted(cluster.login("bert")).await;
 }
 
-/// A replication connection that has said who the server is.
+/// Opens a replication connection that has said who the server is.
 fn replicating(cluster: &Cluster, role: &str, kind: &str) -> ClientProcess {
     let conninfo = format!("dbname=postgres replication={kind}");
     let mut process = cluster.login(role).db(&conninfo).process();

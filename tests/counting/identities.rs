@@ -4,7 +4,7 @@ use crate::util::*;
 
 const TWO_HOSTS: [&str; 2] = ["127.0.1.1", "127.0.1.2"];
 
-/// A server that counts by this rule, with these logins all in.
+/// Starts a server that counts by this rule, with these logins all in.
 async fn counted_by(rule: &str, logins: &[(&str, &str, &str)]) -> (Cluster, Vec<Session>) {
     let values = format!("100, '{rule}'");
     let cluster = Cluster::builder().licensed("seats, counted_by", &values);
@@ -81,7 +81,7 @@ const CROWD: [(&str, &str, &str); 4] = [
     ("anna", "127.0.1.2", ""),
 ];
 
-/// The crowd takes so many seats and needs no more; who is new in every respect needs one more.
+/// Asserts that the crowd takes so many seats and needs no more, and that who is new in every respect needs one more.
 async fn the_crowd_takes(seats: i64, rule: &str) {
     let (cluster, _crowd) = counted_by(rule, &CROWD).await;
     assert_eq!(cluster.in_use(), seats);

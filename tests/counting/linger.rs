@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::util::*;
 
 impl Desk {
-    /// In and out again.
+    /// Logs a user in and out again.
     async fn visits(&self, user: &str) {
         let before = self.admin.pid().await;
         self.user(user).await.close().await;

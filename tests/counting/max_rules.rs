@@ -6,7 +6,7 @@ use crate::util::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A superuser gets in at once.
+/// Asserts that a superuser gets in at once.
 async fn superuser_gets_in(cluster: &Cluster, database: &str) {
     let start = Instant::now();
     cluster.login("postgres").db(database).open_ok().await;
@@ -14,7 +14,7 @@ async fn superuser_gets_in(cluster: &Cluster, database: &str) {
     assert!(waited < SECOND, "{database}: {waited:?}");
 }
 
-/// So many exemptions of roles that do not exist, and of Bert the last.
+/// Returns a statement that adds so many exemptions of roles that do not exist, and of Bert the last.
 fn exemptions(many: u32) -> String {
     format!(
         "INSERT INTO license_exemptions SELECT 'role', 'r' || n FROM generate_series(1, {many}) n;
@@ -22,7 +22,7 @@ fn exemptions(many: u32) -> String {
     )
 }
 
-/// A licensed database beside `postgres`, which has one seat.
+/// Creates a licensed database beside `postgres`, which has one seat.
 fn second(cluster: &Cluster) {
     cluster.sql("CREATE DATABASE second");
     cluster.license("second", "seats", "1");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::util::*;
 
-/// A server with databases `postgres` and `south`, each with this row of "TOM".
+/// Returns a server with databases `postgres` and `south`, each with this row of "TOM".
 fn two_files(columns: &str, values: &str) -> Cluster {
     let cluster = Cluster::builder().licensed(columns, values);
     add_file(&cluster, columns, values);
@@ -34,7 +34,7 @@ async fn is_full(cluster: &Cluster, user: &str, db: &str) {
     denied.assert("53300", "license_full");
 }
 
-/// What the views show of `postgres` and `south`; a change in the one shows in the other in a moment.
+/// Waits until the views show this of `postgres` and `south`: a change in the one shows in the other in a moment.
 async fn in_use_becomes(cluster: &Cluster, seats: [i64; 2]) {
     let what = format!("{seats:?} seats are in use");
     eventually(&what, PATIENCE, async || {
@@ -391,7 +391,7 @@ async fn dropping_a_database_frees_its_own_seats_and_no_others() {
     assert_eq!(cluster.in_use(), 3);
 }
 
-/// The server will remember that a database has no leases.
+/// Waits until the server will remember that a database has no leases.
 async fn is_without_leases(cluster: &Cluster, database: &str) {
     let oid: u64 = cluster
         .sql(&format!(
@@ -408,8 +408,8 @@ async fn is_without_leases(cluster: &Cluster, database: &str) {
     .await;
 }
 
-/// A member of the pool that can't be read after a restart, and nobody counts there, keeps nobody out; with a lease, it
-/// does.
+/// Asserts that a member of the pool that can't be read after a restart, and nobody counts there, keeps nobody out;
+/// with a lease, it does.
 async fn is_passed_over_after(damage: &str) {
     let cluster = pooled(1);
     cluster.sql_in("south", damage);

@@ -13,13 +13,13 @@ use crate::util::*;
 /// How long clients come and go at random.
 const BUSY: Duration = Duration::from_secs(4);
 
-/// True for that long, and until each of these has happened so often that it shows something.
+/// Tells whether that long has not passed yet, or one of these has not happened often enough to show something.
 fn is_busy(since: Instant, counts: &[&AtomicI64], often: i64) -> bool {
     let enough = counts.iter().all(|count| count.load(SeqCst) > often);
     since.elapsed() < BUSY || !enough && since.elapsed() < 10 * BUSY
 }
 
-/// The computer of the racer with this number.
+/// Returns the computer of the racer with this number.
 fn host(i: usize) -> String {
     format!("127.0.1.{}", i + 1)
 }
@@ -61,7 +61,7 @@ fn is_full(denied: &Denied) {
     );
 }
 
-/// Those who got in, by number; everybody else was denied by the license.
+/// Returns those who got in, by number; everybody else was denied by the license.
 #[track_caller]
 fn admitted(results: Vec<Result<Session, Denied>>) -> Vec<(usize, Session)> {
     let mut sessions = Vec::new();
@@ -365,7 +365,7 @@ async fn logins_race_in_a_pool_of_two_databases() {
     }
 }
 
-/// A server with accountants, who are Anna and Bert, and interns, who are Carl and Dora.
+/// Returns a server with accountants, who are Anna and Bert, and interns, who are Carl and Dora.
 fn with_roles(seats: u32) -> Cluster {
     let cluster = Cluster::builder()
         .roomy()
@@ -377,7 +377,7 @@ fn with_roles(seats: u32) -> Cluster {
     cluster
 }
 
-/// Ten seats: three kept for accountants, at most two for interns.
+/// Starts a server with ten seats: three kept for accountants, at most two for interns.
 fn reserved() -> Cluster {
     let cluster = with_roles(10);
     cluster.sql(

@@ -4,8 +4,8 @@ use crate::util::*;
 
 const FULL: &str = r#"maximum user license count reached for "TOM""#;
 
-/// A server with this row of "TOM", where Anna is an accountant, Bert one by way of his desk, and
-/// Carl and Dora are interns; nobody is told who is idle.
+/// Returns a server with this row of "TOM", where Anna is an accountant, Bert one by way of his desk, and Carl and Dora
+/// are interns; nobody is told who is idle.
 fn firm(columns: &str, values: &str) -> Cluster {
     let cluster = Cluster::builder()
         .conf("pg_seats.denial_detail", "count")
@@ -27,7 +27,7 @@ fn reserve(cluster: &Cluster, row: &str) {
     cluster.sql(&format!("INSERT INTO license_reservations VALUES ({row})"));
 }
 
-/// One of the staff at the computer of this number.
+/// Returns one of the staff at the computer of this number.
 fn at(cluster: &Cluster, user: &str, computer: usize) -> Login {
     cluster.login(user).from(&format!("127.0.1.{computer}"))
 }
@@ -36,7 +36,7 @@ async fn open(cluster: &Cluster, user: &str, computer: usize) -> Session {
     at(cluster, user, computer).open_ok().await
 }
 
-/// The DETAIL of a login's denial.
+/// Returns the DETAIL of a login's denial.
 async fn denied(cluster: &Cluster, user: &str, computer: usize) -> String {
     let denied = at(cluster, user, computer).denied().await;
     denied.assert("53300", "license_full");
@@ -292,7 +292,7 @@ async fn in_a_pool_seats_count_whatever_company_file_they_were_taken_in() {
     let _third = in_south("anna", 6).open_ok().await;
 }
 
-/// A server whose product applications claim.
+/// Returns a server whose product applications claim.
 async fn desk(seats: u32) -> Desk {
     Desk::of(firm("claimed_at, seats", &format!("'checkout', {seats}"))).await
 }

@@ -30,7 +30,7 @@ pub async fn tell(story: &mut Story<'_>) {
     unlimited(story).await;
 }
 
-/// An employee at a computer, with Total Office Manager, in the company file.
+/// Returns an employee at a computer, with Total Office Manager, in the company file.
 fn at(story: &Story<'_>, employee: &str, pc: usize) -> Login {
     let login = story.cluster.login(employee).from(&format!("127.0.1.{pc}"));
     login.db(FILE).app(TOM)

@@ -79,7 +79,7 @@ pub async fn tell(story: &mut Story<'_>) {
     story.all_leave(DATABASE, (inside, more, last)).await;
 }
 
-/// A start of the program: a GUID of its own.
+/// Returns a start of the program: a GUID of its own.
 fn start(story: &Story<'_>, n: usize) -> Login {
     let login = story.cluster.login("forwarder").from("127.0.1.1");
     let guid = format!("6F9619FF-8B86-4011-B42D-00C04FC9{n:04X}");

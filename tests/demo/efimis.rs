@@ -67,7 +67,7 @@ fn user(story: &Story<'_>, n: usize) -> Login {
     login(story, &format!("user_{n}"), n)
 }
 
-/// A user at a computer, with Efimis.
+/// Returns a user at a computer, with Efimis.
 fn login(story: &Story<'_>, name: &str, pc: usize) -> Login {
     let login = story.cluster.login(name).from(&format!("127.0.1.{pc}"));
     login.db(DATABASE).app(PRODUCT)

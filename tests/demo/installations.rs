@@ -83,7 +83,7 @@ async fn at_laptop(story: &mut Story<'_>, laptop: &Cluster) -> Option<Session> {
     session
 }
 
-/// A start of the program: a GUID of its own.
+/// Returns a start of the program: a GUID of its own.
 fn start(cluster: &Cluster, n: usize) -> Login {
     let login = cluster.login("forwarder").from("127.0.1.1");
     login

@@ -18,7 +18,7 @@ pub struct Story<'a> {
 }
 
 impl<'a> Story<'a> {
-    /// A story that is about to begin.
+    /// Begins a story.
     pub fn new(cluster: &'a Cluster) -> Self {
         Self {
             cluster,
@@ -27,12 +27,12 @@ impl<'a> Story<'a> {
         }
     }
 
-    /// A new heading, and what is to know before the next cases.
+    /// Writes a new heading, and what is to know before the next cases.
     pub fn chapter(&self, title: &str, text: &str) {
         println!("\n\n{title}\n{}\n{text}", "=".repeat(title.chars().count()));
     }
 
-    /// A vendor or administrator runs statements, and the reader sees them.
+    /// Runs statements of a vendor or administrator, and shows them to the reader.
     pub fn runs(&self, database: &str, sql: &str) {
         println!();
         let mut prompt = "=#";
@@ -43,7 +43,7 @@ impl<'a> Story<'a> {
         self.cluster.sql_in(database, sql);
     }
 
-    /// psql shows this query's result.
+    /// Shows a query's result, as psql does.
     pub fn shows(&self, database: &str, sql: &str) {
         let words: Vec<_> = sql.split_whitespace().collect();
         let sql = words.join(" ");
@@ -54,7 +54,7 @@ impl<'a> Story<'a> {
         }
     }
 
-    /// One case: what is told, what was expected, and what happened.
+    /// Reports one case: what is told, what was expected, and what happened.
     pub fn case(&mut self, told: &str, expected: impl Display, happened: impl Display) {
         self.cases += 1;
         let (expected, happened) = (expected.to_string(), happened.to_string());
@@ -69,14 +69,14 @@ impl<'a> Story<'a> {
         println!("     happened: {happened}  {verdict}");
     }
 
-    /// Somebody logs in, who should get in.
+    /// Logs somebody in who should get in.
     pub async fn admits(&mut self, told: &str, login: Login) -> Option<Session> {
         let opened = login.open().await;
         self.case(told, "admitted", outcome(&opened));
         opened.ok()
     }
 
-    /// The same right after somebody else has left: the seat may be a moment on its way.
+    /// Does the same right after somebody else has left: the seat may be a moment on its way.
     pub async fn admits_at_once(&mut self, told: &str, login: Login) -> Option<Session> {
         let start = Instant::now();
         let mut opened = login.open().await;
@@ -87,7 +87,7 @@ impl<'a> Story<'a> {
         opened.ok()
     }
 
-    /// Somebody logs in, who should be told that all seats of the product are taken.
+    /// Tries the login of somebody who should be told that all seats of the product are taken.
     pub async fn denies(&mut self, told: &str, login: Login, product: &str) {
         let opened = login.open().await;
         let expected =
@@ -99,7 +99,7 @@ impl<'a> Story<'a> {
         }
     }
 
-    /// Several log in; so many of them should get in, and the license should deny the others.
+    /// Logs several in; so many of them should get in, and the license should deny the others.
     pub async fn admits_so_many(
         &mut self,
         told: &str,
@@ -125,7 +125,7 @@ impl<'a> Story<'a> {
         inside
     }
 
-    /// So many seats of the product should be in use, as `license_usage` has it.
+    /// Compares the seats in use of the product with so many, as `license_usage` has them.
     pub fn counts(&mut self, told: &str, database: &str, product: &str, seats: i64) {
         let in_use = format!("SELECT in_use FROM license_usage WHERE product = '{product}'");
         let words = |count: &str| match count {
@@ -136,7 +136,8 @@ impl<'a> Story<'a> {
         self.case(told, words(&seats.to_string()), words(&happened));
     }
 
-    /// Somebody does something with licenses that is refused: SQLSTATE and the rule's name, if it has one.
+    /// Reports that something is refused which somebody does with licenses: SQLSTATE and the rule's name, if it has
+    /// one.
     pub fn refuses(&mut self, told: &str, expected: &str, result: Result<Vec<String>, Denied>) {
         let happened = match &result {
             Ok(_) => "done".to_owned(),
@@ -148,7 +149,7 @@ impl<'a> Story<'a> {
         }
     }
 
-    /// Somebody's session is ended: severity, SQLSTATE and reason.
+    /// Reports that somebody's session is ended: severity, SQLSTATE and reason.
     pub async fn ends(&mut self, told: &str, expected: &str, session: Session) {
         let ended = session.ended().await;
         let happened = format!("{} {} {}", ended.severity, ended.sqlstate, ended.reason);
@@ -157,7 +158,7 @@ impl<'a> Story<'a> {
         println!("               DETAIL: {}", ended.detail);
     }
 
-    /// Somebody does something with licenses that is allowed.
+    /// Reports that something is allowed which somebody does with licenses.
     pub fn allows(&mut self, told: &str, result: Result<Vec<String>, Denied>) {
         let happened = match result {
             Ok(_) => "done".to_owned(),
@@ -166,7 +167,7 @@ impl<'a> Story<'a> {
         self.case(told, "done", happened);
     }
 
-    /// Everybody leaves; the story goes on when all seats of the database are free.
+    /// Makes everybody leave, and waits until all seats of the database are free.
     pub async fn all_leave<S>(&self, database: &str, inside: S) {
         drop(inside);
         let in_use = "SELECT coalesce(sum(in_use), 0) FROM license_usage";
@@ -176,7 +177,7 @@ impl<'a> Story<'a> {
         .await;
     }
 
-    /// The last line, and the exit status.
+    /// Writes the last line, and returns the exit status.
     pub fn end(self) -> ExitCode {
         let Self {
             cases, differing, ..
@@ -193,7 +194,7 @@ impl<'a> Story<'a> {
     }
 }
 
-/// What came of a login, in a line.
+/// Returns what came of a login, in a line.
 fn outcome(opened: &Result<Session, Denied>) -> String {
     match opened {
         Ok(_) => "admitted".into(),
@@ -201,7 +202,7 @@ fn outcome(opened: &Result<Session, Denied>) -> String {
     }
 }
 
-/// A refused login in a line.
+/// Returns a refused login in a line.
 fn refusal(denied: &Denied) -> String {
     format!(
         "denied: {} {} {}",

@@ -66,7 +66,7 @@ fn pairs_of(products: u32, times: u32) -> String {
     )
 }
 
-/// One database's loop of so many pairs, beside which others are denied in another database.
+/// Runs one database's loop of so many pairs, beside which others are denied in another database.
 async fn one_loops_while_others_are_denied(times: u32, denied: u32) {
     let trail = Trail::of("claimed_at, seats", "'checkout', 0").await;
     trail
@@ -617,7 +617,7 @@ async fn databases_come_and_go_and_serve_as_templates_while_trails_are_written()
     launcher_sleeps(&trail).await;
 }
 
-/// How often a process has gone to sleep.
+/// Tells how often a process has gone to sleep.
 fn sleeps(pid: i32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status
@@ -626,14 +626,14 @@ fn sleeps(pid: i32) -> u64 {
     line.unwrap().trim().parse().unwrap()
 }
 
-/// How often a process goes to sleep within so many seconds, and the clock ticks that it uses.
+/// Tells how often a process goes to sleep within so many seconds, and the clock ticks that it uses.
 async fn activity(pid: i32, seconds: u64) -> (u64, u64) {
     let (before, [used, _]) = (sleeps(pid), ticks(pid));
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     (sleeps(pid) - before, ticks(pid)[0] - used)
 }
 
-/// That the launcher has nothing to do, and does nothing.
+/// Asserts that the launcher has nothing to do, and does nothing.
 async fn launcher_sleeps(trail: &Trail) {
     let pid = trail.cluster.launcher().await;
     for _ in 0..10 {

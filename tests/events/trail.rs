@@ -463,7 +463,7 @@ async fn the_end_of_a_license_is_warned_of_once_for_each_number_of_days() {
     assert_eq!(line.matches("license \"TOM\" ends within").count(), 4);
 }
 
-/// Somebody whose commit waits for a standby that never comes, with the lock that every NOTIFY needs.
+/// Starts a commit that waits for a standby that never comes, with the lock that every NOTIFY needs.
 async fn stuck_notifier(trail: &Trail) -> tokio::task::JoinHandle<()> {
     trail.admin.run("CREATE TABLE notes (note text)").await;
     trail.cluster.set("synchronous_standby_names", "nobody");

@@ -32,7 +32,7 @@ fn unstored(server: &mut Server, database: u32) -> Vec<Bar> {
     bars
 }
 
-/// What a database worker does, and then whoever reads the tables again.
+/// Does what a database worker does, and then whoever reads the tables again.
 pub fn store_bars(server: &mut Server) {
     let bars = unstored(server, 1);
     let product = |server: &mut Server, tally| {
@@ -70,7 +70,7 @@ pub fn store_bars(server: &mut Server) {
     server.load(1);
 }
 
-/// An administrator begins to stop a seat, and bars by this.
+/// Begins to stop a seat as an administrator, and bars by this.
 fn stops_by(server: &mut Server, seat: &Seat, by: BarBy) -> Stopping {
     let mut stop = stop_of(server, seat, HOUR);
     stop.bar = stop.bar.map(|wish| BarRequest { by, ..wish });
@@ -196,7 +196,7 @@ fn superusers_and_exempt_sessions_are_not_barred() {
     server.enters(session(3, &pc(2)));
 }
 
-/// A lease at a host that is no address.
+/// Returns a lease at a host that is no address.
 fn named(number: u8, user: &str, host: &str) -> SeatRequest {
     let mut wanted = lease(number, user, "local");
     let lease = wanted.lease.as_mut().unwrap();

@@ -17,7 +17,7 @@ const PC1: &str = "10.0.0.1";
 const PC2: &str = "10.0.0.2";
 const PC3: &str = "10.0.0.3";
 
-/// A product that applications alone claim.
+/// Returns a product that applications alone claim.
 fn module(product: &str, seats: impl Into<Option<i32>>) -> License {
     License {
         claimed_at: ClaimedAt::Checkout,
@@ -37,7 +37,7 @@ fn full(in_use: i64, limit: i64) -> Cause {
     }
 }
 
-/// The cause of the denial of a checkout.
+/// Returns the cause of the denial of a checkout.
 fn denied(server: &mut Server, at: Slot, product: &str, client_user: &str) -> Cause {
     match server.claim(at, product, want(client_user), false) {
         Claimed::Denied(Denial {

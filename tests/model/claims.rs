@@ -22,7 +22,7 @@ fn patterned(product: &str, pattern: &str) -> License {
     }
 }
 
-/// The product that a login with this application name claims.
+/// Returns the product that a login with this application name claims.
 fn claimed(licenses: &[License], application: &str) -> Option<String> {
     let mut server = Server::new(ROOM);
     server.change(1, |rows| rows.licenses = licenses.to_vec());
@@ -114,7 +114,7 @@ fn an_exempt_session_is_admitted_to_a_full_license_and_knows_which_it_would_clai
     assert_eq!(server.in_use("crm"), 1);
 }
 
-/// Ten seats, and two of overdraft.
+/// Returns ten seats, and two of overdraft.
 fn ten() -> License {
     License {
         overdraft: 2,

@@ -10,7 +10,7 @@ fn names(tampered: Tampered) -> Vec<&'static str> {
     tampered.names().collect()
 }
 
-/// "crm" with ten seats of ten, for a time.
+/// Returns "crm" with ten seats of ten, for a time.
 fn signed() -> License {
     License {
         purchased: Some(10),

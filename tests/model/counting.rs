@@ -29,7 +29,7 @@ fn full(in_use: i64, limit: i64) -> Cause {
     }
 }
 
-/// The cause of a login's denial.
+/// Returns the cause of a login's denial.
 fn denied(server: &mut Server, session: Session) -> Cause {
     match server.log_in(session).1 {
         Answer::Denied(Denial { product, cause, .. }) => {

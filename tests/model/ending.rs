@@ -38,7 +38,7 @@ pub fn module(seats: i32) -> License {
     }
 }
 
-/// Seats that give way when they are idle for a minute.
+/// Makes the seats of a license give way when they are idle for a minute.
 fn reclaimed(license: License) -> License {
     License {
         reclaim_idle_after: Some(MINUTE),
@@ -46,13 +46,13 @@ fn reclaimed(license: License) -> License {
     }
 }
 
-/// The seat of the login at this place.
+/// Returns the seat of the login at this place.
 pub fn seat_at(server: &mut Server, at: Slot) -> Seat {
     let key = server.ledger.sessions[at.0].seat.expect("a seat");
     server.ledger.with(|l| *l.seats.get(&key).unwrap())
 }
 
-/// The seat with this id.
+/// Returns the seat with this id.
 pub fn seat_named(server: &mut Server, id: Option<[u8; 16]>) -> Seat {
     let number = server.ledger.head.seat_ids.number_of(id.unwrap()).unwrap();
     server.ledger.with(|l| {
@@ -76,13 +76,13 @@ pub fn stop_of(server: &Server, seat: &Seat, barred_for: Timestamp) -> Stop {
     }
 }
 
-/// An administrator begins to stop a seat.
+/// Begins to stop a seat as an administrator.
 pub fn stops(server: &mut Server, seat: &Seat, barred_for: Timestamp) -> Stopping {
     let stop = stop_of(server, seat, barred_for);
     begins(server, &stop)
 }
 
-/// The same, with room for three who are to be barred at first.
+/// Begins the same, with room for three who are to be barred at first.
 pub fn begins(server: &mut Server, stop: &Stop) -> Stopping {
     let now = server.now;
     let mut whom = Vec::with_capacity(3);
@@ -102,7 +102,7 @@ pub fn leaves(server: &mut Server, at: Slot, leaving: Leaving) {
     server.ledger.with(|l| l.release(at, leaving, now));
 }
 
-/// The login that would be denied is told that idle seats may give way.
+/// Asserts that the login that would be denied is told that idle seats may give way.
 fn may_ask(server: &mut Server, at: Slot, session: Session) -> Reclaim {
     match server.log_in_at(at, session, false) {
         Answer::MayReclaim(reclaim) => reclaim,

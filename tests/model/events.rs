@@ -27,7 +27,7 @@ const PC2: &str = "10.0.0.2";
 /// Within so long an event is to be written.
 const SOON: Timestamp = 1_000_000;
 
-/// An event in few words.
+/// Returns an event in few words.
 fn words(event: &Event) -> String {
     let kind = event.kind.map_or("", Kind::word);
     let in_use = event.in_use;
@@ -58,7 +58,7 @@ fn reason(cause: Cause) -> &'static str {
     }
 }
 
-/// What is told beside warnings, in few words.
+/// Returns what is told beside warnings, in few words.
 fn told(server: &mut Server) -> Vec<String> {
     let events = server.tell_all();
     let is_warning = |event: &&Event| matches!(event.happened, Happened::Reached { .. });
@@ -69,14 +69,14 @@ fn told(server: &mut Server) -> Vec<String> {
         .collect()
 }
 
-/// The warnings alone.
+/// Returns the warnings alone.
 fn warnings(server: &mut Server) -> Vec<String> {
     let events = server.tell_all();
     let is_warning = |event: &&Event| matches!(event.happened, Happened::Reached { .. });
     events.iter().filter(is_warning).map(words).collect()
 }
 
-/// A server whose license nobody has been told of yet.
+/// Returns a server whose license nobody has been told of yet.
 fn server(license: License) -> Server {
     let mut server = Server::with_license(license);
     server.load(1);
@@ -467,7 +467,7 @@ fn what_there_is_no_room_for_is_counted() {
     assert_eq!(words(&events[0]), "login 1");
 }
 
-/// When the trail of any database is to be written, from now on.
+/// Tells when the trail of any database is to be written, from now on.
 fn next_write(server: &Server) -> Timestamp {
     server.ledger.head.next_write.saturating_sub(server.now)
 }
@@ -527,7 +527,7 @@ fn a_database_that_is_gone_awaits_nothing() {
     assert_eq!(server.ledger.with(|l| l.events.len()), 0);
 }
 
-/// A server of two databases, of which the second can't be written.
+/// Returns a server of two databases, of which the second can't be written.
 fn with_unwritable() -> Server {
     let mut server = Server::new(ROOM);
     for database in [1, 2] {
@@ -538,7 +538,7 @@ fn with_unwritable() -> Server {
     server
 }
 
-/// Two events in a database, so often.
+/// Notes two events in a database, so often.
 fn events_in(server: &mut Server, database: u32, times: usize) {
     for _ in 0..times {
         let at = server.enters(of_database(session(2, PC1), database));
@@ -688,7 +688,7 @@ fn what_is_told_again_leaves_others_alone() {
     assert_eq!(texts(&mut server), [(long, 1)]);
 }
 
-/// What a writer takes of a database.
+/// Takes what a writer takes of a database.
 fn take(server: &mut Server, database: u32) -> Vec<Event> {
     let mut taken: Vec<Event> = vec![];
     loop {
@@ -704,7 +704,7 @@ fn take(server: &mut Server, database: u32) -> Vec<Event> {
     }
 }
 
-/// What it has taken is written.
+/// Notes that what the writer has taken is written.
 fn tell(server: &mut Server, database: u32, taken: &[Event]) {
     let (last, now) = (taken.last().map_or(0, |e| e.number), server.now);
     server.ledger.with(|l| {
@@ -725,7 +725,7 @@ fn tell(server: &mut Server, database: u32, taken: &[Event]) {
     });
 }
 
-/// The texts of events that are too long for a label, and how many events need each.
+/// Returns the texts of events that are too long for a label, and how many events need each.
 fn texts(server: &mut Server) -> Vec<(String, u32)> {
     server.ledger.with(|l| {
         let mut texts = vec![];
@@ -820,7 +820,7 @@ fn counts(high_water: i64, denied: u64) -> Option<Vec<Counts>> {
     }])
 }
 
-/// High water, when, denied, counted since.
+/// Returns the high water and when it was, the denied, and since when is counted.
 fn counted(server: &mut Server) -> (i64, Timestamp, u64, Timestamp) {
     let tally = server.tally("tom");
     let license = server.ledger.with(|l| {
@@ -974,7 +974,7 @@ fn an_end_is_told_once_for_each_number_of_days() {
     }
 }
 
-/// What a loop of checkouts leaves, in few words: how often what was last came together.
+/// Returns what a loop of checkouts leaves, in few words: how often what was last came together.
 fn together(server: &mut Server) -> Vec<String> {
     let events = server.tell_all();
     let is_warning = |event: &&Event| matches!(event.happened, Happened::Reached { .. });
@@ -1126,7 +1126,7 @@ fn one_loop_leaves_room_for_what_others_must_know() {
     assert_eq!(known(&mut server, 2).trail.events, 19);
 }
 
-/// The denials of role 3 that are told, with how many each row has.
+/// Returns the denials of role 3 that are told, with how many each row has.
 fn denials(server: &mut Server) -> Vec<(u32, Timestamp, Timestamp)> {
     let events = server.tell_all();
     let denied = |e: &&Event| matches!(e.happened, Happened::Denied(_)) && e.who.role == RoleOid(3);

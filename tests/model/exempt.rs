@@ -17,7 +17,7 @@ use crate::core::ledger::seat::Exempt;
 use crate::core::ledger::session::Session;
 use crate::core::ledger::words::{ClaimedAt, CountedBy};
 
-/// "crm" with so many seats, of which so many identities may be exempt.
+/// Returns "crm" with so many seats, of which so many identities may be exempt.
 fn limited(seats: i32, exempt: u32) -> License {
     License {
         signed: Some(Signed {
@@ -35,7 +35,7 @@ fn at_checkout(license: License) -> License {
     }
 }
 
-/// A server with these licenses in database 1, where roles 2, 4 and 5 are exempt, and all at the server's own
+/// Returns a server with these licenses in database 1, where roles 2, 4 and 5 are exempt, and all at the server's own
 /// computer.
 fn server(licenses: &[License]) -> Server {
     let mut server = Server::new(ROOM);
@@ -88,7 +88,7 @@ fn is_full(server: &mut Server, session: Session) {
     assert!(full, "{answer:?}");
 }
 
-/// A checkout of "crm" that takes a seat or is exempt.
+/// Checks out a seat of "crm", which takes one or is exempt.
 fn checks_out(server: &mut Server, place: Slot, client_user: &str, takes_seat: bool) {
     let receipt = server.checks_out(place, "crm", client_user);
     assert_eq!(receipt.seat.is_some(), takes_seat);

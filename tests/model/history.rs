@@ -106,7 +106,7 @@ fn wish() -> impl Strategy<Value = Wish> {
         })
 }
 
-/// What applications do.
+/// Generates what applications do.
 fn call() -> impl Strategy<Value = Step> {
     let index = any::<Index>;
     prop_oneof![
@@ -249,7 +249,7 @@ fn kept() -> impl Strategy<Value = Kept> {
     )
 }
 
-/// At most one row for each product and group.
+/// Generates at most one row for each product and group.
 fn reservations(about: About) -> impl Strategy<Value = Vec<Kept>> {
     let rows = vec(kept(), if about.reserved { 0..6 } else { 0..1 });
     rows.prop_map(move |mut rows| {

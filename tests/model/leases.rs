@@ -28,7 +28,7 @@ fn web(seats: i32) -> License {
     }
 }
 
-/// A server with this license and a session of the application in database 1.
+/// Returns a server with this license and a session of the application in database 1.
 fn server(license: License) -> (Server, Slot) {
     let mut server = Server::new(ROOM);
     server.change(1, |rows| {
@@ -39,13 +39,13 @@ fn server(license: License) -> (Server, Slot) {
     (server, at)
 }
 
-/// A lease of the user of this name, committed.
+/// Takes a lease for the user of this name, and commits it.
 fn leases(server: &mut Server, at: Slot, number: u8, user: &str) {
     server.leases(at, "web", lease(number, user, PC1));
     server.commit_lease(id(number));
 }
 
-/// What a crash leaves: the tables.
+/// Leaves what a crash leaves: the tables.
 fn crash(server: &mut Server) {
     server.ledger = crate::core::ledger::map::MapLedger::new(ROOM);
 }

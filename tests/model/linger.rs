@@ -28,7 +28,7 @@ const PC2: &str = "10.0.0.2";
 
 const LINGER: Timestamp = 10 * MINUTE;
 
-/// A license whose seats linger for ten minutes.
+/// Returns a license whose seats linger for ten minutes.
 fn lingering(seats: impl Into<Option<i32>>) -> License {
     License {
         linger: LINGER,
@@ -43,7 +43,7 @@ fn web(seats: i32) -> License {
     }
 }
 
-/// What a login is denied for, which must be.
+/// Returns what a login is denied for, which must be.
 fn denied(server: &mut Server, session: Session) -> Cause {
     let mut answer = server.log_in(session).1;
     if answer == Answer::TimesUp {
@@ -70,7 +70,7 @@ fn visits(server: &mut Server, session: Session) {
     server.log_out(at);
 }
 
-/// A login after it is known whose time is up.
+/// Logs a session in after it is known whose time is up.
 fn enters_in_time(server: &mut Server, session: Session) -> Slot {
     let (at, answer) = server.log_in(session);
     if answer == Answer::TimesUp {
@@ -81,7 +81,7 @@ fn enters_in_time(server: &mut Server, session: Session) -> Slot {
     at
 }
 
-/// Seats that nobody holds.
+/// Returns seats that nobody holds.
 fn left(server: &mut Server) -> i64 {
     server.ledger.with(|l| {
         let (mut lingering, mut unheld) = (0, 0);
@@ -652,7 +652,7 @@ impl Kept {
         }
     }
 
-    /// By what the license says now.
+    /// Ends lingering seats by what the license says now.
     fn end_lingering_of(&mut self, user: u32) {
         let (now, longest) = (self.server.now, self.server.now + self.license.linger);
         self.until.retain(|of, until| {

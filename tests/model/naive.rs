@@ -157,7 +157,7 @@ pub struct Seeker {
 }
 
 impl Seeker {
-    /// The user for whom it asks for a lease.
+    /// Returns the user for whom it asks for a lease.
     fn leased_to(&self) -> Option<&'static str> {
         self.is_lease.then_some(self.user.client_user)
     }
@@ -216,7 +216,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// So who asks may wait for that.
+    /// Tells whether it lasts until somebody leaves: so who asks may wait for that.
     pub fn lasts_until_somebody_leaves(&self) -> bool {
         matches!(
             self,
@@ -250,12 +250,12 @@ pub struct Naive {
 }
 
 impl Naive {
-    /// The session at this place takes no seat by its login.
+    /// Tells whether the session at this place takes no seat by its login.
     pub fn is_exempt(&self, place: usize, person: &Person) -> bool {
         self.exempts(person).is_some() && !self.beyond.contains(&Holder::Login(place))
     }
 
-    /// Whether the rules exempt a person, and how.
+    /// Tells whether the rules exempt a person, and how.
     fn exempts(&self, person: &Person) -> Option<Exempts> {
         let force = self.in_force.get(&person.database)?;
         if person.superuser() {
@@ -276,13 +276,13 @@ impl Naive {
         exempt.then_some(Exempts::AsSigned)
     }
 
-    /// The session at this place is exempt where not too many are.
+    /// Tells whether the session at this place is exempt where not too many are.
     fn is_exempt_as_signed(&self, place: usize) -> bool {
         let person = &self.people[&place];
         self.exempts(person) == Some(Exempts::AsSigned) && self.is_exempt(place, person)
     }
 
-    /// Who is exempt in a tally where not too many may be: the identities that would have seats.
+    /// Tells who is exempt in a tally where not too many may be: the identities that would have seats.
     pub fn exempt_in(&self, tally: TallyName) -> BTreeSet<String> {
         let mut exempt = BTreeSet::new();
         let mut people: Vec<usize> = self.people.keys().copied().collect();
@@ -312,7 +312,7 @@ impl Naive {
         identity(rule, user, &format!("session {place}"))
     }
 
-    /// The rule of counting in a tally: the one of its licenses, or where they disagree the finest.
+    /// Returns the rule of counting in a tally: the one of its licenses, or where they disagree the finest.
     fn rule(&self, tally: TallyName) -> Option<&'static str> {
         let rules = self.tallies().remove(&tally)?;
         let agreed = rules.first().filter(|_| rules.len() == 1);
@@ -320,7 +320,7 @@ impl Naive {
         agreed.or(by_session).copied().or(Some("user_host"))
     }
 
-    /// Somebody whom the rules exempt is too many by this row.
+    /// Tells whether somebody whom the rules exempt is too many by this row.
     fn is_beyond(&self, database: u32, row: &Row, place: usize, user: &User) -> bool {
         let tally = tally_name(database, row);
         let exempt = self.exempt_in(tally);
@@ -329,7 +329,7 @@ impl Naive {
         })
     }
 
-    /// The same for the login of a person.
+    /// Tells the same for the login of a person.
     pub fn is_login_beyond(&self, place: usize, person: &Person) -> bool {
         self.exempts(person) == Some(Exempts::AsSigned)
             && self
@@ -337,7 +337,7 @@ impl Naive {
                 .is_some_and(|row| self.is_beyond(person.database, row, place, &person.user))
     }
 
-    /// The same for what the session at a place asks for.
+    /// Tells the same for what the session at a place asks for.
     pub fn is_claim_beyond(&self, claim: &Claim) -> bool {
         let row = self.row(claim.database, claim.product);
         claim.lease.is_none()
@@ -345,15 +345,15 @@ impl Naive {
             && row.is_some_and(|row| self.is_beyond(claim.database, row, claim.place, &claim.user))
     }
 
-    /// The rules in force would make something else of somebody whom they have not judged.
+    /// Tells whether the rules in force would make something else of somebody whom they have not judged.
     pub fn has_unjudged(&self, database: u32) -> bool {
         let people = self.unjudged.iter().map(|place| &self.people[place]);
         let mut people = people.filter(|person| person.database == database);
         people.any(|p| self.exempts(p).is_some() || self.claimed(p).is_some())
     }
 
-    /// The first who came are exempt in a database, and first their logins. Who is in the queue goes on waiting
-    /// for a seat.
+    /// Makes the first who came exempt in a database, and first their logins. Who is in the queue goes on waiting for a
+    /// seat.
     pub fn judge_exempt(&mut self, database: u32) {
         let mut places = self.came.clone();
         places.retain(|place| self.people[place].database == database);
@@ -400,7 +400,7 @@ impl Naive {
         self.came.retain(|place| self.people.contains_key(place));
     }
 
-    /// The groups of a role, as the catalogs have them.
+    /// Returns the groups of a role, as the catalogs have them.
     pub fn groups_of(&self, role: u32) -> Groups {
         let is_in = |group: &str| {
             role != 1 && (group == format!("r{role}") || self.granted.contains(&(role, group)))
@@ -410,7 +410,7 @@ impl Naive {
             .sum()
     }
 
-    /// Everybody's groups are as the catalogs have them now.
+    /// Gives everybody the groups that the catalogs have now.
     pub fn regroup(&mut self) {
         let roles = self
             .people
@@ -434,13 +434,13 @@ impl Naive {
         self.seats = seats;
     }
 
-    /// The seats that are taken now.
+    /// Returns the seats that are taken now.
     pub fn settled(&self) -> Vec<Seat> {
         let tallies = self.tallies().into_keys();
         tallies.flat_map(|tally| self.settled_in(tally)).collect()
     }
 
-    /// Those of a tally: those that were, as far as somebody still holds them, and new ones.
+    /// Returns those of a tally: those that were, as far as somebody still holds them, and new ones.
     fn settled_in(&self, tally: TallyName) -> Vec<Seat> {
         let former: Vec<&Seat> = self.seats.iter().filter(|s| s.tally == tally).collect();
         let sharing = self.sharing(tally, None);
@@ -467,14 +467,14 @@ impl Naive {
         sharing.into_iter().map(seat).collect()
     }
 
-    /// How many seats of a tally members of a group have taken.
+    /// Tells how many seats of a tally members of a group have taken.
     pub fn used_by(&self, tally: TallyName, group: &str) -> i64 {
         let seats = self.settled_in(tally);
         let of = |seat: &&Seat| is_in_group(seat.groups, group);
         seats.iter().filter(of).count() as i64
     }
 
-    /// How many seats of a tally whoever asks has taken: as a role, or those of leases as their user.
+    /// Tells how many seats of a tally whoever asks has taken: as a role, or those of leases as their user.
     fn used_by_user(&self, seeker: &Seeker) -> i64 {
         let seats = self.settled_in(seeker.tally);
         let is_its = |seat: &&Seat| match (seeker.leased_to(), seat.leased_to) {
@@ -484,7 +484,7 @@ impl Naive {
         seats.iter().filter(is_its).count() as i64
     }
 
-    /// That a newcomer has as many seats as one may have by a row.
+    /// Returns the denial of a newcomer who has as many seats as one may have by a row.
     fn user_full(&self, row: &Row, newcomer: &Seeker) -> Option<Verdict> {
         let limit = i64::from(row.max_per_user?);
         let reservations = &self.in_force[&newcomer.database].company.reservations;
@@ -496,8 +496,8 @@ impl Naive {
         (is_bound && in_use >= limit).then_some(Verdict::UserFull { in_use, limit })
     }
 
-    /// How many seats of a tally each user has, as the ledger should have counted them: only where some row
-    /// says how many that may be.
+    /// Tells how many seats of a tally each user has, as the ledger should have counted them: only where some row says
+    /// how many that may be.
     pub fn takers(&self) -> Vec<(TallyName, Seat, i64)> {
         let mut takers: Vec<(TallyName, Seat, i64)> = vec![];
         let is_limited = |tally: TallyName| {
@@ -521,7 +521,7 @@ impl Naive {
         takers
     }
 
-    /// How many seats are kept from a newcomer, and what one of its own groups denies.
+    /// Tells how many seats are kept from a newcomer, and what one of its own groups denies.
     fn reserved(&self, newcomer: &Seeker) -> (i64, Option<Verdict>) {
         let (mut kept, mut denied) = (0, None);
         for row in &self.in_force[&newcomer.database].company.reservations {
@@ -542,7 +542,7 @@ impl Naive {
         (kept, denied)
     }
 
-    /// The row that a person claims, exempt or not.
+    /// Returns the row that a person claims, exempt or not.
     pub fn claimed(&self, person: &Person) -> Option<&Row> {
         let rows = &self.in_force.get(&person.database)?.company.rows;
         let mut fitting: Vec<&Row> = rows
@@ -558,7 +558,7 @@ impl Naive {
         fitting.first().copied()
     }
 
-    /// The tallies, each with the rules of counting that its licenses have.
+    /// Returns the tallies, each with the rules of counting that its licenses have.
     pub fn tallies(&self) -> BTreeMap<TallyName, BTreeSet<&'static str>> {
         let mut tallies: BTreeMap<TallyName, BTreeSet<&str>> = BTreeMap::new();
         for (database, force) in &self.in_force {
@@ -575,7 +575,7 @@ impl Naive {
         rows.iter().find(|row| row.product == product)
     }
 
-    /// The login of the session at this place.
+    /// Returns the login of the session at this place.
     pub fn login(&self, place: usize, person: &Person) -> Option<Seeker> {
         let row = self
             .claimed(person)
@@ -594,8 +594,7 @@ impl Naive {
         })
     }
 
-    /// A claim that counts: its product is licensed, and its session is not exempt. Leases always
-    /// count.
+    /// Returns a claim that counts: its product is licensed, and its session is not exempt. Leases always count.
     pub fn counted(&self, claim: &Claim) -> Option<Seeker> {
         let row = self.row(claim.database, claim.product)?;
         let run = match claim.lease {
@@ -618,7 +617,7 @@ impl Naive {
         })
     }
 
-    /// All who hold seats.
+    /// Returns all who hold seats.
     fn seated(&self) -> Vec<Seeker> {
         let judged = |place: &usize| !self.unjudged.contains(place);
         let people = self.people.iter().filter(|(place, _)| judged(place));
@@ -628,7 +627,7 @@ impl Naive {
         logins.chain(holds).collect()
     }
 
-    /// The sharing of a tally's seats, with a newcomer or without.
+    /// Returns the sharing of a tally's seats, with a newcomer or without.
     pub fn sharing(&self, tally: TallyName, newcomer: Option<&Seeker>) -> Sharing {
         let newcomer = newcomer.map(|newcomer| Seeker {
             holder: Holder::Newcomer,
@@ -650,7 +649,7 @@ impl Naive {
         self.sharing(tally, None).len()
     }
 
-    /// The answer that a newcomer gets for a row. Who is not counted is in.
+    /// Returns the answer that a newcomer gets for a row. Who is not counted is in.
     pub fn verdict(&self, row: &Row, newcomer: Option<&Seeker>, now: Minutes) -> Verdict {
         let Some(newcomer) = newcomer else {
             return Verdict::In;
@@ -688,12 +687,12 @@ impl Naive {
         }
     }
 
-    /// There is room for one more hold, and for those of everyone in the queue.
+    /// Tells whether there is room for one more hold, and for those of everyone in the queue.
     pub fn has_room(&self) -> bool {
         self.holds.len() + self.queue.len() < self.max_seats
     }
 
-    /// Somebody in the queue who would not wait if it asked now.
+    /// Tells whether somebody in the queue would not wait if it asked now.
     pub fn waits_in_vain(&self, wait: &Wait, now: Minutes) -> bool {
         let Claim {
             database, product, ..
@@ -703,7 +702,7 @@ impl Naive {
             || row.is_some_and(|row| row.enforcement != "on" || out_of_dates(row, now).is_some())
     }
 
-    /// The verdict on somebody in the queue, were it called now; none where its product is not licensed.
+    /// Returns the verdict on somebody in the queue, were it called now; none where its product is not licensed.
     pub fn verdict_in_queue(&self, wait: &Wait, now: Minutes) -> Option<Verdict> {
         let row = self.row(wait.claim.database, wait.claim.product)?;
         Some(self.verdict(row, self.counted(&wait.claim).as_ref(), now))
@@ -722,7 +721,7 @@ impl Naive {
         }
     }
 
-    /// Somebody in the queue gets its seat.
+    /// Gives somebody in the queue its seat.
     pub fn call(&mut self, at: usize, now: Minutes) {
         let verdict = self.verdict_in_queue(&self.queue[at], now);
         let wait = &mut self.queue[at];
@@ -751,7 +750,7 @@ impl Naive {
         claims.filter(is_its).collect()
     }
 
-    /// Somebody leaves the queue, with what it was given.
+    /// Takes somebody out of the queue, with what it was given.
     pub fn step_out(&mut self, place: usize) {
         let at = self.queue.iter().position(|wait| wait.claim.place == place);
         if let Some(wait) = at.map(|at| self.queue.remove(at))
@@ -762,7 +761,7 @@ impl Naive {
         }
     }
 
-    /// An exempt session is so in this row: it, or another of its identity, would take a seat otherwise.
+    /// Tells whether a session is exempt in this row: it, or another of its identity, would take a seat otherwise.
     fn is_exempt_in(&self, place: usize, row: &Row) -> bool {
         let person = &self.people[&place];
         if row.exempt.is_none() || self.exempts(person) == Some(Exempts::Anyway) {
@@ -784,8 +783,8 @@ impl Naive {
                 .contains(&self.identity_in(tally, place, &person.user))
     }
 
-    /// A session may use a product: it is a superuser's or exempt, the product is not enforced, or it, its identity or
-    /// a lease that it was lent has a seat.
+    /// Tells whether a session may use a product: it is a superuser's or exempt, the product is not enforced, or it,
+    /// its identity or a lease that it was lent has a seat.
     pub fn may_use(&self, place: usize, product: &'static str) -> bool {
         let person = &self.people[&place];
         let row = self.row(person.database, product).unwrap();
@@ -847,7 +846,7 @@ pub fn tally_name(database: u32, row: &Row) -> TallyName {
     }
 }
 
-/// Counting rules 1, 2 and 4 as text.
+/// Returns the identity by counting rules 1, 2 and 4, as text.
 fn identity(rule: &str, user: &User, run: &str) -> String {
     let User {
         role,

@@ -56,7 +56,7 @@ impl Machine {
         self.server.commit_lease(id(number));
     }
 
-    /// As every change of the ledger begins.
+    /// Begins as every change of the ledger does.
     fn keeps_time(&mut self) {
         let clocks = self.clocks;
         self.server.ledger.with(|l| {
@@ -68,14 +68,14 @@ impl Machine {
         self.server.now = self.server.ledger.head.time.now(clocks);
     }
 
-    /// The launcher looks, and ends what is due.
+    /// Plays the launcher, which looks, and ends what is due.
     fn looks(&mut self) {
         let clocks = self.clocks;
         self.server.ledger.with(|l| l.launcher_looks(clocks));
         self.ends_due();
     }
 
-    /// Somebody who would be denied ends what is due.
+    /// Ends what is due, as somebody does who would be denied.
     fn ends_due(&mut self) {
         self.keeps_time();
         self.server.end_due_leases();
@@ -86,7 +86,7 @@ impl Machine {
         self.clocks.wall += wall;
     }
 
-    /// All run for so many seconds; the launcher looks when it means to.
+    /// Lets all run for so many seconds; the launcher looks when it means to.
     fn runs(&mut self, seconds: i64) {
         for second in 1..=seconds {
             self.passes(SECOND, SECOND);

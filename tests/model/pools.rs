@@ -20,7 +20,7 @@ fn pooled(counted_by: CountedBy, seats: i32) -> License {
     }
 }
 
-/// A server with a license of one pool in each of databases 1, 2, …
+/// Returns a server with a license of one pool in each of databases 1, 2, …
 fn pool(licenses: &[License]) -> Server {
     let mut server = Server::new(ROOM);
     for (database, license) in (1..).zip(licenses) {

@@ -27,7 +27,7 @@ fn module(seats: i32) -> License {
     }
 }
 
-/// A server with this license, and so many sessions from as many computers.
+/// Returns a server with this license, and so many sessions from as many computers.
 fn server<const N: usize>(license: License) -> (Server, [Slot; N]) {
     let mut server = Server::with_license(license);
     let places = std::array::from_fn(|n| server.enters(session(2, &pc(n))));

@@ -28,7 +28,7 @@ fn pc(n: usize) -> String {
     format!("10.0.0.{n}")
 }
 
-/// A server with this license of "crm" and these reservations in database 1.
+/// Returns a server with this license of "crm" and these reservations in database 1.
 fn server(license: License, reservations: &[Reservation]) -> Server {
     let mut server = Server::with_license(license);
     reserve(&mut server, 1, reservations);
@@ -74,7 +74,7 @@ fn role_full(server: &Server, role: &str, in_use: i64, limit: i64) -> Cause {
     }
 }
 
-/// The cause of a login's denial.
+/// Returns the cause of a login's denial.
 fn denied(server: &mut Server, session: Session) -> Cause {
     match server.log_in(session).1 {
         Answer::Denied(Denial { cause, .. }) => cause,
@@ -82,7 +82,7 @@ fn denied(server: &mut Server, session: Session) -> Cause {
     }
 }
 
-/// Seats of "crm" that members of a role have taken, by the row of database 1.
+/// Returns seats of "crm" that members of a role have taken, by the row of database 1.
 fn used_by(server: &mut Server, role: &str) -> i64 {
     server.ledger.with(|l| {
         let number = l.head.reserved_roles.number(&name(role)).unwrap();
@@ -93,7 +93,7 @@ fn used_by(server: &mut Server, role: &str) -> i64 {
     })
 }
 
-/// The names of the reserved roles, in the order of their numbers.
+/// Returns the names of the reserved roles, in the order of their numbers.
 fn reserved_roles(server: &mut Server) -> Vec<String> {
     server.ledger.with(|l| {
         let roles = l.head.reserved_roles.each();

@@ -84,7 +84,7 @@ impl Server {
         }
     }
 
-    /// A server with this license in database 1.
+    /// Returns a server with this license in database 1.
     pub fn with_license(license: License) -> Server {
         let mut server = Server::new(ROOM);
         server.tables.entry(1).or_default().licenses = vec![license];
@@ -99,13 +99,13 @@ impl Server {
         }
     }
 
-    /// The databases that a database worker should see.
+    /// Returns the databases that a database worker should see.
     pub fn unread(&mut self) -> Vec<u32> {
         self.tell_all();
         self.unread_untold()
     }
 
-    /// The same where not all has been told.
+    /// Returns the same where not all has been told.
     pub fn unread_untold(&mut self) -> Vec<u32> {
         let view = self.view();
         self.ledger.with(|l| {
@@ -121,7 +121,7 @@ impl Server {
         })
     }
 
-    /// What a database worker would be sent for into a database.
+    /// Returns what a database worker would be sent for into a database.
     pub fn due(&mut self, database: u32) -> Option<Due> {
         let view = self.view();
         self.ledger.with(|l| {
@@ -135,7 +135,7 @@ impl Server {
         })
     }
 
-    /// A database worker is sent into a database, comes so far, and its process ends.
+    /// Sends a database worker into a database, which comes so far, and ends its process.
     pub fn visit(&mut self, database: u32, stages: &[Stage]) -> Outcome {
         let due = self.due(database).expect("a database that is due");
         let view = self.view();
@@ -148,7 +148,7 @@ impl Server {
         })
     }
 
-    /// The same where it can't connect.
+    /// Sends one that can't connect.
     pub fn lose_database_worker(&mut self, database: u32) {
         assert_eq!(self.visit(database, &[Stage::Begun]), Outcome::Lost);
     }
@@ -202,7 +202,7 @@ impl Server {
         rules
     }
 
-    /// What rules make of everybody, for `publish`.
+    /// Returns what rules make of everybody, for `publish`.
     pub fn judge_all(&mut self, database: u32, rules: &mut Rules) -> Judgement {
         let room = self
             .ledger
@@ -239,7 +239,7 @@ impl Server {
         self.publish(database, &mut rules)
     }
 
-    /// What the rules in force make of a session.
+    /// Returns what the rules in force make of a session.
     pub fn judge(&mut self, session: &Session) -> Judged {
         let (licenses, exemptions, roles) = self.ledger.with(|l| l.rows(session.database));
         let mut rules = Rules {
@@ -270,13 +270,13 @@ impl Server {
         }
     }
 
-    /// A login; also gives the place where it is or would be.
+    /// Logs a session in, and returns the place where it is or would be.
     pub fn log_in(&mut self, session: Session) -> (Slot, Answer) {
         let place = self.ledger.free_slot().expect("a free slot");
         (place, self.log_in_at(place, session, false))
     }
 
-    /// A login at this place, which has asked idle seats to give way or not.
+    /// Logs a session in at this place, which has asked idle seats to give way or not.
     pub fn log_in_at(&mut self, place: Slot, mut session: Session, asked: bool) -> Answer {
         if !self.is_current(session.database.0) {
             let published = self.load(session.database.0);
@@ -290,7 +290,7 @@ impl Server {
         self.ledger.with(|l| l.admit(place, session, judged))
     }
 
-    /// A superuser's login while the rules can't be read.
+    /// Logs a superuser in while the rules can't be read.
     pub fn log_in_blindly(&mut self, mut session: Session) -> Slot {
         self.stamp(&mut session);
         let place = self.ledger.free_slot().expect("a free slot");
@@ -299,7 +299,7 @@ impl Server {
         place
     }
 
-    /// A login that must get in without a remark; gives its place.
+    /// Logs a session in that must get in without a remark, and returns its place.
     pub fn enters(&mut self, session: Session) -> Slot {
         let (place, answer) = self.log_in(session);
         assert_eq!(answer, Answer::Admitted(Remark::None));
@@ -310,7 +310,7 @@ impl Server {
         while !self.log_out_some(place) {}
     }
 
-    /// One step of it. True when it was the last.
+    /// Does one step of it. Returns true when it was the last.
     pub fn log_out_some(&mut self, place: Slot) -> bool {
         let now = self.now;
         self.ledger
@@ -322,7 +322,7 @@ impl Server {
         session.since = self.now;
     }
 
-    /// Seats taken of a product, in whatever database or pool.
+    /// Returns seats taken of a product, in whatever database or pool.
     pub fn in_use(&mut self, product: &str) -> i64 {
         let product = Name::new(product).unwrap();
         self.ledger.with(|l| {
@@ -340,7 +340,7 @@ impl Server {
         self.ledger.with(|l| l.seats.len())
     }
 
-    /// The tally of a product that counts in one.
+    /// Returns the tally of a product that counts in one.
     pub fn tally(&mut self, product: &str) -> Tally {
         self.ledger.with(|l| {
             let mut found = None;
@@ -367,7 +367,7 @@ impl Server {
         self.ledger.with(|l| l.claim(at, &judged, &want, patient))
     }
 
-    /// What the session at this place brings along when it asks for a product.
+    /// Returns what the session at this place brings along when it asks for a product.
     pub fn judged_for(&mut self, at: Slot, product: &str) -> Judged {
         let session = self.ledger.sessions[at.0];
         let license = self.ledger.with(|l| {
@@ -388,7 +388,7 @@ impl Server {
         }
     }
 
-    /// A checkout that must get its seat without a remark.
+    /// Checks out a seat that must be got without a remark.
     pub fn checks_out(&mut self, at: Slot, product: &str, client_user: &str) -> Receipt {
         held(self.claim(at, product, want(client_user), false))
     }
@@ -403,13 +403,13 @@ impl Server {
         while self.check_in_some(at) {}
     }
 
-    /// One step of it. True when there are more.
+    /// Does one step of it. Returns true when there are more.
     pub fn check_in_some(&mut self, at: Slot) -> bool {
         let now = self.now;
         self.ledger.with(|l| l.check_in_some(at, 2, now))
     }
 
-    /// A claim that must wait in the queue; gives its ticket.
+    /// Makes a claim that must wait in the queue, and returns its ticket.
     pub fn waits(&mut self, at: Slot, product: &str, want: SeatRequest) -> Ticket {
         match self.claim(at, product, want, true) {
             Claimed::Waits(ticket) => ticket,
@@ -417,7 +417,7 @@ impl Server {
         }
     }
 
-    /// Whether it is for this one in the queue to ask idle seats.
+    /// Tells whether it is for this one in the queue to ask idle seats.
     pub fn begins_to_ask(&mut self, ticket: Ticket) -> bool {
         let now = self.now;
         self.ledger.with(|l| l.begin_to_ask(ticket, now))
@@ -438,7 +438,7 @@ impl Server {
         self.ledger.with(|l| l.may_wait_until(ticket, now).is_err())
     }
 
-    /// The places of those whom the last changes wake.
+    /// Returns the places of those whom the last changes wake.
     pub fn woken(&mut self) -> Vec<Slot> {
         let mut woken = vec![];
         self.ledger.with(|l| {
@@ -450,12 +450,12 @@ impl Server {
         woken
     }
 
-    /// A lease that must get its seat without a remark, in a transaction that goes on.
+    /// Takes a lease that must get its seat without a remark, in a transaction that goes on.
     pub fn leases(&mut self, at: Slot, product: &str, want: SeatRequest) -> Receipt {
         held(self.claim(at, product, want, false))
     }
 
-    /// The transaction that took a lease commits.
+    /// Commits the transaction that took a lease.
     pub fn commit_lease(&mut self, id: LeaseId) {
         let hold = self.hold(id).expect("a lease");
         let text = self.ledger.with(|l| l.long_name(&hold.who.client_user));
@@ -474,7 +474,7 @@ impl Server {
         self.ledger.with(|l| l.commit_lease(id));
     }
 
-    /// The transaction that took a lease rolls back, or one that released it commits.
+    /// Rolls back the transaction that took a lease, or commits one that released it.
     pub fn drop_lease(&mut self, id: LeaseId) {
         for rows in self.tables.values_mut() {
             rows.leases.retain(|lease| lease.id != id);
@@ -490,18 +490,18 @@ impl Server {
         self.ledger.with(|l| l.heartbeat(at, id, own, now))
     }
 
-    /// A lease that has not ended.
+    /// Returns a lease that has not ended.
     pub fn lease(&mut self, id: LeaseId) -> Option<Hold> {
         self.ledger.with(|l| l.lease(id).copied())
     }
 
-    /// A lease that has ended or not.
+    /// Returns a lease that has ended or not.
     pub fn hold(&mut self, id: LeaseId) -> Option<Hold> {
         let key = crate::core::ledger::hold::HoldKey::lease(id);
         self.ledger.with(|l| l.holds.get(&key).copied())
     }
 
-    /// What the launcher does when a lease's time may be up.
+    /// Does what the launcher does when a lease's time may be up.
     pub fn end_due_leases(&mut self) -> Vec<LeaseId> {
         let now = self.now;
         let mut due = vec![];
@@ -515,7 +515,7 @@ impl Server {
         due
     }
 
-    /// What a database worker does with the rows of leases that have ended.
+    /// Does what a database worker does with the rows of leases that have ended.
     pub fn bury(&mut self, database: u32) -> Vec<LeaseId> {
         let mut ended = vec![];
         self.ledger
@@ -564,7 +564,7 @@ impl Server {
         })
     }
 
-    /// That nothing is left of anybody: neither seats, nor holds, nor waits, nor names, nor counts.
+    /// Asserts that nothing is left of anybody: neither seats, nor holds, nor waits, nor names, nor counts.
     pub fn assert_empty(&mut self) {
         self.tell_all();
         self.ledger.with(|l| {
@@ -583,7 +583,7 @@ impl Server {
     }
 }
 
-/// The receipt of a claim that must get its seat without a remark.
+/// Returns the receipt of a claim that must get its seat without a remark.
 pub fn held(claimed: Claimed) -> Receipt {
     match claimed {
         Claimed::Held(receipt) => {
@@ -594,7 +594,7 @@ pub fn held(claimed: Claimed) -> Receipt {
     }
 }
 
-/// What an application asks for its user; without a name, for the session's own.
+/// Returns what an application asks for its user; without a name, for the session's own.
 pub fn want(client_user: &str) -> SeatRequest {
     let label = Label::of(client_user);
     SeatRequest {
@@ -605,7 +605,7 @@ pub fn want(client_user: &str) -> SeatRequest {
     }
 }
 
-/// The lease of this number that an application asks for its user at a computer.
+/// Returns the lease of this number that an application asks for its user at a computer.
 pub fn lease(number: u8, client_user: &str, host: &str) -> SeatRequest {
     let address: Option<IpAddr> = host.parse().ok();
     SeatRequest {
@@ -620,7 +620,7 @@ pub fn lease(number: u8, client_user: &str, host: &str) -> SeatRequest {
     }
 }
 
-/// The id of the lease of this number.
+/// Returns the id of the lease of this number.
 pub fn id(number: u8) -> LeaseId {
     [
         number, 0, 0, 0, 0, 0, 0x40, 0, 0x80, 0, 0, 0, 0, 0, 0, number,
@@ -673,7 +673,7 @@ pub fn is_member(role: u32, group: &str) -> bool {
     }
 }
 
-/// LIKE without escapes.
+/// Matches as LIKE does, without escapes.
 pub fn is_like(text: &[u8], pattern: &[u8]) -> bool {
     match (pattern, text) {
         ([], []) => true,
@@ -739,7 +739,7 @@ pub fn exempt_hosts(hosts: Hosts) -> Exemption {
     }
 }
 
-/// Seats that are kept for members of a role, and how many they may use.
+/// Returns seats that are kept for members of a role, and how many they may use.
 pub fn reservation(
     product: &str,
     role: &str,
@@ -761,7 +761,7 @@ pub fn reservation(
     }
 }
 
-/// A session of database 1, of a role from a computer: "local" or an address.
+/// Returns a session of database 1, of a role from a computer: "local" or an address.
 pub fn session(role: u32, host: &str) -> Session {
     let address: Option<IpAddr> = host.parse().ok();
     Session {

@@ -33,7 +33,7 @@ fn exemptions(many: usize) -> Vec<Exemption> {
     (1..=many).map(|n| exempt_role(&format!("e{n}"))).collect()
 }
 
-/// A database with a license and so many exemptions, whose rules were tried to be put in force.
+/// Licenses a database with so many exemptions, and tries to put its rules in force.
 fn sets(server: &mut Server, database: u32, many: usize) -> Published {
     server.change(database, |rows| {
         rows.licenses = vec![license("crm", 1)];
@@ -42,7 +42,7 @@ fn sets(server: &mut Server, database: u32, many: usize) -> Published {
     server.load(database)
 }
 
-/// How many exemptions of a database are in force, and how many rows of it are not.
+/// Tells how many exemptions of a database are in force, and how many rows of it are not.
 fn fits(server: &mut Server, database: u32) -> (usize, u32) {
     server.ledger.with(|l| {
         let known = l.databases.get(&DatabaseOid(database)).unwrap();
@@ -53,7 +53,7 @@ fn fits(server: &mut Server, database: u32) -> (usize, u32) {
     })
 }
 
-/// Has everybody who should be read be read, as database workers do.
+/// Reads every database that is to be read, as database workers do.
 fn settle(server: &mut Server) {
     for _ in 0..5 {
         for database in server.unread_untold() {

@@ -25,7 +25,7 @@ const DUE: Due = Due {
     writes: false,
 };
 
-/// A license of a pool.
+/// Returns a license of a pool.
 fn pooled(product: &str, pool: &str) -> License {
     License {
         pool: name(pool),
@@ -56,8 +56,8 @@ const WITHOUT_LEASES: Memory = Memory {
     without_leases: &[4],
 };
 
-/// The database that a login to the pool of this product waits for, in database 1; those of the last list
-/// may have been in it when last known.
+/// Returns the database that a login to the pool of this product waits for, in database 1; those of the last list may
+/// have been in it when last known.
 fn awaited(server: &mut Server, product: &str, pooled: &[u32]) -> Option<u32> {
     let without_leases = &[];
     let memory = Memory {
@@ -77,7 +77,7 @@ fn awaited_by(server: &mut Server, product: &str, memory: &Memory) -> Option<u32
     awaited.map(|known| known.oid.0)
 }
 
-/// Databases 1 and 2 of a pool, and 3 without one, all read.
+/// Returns databases 1 and 2 of a pool, and 3 without one, all read.
 fn server() -> Server {
     let mut server = Server::new(ROOM);
     for database in [1, 2] {
@@ -186,7 +186,7 @@ fn an_unreachable_database_is_awaited_as_long_as_somebody_is_in() {
     assert_eq!(awaited_by(&mut server, "crm", &WITHOUT_LEASES), None);
 }
 
-/// A database worker could not read a database's tables.
+/// Notes that a database worker could not read a database's tables.
 fn fail_to_read(server: &mut Server, database: u32, found: Unread) {
     server.ledger.with(|l| {
         let generation = l.generation(DatabaseOid(database)).unwrap();
@@ -194,7 +194,7 @@ fn fail_to_read(server: &mut Server, database: u32, found: Unread) {
     });
 }
 
-/// A transaction has changed a database's tables.
+/// Commits a transaction that has changed a database's tables.
 fn commit(server: &mut Server, database: u32, unsettled: Unsettled) {
     server.ledger.with(|l| {
         l.change_begins(DatabaseOid(database), unsettled);
@@ -246,7 +246,7 @@ fn what_can_not_be_read_is_passed_over_while_nobody_counts_there() {
     assert_eq!(awaited(&mut server, "crm", &[4]), Some(4));
 }
 
-/// The databases of which it is remembered that they have no leases; nobody had any before the start.
+/// Returns the databases of which it is remembered that they have no leases; nobody had any before the start.
 fn without_leases(server: &mut Server) -> Vec<u32> {
     let mut databases = vec![];
     server

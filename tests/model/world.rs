@@ -199,7 +199,7 @@ impl World {
         self.check_use();
     }
 
-    /// What applications do.
+    /// Does what applications do.
     fn call(&mut self, step: &Step) {
         let nth = |len: usize, index: &proptest::sample::Index| (len > 0).then(|| index.index(len));
         // Who wait in the queue does nothing else.
@@ -476,7 +476,7 @@ impl World {
         );
     }
 
-    /// Some of a session's checkouts are gone, and free seats went to those in the queue.
+    /// Forgets some of a session's checkouts, and gives free seats to those in the queue.
     fn forget_checkouts(&mut self, place: usize) {
         for claim in self.naive.checkouts_of(place) {
             let user = Label::of(claim.user.client_user);
@@ -594,7 +594,7 @@ impl World {
         }
     }
 
-    /// Those in the queue who can not be called ask anew.
+    /// Asks anew for those in the queue who can't be called.
     fn look(&mut self) {
         while let Some(wait) = self
             .naive
@@ -608,7 +608,7 @@ impl World {
         }
     }
 
-    /// After the ledger has served the queue: has the naive model serve it, too.
+    /// Makes the naive model serve the queue, too, after the ledger has.
     fn serve(&mut self) {
         let woken = self.server.woken();
         self.awake.extend(woken.into_iter().map(|slot| slot.0));
@@ -737,7 +737,7 @@ impl World {
         }
     }
 
-    /// A session's checkouts are in no order but that of the ledger.
+    /// Sorts a session's checkouts as the ledger has them: they are in no order but its.
     fn order_checkouts(&mut self) {
         let place_of = |l: &Ledger<'_, Maps>, claim: &Claim| {
             let label = Label::of(claim.user.client_user);
@@ -869,7 +869,7 @@ impl World {
         self.serve();
     }
 
-    /// The tallies that something counts in, or would if its product were still licensed.
+    /// Returns the tallies that something counts in, or would if its product were still licensed.
     fn needed(&self) -> BTreeSet<TallyName> {
         let mut needed: BTreeSet<TallyName> = self.naive.tallies().into_keys().collect();
         needed.extend(self.naive.holds.iter().map(|hold| hold.claim.tally));
@@ -878,7 +878,7 @@ impl World {
         needed
     }
 
-    /// The numbers of the ledger's tallies.
+    /// Returns the numbers of the ledger's tallies.
     fn numbers(&mut self) -> BTreeMap<TallyName, TallyId> {
         let needed = self.needed();
         let names = PRODUCTS.iter().flat_map(|product| {
@@ -1074,7 +1074,7 @@ impl World {
         self.check_groups();
     }
 
-    /// The seat that each holder has in the ledger.
+    /// Returns the seat that each holder has in the ledger.
     fn seats_of_holders(&mut self) -> BTreeMap<Holder, crate::core::ledger::seat::Seat> {
         let naive = &self.naive;
         self.server.ledger.with(|l| {
@@ -1106,8 +1106,8 @@ impl World {
         })
     }
 
-    /// The seats after rules changed: where several have come to share one, any of them may be the one
-    /// that took it.
+    /// Returns the seats after rules changed: where several have come to share one, any of them may be the one that
+    /// took it.
     fn observed(&mut self) -> Vec<Seat> {
         let found = self.seats_of_holders();
         let reserved = |l: &mut Ledger<'_, Maps>| l.head.reserved_roles.each().collect();
@@ -1145,7 +1145,7 @@ impl World {
         seats
     }
 
-    /// Whom each seat counts for, and how many seats count for each group.
+    /// Asserts whom each seat counts for, and how many seats count for each group.
     fn check_groups(&mut self) {
         let found = self.seats_of_holders();
         let mut seats = self.naive.settled();
@@ -1217,7 +1217,7 @@ impl World {
         });
     }
 
-    /// Who may use what, by license_held.
+    /// Asserts who may use what, by license_held.
     fn check_use(&mut self) {
         let enforcement = std::mem::replace(&mut self.server.enforcement, Enforcement::On);
         for (place, person) in &self.naive.people {
@@ -1235,7 +1235,7 @@ impl World {
         self.server.enforcement = enforcement;
     }
 
-    /// A seat keeps its id as long as somebody keeps holding it.
+    /// Asserts that a seat keeps its id as long as somebody keeps holding it.
     fn check_ids(&mut self) {
         let seen = &mut self.seen;
         let now: BTreeMap<SessionNumber, (SeatKey, SeatNumber)> = self.server.ledger.with(|l| {
@@ -1350,7 +1350,7 @@ fn license_of(row: &Row) -> License {
     }
 }
 
-/// The ledger's answer to a login with this verdict.
+/// Returns the ledger's answer to a login with this verdict.
 fn answer(
     verdict: &Verdict,
     row: Option<&Row>,
@@ -1384,7 +1384,7 @@ fn answer(
     Answer::Admitted(remark)
 }
 
-/// The denial with this verdict, if it is one.
+/// Returns the denial with this verdict, if it is one.
 fn denial(
     verdict: &Verdict,
     product: &str,

@@ -35,7 +35,7 @@ impl Office {
         office
     }
 
-    /// Nothing has ended: whoever comes first after that finds every seat taken.
+    /// Asserts that nothing has ended: whoever comes first after that finds every seat taken.
     async fn is_full(&self) {
         let denied = self.cluster.login("carl").from("127.0.1.3").denied().await;
         denied.assert("53300", "license_full");
@@ -43,7 +43,7 @@ impl Office {
         assert!(!self.anna.is_ended());
     }
 
-    /// What people see is true by the wall clock.
+    /// Asserts that what people see is true by the wall clock.
     async fn shows_sensible_times(&self) {
         let shown = "SELECT bool_and(idle BETWEEN '0' AND '10 s'),
                  bool_and(coalesce(expires_at, clock_timestamp() + '5 s')
@@ -52,7 +52,7 @@ impl Office {
         assert_eq!(self.cluster.sql(shown), "t|t");
     }
 
-    /// The audit trail says so once.
+    /// Asserts that the audit trail says so once.
     async fn is_told(&self, expected: &str) {
         let told = "SELECT detail ->> 'clock_set_by_s', (detail ->> 'paused_s')::int / 60
                       FROM license_events WHERE event = 'clock jump'";
@@ -62,7 +62,7 @@ impl Office {
         .await;
     }
 
-    /// All of them end by themselves, by no more time than they have.
+    /// Asserts that all of them end by themselves, by no more time than they have.
     async fn ends_in_the_end(self) {
         let start = Instant::now();
         self.anna.ended().await.assert("57P05", "license_idle");

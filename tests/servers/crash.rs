@@ -4,7 +4,7 @@ use crate::util::*;
 
 const SEATS: usize = 5;
 
-/// The seats are all taken, by these sessions.
+/// Takes all the seats with these sessions.
 async fn full_house(cluster: &Cluster) -> Vec<Session> {
     let mut inside = Vec::new();
     for i in 1..=SEATS {
@@ -15,7 +15,7 @@ async fn full_house(cluster: &Cluster) -> Vec<Session> {
     inside
 }
 
-/// Everybody is out, no seat is taken, and as many as before get in again, not one more.
+/// Asserts that everybody is out, no seat is taken, and as many as before get in again, not one more.
 async fn empty_and_correct(cluster: &Cluster, before: Vec<Session>) {
     for session in before {
         session.ended().await;

@@ -7,7 +7,7 @@ use crate::util::*;
 /// So many seats does one session hold.
 const MANY: i64 = 10_000;
 
-/// A desk where anna holds so many, each for another user.
+/// Returns a desk where anna holds so many, each for another user.
 async fn with_many() -> (Desk, Session) {
     let cluster = Cluster::builder().conf("pg_seats.max_seats", 30_000);
     let desk = Desk::of(cluster.licensed("claimed_at, seats", "'checkout', 30000")).await;

@@ -17,7 +17,7 @@ const WORKERS: &str =
 
 const DENIALS: &str = "SELECT count(*) FROM license_events WHERE event = 'denial'";
 
-/// A cluster where leases can be had, with a second database `company`, whose license has these columns, too.
+/// Returns a cluster where leases can be had, with a second database `company`, whose license has these columns, too.
 fn with_company(builder: Builder, columns: &str, values: &str) -> Cluster {
     let cluster = builder.licensed(columns, values);
     cluster.sql("CREATE DATABASE company");
@@ -25,7 +25,7 @@ fn with_company(builder: Builder, columns: &str, values: &str) -> Cluster {
     cluster
 }
 
-/// Somebody is denied in `postgres`, and the trail says so within seconds.
+/// Asserts that a denial in `postgres` is in the trail within seconds.
 async fn denials_are_told(cluster: &Cluster) {
     // Denials of one user are told together.
     static USERS: AtomicUsize = AtomicUsize::new(0);
@@ -128,7 +128,7 @@ async fn a_locked_table_and_a_damaged_one_hold_up_no_other() {
     }
 }
 
-/// In how many pools each database is, as the file says; those of which it says so.
+/// Returns in how many pools each database is, as the file says; those of which it says so.
 fn remembered(cluster: &Cluster) -> BTreeMap<String, usize> {
     let file = fs::read(cluster.data_dir().join("pg_seats.pools")).unwrap_or_default();
     let file: serde_json::Value = serde_json::from_slice(&file).unwrap_or_default();
@@ -209,7 +209,7 @@ async fn a_login_waits_for_no_database_that_has_nothing_to_do_with_its_pool() {
     is_remembered(&cluster, "company").await;
 }
 
-/// A value other than the present one of every setting that a database's owner, or its superuser, can set for
+/// Returns a value other than the present one of every setting that a database's owner, or its superuser, can set for
 /// sessions; the second kind is another one.
 fn nasty(kind: &str) -> String {
     let number = if kind == "first" {
@@ -290,8 +290,8 @@ async fn no_setting_of_a_database_or_role_reaches_a_database_worker() {
     }
 }
 
-/// How many processes the server's user may have, as far as the postmaster is concerned: as the user itself may set
-/// it.
+/// Tells how many processes the server's user may have, as far as the postmaster is concerned: as the user itself may
+/// set it.
 fn limit_processes(cluster: &Cluster, soft: &str) -> String {
     let postmaster = cluster.postmaster_pid().unwrap().to_string();
     let limit = |arguments: &[&str]| {
@@ -443,7 +443,7 @@ async fn a_large_database_that_is_copied_holds_up_no_other() {
     .await;
 }
 
-/// What the launcher's memory contexts have in all, in bytes.
+/// Returns what the launcher's memory contexts have in all, in bytes.
 async fn launcher_memory(cluster: &Cluster) -> u64 {
     let launcher = cluster.launcher().await;
     let mark = cluster.log().len();

@@ -20,17 +20,17 @@ const OURS: &str = "500ms|8|6|3|26000";
 const UNSET: &str =
     "SELECT count(*) FROM pg_settings WHERE name LIKE 'tcp\\_%' AND reset_val = '0'";
 
-/// One user from a host of her own.
+/// Returns the login of one user from a host of her own.
 fn anna(cluster: &Cluster) -> Login {
     cluster.login("anna").from("127.0.1.1")
 }
 
-/// What she is shown at login.
+/// Returns what she is shown at login.
 async fn shown(login: &Login) -> String {
     login.open_ok().await.text(SHOWN).await
 }
 
-/// What the system gives a connection.
+/// Returns what the system gives a connection.
 fn of_system() -> String {
     let own = ["time", "intvl", "probes"].map(|name| {
         let file = format!("/proc/sys/net/ipv4/tcp_keepalive_{name}");
@@ -238,7 +238,7 @@ struct Branch {
 }
 
 impl Branch {
-    /// None where this machine lets nobody lay cables.
+    /// Lays the cable; `None` where this machine lets nobody do that.
     async fn open(timeout: &str) -> Option<Self> {
         let lan = Lan::lay()?;
         let cluster = lan.server().conf("pg_seats.dead_client_timeout", timeout);
@@ -255,7 +255,7 @@ impl Branch {
         self.lan.client(&self.cluster.login("anna"))
     }
 
-    /// Anna is in, and this is so of her session.
+    /// Logs Anna in, and waits until this is so of her session.
     async fn anna_in(&self, statement: &str, state: &str) -> ClientProcess {
         let mut program = self.anna().process();
         let pid = program.backend_pid();
@@ -270,7 +270,7 @@ impl Branch {
         self.admin.val("SELECT in_use FROM license_usage").await
     }
 
-    /// The cable is pulled, and the next user gets the seat in time.
+    /// Pulls the cable, and asserts that the next user gets the seat in time.
     async fn a_pulled_cable_frees_the_seat(&self) {
         self.lan.pull();
         eventually("the seat is free", IN_TIME, async || {

@@ -19,7 +19,7 @@ enum End {
 }
 
 impl Desk {
-    /// Whether a process of the server's is there.
+    /// Tells whether a process of the server's is there.
     fn is_there(&self, pid: i32) -> bool {
         is_alive(pid)
     }
@@ -73,7 +73,7 @@ async fn the_seat_is_free_before_temporary_tables_are_dropped() {
     }
 }
 
-/// The next process of the server's gets this number, if nobody is quicker.
+/// Tells whether the next process of the server's gets this number, if nobody is quicker.
 fn next_process(pid: i32) -> bool {
     fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).is_ok()
 }

@@ -8,7 +8,7 @@ const SALARIES: &str = "CREATE TABLE salaries AS SELECT 1 AS salary;
     ALTER TABLE salaries ENABLE ROW LEVEL SECURITY;
     CREATE POLICY licensed ON salaries USING (license_held('TOM'))";
 
-/// Whether somebody who was barred gets in again.
+/// Tells whether somebody who was barred gets in again.
 async fn anna_gets_in(cluster: &Cluster) -> bool {
     let login = cluster.login("anna").from("127.0.1.1");
     match login.open().await {

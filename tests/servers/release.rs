@@ -32,14 +32,14 @@ impl Office {
         self.admin.val("SELECT in_use FROM license_usage").await
     }
 
-    /// Anna is in with a session of her own.
+    /// Logs Anna in with a session of her own.
     async fn anna_in(&self) -> Session {
         let session = self.anna().open_ok().await;
         assert_eq!(self.in_use().await, 1);
         session
     }
 
-    /// Anna is in with a program of her own, at the server's computer.
+    /// Logs Anna in with a program of her own, at the server's computer.
     async fn program(&self) -> ClientProcess {
         let mut program = self.cluster.login("anna").from("127.0.0.1").process();
         program.backend_pid();
@@ -47,7 +47,7 @@ impl Office {
         program
     }
 
-    /// Anna's program is killed in the middle of this statement.
+    /// Kills Anna's program in the middle of this statement.
     async fn killed_amid(&self, statement: &str, then: &str) {
         let mut program = self.program().await;
         program.send(statement);
@@ -63,14 +63,14 @@ impl Office {
         self.seat_is_free_soon().await;
     }
 
-    /// The seat is free within a second, and the next user gets it.
+    /// Asserts that the seat is free within a second, and that the next user gets it.
     async fn seat_is_free_soon(&self) {
         eventually("the seat is free", SOON, async || self.in_use().await == 0).await;
         let next = self.cluster.login("bert").from("127.0.1.2");
         next.open_ok().await.close().await;
     }
 
-    /// Nobody has ever held a seat or been denied one.
+    /// Asserts that nobody has ever held a seat or been denied one.
     async fn no_seat_was_taken(&self) {
         let usage = "SELECT in_use, high_water, denied FROM license_usage";
         assert_eq!(self.admin.text(usage).await, "0|0|0");
@@ -287,7 +287,7 @@ async fn a_login_whose_event_trigger_fails_keeps_no_seat() {
     office.seat_is_free_soon().await;
 }
 
-/// How long the server takes to notice a dead client, as the session sees it.
+/// Tells how long the server takes to notice a dead client, as the session sees it.
 async fn notices_after(login: Login) -> String {
     let session = login.open_ok().await;
     session.text("SHOW client_connection_check_interval").await

@@ -11,7 +11,7 @@ const OWN: &str = "
            (SELECT denied FROM license_counts WHERE (origin, datid) = (license_origin(), d.oid))
       FROM pg_database d WHERE datname = current_database()";
 
-/// Two seats of "TOM".
+/// Starts a server with two seats of "TOM".
 fn publisher() -> Cluster {
     let builder = Cluster::builder().conf("wal_level", "logical");
     let cluster = builder.licensed("seats", "2");
@@ -19,7 +19,7 @@ fn publisher() -> Cluster {
     cluster
 }
 
-/// With the extension, and all that this publisher has.
+/// Starts a server with the extension, and all that this publisher has.
 fn subscriber(publisher: &Cluster) -> Cluster {
     let builder = Cluster::builder().conf("wal_level", "logical");
     // What goes wrong is tried again soon.

@@ -5,7 +5,7 @@ use crate::util::*;
 const ROWS: &str = "SELECT l.product, seats, pool, kind, value, note, role, reserved, max_seats
        FROM licenses l, license_exemptions, license_reservations";
 
-/// A server whose database `postgres` has no seats, an exempt role, and seats that are reserved.
+/// Returns a server whose database `postgres` has no seats, an exempt role, and seats that are reserved.
 fn company() -> Cluster {
     let cluster = Cluster::with_seats(0);
     cluster.sql(
@@ -15,7 +15,7 @@ fn company() -> Cluster {
     cluster
 }
 
-/// What was restored is there, and in force.
+/// Asserts that what was restored is there, and in force.
 async fn assert_licensed(cluster: &Cluster, db: &str) {
     let rows = "TOM|0||role|anna|support|bert|1|2";
     assert_eq!(cluster.sql_in(db, ROWS), rows, "{db}");

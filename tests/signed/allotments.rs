@@ -4,12 +4,12 @@ use serde_json::json;
 
 use crate::util::*;
 
-/// A server that knows Aptora's key.
+/// Returns a server that knows Aptora's key.
 fn installation() -> Cluster {
     Cluster::builder().with_key_of(&Vendor::aptora())
 }
 
-/// The same with a license of so many seats for itself.
+/// Returns the same with a license of so many seats for itself.
 fn centre(seats: i32) -> Cluster {
     let centre = installation();
     centre.install(&Vendor::aptora().license_for(&centre, seats));
@@ -25,13 +25,13 @@ async fn users(cluster: &Cluster, number: usize) -> Vec<Session> {
     users
 }
 
-/// Nobody else gets in, for want of a seat.
+/// Asserts that nobody else gets in, for want of a seat.
 async fn assert_full(cluster: &Cluster) {
     let denied = cluster.login("bert").from(&new_host()).denied().await;
     denied.assert("53300", "license_full");
 }
 
-/// A centre with one seat left, and a laptop with two; who has one of those there does not answer.
+/// Starts a centre with one seat left, and a laptop with two; who has one of those there does not answer.
 async fn with_stuck_user() -> (Cluster, Cluster, (Session, i32)) {
     let (centre, laptop) = (centre(3), installation());
     laptop.install(&centre.sql(&laptop.allotting(2)));
@@ -45,7 +45,7 @@ async fn admin(cluster: &Cluster) -> Session {
     cluster.login("postgres").open_ok().await
 }
 
-/// What is left here of how many that were bought, and how many allotments are away.
+/// Returns what is left here of how many that were bought, and how many allotments are away.
 fn seats(cluster: &Cluster) -> String {
     cluster.sql(
         "SELECT seats, purchased, (SELECT count(*) FROM license_allotments WHERE returned_at IS NULL)

@@ -58,17 +58,17 @@ impl Office {
         self.answers(Answer::Http(200, token.to_owned()));
     }
 
-    /// What was asked for so far.
+    /// Returns what was asked for so far.
     fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 
-    /// The command that asks it.
+    /// Returns the command that asks it.
     fn curl(&self) -> String {
         format!("curl -fsS -m 100 http://127.0.0.1:{}/%i", self.port)
     }
 
-    /// The same as a part of a command that notes its process first, and becomes curl.
+    /// Returns the same as a part of a command that notes its process first, and becomes curl.
     fn noted_curl(&self) -> String {
         format!("echo $$ >command.pid; exec {}", self.curl())
     }
@@ -108,7 +108,7 @@ async fn serve(mut client: TcpStream, answer: &Mutex<Answer>, asked: &Mutex<Vec<
     let _ = client.shutdown().await;
 }
 
-/// What a license says that was issued so many seconds ago, and ends in so many days.
+/// Returns what a license says that was issued so many seconds ago, and ends in so many days.
 fn claims(vendor: &Vendor, age: i64, days: i64, seats: i32) -> Value {
     let mut claims = vendor.claims(seats);
     let now = unix_now();
@@ -122,7 +122,7 @@ fn token(vendor: &Vendor, age: i64, days: i64, seats: i32) -> String {
     vendor.sign(&claims(vendor, age, days, seats))
 }
 
-/// A server that knows the vendor and has a license of five seats for so many days.
+/// Returns a server that knows the vendor and has a license of five seats for so many days.
 fn licensed(builder: Builder, vendor: &Vendor, days: i64) -> Cluster {
     let cluster = builder.with_key_of(vendor);
     cluster.install(&token(vendor, DAY, days, 5));
@@ -133,7 +133,7 @@ fn with_command(command: &str) -> Builder {
     Cluster::builder().conf("pg_seats.renewal_command", command)
 }
 
-/// What came of each try, as the trail of a database has it.
+/// Returns what came of each try, as the trail of a database has it.
 fn trail_in(cluster: &Cluster, db: &str) -> Vec<String> {
     let events = cluster.sql_in(
         db,
@@ -154,7 +154,7 @@ async fn trail_becomes(cluster: &Cluster, events: &[&str]) {
     .await;
 }
 
-/// The token that a database has, and what its table says.
+/// Returns the token that a database has, and what its table says.
 fn installed(cluster: &Cluster, db: &str) -> (String, String) {
     let token = cluster.sql_in(db, "SELECT token FROM license_keys");
     let row = "SELECT purchased, valid_until > now() + interval '350 days' FROM licenses
@@ -163,13 +163,13 @@ fn installed(cluster: &Cluster, db: &str) -> (String, String) {
     (token, row)
 }
 
-/// The licenses that the installation remembers.
+/// Returns the licenses that the installation remembers.
 fn recorded(cluster: &Cluster) -> Vec<Value> {
     let record = cluster.record().unwrap_or_default();
     record["licenses"].as_array().cloned().unwrap_or_default()
 }
 
-/// The process that the command has noted.
+/// Returns the process that the command has noted.
 fn command(cluster: &Cluster) -> Option<i32> {
     let pid = fs::read_to_string(cluster.data_dir().join("command.pid")).ok()?;
     pid.trim().parse().ok()

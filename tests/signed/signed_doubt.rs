@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::util::*;
 
-/// So many days ago, as the record has it.
+/// Returns so many days ago, as the record has it.
 fn days_ago(days: i64) -> i64 {
     (unix_now() - days * DAY - 946_684_800) * 1_000_000
 }

@@ -13,7 +13,7 @@ fn installation(builder: Builder) -> Cluster {
     builder.with_key_of(&Vendor::aptora())
 }
 
-/// Ten seats and two beyond, with two weeks of grace, or other numbers, for this server alone.
+/// Returns a license of ten seats and two beyond, with two weeks of grace, or other numbers, for this server alone.
 fn license(centre: &Cluster, change: impl FnOnce(&mut Value)) -> String {
     let mut claims = Vendor::aptora().claims(10);
     claims["cnf"] = json!({"jkt": centre.installation()});
@@ -37,7 +37,7 @@ async fn fill(cluster: &Cluster, db: &str) -> (Vec<Session>, String) {
     }
 }
 
-/// How many get in at once, and for what reason no more do.
+/// Tells how many get in at once, and for what reason no more do.
 async fn admitted(cluster: &Cluster) -> (usize, String) {
     let (users, reason) = fill(cluster, "postgres").await;
     let number = users.len();

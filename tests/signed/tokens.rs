@@ -40,7 +40,7 @@ struct Market {
 }
 
 impl Market {
-    /// One license is installed, so that there is something to change.
+    /// Installs one license, so that there is something to change.
     async fn open() -> Self {
         let issuers = JwtLibrary::ALL.map(Issuer::new);
         let cluster = Cluster::builder().with_folder_of_keys();
@@ -61,7 +61,7 @@ impl Market {
         market
     }
 
-    /// The file of the vendor has these keys.
+    /// Writes these keys to the vendor's file.
     fn knows(&self, issuer: &Issuer, keys: &[Value]) {
         let file = json!({"iss": issuer.iss, "keys": keys}).to_string();
         let name = format!("vendors/{}.json", issuer.iss.trim_start_matches("https://"));
@@ -85,7 +85,8 @@ impl Market {
         seen
     }
 
-    /// Each of these tokens is refused for its reason, with all that a refusal has, and nothing has changed.
+    /// Asserts that each of these tokens is refused for its reason, with all that a refusal has, and that nothing has
+    /// changed.
     async fn refuses(&self, cases: &[Case]) {
         refuses(&self.admin, cases).await;
     }
@@ -122,18 +123,18 @@ fn base64(part: impl ToString) -> String {
     URL_SAFE_NO_PAD.encode(part.to_string())
 }
 
-/// Header, claims and signature.
+/// Returns header, claims and signature.
 fn parts(token: &str) -> [&str; 3] {
     let parts: Vec<&str> = token.split('.').collect();
     parts.try_into().unwrap()
 }
 
-/// A part of a token as JSON.
+/// Returns a part of a token as JSON.
 fn read(part: &str) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }
 
-/// With this member set, or without it.
+/// Returns a value with this member set, or without it.
 fn altered(value: &Value, path: &str, member: Option<Value>) -> Value {
     let mut altered = value.clone();
     let (parent, name) = path.rsplit_once('/').unwrap();
@@ -147,7 +148,7 @@ fn altered(value: &Value, path: &str, member: Option<Value>) -> Value {
     altered
 }
 
-/// A product with every rule that there is.
+/// Returns a product with every rule that there is.
 fn every_rule() -> Value {
     json!({
         "product": "TOM", "seats": 10, "counted_by": "user", "claimed_at": "checkout",

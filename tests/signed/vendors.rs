@@ -83,7 +83,7 @@ impl Sold {
         std::fs::read_to_string(self.desk.path().join(name)).unwrap()
     }
 
-    /// A token of these claims, by PyJWT.
+    /// Returns a token of these claims, by PyJWT.
     fn sign(&self, claims: &Value) -> String {
         let pem = self.desk.path().join("vendor.pem");
         let code = format!(
@@ -94,7 +94,7 @@ impl Sold {
         run(python.args(["-c", &code]).arg(pem), &claims.to_string()).ok()
     }
 
-    /// Who was granted it installs a renewal, issued some seconds later.
+    /// Installs a renewal, issued some seconds later, as the role that was granted that.
     fn renew(&self, later: i64, products: Value) {
         let now = unix_now();
         let token = self.sign(&json!({
@@ -112,12 +112,12 @@ impl Sold {
         self.cluster.sql_in("company", &in_schema)
     }
 
-    /// What the application is denied for, or nothing.
+    /// Returns what the application is denied for, or nothing.
     fn application(&self) -> String {
         self.application_with(&self.read("vendor.json"))
     }
 
-    /// The same of an application with another vendor's key.
+    /// Returns the same of an application with another vendor's key.
     fn application_with(&self, keys: &str) -> String {
         let keys: Value = serde_json::from_str(keys).unwrap();
         let x = keys["keys"][0]["x"].as_str().unwrap();

@@ -3,7 +3,7 @@
 use super::*;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A computer that no login came from before.
+/// Returns a computer that no login came from before.
 pub fn new_host() -> String {
     static USED: AtomicU32 = AtomicU32::new(0);
     let number = USED.fetch_add(1, Ordering::Relaxed);
@@ -14,7 +14,7 @@ pub fn usage(cluster: &Cluster) -> String {
     cluster.sql("SELECT seats, in_use, status FROM license_usage")
 }
 
-/// Whether a newcomer from a new computer gets in; nothing but the lack of a seat may stop them.
+/// Tells whether a newcomer from a new computer gets in; nothing but the lack of a seat may stop them.
 pub async fn admits_to(cluster: &Cluster, db: &str) -> bool {
     let login = cluster.login("lena").db(db).from(&new_host());
     let Err(denied) = login.open().await else {
@@ -28,7 +28,7 @@ pub async fn admits(cluster: &Cluster) -> bool {
     admits_to(cluster, "postgres").await
 }
 
-/// The superuser runs each statement in turn, after which newcomers get in, or not.
+/// Runs each statement in turn as the superuser, and checks after each whether newcomers get in.
 pub async fn expect_after_each(cluster: &Cluster, steps: &[(&str, bool)]) {
     for (sql, admitted) in steps {
         cluster.sql(sql);

@@ -54,12 +54,13 @@ impl Builder {
         self
     }
 
-    /// Has room for a crowd, so that PostgreSQL itself denies nobody. A start is the dearer, the more there is room for.
+    /// Gives the server room for a crowd, so that PostgreSQL itself denies nobody. A start is the dearer, the more
+    /// there is room for.
     pub fn roomy(self) -> Self {
         self.conf("max_connections", 500)
     }
 
-    /// Whether `shared_preload_libraries` names pg_seats: by default it does.
+    /// Sets whether `shared_preload_libraries` names pg_seats: by default it does.
     pub fn preload(mut self, preload: bool) -> Self {
         self.preload = preload;
         self
@@ -71,7 +72,7 @@ impl Builder {
         self
     }
 
-    /// Has the extension in database `postgres`, and the staff, from the start.
+    /// Adds the extension in database `postgres`, and the staff, from the start.
     pub fn staffed(mut self) -> Self {
         self.staffed = true;
         self
@@ -141,7 +142,7 @@ impl Builder {
     }
 }
 
-/// A line of postgresql.conf.
+/// Returns a line of postgresql.conf.
 pub fn conf_line(name: &str, value: impl ToString) -> String {
     format!("{name} = '{}'\n", value.to_string().replace('\'', "''"))
 }

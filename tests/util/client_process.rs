@@ -16,8 +16,8 @@ pub struct ClientProcess {
 }
 
 impl ClientProcess {
-    /// psql can't choose its address: from the Unix socket, 127.0.0.1 or ::1, or from the only one
-    /// that a computer of its own has.
+    /// Starts psql. It can't choose its address: from the Unix socket, 127.0.0.1 or ::1, or from the only one that a
+    /// computer of its own has.
     #[track_caller]
     pub(super) fn start(login: &Login) -> Self {
         let config = &login.config;

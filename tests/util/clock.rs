@@ -27,7 +27,7 @@ pub struct Wound {
 }
 
 impl Clock {
-    /// One that is right so far.
+    /// Returns a clock that is right so far.
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
@@ -55,7 +55,7 @@ impl Clock {
         std::os::unix::fs::FileExt::write_all_at(&file, &seconds.to_ne_bytes(), 0).unwrap();
     }
 
-    /// What it shows, in seconds since 1970.
+    /// Returns what it shows, in seconds since 1970.
     pub fn now(&self) -> i64 {
         let ahead = fs::read(self.wound().ahead).unwrap();
         unix_now() + i64::from_ne_bytes(ahead.try_into().unwrap())
@@ -70,7 +70,7 @@ impl Clock {
 }
 
 impl Builder {
-    /// Has the server go by this clock.
+    /// Makes the server go by this clock.
     pub fn clock(mut self, clock: &Clock) -> Self {
         self.programs.clock = Some(clock.wound());
         self

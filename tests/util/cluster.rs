@@ -41,12 +41,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A server with pg_seats preloaded and no settings of its own.
+    /// Returns a server with pg_seats preloaded and no settings of its own.
     pub fn start() -> Self {
         Self::builder().start()
     }
 
-    /// A server to be described first.
+    /// Returns a server to be described first.
     pub fn builder() -> Builder {
         Builder::new()
     }
@@ -60,22 +60,22 @@ impl Cluster {
         }
     }
 
-    /// The TCP port, the same for its whole life.
+    /// Returns the TCP port, the same for its whole life.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The folder of the Unix socket.
+    /// Returns the folder of the Unix socket.
     pub fn socket_dir(&self) -> &Path {
         self.root.path()
     }
 
-    /// The data folder.
+    /// Returns the data folder.
     pub fn data_dir(&self) -> PathBuf {
         self.root.path().join("data")
     }
 
-    /// The programs it runs with.
+    /// Returns the programs it runs with.
     pub fn programs(&self) -> &Programs {
         &self.programs
     }
@@ -102,7 +102,7 @@ impl Cluster {
 
 /// Starting and stopping.
 impl Cluster {
-    /// The first start: takes another port if somebody was faster.
+    /// Starts it for the first time: takes another port if somebody was faster.
     pub(super) fn start_on_free_port(mut self) -> Self {
         raise_file_limit();
         let socket_dir = self.socket_dir().display().to_string();
@@ -192,7 +192,7 @@ impl Cluster {
         self.start_again();
     }
 
-    /// The process at the root of the server.
+    /// Returns the process at the root of the server.
     pub fn postmaster_pid(&self) -> Option<i32> {
         self.pid_file(0)?.parse().ok()
     }
@@ -235,14 +235,14 @@ impl Cluster {
 
 /// The server's log.
 impl Cluster {
-    /// The whole of it.
+    /// Returns the whole server log.
     pub fn log(&self) -> String {
         fs::read(self.log_path())
             .map(|text| String::from_utf8_lossy(&text).into_owned())
             .unwrap_or_default()
     }
 
-    /// What came after the log was `mark` bytes long.
+    /// Returns the server log after its first `mark` bytes.
     pub fn log_since(&self, mark: usize) -> String {
         self.log().get(mark..).unwrap_or_default().to_owned()
     }
@@ -305,12 +305,12 @@ impl Drop for Cluster {
     }
 }
 
-/// Whether a process exists.
+/// Tells whether a process exists.
 pub fn is_alive(pid: i32) -> bool {
     kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
 }
 
-/// A thousand clients in one process need more files than the usual limit.
+/// Raises the limit of open files: a thousand clients in one process need more than the usual number.
 fn raise_file_limit() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();

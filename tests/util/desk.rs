@@ -17,12 +17,12 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// So many seats of "TOM", which only applications claim.
+    /// Opens a desk with so many seats of "TOM", which only applications claim.
     pub async fn with_seats(seats: u32) -> Self {
         Self::licensed("claimed_at, seats", &format!("'checkout', {seats}")).await
     }
 
-    /// With this row of `licenses`.
+    /// Opens a desk with this row of `licenses`.
     pub async fn licensed(columns: &str, values: &str) -> Self {
         Self::of(Cluster::builder().licensed(columns, values)).await
     }
@@ -32,18 +32,18 @@ impl Desk {
         Self { admin, cluster }
     }
 
-    /// This user at this computer.
+    /// Returns the login of this user at this computer.
     pub fn at(&self, user: &str, host: &str) -> Login {
         self.cluster.login(user).from(host)
     }
 
-    /// One of the staff at a computer of their own.
+    /// Returns the login of one of the staff at a computer of their own.
     pub fn login(&self, user: &str) -> Login {
         let number = STAFF.iter().position(|name| *name == user).unwrap() + 1;
         self.at(user, &format!("127.0.1.{number}"))
     }
 
-    /// One of the staff, logged in.
+    /// Logs in one of the staff.
     #[track_caller]
     pub fn user(&self, user: &str) -> impl Future<Output = Session> + Send + use<> {
         self.login(user).open_ok()
@@ -97,14 +97,14 @@ impl Desk {
         eventually(&what, PATIENCE, async || self.waiting().await == waiting).await;
     }
 
-    /// The session stands last in the queue for a seat of "TOM".
+    /// Makes the session wait last in the queue for a seat of "TOM".
     pub async fn enqueue(&self, session: Session) -> Waiter {
         let patience = "license_checkout('TOM', wait => '10min')";
         self.enqueue_with(session, &format!("SELECT seat_id FROM {patience}"))
             .await
     }
 
-    /// The same with this statement.
+    /// Makes it wait with this statement.
     pub async fn enqueue_with(&self, session: Session, statement: &str) -> Waiter {
         let waiting = self.waiting().await;
         let pid = session.pid().await;
@@ -125,7 +125,7 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// It still waits.
+    /// Tells whether it still waits.
     pub fn waits(&self) -> bool {
         !self.turn.is_finished()
     }
@@ -144,7 +144,7 @@ impl Waiter {
         }
     }
 
-    /// It gets a seat.
+    /// Asserts that it gets a seat.
     #[track_caller]
     pub fn seated(self) -> impl Future<Output = Session> + Send + use<> {
         let (answer, caller) = (self.answer(), std::panic::Location::caller());
@@ -155,7 +155,7 @@ impl Waiter {
         }
     }
 
-    /// It gets none.
+    /// Asserts that it gets none.
     #[track_caller]
     pub fn refused(self) -> impl Future<Output = (Session, Denied)> + Send + use<> {
         let (answer, caller) = (self.answer(), std::panic::Location::caller());

@@ -4,7 +4,7 @@
 pub struct Dice(pub u64);
 
 impl Dice {
-    /// For the client with this number.
+    /// Returns the dice of the client with this number.
     pub fn new(i: usize) -> Self {
         Self((i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }

@@ -15,7 +15,7 @@ const MEMORY: &str = "/dev/shm";
 /// What a few servers at once may need.
 const ENOUGH_KIB: u64 = 2 * 1024 * 1024;
 
-/// A new folder with a path short enough for sockets.
+/// Creates a folder with a path short enough for sockets.
 pub fn short_folder() -> TempDir {
     let folder = tempfile::Builder::new()
         .prefix("seats")

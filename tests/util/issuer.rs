@@ -18,18 +18,18 @@ pub enum JwtLibrary {
 impl JwtLibrary {
     pub const ALL: [JwtLibrary; 2] = [JwtLibrary::PyJwt, JwtLibrary::Jose];
 
-    /// A new private key for this algorithm, as a JWK. PyJWT makes those of EdDSA alone.
+    /// Returns a new private key for this algorithm, as a JWK. PyJWT makes those of EdDSA alone.
     pub fn generate(self, alg: &str) -> Value {
         self.answers(&[json!({ "generate": alg })]).remove(0)
     }
 
-    /// The token of these claims, with whatever key and algorithm.
+    /// Returns the token of these claims, with whatever key and algorithm.
     pub fn sign(self, key: &Value, header: &Value, claims: &Value) -> String {
         let request = json!({"key": key, "header": header, "claims": claims});
         self.tokens(&[request]).remove(0)
     }
 
-    /// The tokens of these requests, which `tests/clients` describes.
+    /// Returns the tokens of these requests, which `tests/clients` describes.
     pub fn tokens(self, requests: &[Value]) -> Vec<String> {
         let answers = self.answers(requests).into_iter();
         let token = |answer: Value| answer.as_str().expect("a token").to_owned();
@@ -58,7 +58,7 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// With a new key.
+    /// Creates an issuer with a new key.
     pub fn new(library: JwtLibrary) -> Self {
         Self {
             library,
@@ -67,12 +67,12 @@ impl Issuer {
         }
     }
 
-    /// Its private key, as a JWK.
+    /// Returns its private key, as a JWK.
     pub fn key(&self) -> &Value {
         &self.key
     }
 
-    /// Its public key, as a JWK.
+    /// Returns its public key, as a JWK.
     pub fn jwk(&self) -> Value {
         let mut jwk = self.key.clone();
         jwk.as_object_mut().expect("a JWK").remove("d");
@@ -80,12 +80,12 @@ impl Issuer {
         jwk
     }
 
-    /// The header of its tokens.
+    /// Returns the header of its tokens.
     pub fn header(&self) -> Value {
         json!({"alg": "EdDSA", "typ": "JWT", "kid": "2026"})
     }
 
-    /// What a license of this id says: this product with its rules, for a year.
+    /// Returns what a license of this id says: this product with its rules, for a year.
     pub fn claims(&self, jti: &str, product: Value) -> Value {
         let now = unix_now();
         json!({
@@ -95,12 +95,12 @@ impl Issuer {
         })
     }
 
-    /// A token that says so.
+    /// Returns a token that says so.
     pub fn sign(&self, claims: &Value) -> String {
         self.library.sign(&self.key, &self.header(), claims)
     }
 
-    /// Tokens of these texts, whatever they say.
+    /// Signs tokens of these texts, whatever they say.
     pub fn sign_texts(&self, texts: &[String]) -> Vec<String> {
         let request =
             |text: &String| json!({"key": self.key, "header": self.header(), "text": text});

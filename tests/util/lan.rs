@@ -36,7 +36,7 @@ impl Lan {
         }
     }
 
-    /// A server that listens to the network, with no settings of its own yet.
+    /// Describes a server that listens to the network, with no settings of its own yet.
     pub fn server(&self) -> Builder {
         Cluster::builder()
             .programs(Programs::from_env().inside(&self.namespace("server")))
@@ -44,7 +44,7 @@ impl Lan {
             .hba(&format!("{TRUST_HBA}host all all 10.0.0.0/24 trust\n"))
     }
 
-    /// The same user at the client's computer, whose programs connect over the network.
+    /// Returns the same user at the client's computer, whose programs connect over the network.
     pub fn client(&self, login: &Login) -> Login {
         let programs = login.programs.clone().inside(&self.namespace("client"));
         login.clone().programs(&programs).from(CLIENT).to(SERVER)

@@ -10,19 +10,19 @@ pub const GRANT: &str =
 const LEFT: &str = "SELECT (SELECT in_use FROM license_usage WHERE product = 'TOM'),
     (SELECT count(*) FROM license_active_seats), (SELECT count(*) FROM license_leases)";
 
-/// A server where only applications claim "TOM", and anna and bert may take leases.
+/// Returns a server where only applications claim "TOM", and anna and bert may take leases.
 pub fn with_leases(builder: Builder, seats: u32) -> Cluster {
     let cluster = builder.licensed("seats, claimed_at", &format!("{seats}, 'checkout'"));
     cluster.sql(&format!("{GRANT} anna, bert"));
     cluster
 }
 
-/// Seats in use, rows of `license_active_seats` and of `license_leases`.
+/// Returns seats in use, rows of `license_active_seats` and of `license_leases`.
 pub fn left(cluster: &Cluster) -> String {
     cluster.sql(LEFT)
 }
 
-/// An application's connection.
+/// Returns an application's connection.
 pub async fn app(cluster: &Cluster, role: &str) -> Session {
     cluster.login(role).from("127.0.1.1").open_ok().await
 }

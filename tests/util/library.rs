@@ -42,7 +42,7 @@ impl Login {
         );
     }
 
-    /// What an application is denied for that has this public key of its vendor, logs in and looks at its
+    /// Returns what an application is denied for that has this public key of its vendor, logs in and looks at its
     /// license of the product; or nothing.
     #[track_caller]
     pub fn looks_at_license(&self, key: &str, product: &str) -> String {
@@ -65,7 +65,7 @@ impl Login {
         )
     }
 
-    /// Where a library connects to that can't choose the address that it comes from.
+    /// Returns where a library connects to that can't choose the address that it comes from.
     fn host(&self) -> String {
         match self.addresses {
             None => self.socket_dir.display().to_string(),
@@ -114,7 +114,7 @@ impl Library {
 
 // By full names: another Python, Node.js or Java may come first in PATH.
 
-/// Python, with the libraries that were fetched.
+/// Runs Python, with the libraries that were fetched.
 pub fn python() -> Command {
     let mut python = scrubbed(Command::new("/usr/bin/python3"));
     python
@@ -123,14 +123,14 @@ pub fn python() -> Command {
     python
 }
 
-/// Node.js, with the libraries that were fetched.
+/// Runs Node.js, with the libraries that were fetched.
 pub(super) fn node() -> Command {
     let mut node = scrubbed(Command::new("/usr/bin/node"));
     node.env("NODE_PATH", fetched("share/nodejs"));
     node
 }
 
-/// The one that the set-up installs: it can run a source file, which a Java without compiler can't.
+/// Returns the Java that the set-up installs: it can run a source file, which a Java without compiler can't.
 fn java() -> PathBuf {
     let mut installed = fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten();
     let java = installed.find(|java| {
@@ -141,14 +141,14 @@ fn java() -> PathBuf {
     java.path().join("bin/java")
 }
 
-/// A program of `tests/clients`.
+/// Returns a program of `tests/clients`.
 pub(super) fn client(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/clients")
         .join(name)
 }
 
-/// Where the set-up has unpacked Debian's packages.
+/// Returns where the set-up has unpacked Debian's packages.
 fn fetched(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("target/clients/root/usr")

@@ -34,7 +34,7 @@ impl Cluster {
         self.sql(&staff());
     }
 
-    /// A server with the extension, the staff, and so many seats of "TOM" in database `postgres`.
+    /// Returns a server with the extension, the staff, and so many seats of "TOM" in database `postgres`.
     pub fn with_seats(seats: u32) -> Cluster {
         Cluster::builder().licensed("seats", &seats.to_string())
     }
@@ -48,7 +48,7 @@ impl Cluster {
         );
     }
 
-    /// Seats of "TOM" in use, as `license_usage` of the database shows it.
+    /// Returns seats of "TOM" in use, as `license_usage` of the database shows it.
     pub fn in_use_in(&self, datname: &str) -> i64 {
         self.sql_in(
             datname,
@@ -58,12 +58,12 @@ impl Cluster {
         .expect("one row of license_usage")
     }
 
-    /// Seats of "TOM" in use in database `postgres`.
+    /// Returns seats of "TOM" in use in database `postgres`.
     pub fn in_use(&self) -> i64 {
         self.in_use_in("postgres")
     }
 
-    /// The process of the extension's worker of this kind, "launcher" or "database worker", if one runs.
+    /// Returns the process of the extension's worker of this kind, "launcher" or "database worker", if one runs.
     pub fn worker(&self, kind: &str) -> Option<i32> {
         let pid =
             format!("SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_seats {kind}'");

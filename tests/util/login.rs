@@ -49,7 +49,8 @@ impl Login {
         self
     }
 
-    /// From this address, over TCP: 127.0.0.1 and ::1 are the server's own computer, another of 127/8 is a computer of its own.
+    /// Connects from this address, over TCP: 127.0.0.1 and ::1 are the server's own computer, another of 127/8 is a
+    /// computer of its own.
     pub fn from(mut self, address: &str) -> Self {
         let from: IpAddr = address.parse().unwrap();
         let to = if from.is_ipv4() {
@@ -61,36 +62,36 @@ impl Login {
         self
     }
 
-    /// To this address of the server, after [`from`](Self::from); the server must listen on it.
+    /// Connects to this address of the server, after [`from`](Self::from); the server must listen on it.
     pub fn to(mut self, address: &str) -> Self {
         self.addresses.as_mut().expect("from() before to()").1 = address.parse().unwrap();
         self
     }
 
-    /// Over the Unix socket.
+    /// Connects over the Unix socket.
     pub fn unix(mut self) -> Self {
         self.addresses = None;
         self
     }
 
-    /// To this database.
+    /// Connects to this database.
     pub fn db(mut self, name: &str) -> Self {
         self.config.dbname(name);
         self
     }
 
-    /// As this application.
+    /// Connects as this application.
     pub fn app(mut self, name: &str) -> Self {
         self.config.application_name(name);
         self
     }
 
-    /// With this workstation in the startup options.
+    /// Sends this workstation in the startup options.
     pub fn workstation(self, name: &str) -> Self {
         self.options(&format!("-c pg_seats.workstation={}", escaped(name)))
     }
 
-    /// With these startup options, after those given before.
+    /// Sends these startup options, after those given before.
     pub fn options(mut self, options: &str) -> Self {
         let all = match self.config.get_options() {
             Some(before) => format!("{before} {options}"),
@@ -100,7 +101,7 @@ impl Login {
         self
     }
 
-    /// With this password.
+    /// Sends this password.
     pub fn password(mut self, password: &str) -> Self {
         self.config.password(password);
         self
@@ -203,7 +204,7 @@ impl std::fmt::Display for Login {
     }
 }
 
-/// As the server's splitting of `options` wants it: a backslash before blanks and backslashes.
+/// Escapes a value as the server splits `options`: a backslash before blanks and backslashes.
 fn escaped(value: &str) -> String {
     value.chars().fold(String::new(), |mut text, c| {
         if c == '\\' || c.is_ascii_whitespace() {

@@ -22,12 +22,12 @@ pub struct Shift {
 }
 
 impl Cluster {
-    /// The file that says it, where the server has clocks of its own.
+    /// Returns the file that says by how much clocks are ahead, where the server has clocks of its own.
     pub(super) fn clock_file(&self) -> PathBuf {
         self.socket_dir().join("clock")
     }
 
-    /// Has the server's clocks be ahead by so much from now on; it was started with `own_clock`.
+    /// Sets the server's clocks ahead by so much from now on; it was started with `own_clock`.
     pub fn shift_clocks(&self, shift: Shift) {
         let micros = |seconds: i64| (seconds * 1_000_000).to_ne_bytes();
         let bytes = [micros(shift.wall), micros(shift.since_start)].concat();
@@ -90,7 +90,7 @@ fn children(process: i32) -> Vec<i32> {
         .collect()
 }
 
-/// The library that shifts clocks; built once.
+/// Builds the library that shifts clocks, once.
 pub(super) fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {

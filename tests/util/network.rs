@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 const FIRST: u16 = 12_000;
 const COUNT: u16 = 20_000;
 
-/// A port free on this computer now, never the same twice in a row.
+/// Returns a port free on this computer now, never the same twice in a row.
 pub fn free_port() -> u16 {
     static TRIED: AtomicU16 = AtomicU16::new(0);
     // A start of its own for each test process.
@@ -23,7 +23,7 @@ pub fn free_port() -> u16 {
     panic!("no port is free");
 }
 
-/// Whether this computer has the IPv6 loopback address.
+/// Tells whether this computer has the IPv6 loopback address.
 pub fn has_ipv6() -> bool {
     TcpListener::bind(("::1", 0)).is_ok()
 }

@@ -29,7 +29,7 @@ impl Office {
         Self::of(Cluster::with_seats(seats)).await
     }
 
-    /// So many seats that only applications claim; Anna and Bert may take leases.
+    /// Opens an office with so many seats that only applications claim; Anna and Bert may take leases.
     pub async fn with_checkouts(seats: u32) -> Self {
         let cluster = with_leases(Cluster::builder(), seats);
         Self::of(cluster).await
@@ -60,7 +60,7 @@ impl Office {
         self.login("anna")
     }
 
-    /// Anna's only seat, as Lena sees it.
+    /// Returns Anna's only seat, as Lena sees it.
     pub async fn annas_seat(&self) -> String {
         self.lena.text(&seats_of("anna")).await
     }
@@ -74,7 +74,7 @@ impl Office {
         self.lena.val(&stopping(seat, more)).await
     }
 
-    /// Another administrator stops Anna's seat while the test goes on.
+    /// Makes another administrator stop Anna's seat while the test goes on.
     pub async fn begin_to_stop_anna(&self, more: &str) -> Stopping {
         let session = self.at("lena", "127.0.2.2").open_ok().await;
         let pid = session.pid().await;
@@ -86,7 +86,7 @@ impl Office {
         Stopping { pid, ended }
     }
 
-    /// How many seats Anna has.
+    /// Tells how many seats Anna has.
     pub async fn annas_seats(&self) -> i64 {
         let seats = "SELECT count(*) FROM license_active_seats WHERE usename = 'anna'";
         self.admin.val(seats).await
@@ -100,7 +100,7 @@ impl Office {
         .await;
     }
 
-    /// Anna is kept out.
+    /// Asserts that Anna is kept out.
     pub async fn anna_is_barred(&self) {
         let denied = self.anna().denied().await;
         denied.assert("28000", "license_barred");
@@ -112,7 +112,7 @@ impl Office {
         self.admin.texts(bars).await
     }
 
-    /// Nobody joins Anna's seat by now.
+    /// Waits until Anna's seat is being stopped, and asserts that nobody joins it.
     pub async fn is_ending(&self, stopping: &Stopping) {
         let waits = format!(
             "SELECT wait_event IN ('Extension', 'LicenseSeat') FROM pg_stat_activity WHERE pid = {}",
@@ -143,14 +143,14 @@ impl Stopping {
     }
 }
 
-/// The warnings that a session was given.
+/// Returns the warnings that a session was given.
 pub fn warnings(session: &Session) -> Vec<String> {
     let warnings = session.notices().into_iter();
     let warnings = warnings.filter(|notice| notice.severity == "WARNING");
     warnings.map(|notice| notice.message).collect()
 }
 
-/// This session stops the only seat of this user with these other arguments; how many have ended.
+/// Stops the only seat of this user with these other arguments, and returns how many have ended.
 pub async fn stop(session: &Session, user: &str, more: &str) -> i32 {
     let seat = session.text(&seats_of(user)).await;
     session.val(&stopping(&seat, more)).await

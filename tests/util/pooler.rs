@@ -27,13 +27,13 @@ pub struct Pooler {
 }
 
 impl Cluster {
-    /// A pooler that logs in as this role from 127.0.0.1 and has at most so many connections, however
-    /// many clients come. PgBouncer can't choose the address that it comes from.
+    /// Starts a pooler that logs in as this role from 127.0.0.1 and has at most so many connections, however many
+    /// clients come. PgBouncer can't choose the address that it comes from.
     pub fn pooler(&self, user: &str, connections: u32) -> Pooler {
         self.pooler_with(user, connections, "")
     }
 
-    /// The same with more lines in its configuration.
+    /// Starts one with more lines in its configuration.
     pub fn pooler_with(&self, user: &str, connections: u32, conf: &str) -> Pooler {
         for _ in 0..10 {
             if let Some(pooler) = Pooler::try_start(self, user, connections, conf) {
@@ -53,17 +53,17 @@ impl Pooler {
             .from("127.0.0.1")
     }
 
-    /// What it has logged so far.
+    /// Returns what it has logged so far.
     pub fn log(&self) -> String {
         log(self.root.path())
     }
 
-    /// Its folder, which is gone with it.
+    /// Returns its folder, which is gone with it.
     pub fn folder(&self) -> &Path {
         self.root.path()
     }
 
-    /// None if somebody else took the port.
+    /// Tries to start it; `None` if somebody else took the port.
     fn try_start(cluster: &Cluster, user: &str, connections: u32, more: &str) -> Option<Self> {
         let (root, port) = (short_folder(), free_port());
         let folder = root.path();
@@ -100,7 +100,7 @@ impl Pooler {
     }
 }
 
-/// Without a Unix socket, so that it ends at once where the port is taken.
+/// Returns its configuration, without a Unix socket, so that it ends at once where the port is taken.
 fn conf_text(server: u16, user: &str, connections: u32, port: u16, pid: &Path) -> String {
     format!(
         "[databases]\n\

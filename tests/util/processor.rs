@@ -2,8 +2,7 @@
 
 use std::fs;
 
-/// What a process has used, and what its children had that have ended, in clock ticks: hundredths of a
-/// second.
+/// Returns what a process has used, and what its children had that have ended, in clock ticks: hundredths of a second.
 pub fn ticks(pid: i32) -> [u64; 2] {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();

@@ -30,12 +30,12 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// The installation that `PG_SEATS_BINDIR` names.
+    /// Returns the installation that `PG_SEATS_BINDIR` names.
     pub fn from_env() -> Self {
         Self::in_folder(env::var_os("PG_SEATS_BINDIR").unwrap_or_else(|| DEFAULT_BINDIR.into()))
     }
 
-    /// The installation with this `bin` folder.
+    /// Returns the installation with this `bin` folder.
     pub fn in_folder(bindir: impl Into<PathBuf>) -> Self {
         Self {
             bindir: bindir.into(),
@@ -44,28 +44,28 @@ impl Programs {
         }
     }
 
-    /// The same programs, run in this network namespace.
+    /// Runs the same programs in this network namespace.
     pub(super) fn inside(mut self, namespace: &str) -> Self {
         self.namespace = Some(namespace.to_owned());
         self
     }
 
-    /// Whether they run in this process's own network.
+    /// Tells whether they run in this process's own network.
     pub(super) fn are_local(&self) -> bool {
         self.namespace.is_none()
     }
 
-    /// The `bin` folder.
+    /// Returns the `bin` folder.
     pub fn bindir(&self) -> &Path {
         &self.bindir
     }
 
-    /// A program run as the user who runs the tests.
+    /// Returns a program run as the user who runs the tests.
     pub fn client(&self, name: &str) -> Command {
         self.command(&[], name)
     }
 
-    /// A program run as the server's user, who isn't root.
+    /// Returns a program run as the server's user, who isn't root.
     pub fn server(&self, name: &str) -> Command {
         let mut command = if geteuid().is_root() {
             self.command(&["runuser", "-u", SERVER_USER, "--"], name)
@@ -80,7 +80,7 @@ impl Programs {
         command
     }
 
-    /// A program that others start: each becomes the next.
+    /// Returns a program that others start: each becomes the next.
     fn command(&self, starters: &[&str], name: &str) -> Command {
         let program = self.bindir.join(name);
         let mut words = starters.to_vec();
@@ -96,12 +96,12 @@ impl Programs {
         scrubbed(command)
     }
 
-    /// What its pg_config says it is, such as PostgreSQL 15.20.
+    /// Returns what its pg_config says it is, such as PostgreSQL 15.20.
     pub fn version(&self) -> String {
         self.config(&["--version"])
     }
 
-    /// The files of the extension.
+    /// Returns the files of the extension.
     pub(super) fn extension(&self) -> Vec<PathBuf> {
         let folders = self.config(&["--pkglibdir", "--sharedir"]);
         let (library, share) = folders.split_once('\n').unwrap();
@@ -117,7 +117,7 @@ impl Programs {
         files
     }
 
-    /// What its pg_config says, which is asked once.
+    /// Returns what its pg_config says, which is asked once.
     fn config(&self, what: &'static [&str]) -> String {
         static SAID: Mutex<BTreeMap<(PathBuf, &[&str]), String>> = Mutex::new(BTreeMap::new());
         let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,7 +126,7 @@ impl Programs {
         answer.or_insert_with(ask).clone()
     }
 
-    /// The major version, such as 15.
+    /// Returns the major version, such as 15.
     pub fn major(&self) -> u32 {
         let version = self.version();
         let number = version.split_whitespace().nth(1).unwrap_or_default();
@@ -137,7 +137,7 @@ impl Programs {
     }
 }
 
-/// The user who runs the servers.
+/// Returns the user who runs the servers.
 pub fn server_user() -> User {
     let user = if geteuid().is_root() {
         User::from_name(SERVER_USER)
@@ -147,7 +147,7 @@ pub fn server_user() -> User {
     user.unwrap().expect("a user who may run PostgreSQL")
 }
 
-/// Without settings of the caller's own environment, in a folder everyone may enter.
+/// Removes settings of the caller's own environment, and enters a folder that everyone may enter.
 pub(super) fn scrubbed(mut command: Command) -> Command {
     for (name, _) in env::vars_os() {
         let name_is = |start| name.to_string_lossy().starts_with(start);
@@ -175,14 +175,14 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// The output of a program that must have succeeded.
+    /// Returns the output of a program that must have succeeded.
     #[track_caller]
     pub fn ok(self) -> String {
         assert_eq!(self.status, Some(0), "{self:#?}");
         self.stdout
     }
 
-    /// The complaints of a program that must have failed.
+    /// Returns the complaints of a program that must have failed.
     #[track_caller]
     pub fn failed(self) -> String {
         assert_ne!(self.status, Some(0), "{self:#?}");

@@ -59,7 +59,7 @@ impl Session {
         }
     }
 
-    /// The first column of the only row, as this type.
+    /// Returns the first column of the only row, as this type.
     pub async fn val<T: FromSqlOwned>(&self, sql: &str) -> T {
         // Unnamed: closing a named statement would be under way when a session is ended, and swallow the server's words.
         let row = self.client.query_typed_one(sql, &[]).await;
@@ -67,21 +67,21 @@ impl Session {
             .unwrap_or_else(|error| panic!("{sql}: {error:?}"))
     }
 
-    /// The only row as psql would show it: fields separated by `|`, null as nothing.
+    /// Returns the only row as psql would show it: fields separated by `|`, null as nothing.
     pub async fn text(&self, sql: &str) -> String {
         let mut rows = self.texts(sql).await;
         assert_eq!(rows.len(), 1, "{sql}: {rows:?}");
         rows.remove(0)
     }
 
-    /// All rows as psql would show them.
+    /// Returns all rows as psql would show them.
     pub async fn texts(&self, sql: &str) -> Vec<String> {
         self.try_texts(sql)
             .await
             .unwrap_or_else(|denied| panic!("{sql}: {denied:#?}"))
     }
 
-    /// All rows as psql would show them, or the refusal.
+    /// Returns all rows as psql would show them, or the refusal.
     pub async fn try_texts(&self, sql: &str) -> Result<Vec<String>, Denied> {
         let messages = match self.client.simple_query(sql).await {
             Ok(messages) => messages,
@@ -118,12 +118,12 @@ impl Session {
         }
     }
 
-    /// The process that serves it.
+    /// Returns the process that serves it.
     pub async fn pid(&self) -> i32 {
         self.val("SELECT pg_backend_pid()").await
     }
 
-    /// The notices and warnings so far.
+    /// Returns the notices and warnings so far.
     pub fn notices(&self) -> Vec<Report> {
         self.notices
             .lock()
@@ -131,7 +131,7 @@ impl Session {
             .clone()
     }
 
-    /// Channel and payload of what was notified so far.
+    /// Returns channel and payload of what was notified so far.
     pub fn notifications(&self) -> Vec<(String, String)> {
         self.notifications
             .lock()
@@ -165,7 +165,7 @@ impl Session {
         }
     }
 
-    /// Whether the connection is gone.
+    /// Tells whether the connection is gone.
     pub fn is_ended(&self) -> bool {
         self.connection.is_finished()
     }

@@ -3,7 +3,7 @@
 use super::*;
 use serde_json::json;
 
-/// A server with a license of so many seats.
+/// Returns a server with a license of so many seats.
 pub fn licensed(seats: i32) -> (Vendor, Cluster) {
     let vendor = Vendor::aptora();
     let cluster = Cluster::builder().with_key_of(&vendor);
@@ -11,7 +11,7 @@ pub fn licensed(seats: i32) -> (Vendor, Cluster) {
     (vendor, cluster)
 }
 
-/// What it shows of its licenses.
+/// Returns what it shows of its licenses.
 pub fn state(cluster: &Cluster) -> String {
     cluster.sql("SELECT state FROM license_keys_status")
 }

@@ -15,7 +15,7 @@ impl Cluster {
         self.program_with(name, args, &[], "")
     }
 
-    /// The same with environment variables and input.
+    /// Returns the same with environment variables and input.
     pub fn program_with(
         &self,
         name: &str,

@@ -8,12 +8,12 @@ use super::programs::run;
 use super::wait::{PATIENCE, eventually_blocking};
 
 impl Cluster {
-    /// A new hot standby that streams from this cluster, with the same settings.
+    /// Starts a hot standby that streams from this cluster, with the same settings.
     pub fn standby(&self) -> Cluster {
         self.standby_with("")
     }
 
-    /// The same with more lines in its postgresql.conf.
+    /// Starts the same with more lines in its postgresql.conf.
     pub fn standby_with(&self, conf: &str) -> Cluster {
         let root = short_folder();
         let port = free_port();

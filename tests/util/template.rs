@@ -52,7 +52,7 @@ fn cache() -> PathBuf {
     )
 }
 
-/// Names the template, with all that it depends on after the last dot.
+/// Returns the template's folder, whose name has all that it depends on after the last dot.
 fn template(programs: &Programs, staffed: bool) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     INITDB.hash(&mut hasher);

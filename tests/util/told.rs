@@ -12,8 +12,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// With a new table, which everybody may insert into. Whoever begins to leaves a trace that no rollback
-    /// takes away.
+    /// Creates a table, which everybody may insert into. Whoever begins to leaves a trace that no rollback takes away.
     pub async fn with_table(admin: &Session) -> Self {
         admin
             .run(
@@ -43,12 +42,12 @@ impl Told {
         runs
     }
 
-    /// How many statements are done so far.
+    /// Tells how many statements are done so far.
     pub fn done(&self) -> usize {
         self.done.lock().unwrap().len()
     }
 
-    /// How many found their session ended so far.
+    /// Tells how many found their session ended so far.
     pub fn ended(&self) -> usize {
         self.ended.lock().unwrap().len()
     }

@@ -21,7 +21,7 @@ impl Deref for Trail {
 }
 
 impl Trail {
-    /// With this row of `licenses`, beside the product.
+    /// Opens a trail with this row of `licenses`, beside the product.
     pub async fn of(columns: &str, values: &str) -> Trail {
         Self::at(Cluster::builder().licensed(columns, values)).await
     }
@@ -31,7 +31,7 @@ impl Trail {
         Trail { desk }
     }
 
-    /// What the trail has of others than the administrator, in this form, in its order.
+    /// Returns what the trail has of others than the administrator, in this form, in its order.
     pub async fn rows(&self, form: &str) -> Vec<String> {
         let rows = format!(
             "SELECT {form} FROM license_events

@@ -25,7 +25,7 @@ pub const RECORD_COPY: &str = "pg_seats.key.record.copy";
 /// In seconds.
 pub const DAY: i64 = 86_400;
 
-/// The present moment in seconds since 1970.
+/// Returns the present moment in seconds since 1970.
 pub fn unix_now() -> i64 {
     let now = std::time::SystemTime::now();
     let since = now.duration_since(std::time::UNIX_EPOCH);
@@ -33,7 +33,7 @@ pub fn unix_now() -> i64 {
 }
 
 impl Vendor {
-    /// The vendor of this name, with a key made of this number.
+    /// Returns the vendor of this name, with a key made of this number.
     pub fn new(iss: &str, number: u8) -> Self {
         Self {
             iss: iss.to_owned(),
@@ -42,33 +42,33 @@ impl Vendor {
         }
     }
 
-    /// Aptora, who sells Total Office Manager.
+    /// Returns Aptora, who sells Total Office Manager.
     pub fn aptora() -> Self {
         Self::new("https://aptora.example", 1)
     }
 
-    /// Its public key, as a JWK.
+    /// Returns the vendor's public key, as a JWK.
     pub fn jwk(&self) -> Value {
         let x = URL_SAFE_NO_PAD.encode(self.key.verifying_key().as_bytes());
         json!({"kty": "OKP", "crv": "Ed25519", "kid": self.kid, "x": x})
     }
 
-    /// A file with it.
+    /// Returns a file with it.
     pub fn key_file(&self) -> String {
         json!({ "keys": [self.jwk()] }).to_string()
     }
 
-    /// A file with it that speaks for this vendor alone.
+    /// Returns a file with it that speaks for this vendor alone.
     pub fn key_file_of_its_own(&self) -> String {
         json!({ "iss": self.iss, "keys": [self.jwk()] }).to_string()
     }
 
-    /// Its name without `https://`, as a file of its keys is called.
+    /// Returns its name without `https://`, as a file of its keys is called.
     pub fn host(&self) -> &str {
         self.iss.trim_start_matches("https://")
     }
 
-    /// What a license of so many seats of "TOM" says, for a year.
+    /// Returns what a license of so many seats of "TOM" says, for a year.
     pub fn claims(&self, seats: impl Into<Value>) -> Value {
         let now = unix_now();
         json!({
@@ -78,7 +78,7 @@ impl Vendor {
         })
     }
 
-    /// A token that says so.
+    /// Returns a token that says so.
     pub fn sign(&self, claims: &Value) -> String {
         self.sign_with(
             &json!({"alg": "EdDSA", "kid": self.kid, "typ": "JWT"}),
@@ -86,12 +86,12 @@ impl Vendor {
         )
     }
 
-    /// The same with this header.
+    /// Returns the same with this header.
     pub fn sign_with(&self, header: &Value, claims: &Value) -> String {
         self.sign_texts(&header.to_string(), &claims.to_string())
     }
 
-    /// The same of any texts.
+    /// Returns the same of any texts.
     pub fn sign_texts(&self, header: &str, claims: &str) -> String {
         let parts = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
         let message = parts.join(".");
@@ -99,14 +99,14 @@ impl Vendor {
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// A token of so many seats of "TOM".
+    /// Returns a token of so many seats of "TOM".
     pub fn license(&self, seats: impl Into<Value>) -> String {
         self.sign(&self.claims(seats))
     }
 }
 
 impl Vendor {
-    /// A license of so many seats of "TOM" for this server alone.
+    /// Returns a license of so many seats of "TOM" for this server alone.
     pub fn license_for(&self, cluster: &Cluster, seats: impl Into<Value>) -> String {
         let mut claims = self.claims(seats);
         claims["cnf"] = json!({"jkt": cluster.installation()});
@@ -115,7 +115,7 @@ impl Vendor {
 }
 
 impl Builder {
-    /// A server that knows the vendor's key, with the extension and the staff.
+    /// Returns a server that knows the vendor's key, with the extension and the staff.
     pub fn with_key_of(self, vendor: &Vendor) -> Cluster {
         let cluster = self
             .conf("pg_seats.vendor_keys", "vendor.json")
@@ -138,12 +138,12 @@ impl Builder {
 }
 
 impl Cluster {
-    /// Its id as an installation.
+    /// Returns its id as an installation.
     pub fn installation(&self) -> String {
         self.sql("SELECT license_installation() ->> 'kid'")
     }
 
-    /// What it remembers as an installation, if anything yet.
+    /// Returns what it remembers as an installation, if anything yet.
     pub fn record(&self) -> Option<Value> {
         let record = fs::read(self.data_dir().join(RECORD)).ok()?;
         serde_json::from_slice(&record).ok()
@@ -178,7 +178,7 @@ impl Cluster {
         self.sql("SELECT pg_reload_conf()");
     }
 
-    /// A copy of a database: no database worker is in it at that moment.
+    /// Copies a database: no database worker is in it at that moment.
     pub fn copy(&self, template: &str, name: &str) {
         eventually_blocking("nobody else is in the database", PATIENCE, || {
             let create = format!("CREATE DATABASE {name} TEMPLATE {template}");
@@ -186,7 +186,7 @@ impl Cluster {
         });
     }
 
-    /// The statement that passes so many seats of "TOM" on to another server.
+    /// Returns the statement that passes so many seats of "TOM" on to another server.
     pub fn allotting(&self, seats: i32) -> String {
         let key = self.sql("SELECT license_installation()");
         format!("SELECT license_allot('TOM', '{key}', {seats})")

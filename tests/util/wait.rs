@@ -24,7 +24,7 @@ pub async fn eventually(what: &str, deadline: Duration, mut holds: impl AsyncFnM
     }
 }
 
-/// [`eventually`] for what isn't async.
+/// Does as [`eventually`] for what isn't async.
 pub fn eventually_blocking(what: &str, deadline: Duration, holds: impl FnMut() -> bool) {
     assert!(
         holds_within(deadline, holds),
