@@ -1,6 +1,8 @@
 //! What others have attached to the extension's tables. None of it is obeyed (see [`crate::pg::statement`]), and
 //! whoever looks at the licenses is told.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::pg::table::{Argument, ReadError, TableAccess};
@@ -179,17 +181,22 @@ fn triggers() -> impl Iterator<Item = [&'static str; 3]> {
 /// If the catalog can't be read.
 pub fn is_watched(reader: &TableAccess, schema: &str) -> Result<bool, ReadError> {
     let schema = schema.replace('\'', "''");
-    let triggers: Vec<String> = triggers()
-        .map(|[table, name, kind]| format!("('{schema}.{table}'::regclass, '{name}', {kind})"))
-        .collect();
+    let table = |[table, ..]: [&str; 3]| format!("'{schema}.{table}'::regclass");
+    let kind = |[_, name, kind]: [&str; 3]| format!("('{name}', {kind})");
+    // Each table has triggers of the same kinds, and two short lists are planned faster than one of all triggers.
+    let tables: BTreeSet<String> = triggers().map(table).collect();
+    let kinds: BTreeSet<String> = triggers().map(kind).collect();
+    let list = |items: BTreeSet<String>| Vec::from_iter(items).join(", ");
     let watching = reader.query(
         &format!(
-            "SELECT count(*) FROM pg_trigger
-              WHERE (tgrelid, tgname, tgtype) IN ({}) AND tgenabled = 'A' AND tgqual IS NULL
-                AND EXISTS (SELECT FROM pg_proc p WHERE p.oid = tgfoid AND {TAKES_NOTE})",
-            triggers.join(", "),
+            "SELECT count(*) FROM pg_trigger WHERE tgenabled = 'A' AND tgqual IS NULL
+                AND (tgname, tgtype) IN ({})
+                AND EXISTS (SELECT FROM pg_proc p WHERE p.oid = tgfoid AND {TAKES_NOTE})
+                AND tgrelid IN ({})",
+            list(kinds),
+            list(tables),
         ),
         |count| Ok(count.number(1).unwrap_or(0)),
     )?;
-    Ok(watching == [triggers.len() as i64])
+    Ok(watching == [triggers().count() as i64])
 }
