@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-use super::installation::record::Record;
+use super::installation::record::{Known, Record};
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::numbers::DatabaseOid;
 use crate::core::ledger::time::Timestamp;
@@ -84,7 +84,7 @@ pub enum Doubt {
     GivenBack,
 }
 
-/// A row of `license_keys` that holds no license.
+/// A row of `license_keys` that has no license.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Invalid {
     /// The license's id, as the table has it.
@@ -95,51 +95,27 @@ pub struct Invalid {
 
 impl Evaluation<'_> {
     /// Returns the licenses of these rows, and those that were installed in the database and never uninstalled, each
-    /// with its newest token; and the rows that hold none.
+    /// with its newest token; and the rows that have none.
     pub fn licenses(&self, rows: &[StoredToken]) -> (Vec<SignedLicense>, Vec<Invalid>) {
-        let mut licenses: Vec<SignedLicense> = Vec::new();
+        let mut licenses = Vec::new();
         let mut invalid = Vec::new();
-        let mut add = |license: SignedLicense| {
-            let same = |other: &&mut SignedLicense| {
-                other.claims.iss == license.claims.iss && other.claims.jti == license.claims.jti
-            };
-            match licenses.iter_mut().find(same) {
-                None => licenses.push(license),
-                Some(other) if license.rank() > other.rank() => *other = license,
-                Some(_) => {}
-            }
-        };
         for row in rows.iter().filter(|row| row.is_installed) {
-            match self.license_of(row) {
+            match self.license_of_row(row) {
                 // The token that was verified last is added below, even if its key is gone and an older one's is not.
                 Ok(license) if self.is_outdated(&license) => {}
-                Ok(license) => add(license),
-                Err(refused) => {
-                    let license_id = row.license_id.clone();
-                    invalid.push(Invalid {
-                        license_id,
-                        refused,
-                    });
-                }
+                Ok(license) => add_newest(&mut licenses, license),
+                Err(refused) => invalid.push(Invalid {
+                    license_id: row.license_id.clone(),
+                    refused,
+                }),
             }
         }
         for known in &self.record.licenses {
-            let row = rows.iter().find(|row| row.license_id == known.jti);
-            let was_installed = known.databases.contains(&self.database);
-            if row.map_or(was_installed, |row| row.is_installed) {
-                let source = match row {
-                    Some(row) if row.token == known.token => Source::Row,
-                    // Even if the key of the older token has gone since.
-                    Some(row) if known.replaces(&row.token) => Source::Renewal,
-                    _ => Source::Record,
-                };
-                // What was recorded was a license then.
-                if let Ok(license) = self.license(&known.token, source) {
-                    add(license);
-                }
+            if let Some(license) = self.license_of_record(known, rows) {
+                add_newest(&mut licenses, license);
             }
         }
-        self.share_out(&mut licenses);
+        self.assign_products(&mut licenses);
         (licenses, invalid)
     }
 
@@ -149,12 +125,30 @@ impl Evaluation<'_> {
         self.now.saturating_sub(86_400_000_000)
     }
 
-    fn license_of(&self, row: &StoredToken) -> Result<SignedLicense, Refused> {
+    /// Returns the license whose token is in a row.
+    fn license_of_row(&self, row: &StoredToken) -> Result<SignedLicense, Refused> {
         let license = self.license(&row.token, Source::Row)?;
         if license.claims.jti != row.license_id {
             return Err(malformed("Its id is not that of its row."));
         }
         Ok(license)
+    }
+
+    /// Returns the license whose token is in the record, if the license is installed in this database.
+    fn license_of_record(&self, known: &Known, rows: &[StoredToken]) -> Option<SignedLicense> {
+        let row = rows.iter().find(|row| row.license_id == known.jti);
+        let was_installed = known.databases.contains(&self.database);
+        if !row.map_or(was_installed, |row| row.is_installed) {
+            return None;
+        }
+        let source = match row {
+            Some(row) if row.token == known.token => Source::Row,
+            // Even if the key of the older token has gone since.
+            Some(row) if known.replaces(&row.token) => Source::Renewal,
+            _ => Source::Record,
+        };
+        // Whatever was recorded was a license then; an installation that was not finished has left no token.
+        self.license(&known.token, source).ok()
     }
 
     /// Tells whether a newer token of the same license was verified here before.
@@ -164,6 +158,7 @@ impl Evaluation<'_> {
         known.is_some_and(|known| known.is_verified && claims.iat < known.iat)
     }
 
+    /// Returns the license of a token, wherever that is, with what is wrong with it.
     fn license(&self, token: &str, source: Source) -> Result<SignedLicense, Refused> {
         let (claims, unverified) = match verify(token, self.keys) {
             Ok(claims) => (claims, None),
@@ -248,34 +243,48 @@ impl Evaluation<'_> {
         }
     }
 
-    /// Gives each product to one license: verified licenses come before others, those that were given back come last,
+    /// Assigns each product to one license: verified licenses come before others, those that were given back come last,
     /// and otherwise the one first known here comes first. So a product stays with its first issuer.
-    fn share_out(&self, licenses: &mut [SignedLicense]) {
-        let known_as = |license: &SignedLicense| {
-            let licenses = self.record.licenses.iter();
-            // A license that somebody has begun to install here, without finishing, does not count.
-            let installed = licenses.filter(|known| !known.token.is_empty());
-            let mut ids = installed.map(|known| (&known.iss, &known.jti));
-            ids.position(|id| id == (&license.claims.iss, &license.claims.jti))
-                .unwrap_or(usize::MAX)
-        };
+    fn assign_products(&self, licenses: &mut [SignedLicense]) {
         let is_last = |license: &SignedLicense| license.doubt == Some(Doubt::GivenBack);
-        licenses
-            .sort_by_key(|license| (is_last(license), license.is_unverified(), known_as(license)));
-        for at in 0..licenses.len() {
-            let (before, rest) = licenses.split_at_mut(at);
-            let Some(license) = rest.first_mut() else {
-                continue;
-            };
-            let names = license
-                .claims
-                .products
-                .iter()
-                .map(|product| &product.product);
-            let is_free =
-                |name: &&String| !before.iter().any(|other| other.products.contains(name));
+        licenses.sort_by_key(|license| {
+            (
+                is_last(license),
+                license.is_unverified(),
+                self.place_of(license),
+            )
+        });
+        let mut assigned: Vec<String> = Vec::new();
+        for license in licenses {
+            let products = license.claims.products.iter();
+            let names = products.map(|product| &product.product);
+            let is_free = |name: &&String| !assigned.contains(name);
             license.products = names.filter(is_free).cloned().collect();
+            assigned.extend_from_slice(&license.products);
         }
+    }
+
+    /// Returns the place of a license among those that are known here, the first known first.
+    fn place_of(&self, license: &SignedLicense) -> usize {
+        // A license that somebody has begun to install here, without finishing, does not count.
+        let licenses = self.record.licenses.iter();
+        let mut installed = licenses.filter(|known| !known.token.is_empty());
+        let claims = &license.claims;
+        installed
+            .position(|known| known.iss == claims.iss && known.jti == claims.jti)
+            .unwrap_or(usize::MAX)
+    }
+}
+
+/// Adds a license, unless it is there already with a token that ranks as high.
+fn add_newest(licenses: &mut Vec<SignedLicense>, license: SignedLicense) {
+    let is_same = |other: &&mut SignedLicense| {
+        other.claims.iss == license.claims.iss && other.claims.jti == license.claims.jti
+    };
+    match licenses.iter_mut().find(is_same) {
+        None => licenses.push(license),
+        Some(other) if license.rank() > other.rank() => *other = license,
+        Some(_) => {}
     }
 }
 
@@ -294,6 +303,7 @@ impl SignedLicense {
         products.find(|own| own.product == product)?.seats
     }
 
+    /// Tells whether its signature can't be verified now.
     fn is_unverified(&self) -> bool {
         matches!(self.doubt, Some(Doubt::Unverified(_)))
     }
