@@ -5,22 +5,25 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use pgrx::prelude::*;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::key::Key;
 use crate::ending::bars;
 use crate::memory;
 use crate::pg::error::{self, quoted};
 use crate::pg::table::{ReadError, TableAccess, write_as_part};
-use crate::pg::trigger::rows_of;
+use crate::pg::trigger::{Change, Columns};
 use crate::pg::{backend, catalog};
-use crate::tables::events::{Change, note_change};
+use crate::tables::events::{ChangeRow, note_change};
 
 /// How long a change waits for a lock on the audit trail; it is not refused if it can't get one.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The transaction whose last change could not be written: it does not wait a second time.
 static IMPATIENT: AtomicU32 = AtomicU32::new(0);
+
+/// The word for a row of `licenses`, which its product identifies.
+const LICENSE: &str = "license";
 
 /// Writes a changed row, or a TRUNCATE, to the audit trail. If the trail can't be written, the change is made all the
 /// same, and the server log says so.
@@ -32,24 +35,31 @@ pub fn write_change(trigger: &PgTrigger) {
     } else {
         PATIENCE
     };
-    let written = write_as_part(patience, |writer| write_row(writer, trigger));
+    let table = trigger.table_name().unwrap_or_default();
+    let written = write_as_part(patience, |writer| {
+        write(writer, &table, &Change::of(trigger))
+    });
     if let Err(error) = written {
         IMPATIENT.store(transaction, Relaxed);
-        let database = backend::database();
-        if memory::is_attached() {
-            memory::write(|ledger| ledger.lose_event(database, backend::now()));
-        }
-        error::log(format!(
-            "could not note in license_events a change of {} by role {}: {}",
-            trigger.table_name().unwrap_or_default(),
-            quoted(catalog::role_name(backend::role())),
-            error.message
-        ));
+        could_not_write(&table, &error);
     }
 }
 
-/// Writes the event row of a change. Tokens are left out, because their rows have them.
-fn write_row(writer: &TableAccess, trigger: &PgTrigger) -> Result<(), ReadError> {
+/// Counts the event as lost, and logs the failure.
+fn could_not_write(table: &str, error: &ReadError) {
+    let database = backend::database();
+    if memory::is_attached() {
+        memory::write(|ledger| ledger.lose_event(database, backend::now()));
+    }
+    error::log(format!(
+        "could not note in license_events a change of {table} by role {}: {}",
+        quoted(catalog::role_name(backend::role())),
+        error.message
+    ));
+}
+
+/// Writes the event row of a change, unless nothing has changed.
+fn write(writer: &TableAccess, table: &str, change: &Change) -> Result<(), ReadError> {
     let Some(schema) = catalog::schema() else {
         return Ok(());
     };
@@ -57,90 +67,99 @@ fn write_row(writer: &TableAccess, trigger: &PgTrigger) -> Result<(), ReadError>
         // The administrator's act is in the trail already.
         return Ok(());
     }
-    let word = match trigger.table_name().unwrap_or_default().as_str() {
-        "licenses" => "license",
+    let word = word_of(table);
+    let Some(detail) = detail(word, change) else {
+        return Ok(());
+    };
+    // Without the library preloaded nobody is counted, but changes are noted.
+    let (session, key) = if memory::is_attached() {
+        (memory::this_session(), Key::next())
+    } else {
+        (None, Key::DEFAULT)
+    };
+    let product = product(change);
+    let client_host = session.map(|session| session.who.host.to_string());
+    let workstation = session.map(|session| session.who.workstation.to_string());
+    let row = ChangeRow {
+        event: &event(word, change),
+        product: product.as_deref(),
+        usename: &catalog::role_name(backend::role()),
+        client_host: client_host.as_deref(),
+        workstation: workstation.as_deref().filter(|name| !name.is_empty()),
+        detail: &Value::Object(detail).to_string(),
+    };
+    note_change(writer, &schema, &row, key.arguments())
+}
+
+/// Returns the word for a row of a table, with which the names of its events begin.
+fn word_of(table: &str) -> &'static str {
+    match table {
+        "licenses" => LICENSE,
         "license_exemptions" => "exemption",
         "license_reservations" => "reservation",
         "license_keys" => "signed license",
         "license_allotments" => "allotment",
         _ => "bar",
-    };
-    let (old, new) = rows_of(trigger);
-    let Some(row) = EventRow::of(word, old.as_ref(), new.as_ref()) else {
-        return Ok(());
-    };
-    let is_preloaded = memory::is_attached();
-    let session = is_preloaded.then(memory::this_session).flatten();
-    let host = session.map(|session| session.who.host.to_string());
-    let workstation = session.map(|session| session.who.workstation.to_string());
-    let workstation = workstation.filter(|name| !name.is_empty());
-    let usename = catalog::role_name(backend::role());
-    let detail = Value::Object(row.detail).to_string();
-    let key = if is_preloaded {
-        Key::next()
-    } else {
-        Key::DEFAULT
-    };
-    let change = Change {
-        event: &row.event,
-        product: row.product.as_deref(),
-        usename: &usename,
-        client_host: host.as_deref(),
-        workstation: workstation.as_deref(),
-        detail: &detail,
-    };
-    note_change(writer, &schema, &change, key.arguments())
+    }
 }
 
-/// A row's columns.
-type Columns = Map<String, Value>;
-
-/// The content of an event row.
-struct EventRow {
-    event: String,
-    product: Option<String>,
-    detail: Map<String, Value>,
+/// Returns the event: a raise or a reduction if a license has got more or fewer seats.
+fn event(word: &str, change: &Change) -> String {
+    // No number means no limit.
+    let seats = |row: &Columns| row.get("seats").and_then(Value::as_i64).unwrap_or(i64::MAX);
+    match change {
+        Change::Changed(old, new) if word == LICENSE && seats(new) > seats(old) => "raise".into(),
+        Change::Changed(old, new) if word == LICENSE && seats(new) < seats(old) => {
+            "reduction".into()
+        }
+        Change::Changed(..) => format!("{word} changed"),
+        Change::Added(_) => format!("{word} added"),
+        Change::Removed(_) => format!("{word} removed"),
+        Change::Truncated => format!("{word} truncated"),
+    }
 }
 
-impl EventRow {
-    /// Returns the event row of a change; `None` if nothing has changed. The event is a raise or a reduction if a
-    /// license has got more or fewer seats; `detail` has the old and the new value of each column that changed, and the
-    /// row itself where the product does not identify it.
-    fn of(word: &str, old: Option<&Columns>, new: Option<&Columns>) -> Option<EventRow> {
-        let mut detail = Map::new();
-        for name in old.into_iter().chain(new).flat_map(Map::keys) {
-            let of = |row: Option<&Columns>| {
-                let value = row.and_then(|row| row.get(name));
-                value.filter(|value| !value.is_null()).cloned()
-            };
-            let (from, to) = (of(old), of(new));
-            if from == to || name == "token" {
-                continue;
-            }
+/// Returns the product that a changed row is of.
+fn product(change: &Change) -> Option<String> {
+    let row = change.new().or(change.old())?;
+    Some(shortened(row.get("product")?.as_str()?))
+}
+
+/// Returns the former and the present value of each column that has changed, and the row itself where the product does
+/// not identify it; `None` if nothing has changed.
+fn detail(word: &str, change: &Change) -> Option<Columns> {
+    let mut detail = differences(change.old(), change.new());
+    if detail.is_empty() && !matches!(change, Change::Truncated) {
+        return None;
+    }
+    if let Change::Changed(old, _) = change
+        && word != LICENSE
+    {
+        let columns = old.iter();
+        let row = columns.map(|(name, value)| (name.clone(), for_trail(value.clone())));
+        detail.insert("row".to_owned(), Value::Object(row.collect()));
+    }
+    Some(detail)
+}
+
+/// Returns `{"from": …, "to": …}` of each column that differs; what is null is left out. Tokens are left out, too,
+/// because their rows have them.
+fn differences(old: Option<&Columns>, new: Option<&Columns>) -> Columns {
+    let mut differences = Columns::new();
+    for name in old.into_iter().chain(new).flat_map(Columns::keys) {
+        let value_in = |row: Option<&Columns>| {
+            let value = row?.get(name);
+            value.filter(|value| !value.is_null()).cloned()
+        };
+        let (from, to) = (value_in(old), value_in(new));
+        if from != to && name != "token" {
             let sides = [("from", from), ("to", to)].into_iter();
             let sides =
-                sides.filter_map(|(side, value)| Some((side.to_owned(), shortened(value?))));
-            detail.insert(name.clone(), Value::Object(sides.collect()));
+                sides.filter_map(|(side, value)| Some((side.to_owned(), for_trail(value?))));
+            differences.insert(name.clone(), Value::Object(sides.collect()));
         }
-        let truncated = old.is_none() && new.is_none();
-        if detail.is_empty() && !truncated {
-            return None;
-        }
-        if let (Some(old), Some(_)) = (old, new)
-            && word != "license"
-        {
-            let row = old
-                .iter()
-                .map(|(name, value)| (name.clone(), shortened(value.clone())));
-            detail.insert("row".to_owned(), Value::Object(row.collect()));
-        }
-        let product = |row: &Columns| Some(cut(row.get("product")?.as_str()?));
-        Some(EventRow {
-            event: event(word, old, new),
-            product: new.or(old).and_then(product),
-            detail,
-        })
     }
+    differences
 }
 
 /// The longest text in the trail, in bytes: whoever may add a row must not hide it behind a text too long to be
@@ -148,32 +167,17 @@ impl EventRow {
 const TEXT_MAX: usize = 1_000;
 
 /// Returns a value as the trail has it.
-fn shortened(value: Value) -> Value {
+fn for_trail(value: Value) -> Value {
     match value {
-        Value::String(text) => Value::String(cut(&text)),
+        Value::String(text) => Value::String(shortened(&text)),
         other => other,
     }
 }
 
-fn cut(text: &str) -> String {
+fn shortened(text: &str) -> String {
     if text.len() <= TEXT_MAX {
         return text.to_owned();
     }
     let start = text.get(..text.floor_char_boundary(TEXT_MAX));
     format!("{}... ({} bytes)", start.unwrap_or_default(), text.len())
-}
-
-fn event(word: &str, old: Option<&Columns>, new: Option<&Columns>) -> String {
-    // No number means no limit.
-    let seats = |row: &Columns| row.get("seats").and_then(Value::as_i64).unwrap_or(i64::MAX);
-    match (old, new) {
-        (None, None) => format!("{word} truncated"),
-        (None, Some(_)) => format!("{word} added"),
-        (Some(_), None) => format!("{word} removed"),
-        (Some(old), Some(new)) if word == "license" && seats(new) > seats(old) => "raise".into(),
-        (Some(old), Some(new)) if word == "license" && seats(new) < seats(old) => {
-            "reduction".into()
-        }
-        _ => format!("{word} changed"),
-    }
 }

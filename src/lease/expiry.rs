@@ -49,8 +49,8 @@ pub fn next_due_in() -> Option<Duration> {
 /// # Errors
 ///
 /// If the rows can't be deleted.
-pub fn bury(database: DatabaseOid, patience: Duration) -> Result<(), ReadError> {
-    let dead = memory::collect(
+pub fn delete_ended(database: DatabaseOid, patience: Duration) -> Result<(), ReadError> {
+    let ended = memory::collect(
         |ledger| {
             ledger
                 .databases
@@ -59,7 +59,7 @@ pub fn bury(database: DatabaseOid, patience: Duration) -> Result<(), ReadError> 
         },
         |ledger, find| ledger.each_ended(database, find),
     );
-    for batch in dead.chunks(ROWS) {
+    for batch in ended.chunks(ROWS) {
         let left = transaction(|| leases::delete_ended(batch, patience))?;
         let gone: Vec<LeaseId> = batch
             .iter()

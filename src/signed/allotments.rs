@@ -73,7 +73,7 @@ impl SignedLicenses {
     }
 
     /// Makes `license_allotments`, and the seats in `licenses`, follow the record.
-    pub fn settle(
+    pub fn write_allotments(
         &self,
         writer: &TableAccess,
         schema: &str,
@@ -88,7 +88,7 @@ impl SignedLicenses {
             });
             let fits = license.is_some_and(|license| self.fits(allotment, license));
             let pair = fits.then_some(pair);
-            self.settle_one(writer, schema, allotment, row, license, pair)?;
+            self.write_allotment(writer, schema, allotment, row, license, pair)?;
         }
         Ok(())
     }
@@ -110,7 +110,7 @@ impl SignedLicenses {
         bought.is_none_or(|bought| seats <= i64::from(bought))
     }
 
-    fn settle_one(
+    fn write_allotment(
         &self,
         writer: &TableAccess,
         schema: &str,

@@ -1,15 +1,13 @@
 //! The signed licenses of this backend's database: reads the tokens, the vendors' keys and what the installation
-//! remembers, and holds the rows of `licenses` to what was signed.
+//! remembers.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pgrx::bgworkers::BackgroundWorker;
-use serde_json::{Value, json};
 
-use crate::core::ledger::clamp::clamp;
 use crate::core::ledger::identity::Name;
-use crate::core::ledger::license::{License, Signed, Tampered};
+use crate::core::ledger::license::License;
 use crate::core::ledger::numbers::TallyId;
 use crate::core::ledger::time::Timestamp;
 use crate::core::tokens::allotment::Allotted;
@@ -17,25 +15,13 @@ use crate::core::tokens::keys::Keys;
 use crate::core::tokens::{moment, unix};
 use crate::pg::table::{ReadError, TableAccess, read_committed, schema};
 use crate::pg::{backend, catalog, error};
-use crate::signed::evaluation::{
-    Doubt, Evaluation, Invalid, SIGNED_POOL, SignedLicense, Source, StoredToken,
-};
+use crate::signed::evaluation::{Evaluation, Invalid, SignedLicense, StoredToken};
 use crate::signed::installation::files::{self, Read};
 use crate::signed::installation::key;
 use crate::signed::installation::record::{Allotment, Known, Record};
 use crate::tables::allotments::{self, Away};
-use crate::tables::{keys, licenses};
+use crate::tables::keys;
 use crate::{memory, settings};
-
-/// Members of a product that are texts for PostgreSQL to read.
-const READ_BY_POSTGRES: [&str; 6] = [
-    "linger",
-    "idle_timeout",
-    "reclaim_idle_after",
-    "valid_from",
-    "valid_until",
-    "grace",
-];
 
 /// How soon signatures are verified again, in microseconds.
 const VERIFIED_AGAIN_AFTER: Timestamp = 3_600_000_000;
@@ -44,10 +30,11 @@ const VERIFIED_AGAIN_AFTER: Timestamp = 3_600_000_000;
 const ENDED_AGAIN_AFTER: Timestamp = 60_000_000;
 
 /// The signed licenses of a database, and what is known of them.
+#[derive(Default)]
 pub struct SignedLicenses {
     /// The licenses.
     pub licenses: Vec<SignedLicense>,
-    /// Rows of `license_keys` that hold no license.
+    /// Rows of `license_keys` that have no license.
     pub invalid: Vec<Invalid>,
     /// The ids of licenses that were uninstalled.
     pub uninstalled: Vec<String>,
@@ -58,12 +45,12 @@ pub struct SignedLicenses {
     /// Seats that are away according to the table: the record may have been lost with a server.
     pub away: Vec<Away>,
     /// The signed licenses that were in force here until now, if the record is lost; nothing beyond them is in force.
-    lost: Option<Vec<License>>,
+    pub(super) lost: Option<Vec<License>>,
 }
 
 /// Tells whether the installation of this license has signed that the seats are away: writing such a row by hand allots
 /// nothing.
-fn is_signed(away: &Away, license: &SignedLicense) -> bool {
+fn has_signed(license: &SignedLicense, away: &Away) -> bool {
     let by = license.claims.cnf.as_ref().map(|cnf| &cnf.jkt);
     Allotted::verify(&away.token).is_ok_and(|allotted| {
         by == Some(&allotted.iss)
@@ -106,69 +93,61 @@ impl SignedLicenses {
     fn of(rows: &[StoredToken], away: Vec<Away>) -> SignedLicenses {
         let key = settings::installation_key();
         let database = backend::database();
+        let is_bare = rows.is_empty() && away.is_empty();
         let mut signed_licenses = SignedLicenses {
-            licenses: Vec::new(),
-            invalid: Vec::new(),
-            uninstalled: Vec::new(),
-            unreadable: Vec::new(),
-            record: Record::default(),
             away,
-            lost: None,
+            ..SignedLicenses::default()
         };
         let state = files::state(&key).unwrap_or(0);
-        let is_bare = rows.is_empty() && signed_licenses.away.is_empty();
         if is_bare && memory::read(|ledger| ledger.is_unsigned(database, state)) {
+            // The record says nothing about this database, and is not to be read again until it changes.
             return signed_licenses;
         }
         signed_licenses.read_record(&key);
         let is_known = |known: &Known| known.databases.contains(&database);
-        if rows.is_empty() && !signed_licenses.record.licenses.iter().any(is_known) {
-            if is_bare && signed_licenses.lost.is_none() {
-                memory::write(|ledger| ledger.note_unsigned(database, state));
-            }
-            return signed_licenses;
+        if !rows.is_empty() || signed_licenses.record.licenses.iter().any(is_known) {
+            signed_licenses.evaluate(rows, &key);
+        } else if is_bare && signed_licenses.lost.is_none() {
+            memory::write(|ledger| ledger.note_unsigned(database, state));
         }
+        signed_licenses
+    }
+
+    /// Evaluates the licenses of these rows and of the record, and believes only allotments that were signed.
+    fn evaluate(&mut self, rows: &[StoredToken], key: &Path) {
         let uninstalled = rows.iter().filter(|row| !row.is_installed);
-        signed_licenses.uninstalled = uninstalled.map(|row| row.license_id.clone()).collect();
-        let (keys, wrong) = read_vendor_keys();
-        signed_licenses.unreadable.extend(wrong);
-        let installation = match key::read(&key) {
+        self.uninstalled = uninstalled.map(|row| row.license_id.clone()).collect();
+        let (keys, complaints) = read_vendor_keys();
+        self.unreadable.extend(complaints);
+        let installation = match key::read(key) {
             Ok(pair) => Some(pair.public().id()),
             Err(error) => {
-                signed_licenses.unreadable.push(format!(
-                    "could not read installation key {}: {error}",
-                    key.display()
-                ));
+                let key = key.display();
+                let complaint = format!("could not read installation key {key}: {error}");
+                self.unreadable.push(complaint);
                 None
             }
         };
-        let in_force = signed_licenses.lost.as_ref().map(|licenses| {
+        let pools_in_force = self.lost.as_ref().map(|licenses| {
             let pools = licenses.iter().map(|license| license.pool);
             pools.collect::<Vec<_>>()
         });
         let evaluation = Evaluation {
             keys: &keys,
-            record: &signed_licenses.record,
-            lost: in_force.as_deref(),
+            record: &self.record,
+            lost: pools_in_force.as_deref(),
             installation: installation.as_deref(),
-            database,
+            database: backend::database(),
             key_grace: settings::key_grace(),
             now: backend::now(),
         };
-        (signed_licenses.licenses, signed_licenses.invalid) = evaluation.licenses(rows);
-        let SignedLicenses {
-            licenses,
-            record,
-            away,
-            ..
-        } = &mut signed_licenses;
-        away.retain(|away| {
-            let mut licenses = licenses.iter();
+        (self.licenses, self.invalid) = evaluation.licenses(rows);
+        self.away.retain(|away| {
+            let mut licenses = self.licenses.iter();
             let license = licenses.find(|license| license.claims.jti == away.license_id);
-            record.allotment(&away.id).is_some()
-                || license.is_some_and(|license| is_signed(away, license))
+            self.record.allotment(&away.id).is_some()
+                || license.is_some_and(|license| has_signed(license, away))
         });
-        signed_licenses
     }
 
     /// Reads what the installation remembers. If that is lost, what was in force here stays in force, and nothing
@@ -177,24 +156,15 @@ impl SignedLicenses {
         match files::read(key) {
             Ok(Read { record, complaint }) => {
                 self.record = record;
-                let said = complaint.map(|said| complaint_of_record(key, &said));
-                self.unreadable.extend(said);
+                let complaint = complaint.map(|complaint| complaint_of_record(key, &complaint));
+                self.unreadable.extend(complaint);
             }
             Err(error) => {
                 self.unreadable
                     .push(complaint_of_record(key, &error.to_string()));
-                let rules = memory::rules::last_in_force(backend::database()).unwrap_or_default();
-                let mut licenses = rules.licenses;
-                // Seats that were given back, or were no longer believed, do not stay in force.
-                licenses.retain(|license| {
-                    license.seats != Some(0)
-                        && license.signed.is_some_and(|signed| {
-                            let believed_until = signed.believed_until;
-                            believed_until.is_none_or(|until| backend::now() < until)
-                        })
-                });
-                let latest = licenses.iter().filter_map(|license| license.signed);
-                self.record.latest = latest.map(|signed| signed.not_before).max().unwrap_or(0);
+                let licenses = signed_in_force();
+                let signed = licenses.iter().filter_map(|license| license.signed);
+                self.record.latest = signed.map(|signed| signed.not_before).max().unwrap_or(0);
                 self.lost = Some(licenses);
             }
         }
@@ -216,7 +186,7 @@ impl SignedLicenses {
 
     /// Returns how many of those are unknown to this database's rows: another database has allotted them, or this one
     /// is about to write its row.
-    fn away_unseen(&self, license: &SignedLicense, product: &str) -> i64 {
+    pub(super) fn away_unseen(&self, license: &SignedLicense, product: &str) -> i64 {
         self.away(license, product) - sum(self.rows_away(license, product))
     }
 
@@ -242,14 +212,14 @@ impl SignedLicenses {
         let ends = ends.filter_map(|license| license.claims.exp.map(moment));
         let to_come = recorded.chain(rows).chain(ends).filter(|&at| now < at);
         let verify = self.is_signed().then(|| now + VERIFIED_AGAIN_AFTER);
-        let end_again = self.lent_too_long().next();
+        let end_again = self.overdue().next();
         let end_again = end_again.map(|_| now + ENDED_AGAIN_AFTER);
         to_come.chain(verify).chain(end_again).min()
     }
 
     /// Returns the tallies of seats that another installation has allotted to this one and that are still in use after
     /// their end.
-    pub fn lent_too_long(&self) -> impl Iterator<Item = TallyId> {
+    pub fn overdue(&self) -> impl Iterator<Item = TallyId> {
         let now = backend::now().max(self.record.latest);
         let is_over = move |license: &&SignedLicense| {
             let ends = license.claims.ends.map(moment);
@@ -273,50 +243,9 @@ impl SignedLicenses {
         licenses.find(|license| license.products.iter().any(|own| own == product))
     }
 
-    /// Returns the products that a license has here, as [`licenses::read_products`] reads them.
-    pub fn products(&self, license: &SignedLicense) -> String {
-        self.rows(license).to_string()
-    }
-
-    /// Returns the same without the values that only PostgreSQL can read.
-    fn bare_products(&self, license: &SignedLicense) -> String {
-        let mut rows = self.rows(license);
-        let members = rows.as_array_mut().into_iter().flatten();
-        for row in members.filter_map(Value::as_object_mut) {
-            row.retain(|member, _| !READ_BY_POSTGRES.contains(&member.as_str()));
-        }
-        rows.to_string()
-    }
-
-    fn rows(&self, license: &SignedLicense) -> Value {
-        let claims = &license.claims;
-        let products = claims.products.iter();
-        let products = products.filter(|product| license.products.contains(&product.product));
-        let rows = products.map(|product| {
-            let mut row = serde_json::to_value(product).unwrap_or(Value::Null);
-            if let Some(row) = row.as_object_mut() {
-                let name = &product.product;
-                if license.doubt == Some(Doubt::GivenBack) {
-                    // Nobody is admitted, whatever else was signed.
-                    row.remove("overdraft");
-                    row.remove("enforcement");
-                }
-                row.insert("bought".to_owned(), json!(license.seats(name)));
-                let bought = license.seats(name).map_or(0, i64::from);
-                let away = self.away(license, name).min(bought);
-                row.insert("away".to_owned(), json!(away));
-                row.insert("nbf".to_owned(), json!(claims.nbf));
-                row.insert("exp".to_owned(), json!(claims.exp));
-                row.insert("ends".to_owned(), json!(claims.ends));
-            }
-            row
-        });
-        Value::from_iter(rows)
-    }
-
     /// Drops the licenses whose newest token has changed since they were read, because of a renewal, or because another
     /// database was looked at. Tells whether any was dropped.
-    pub fn forget_what_changed(&mut self, record: &Record) -> bool {
+    pub fn drop_outdated(&mut self, record: &Record) -> bool {
         let (former, count) = (&self.record, self.licenses.len());
         self.licenses.retain(|license| {
             let (iss, jti) = (&license.claims.iss, &license.claims.jti);
@@ -325,108 +254,25 @@ impl SignedLicenses {
         });
         self.licenses.len() < count
     }
-
-    /// Clamps the rows of `licenses` to what was signed, and replaces rows that are gone by what was signed. To a license
-    /// whose intervals or times PostgreSQL can't read they are clamped without those.
-    pub fn clamp(&self, licenses: &mut Vec<License>) -> Result<(), ReadError> {
-        for license in &self.licenses {
-            let signed = match made_of(&self.products(license)) {
-                Err(error) if error.is_of_values() => made_of(&self.bare_products(license)),
-                made => made,
-            };
-            for signed in &signed? {
-                let unseen = self.away_unseen(license, signed.product.as_str());
-                clamp_row(licenses, signed, license, unseen, self.record.latest);
-            }
-        }
-        for license in licenses {
-            self.leave_in_force(license);
-        }
-        Ok(())
-    }
-
-    /// Keeps an unsigned license out of the pools of signed ones, and, while the record is lost, limits a signed
-    /// license to the seats that it had.
-    fn leave_in_force(&self, license: &mut License) {
-        if license.signed.is_none() {
-            if license.pool.as_str().starts_with(SIGNED_POOL) {
-                license.pool = Name::EMPTY;
-            }
-            return;
-        }
-        let mut formers = self.lost.iter().flatten();
-        let former =
-            formers.find(|former| (former.pool, former.product) == (license.pool, license.product));
-        if let Some(former) = former
-            && former
-                .seats
-                .is_some_and(|seats| license.seats.is_none_or(|own| seats < own))
-        {
-            license.seats = former.seats;
-        }
-    }
 }
 
-/// Returns the licenses that PostgreSQL makes of products. It reads them by themselves, because a bad value must not
-/// end the reading of all others.
-fn made_of(products: &str) -> Result<Vec<License>, ReadError> {
-    read_committed(backend::lock_timeout(), |reader| {
-        licenses::read_products(reader, products)
-    })
+/// Returns the signed licenses that are in force here, except those that were given back or are no longer believed.
+fn signed_in_force() -> Vec<License> {
+    let rules = memory::rules::last_in_force(backend::database()).unwrap_or_default();
+    let mut licenses = rules.licenses;
+    licenses.retain(|license| {
+        license.seats != Some(0)
+            && license.signed.is_some_and(|signed| {
+                let believed_until = signed.believed_until;
+                believed_until.is_none_or(|until| backend::now() < until)
+            })
+    });
+    licenses
 }
 
+/// Returns how many seats these are.
 fn sum<'a>(away: impl Iterator<Item = &'a Away>) -> i64 {
     away.map(|away| i64::from(away.seats)).sum()
-}
-
-/// Clamps the row of one product to one license. The row need not know yet that seats are away, or that all were given
-/// back.
-fn clamp_row(
-    rows: &mut Vec<License>,
-    signed: &License,
-    license: &SignedLicense,
-    unseen: i64,
-    latest: Timestamp,
-) {
-    let row = rows.iter_mut().find(|row| row.product == signed.product);
-    let terms = |tampered: Tampered| Signed {
-        tampered: match license.source {
-            Source::Row => tampered,
-            // The rows of the license are yet to be written.
-            Source::Renewal => Tampered::default(),
-            Source::Record => tampered.and(Tampered::TOKEN),
-        },
-        believed_until: license.believed_until,
-        exempt: license.claims.exempt,
-        not_before: latest,
-    };
-    // Databases of one server count together under one license, whatever pool it names, and no other database joins it.
-    let pool = license.pool();
-    match row {
-        Some(row) => {
-            let (clamped, mut tampered) = clamp(row, signed);
-            let limit = signed.seats.map(|seats| i64::from(seats) + unseen);
-            if row
-                .seats
-                .is_some_and(|seats| limit.is_none_or(|limit| i64::from(seats) <= limit))
-            {
-                tampered = tampered.without(Tampered::SEATS);
-            }
-            if license.doubt == Some(Doubt::GivenBack) {
-                tampered = tampered.without(Tampered::SEATS.and(Tampered::PURCHASED));
-            }
-            *row = License {
-                signed: Some(terms(tampered)),
-                pool,
-                ..clamped
-            };
-        }
-        None => rows.push(License {
-            signed: Some(terms(Tampered::ROW)),
-            pool,
-            ..*signed
-        }),
-    }
 }
 
 /// Locks the signed licenses of the database, so that they are changed one at a time, and returns the extension's

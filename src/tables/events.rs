@@ -58,8 +58,8 @@ pub fn delete_old(
     writer.execute(&statement, &[Argument::Text(Some(&minutes))])
 }
 
-/// A change of a license table.
-pub struct Change<'a> {
+/// The row of a change of a license table.
+pub struct ChangeRow<'a> {
     /// The event.
     pub event: &'a str,
     /// The product.
@@ -82,7 +82,7 @@ pub struct Change<'a> {
 pub fn note_change(
     writer: &TableAccess,
     schema: &str,
-    change: &Change,
+    change: &ChangeRow,
     [run, number]: Key,
 ) -> Result<(), ReadError> {
     writer.execute(

@@ -24,7 +24,7 @@ use crate::memory::rules::known;
 use crate::pg::error::{self, quoted};
 use crate::pg::table::{ReadError, log_failure, transaction};
 use crate::pg::{backend, catalog};
-use crate::signed::acts::{observe as looking, renewed};
+use crate::signed::acts::{self, renewed};
 use crate::signed::renewal::trail;
 use crate::signed::signed_licenses::SignedLicenses;
 use crate::{events, memory, rules};
@@ -102,48 +102,71 @@ fn connect(database: DatabaseOid) -> bool {
     .execute()
 }
 
-/// Does what is to be done in a database. The order of the steps matters.
+/// Does what is to be done in a database, each step whatever became of the others:
+///
+/// 1. Looks at its signed licenses.
+/// 2. Reads its rules: after that look, because they depend on what the installation remembers.
+/// 3. Writes what waits to be written: after the rules, which may bring more of it, and with which the counts that last
+///    are read.
+/// 4. Has another worker come soon if something still waits.
+/// 5. Complains.
 fn visit(database: DatabaseOid) {
     let before = known(database);
-    let observed = observe_and_note_renewals(database, before);
-    // After that, because the rules depend on what the installation remembers.
-    let loaded = load_unless_current(database, before, matches!(observed, Ok(true)));
-    let buried = if backend::in_recovery() {
+    let observed = observe_and_write_tries(database, before);
+    let is_signed = matches!(observed, Ok(true));
+    let loaded = load_unless_current(database, before, is_signed);
+    let deleted = if backend::in_recovery() {
         Ok(())
     } else {
         write(database)
     };
     if bars::are_unstored(database) || observed.is_err() || !trail::unwritten(database).is_empty() {
-        // It is tried again soon, whatever else happens.
         memory::write(|ledger| ledger.write_soon(database, backend::now()));
     }
     let generation = before.map_or(Generation::NONE, |before| before.generation);
-    match (loaded, observed, buried) {
-        (Err(cause), ..) => could_not_load(database, generation, &cause),
-        // Whoever holds a lock is about to change the tables.
-        (_, Err(error), _) if error.code != PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
-            complain(database, "look at signed licenses of", &error);
-        }
-        (.., Err(error)) => complain(database, "delete rows of license_leases of", &error),
-        _ => memory::write(|ledger| ledger.nothing_to_complain(database)),
-    }
+    complain(database, generation, loaded, observed, deleted);
 }
 
 /// Looks at the signed licenses, and writes the tries to renew them to the trail. Returns true if there are any
 /// licenses.
-fn observe_and_note_renewals(
+fn observe_and_write_tries(
     database: DatabaseOid,
     before: Option<Database>,
 ) -> Result<bool, ReadError> {
-    // Before the licenses are observed, so that the token of each of these tries is in the tables before the trail has
-    // the try.
+    // Read before the look, so that the tables have the token of each of these tries before the trail has the try.
     let tries = trail::unwritten(database);
     let is_signed = observe(database, before)?;
     trail::write(database, &tries, PATIENCE);
     Ok(is_signed)
 }
 
-/// Reads the rules, unless those in force are current and nothing else is to be read with them.
+/// Looks at the signed licenses of a database if they have changed, or may have. Returns true if there are any.
+fn observe(database: DatabaseOid, known: Option<Database>) -> Result<bool, ReadError> {
+    let Some(known) = known else {
+        return Ok(false);
+    };
+    if !known.is_unobserved(backend::now()) {
+        return Ok(false);
+    }
+    let mut signed_licenses = SignedLicenses::read_alone(PATIENCE)?;
+    if let Some(read) = &signed_licenses
+        && renewed::install(&read.licenses, PATIENCE)?
+    {
+        signed_licenses = SignedLicenses::read_alone(PATIENCE)?;
+    }
+    let is_signed = signed_licenses.is_some();
+    let is_all = match signed_licenses {
+        Some(signed_licenses) => acts::observe::observe(database, signed_licenses, PATIENCE)?,
+        None => true,
+    };
+    if is_all {
+        memory::write(|ledger| ledger.observed(database, known.generation));
+    }
+    Ok(is_signed)
+}
+
+/// Reads the rules, unless those in force are current, the counts that last are read, and no signed license was looked
+/// at.
 fn load_unless_current(
     database: DatabaseOid,
     before: Option<Database>,
@@ -156,21 +179,6 @@ fn load_unless_current(
     load(database)
 }
 
-/// Writes what waits to be written, each if there is any: bars, the audit trail, and the ends of leases. Only the last
-/// one reports its failure here.
-fn write(database: DatabaseOid) -> Result<(), ReadError> {
-    if bars::are_unstored(database) {
-        bars::store(database, PATIENCE);
-    }
-    if known(database).is_some_and(|known| known.trail.write_at <= backend::now()) {
-        events::write(database, PATIENCE);
-    }
-    if known(database).is_some_and(|known| known.leases.ended > 0) {
-        expiry::bury(database, PATIENCE)?;
-    }
-    Ok(())
-}
-
 /// Reads the tables and puts their rules in force. If they change faster than that, nothing is wrong: the next login
 /// reads them, or the next worker.
 fn load(database: DatabaseOid) -> Result<(), String> {
@@ -179,6 +187,43 @@ fn load(database: DatabaseOid) -> Result<(), String> {
         Ok(Ok(()) | Err(LoadError::Changing)) => Ok(()),
         Ok(Err(error)) => Err(error.cause()),
         Err(error) => Err(error.message),
+    }
+}
+
+/// Writes bars and the audit trail, and deletes leases that have ended, where there are any. Returns whether leases
+/// were deleted; the others report their failures themselves.
+fn write(database: DatabaseOid) -> Result<(), ReadError> {
+    if bars::are_unstored(database) {
+        bars::store(database, PATIENCE);
+    }
+    if known(database).is_some_and(|known| known.trail.write_at <= backend::now()) {
+        events::write(database, PATIENCE);
+    }
+    if known(database).is_some_and(|known| known.leases.ended > 0) {
+        return expiry::delete_ended(database, PATIENCE);
+    }
+    Ok(())
+}
+
+/// Complains of the first of these steps that has failed; if none has, the next failure is news. A lock on the signed
+/// licenses is no failure: whoever holds it is about to change them.
+fn complain(
+    database: DatabaseOid,
+    generation: Generation,
+    loaded: Result<(), String>,
+    observed: Result<bool, ReadError>,
+    deleted: Result<(), ReadError>,
+) {
+    if let Err(cause) = loaded {
+        could_not_load(database, generation, &cause);
+    } else if let Err(error) = observed
+        && error.code != PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE
+    {
+        could_not(database, "look at signed licenses of", &error);
+    } else if let Err(error) = deleted {
+        could_not(database, "delete rows of license_leases of", &error);
+    } else {
+        memory::write(|ledger| ledger.nothing_to_complain(database));
     }
 }
 
@@ -206,7 +251,7 @@ fn could_not_load(database: DatabaseOid, generation: Generation, cause: &str) {
 }
 
 /// Logs what fails: once, again when the cause changes, and after that ever more seldom.
-fn complain(database: DatabaseOid, what: &str, error: &ReadError) {
+fn could_not(database: DatabaseOid, what: &str, error: &ReadError) {
     let is_news = memory::write(|ledger| ledger.is_news(database, digest_of(&error.message)));
     if is_news {
         log_failure(what, database, error, "; trying again every second");
@@ -217,29 +262,4 @@ fn digest_of(cause: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     cause.hash(&mut hasher);
     hasher.finish()
-}
-
-/// Looks at the signed licenses of a database if they have changed, or may have. Returns true if there are any.
-fn observe(database: DatabaseOid, known: Option<Database>) -> Result<bool, ReadError> {
-    let Some(known) = known else {
-        return Ok(false);
-    };
-    if !known.is_unobserved(backend::now()) {
-        return Ok(false);
-    }
-    let mut signed_licenses = SignedLicenses::read_alone(PATIENCE)?;
-    if let Some(read) = &signed_licenses
-        && renewed::install(&read.licenses, PATIENCE)?
-    {
-        signed_licenses = SignedLicenses::read_alone(PATIENCE)?;
-    }
-    let is_signed = signed_licenses.is_some();
-    let is_all = match signed_licenses {
-        Some(signed_licenses) => looking::observe(database, signed_licenses, PATIENCE)?,
-        None => true,
-    };
-    if is_all {
-        memory::write(|ledger| ledger.observed(database, known.generation));
-    }
-    Ok(is_signed)
 }

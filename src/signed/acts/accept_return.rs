@@ -34,7 +34,7 @@ pub fn accept(writer: &TableAccess, returned: &Returned, pair: &KeyPair) -> Refu
         if !is_here {
             return Err("These seats were passed on from another database of this server.");
         }
-        if !record.take_back(&returned.jti, backend::now()) {
+        if !record.note_return(&returned.jti, backend::now()) {
             return Err("These seats have come back already.");
         }
         Ok(())
@@ -43,7 +43,7 @@ pub fn accept(writer: &TableAccess, returned: &Returned, pair: &KeyPair) -> Refu
         return Ok(Err(unacceptable(detail)));
     }
     // Read again, because the record has changed.
-    SignedLicenses::read(writer, &schema)?.settle(writer, &schema, pair)?;
+    SignedLicenses::read(writer, &schema)?.write_allotments(writer, &schema, pair)?;
     outdate();
     Ok(Ok(returned.seats))
 }

@@ -158,7 +158,7 @@ fn enter(
     left: Option<i64>,
 ) -> Result<(), ReadError> {
     // Read again, because the record has this allotment now, and perhaps another database's.
-    SignedLicenses::read(writer, schema)?.settle(writer, schema, &request.pair)?;
+    SignedLicenses::read(writer, schema)?.write_allotments(writer, schema, &request.pair)?;
     if let Some(left) = left {
         licenses::set_seats(writer, schema, &request.product, left)?;
     }

@@ -187,8 +187,8 @@ impl Record {
         }
     }
 
-    /// Takes seats back, once; false if they had come back before.
-    pub fn take_back(&mut self, id: &str, now: Timestamp) -> bool {
+    /// Notes that seats have come back, once; false if they had come back before.
+    pub fn note_return(&mut self, id: &str, now: Timestamp) -> bool {
         let mut allotments = self.allotments.iter_mut();
         let Some(allotment) = allotments.find(|allotment| allotment.id == id) else {
             return false;

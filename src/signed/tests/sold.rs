@@ -220,7 +220,7 @@ impl World {
         if let Some(receipt) = self.receipts.get(number % self.receipts.len().max(1)) {
             let returned = Returned::verify(receipt).unwrap();
             let now = self.centre.now();
-            self.centre.record.take_back(&returned.jti, now);
+            self.centre.record.note_return(&returned.jti, now);
         }
     }
 
