@@ -70,7 +70,7 @@ impl<T: Tables> Ledger<'_, T> {
         while !self.waits.is_empty()
             && let Some(wait) = self.next_in_queue(tally, after, now)
         {
-            if let Some(remark) = self.call_now(&wait, now) {
+            if let Some(remark) = self.remark_if_called(&wait, now) {
                 self.call(&wait, remark, now);
             } else {
                 after = wait.ticket;
@@ -90,7 +90,7 @@ impl<T: Tables> Ledger<'_, T> {
             if tally.is_none_or(|tally| wait.hold.tally == tally)
                 && wait.ticket > after
                 && next.is_none_or(|next| wait.ticket < next.ticket)
-                && self.call_now(wait, now).is_some()
+                && self.remark_if_called(wait, now).is_some()
             {
                 next = Some(*wait);
             }
@@ -99,7 +99,7 @@ impl<T: Tables> Ledger<'_, T> {
     }
 
     /// Returns what the server log should say if somebody in the queue is called now; `None` if there is no seat for it.
-    fn call_now(&self, wait: &Wait, now: Timestamp) -> Option<Remark> {
+    fn remark_if_called(&self, wait: &Wait, now: Timestamp) -> Option<Remark> {
         if wait.called || wait.in_vain {
             return None;
         }
