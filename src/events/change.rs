@@ -121,14 +121,14 @@ fn event(word: &str, change: &Change) -> String {
 
 /// Returns the product that a changed row is of.
 fn product(change: &Change) -> Option<String> {
-    let row = change.new().or(change.old())?;
+    let row = change.after().or(change.before())?;
     Some(shortened(row.get("product")?.as_str()?))
 }
 
 /// Returns the former and the present value of each column that has changed, and the row itself where the product does
 /// not identify it; `None` if nothing has changed.
 fn detail(word: &str, change: &Change) -> Option<Columns> {
-    let mut detail = differences(change.old(), change.new());
+    let mut detail = differences(change.before(), change.after());
     if detail.is_empty() && !matches!(change, Change::Truncated) {
         return None;
     }

@@ -71,6 +71,7 @@ pub fn lost(events: u64, run: u128, number: u64) -> Value {
     })
 }
 
+/// Returns the name of an event.
 fn word(event: &Event) -> &'static str {
     match event.happened {
         Happened::Taken => event.kind.unwrap_or(Kind::Login).word(),
@@ -88,145 +89,169 @@ fn word(event: &Event) -> &'static str {
     }
 }
 
+/// Returns the detail of an event's row.
 fn detail(event: &Event, unwritten: &Unwritten) -> Value {
-    let mut detail = Map::new();
-    let mut put = |name: &str, value: Value| {
-        detail.insert(name.to_owned(), value);
-    };
+    let mut detail = Detail::default();
     if event.seat != SeatNumber::NONE {
         let id = Uuid::from_bytes(unwritten.ids.of(event.seat));
-        put("seat_id", json!(id.to_string()));
+        detail.put("seat_id", id.to_string());
     }
     if let Some(kind) = event.kind {
-        put("kind", json!(kind.word()));
+        detail.put("kind", kind.word());
     }
-    match event.happened {
-        Happened::Left(leaving) => put("cause", json!(leaving.word())),
-        Happened::Denied(cause) | Happened::Overdraft(cause) => {
-            put_cause(cause, unwritten, &mut put)
-        }
-        Happened::WouldBeDenied(cause) => {
-            put("enforcement", json!("warn"));
-            put_cause(cause, unwritten, &mut put);
-        }
-        Happened::ExemptLogin(exempt) => put("reason", json!(exempt.reason())),
-        Happened::Tampered(tampered) => put("claimed", tampered.names().collect()),
-        Happened::Reached { level, seats } => {
-            put("level", json!(level.word()));
-            put("seats", json!(seats));
-        }
-        Happened::ClockJump { moved, late } => {
-            put("clock_set_by_s", json!(seconds(moved)));
-            put("paused_s", json!(seconds(late)));
-        }
-        Happened::Taken
-        | Happened::LeaseExpired
-        | Happened::Terminated
-        | Happened::LoggedOff
-        | Happened::Reclaimed => {}
+    detail.put_happened(event.happened, unwritten);
+    if tells_use(event.happened) {
+        detail.put("in_use", event.in_use);
     }
-    if !matches!(
-        event.happened,
+    if event.count > 0 {
+        detail.put_occurrences(event);
+    }
+    if event.until != 0 {
+        let name = match event.happened {
+            Happened::Terminated => "barred_until",
+            _ => "lingers_until",
+        };
+        detail.put_time(name, event.until);
+    }
+    if event.by != RoleOid::NONE {
+        detail.put("by", json!(event.by));
+    }
+    if let Some(reason) = unwritten.text(&event.reason) {
+        detail.put("reason", reason);
+    }
+    let labels = [
+        ("client_user", event.who.client_user),
+        ("reason", event.reason),
+    ];
+    let lost = labels.iter().filter(|(_, label)| unwritten.lacks(label));
+    let lost: Vec<&str> = lost.map(|(name, _)| *name).collect();
+    if !lost.is_empty() {
+        detail.put("no_room_for", lost);
+    }
+    Value::Object(detail.members)
+}
+
+/// Tells whether an event says how many seats are in use.
+fn tells_use(happened: Happened) -> bool {
+    !matches!(
+        happened,
         Happened::ExemptLogin(_)
             | Happened::LeaseExpired
             | Happened::Tampered(_)
             | Happened::ClockJump { .. }
-    ) {
-        put("in_use", json!(event.in_use));
+    )
+}
+
+/// The detail of an event's row.
+#[derive(Default)]
+struct Detail {
+    members: Map<String, Value>,
+}
+
+impl Detail {
+    fn put(&mut self, name: &str, value: impl Into<Value>) {
+        self.members.insert(name.to_owned(), value.into());
     }
-    if event.count > 0 {
-        put("count", json!(event.count));
-        put("since", json!(catalog::timestamp_iso(event.since)));
+
+    fn put_time(&mut self, name: &str, at: Timestamp) {
+        self.put(name, catalog::timestamp_iso(at));
+    }
+
+    /// Puts in what only this kind of event has.
+    fn put_happened(&mut self, happened: Happened, unwritten: &Unwritten) {
+        match happened {
+            Happened::Left(leaving) => self.put("cause", leaving.word()),
+            Happened::Denied(cause) | Happened::Overdraft(cause) => {
+                self.put_cause(cause, unwritten);
+            }
+            Happened::WouldBeDenied(cause) => {
+                self.put("enforcement", "warn");
+                self.put_cause(cause, unwritten);
+            }
+            Happened::ExemptLogin(exempt) => self.put("reason", exempt.reason()),
+            Happened::Tampered(tampered) => {
+                self.put("claimed", tampered.names().collect::<Value>());
+            }
+            Happened::Reached { level, seats } => {
+                self.put("level", level.word());
+                self.put("seats", seats);
+            }
+            Happened::ClockJump { moved, late } => {
+                self.put("clock_set_by_s", seconds(moved));
+                self.put("paused_s", seconds(late));
+            }
+            Happened::Taken
+            | Happened::LeaseExpired
+            | Happened::Terminated
+            | Happened::LoggedOff
+            | Happened::Reclaimed => {}
+        }
+    }
+
+    /// Puts in how often it happened, if several occurrences share the event.
+    fn put_occurrences(&mut self, event: &Event) {
+        self.put("count", event.count);
+        self.put_time("since", event.since);
         if matches!(event.happened, Happened::Taken | Happened::Left(_)) {
-            put("held_ms", json!(event.held / 1_000));
+            self.put("held_ms", event.held / 1_000);
         }
         if event.overdrafts > 0 {
-            put("overdraft", json!(event.overdrafts));
+            self.put("overdraft", event.overdrafts);
         }
     }
-    if event.until != 0 {
-        put(until_of(event), json!(catalog::timestamp_iso(event.until)));
+
+    /// Puts in why a seat was denied, or would have been.
+    fn put_cause(&mut self, cause: Cause, unwritten: &Unwritten) {
+        match cause {
+            Cause::Full { limit, kept, .. } => {
+                self.put("reason", "license_full");
+                self.put("limit", limit);
+                if kept > 0 {
+                    self.put("reserved", kept);
+                }
+            }
+            Cause::RoleFull {
+                number,
+                in_use,
+                limit,
+            } => {
+                let role = unwritten.roles.name(number);
+                self.put("reason", "license_full");
+                self.put("role", role.map(|role| role.to_string()));
+                self.put("role_in_use", in_use);
+                self.put("role_limit", limit);
+            }
+            Cause::UserFull { in_use, limit } => {
+                self.put("reason", "license_user_limit");
+                self.put("user_in_use", in_use);
+                self.put("user_limit", limit);
+            }
+            Cause::OutOfDates(OutOfDates::Expired(until)) => {
+                self.put("reason", "license_expired");
+                self.put_time("valid_until", until);
+            }
+            Cause::OutOfDates(OutOfDates::NotYetValid(from)) => {
+                self.put("reason", "license_not_yet_valid");
+                self.put_time("valid_from", from);
+            }
+            Cause::OutOfDates(OutOfDates::NotVerified(until)) => {
+                self.put("reason", "license_not_verified");
+                self.put_time("believed_until", until);
+            }
+            Cause::Barred { until } => {
+                self.put("reason", "license_barred");
+                if let Some(until) = until {
+                    self.put_time("barred_until", until);
+                }
+            }
+            Cause::TableFull => self.put("reason", "license_table_full"),
+            // Only the session itself is told.
+            Cause::TooManyUsers { .. } => self.put("reason", "license_session_limit"),
+        }
     }
-    if event.by != RoleOid::NONE {
-        put("by", json!(event.by));
-    }
-    if let Some(reason) = unwritten.text(&event.reason) {
-        put("reason", json!(reason));
-    }
-    let missing: Vec<&str> = [
-        ("client_user", event.who.client_user),
-        ("reason", event.reason),
-    ]
-    .iter()
-    .filter(|(_, label)| unwritten.lacks(label))
-    .map(|(name, _)| *name)
-    .collect();
-    if !missing.is_empty() {
-        put("no_room_for", json!(missing));
-    }
-    Value::Object(detail)
 }
 
 /// Converts microseconds to whole seconds.
 fn seconds(microseconds: i64) -> i64 {
     microseconds / 1_000_000
-}
-
-fn until_of(event: &Event) -> &'static str {
-    match event.happened {
-        Happened::Terminated => "barred_until",
-        _ => "lingers_until",
-    }
-}
-
-fn put_cause(cause: Cause, unwritten: &Unwritten, put: &mut impl FnMut(&str, Value)) {
-    let at = |at: Timestamp| json!(catalog::timestamp_iso(at));
-    match cause {
-        Cause::Full { limit, kept, .. } => {
-            put("reason", json!("license_full"));
-            put("limit", json!(limit));
-            if kept > 0 {
-                put("reserved", json!(kept));
-            }
-        }
-        Cause::RoleFull {
-            number,
-            in_use,
-            limit,
-        } => {
-            let role = unwritten.roles.name(number);
-            put("reason", json!("license_full"));
-            put("role", json!(role.map(|role| role.to_string())));
-            put("role_in_use", json!(in_use));
-            put("role_limit", json!(limit));
-        }
-        Cause::UserFull { in_use, limit } => {
-            put("reason", json!("license_user_limit"));
-            put("user_in_use", json!(in_use));
-            put("user_limit", json!(limit));
-        }
-        Cause::OutOfDates(OutOfDates::Expired(until)) => {
-            put("reason", json!("license_expired"));
-            put("valid_until", at(until));
-        }
-        Cause::OutOfDates(OutOfDates::NotYetValid(from)) => {
-            put("reason", json!("license_not_yet_valid"));
-            put("valid_from", at(from));
-        }
-        Cause::OutOfDates(OutOfDates::NotVerified(since)) => {
-            put("reason", json!("license_not_verified"));
-            put("believed_until", at(since));
-        }
-        Cause::Barred { until } => {
-            put("reason", json!("license_barred"));
-            if let Some(until) = until {
-                put("barred_until", at(until));
-            }
-        }
-        Cause::TableFull => {
-            put("reason", json!("license_table_full"));
-        }
-        // Only the session itself is told.
-        Cause::TooManyUsers { .. } => put("reason", json!("license_session_limit")),
-    }
 }

@@ -1,8 +1,6 @@
 //! Adds to PostgreSQL's reports what pgrx can't put into them: the reason for programs (CONSTRAINT_NAME), and texts in
-//! an encoding other than UTF-8.
-//!
-//! PostgreSQL calls the callbacks on its stack of error contexts while it finishes a report, and ours puts in what
-//! is missing.
+//! an encoding other than UTF-8. While PostgreSQL finishes a report, it calls the callbacks on its stack of error
+//! contexts. One of ours is on that stack, and adds the fields that wait for the next report.
 #![allow(
     unsafe_code,
     reason = "completes reports in PostgreSQL's error context callbacks"
@@ -14,7 +12,7 @@ use std::ptr;
 
 use pgrx::pg_sys;
 
-/// What is to be added to the next report.
+/// What pgrx can't put into a report.
 pub struct MissingFields {
     /// The reason for programs.
     pub reason: Option<&'static CStr>,
@@ -23,60 +21,62 @@ pub struct MissingFields {
 }
 
 thread_local! {
-    static MISSING: Cell<Option<MissingFields>> = const { Cell::new(None) };
+    /// The fields that wait for the next report.
+    static WAITING: Cell<Option<MissingFields>> = const { Cell::new(None) };
 }
 
-static mut CONTEXT: pg_sys::ErrorContextCallback = pg_sys::ErrorContextCallback {
+static mut CALLBACK: pg_sys::ErrorContextCallback = pg_sys::ErrorContextCallback {
     previous: ptr::null_mut(),
-    callback: Some(add),
+    callback: Some(add_waiting_fields),
     arg: ptr::null_mut(),
 };
 
-/// Has these fields added to the ERROR that is raised next. Whoever catches it restores the stack.
+/// Adds these fields to the ERROR that is raised next. Whoever catches it restores the stack.
 pub fn add_to_error(missing: Option<MissingFields>) {
-    MISSING.set(missing);
-    push();
+    WAITING.set(missing);
+    push_callback();
 }
 
-/// Has these fields added to the report that `report` makes, and that returns.
+/// Adds these fields to the report that `report` makes: one that returns.
 pub fn add_to(missing: MissingFields, report: impl FnOnce()) {
-    MISSING.set(Some(missing));
-    let is_pushed = push();
+    WAITING.set(Some(missing));
+    let is_pushed = push_callback();
     report();
     if is_pushed {
         // SAFETY: a report that returns leaves the stack as it found it, so the callback is on top.
-        unsafe { pg_sys::error_context_stack = CONTEXT.previous };
+        unsafe { pg_sys::error_context_stack = CALLBACK.previous };
     }
-    // If the level is not reported, nothing has taken it.
-    MISSING.set(None);
+    // If the level is not reported, nothing has taken them.
+    WAITING.set(None);
 }
 
-/// Pushes the callback on the stack, unless it is there already.
-fn push() -> bool {
-    let context = &raw mut CONTEXT;
+/// Pushes the callback on the stack, unless it is there already. Returns true if it was not.
+fn push_callback() -> bool {
+    let callback = &raw mut CALLBACK;
     // SAFETY: the stack is this process's list of nodes that outlive it; this node is static, and is pushed only if it
     // is not on the stack.
     unsafe {
         let mut node = pg_sys::error_context_stack;
         while !node.is_null() {
-            if node == context {
+            if node == callback {
                 return false;
             }
             node = (*node).previous;
         }
-        (*context).previous = pg_sys::error_context_stack;
-        pg_sys::error_context_stack = context;
+        (*callback).previous = pg_sys::error_context_stack;
+        pg_sys::error_context_stack = callback;
     }
     true
 }
 
 unsafe extern "C-unwind" {
-    /// The bindings of most versions lack every form of it.
+    /// Adds a hint to the report; the bindings of most versions lack every form of it.
     fn errhint(format: *const c_char, ...) -> c_int;
 }
 
-unsafe extern "C-unwind" fn add(_arg: *mut std::ffi::c_void) {
-    let Some(MissingFields { reason, texts }) = MISSING.take() else {
+/// Adds the fields that wait to the report that PostgreSQL is about to finish: the callback.
+unsafe extern "C-unwind" fn add_waiting_fields(_arg: *mut std::ffi::c_void) {
+    let Some(MissingFields { reason, texts }) = WAITING.take() else {
         return;
     };
     let [message, detail, hint] = texts.unwrap_or_default();

@@ -50,7 +50,7 @@ impl Change {
     }
 
     /// Returns the row before the change.
-    pub fn old(&self) -> Option<&Columns> {
+    pub fn before(&self) -> Option<&Columns> {
         match self {
             Change::Changed(old, _) | Change::Removed(old) => Some(old),
             Change::Added(_) | Change::Truncated => None,
@@ -58,7 +58,7 @@ impl Change {
     }
 
     /// Returns the row after the change.
-    pub fn new(&self) -> Option<&Columns> {
+    pub fn after(&self) -> Option<&Columns> {
         match self {
             Change::Added(new) | Change::Changed(_, new) => Some(new),
             Change::Removed(_) | Change::Truncated => None,

@@ -161,18 +161,16 @@ fn find_them() -> String {
     )
 }
 
-/// The tables whose changes triggers notice: those of sql/triggers.sql.
-const WATCHED: [&str; 6] = [
-    "licenses",
-    "license_exemptions",
-    "license_reservations",
-    "license_bars",
-    "license_keys",
-    "license_allotments",
-];
-
-/// The triggers of each of them, with their types in pg_trigger: one for rows, and one for TRUNCATE.
-const TRIGGERS: [&str; 2] = ["('license_change', 29)", "('license_truncate', 32)"];
+/// Returns the table, name and type of each trigger that notices changes, by the script's definitions.
+fn triggers() -> impl Iterator<Item = [&'static str; 3]> {
+    DEFINITIONS.lines().filter_map(|line| {
+        let mut columns = line.split('\t');
+        match std::array::from_fn(|_| columns.next().unwrap_or_default()) {
+            [table, "trigger", name, kind] => Some([table, name, kind]),
+            _ => None,
+        }
+    })
+}
 
 /// Tells whether the tables' triggers notice every change. They are of no use if their function was replaced.
 ///
@@ -181,17 +179,17 @@ const TRIGGERS: [&str; 2] = ["('license_change', 29)", "('license_truncate', 32)
 /// If the catalog can't be read.
 pub fn is_watched(reader: &TableAccess, schema: &str) -> Result<bool, ReadError> {
     let schema = schema.replace('\'', "''");
-    let tables = WATCHED.map(|table| format!("'{schema}.{table}'::regclass"));
+    let triggers: Vec<String> = triggers()
+        .map(|[table, name, kind]| format!("('{schema}.{table}'::regclass, '{name}', {kind})"))
+        .collect();
     let watching = reader.query(
         &format!(
-            "SELECT count(*) FROM pg_trigger WHERE tgenabled = 'A' AND tgqual IS NULL
-                AND (tgname, tgtype) IN ({})
-                AND EXISTS (SELECT FROM pg_proc p WHERE p.oid = tgfoid AND {TAKES_NOTE})
-                AND tgrelid IN ({})",
-            TRIGGERS.join(", "),
-            tables.join(", "),
+            "SELECT count(*) FROM pg_trigger
+              WHERE (tgrelid, tgname, tgtype) IN ({}) AND tgenabled = 'A' AND tgqual IS NULL
+                AND EXISTS (SELECT FROM pg_proc p WHERE p.oid = tgfoid AND {TAKES_NOTE})",
+            triggers.join(", "),
         ),
-        |triggers| Ok(triggers.number(1).unwrap_or(0)),
+        |count| Ok(count.number(1).unwrap_or(0)),
     )?;
-    Ok(watching == [(WATCHED.len() * TRIGGERS.len()) as i64])
+    Ok(watching == [triggers.len() as i64])
 }
