@@ -116,7 +116,7 @@ impl Holders {
             holders: Vec::new(),
             lingering: Vec::new(),
         };
-        let _turn = memory::turn();
+        let _lock = memory::readers_lock();
         let mut changed = all.look(&is_wanted, None, false);
         for look in 2..=LOOKS {
             if changed.is_empty() {

@@ -67,12 +67,12 @@ pub fn write<R>(change: impl FnOnce(&mut Ledger<'static, Shared>) -> R) -> R {
 }
 
 /// The exclusive right to read much, until this is dropped.
-pub struct Turn(#[expect(dead_code, reason = "released when dropped")] Held);
+pub struct ReadersLock(#[expect(dead_code, reason = "released when dropped")] Held);
 
 /// Waits until no other process reads much, and keeps others from it until the result is dropped.
-pub fn turn() -> Turn {
+pub fn readers_lock() -> ReadersLock {
     let exclusive = pg_sys::LWLockMode::LW_EXCLUSIVE;
-    Turn(Held::acquire(attached().readers, exclusive))
+    ReadersLock(Held::acquire(attached().readers, exclusive))
 }
 
 /// How long a process that reads much pauses between two slices to let writers in.

@@ -6,8 +6,8 @@
 //!
 //! A process that reads much reads in slices ([`each_entry`]) and sleeps a moment between two of them: such locks are
 //! not fair, and one that reads without a pause would overtake all who wait to write. Only one process does so at a
-//! time: a [`turn`] is the second lock "pg_seats readers", taken before the first one, and never by a session that logs
-//! in or ends.
+//! time: the [`readers_lock`] is a second lock, "pg_seats readers", taken before the first one, and never by a session
+//! that logs in or ends.
 //!
 //! Nobody gets here without the library preloaded: each SQL function calls [`require_preloaded`] first, the triggers'
 //! function asks [`is_attached`], and hooks, callbacks and workers are only there if it is.
@@ -24,8 +24,8 @@ pub mod termination;
 mod termination_request;
 
 pub use access::{
-    collect, each_entry, each_session, let_others_by, push, read, read_last, sessions,
-    this_session, turn, write,
+    collect, each_entry, each_session, let_others_by, push, read, read_last, readers_lock,
+    sessions, this_session, write,
 };
 pub use launcher::{
     announce_rules_read, await_rules_read, has_launcher, launcher_looks, set_launcher,

@@ -108,7 +108,7 @@ impl Hold {
     }
 
     /// Tells whether it would take a seat of this tally if its session were not exempt.
-    pub(super) fn saves(&self, tally: TallyId) -> bool {
+    pub(super) fn is_exempt_in(&self, tally: TallyId) -> bool {
         self.licensed && self.exempt && self.tally == tally
     }
 

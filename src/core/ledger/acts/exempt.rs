@@ -91,13 +91,13 @@ impl<T: Tables> Ledger<'_, T> {
             holds,
             ..
         } = self;
-        let mut saved = Saved::<T>::begin(seats, limit);
-        each_saved::<T>(ids, sessions, holds, tally, |_, _, key| {
-            saved.add(key);
+        let mut exempt = ExemptIdentities::<T>::none(seats, limit);
+        each_exempt::<T>(ids, sessions, holds, tally, |_, _, key| {
+            exempt.add(key);
         });
-        let may = saved.admit(tally.key_of(ids, claimant));
-        saved.remove(tally.key_of(ids, claimant));
-        each_saved::<T>(ids, sessions, holds, tally, |_, _, key| saved.remove(key));
+        let may = exempt.admit(tally.key_of(ids, claimant));
+        exempt.remove(tally.key_of(ids, claimant));
+        each_exempt::<T>(ids, sessions, holds, tally, |_, _, key| exempt.remove(key));
         may
     }
 
@@ -112,20 +112,20 @@ impl<T: Tables> Ledger<'_, T> {
             return false;
         };
         let ids = self.head.seat_ids;
-        let own = saved_key(tally.key_of(ids, &claimant(tally, session)));
+        let own = identity_key(tally.key_of(ids, &claimant(tally, session)));
         let mut is_exempt = false;
-        each_saved::<T>(ids, &self.sessions, &self.holds, tally, |whose, _, key| {
-            is_exempt |= whose.number == session.number || saved_key(key) == own;
+        each_exempt::<T>(ids, &self.sessions, &self.holds, tally, |whose, _, key| {
+            is_exempt |= whose.number == session.number || identity_key(key) == own;
         });
         is_exempt
     }
 
-    /// Makes lingering seats give way to those that are saved.
+    /// Makes lingering seats give way to the entries of a set of exempt identities.
     fn make_room_to_judge(&mut self) {
         let is_granted = |session: &&Session| session.exempt.is_some_and(Exempt::is_granted);
         let exempt = self.sessions.iter().filter(is_granted);
-        let saved: usize = exempt.map(|session| 1 + session.checkouts as usize).sum();
-        while self.seats.len() + saved >= self.seats.capacity() && self.counter().give_way() {}
+        let most: usize = exempt.map(|session| 1 + session.checkouts as usize).sum();
+        while self.seats.len() + most >= self.seats.capacity() && self.counter().give_way() {}
     }
 
     /// Judges again the logins of a database that its rules exempt, or the checkouts of its exempt sessions: as many
@@ -152,10 +152,10 @@ impl<T: Tables> Ledger<'_, T> {
             let (Some(limit), Some(tally)) = (limit, tally) else {
                 continue;
             };
-            let mut saved = Saved::<T>::begin(seats, limit);
-            each_saved::<T>(ids, sessions, holds, tally, |session, saves, key| {
-                if session.database != database || saves < kind {
-                    saved.add(key);
+            let mut exempt = ExemptIdentities::<T>::none(seats, limit);
+            each_exempt::<T>(ids, sessions, holds, tally, |session, exempt_kind, key| {
+                if session.database != database || exempt_kind < kind {
+                    exempt.add(key);
                 }
             });
             for &slot in by_login {
@@ -166,7 +166,7 @@ impl<T: Tables> Ledger<'_, T> {
                 };
                 if kind == Kind::Login {
                     if session.tally == tally.number
-                        && !saved.admit(tally.key_of(ids, &claimant(tally, session)))
+                        && !exempt.admit(tally.key_of(ids, &claimant(tally, session)))
                     {
                         session.exempt = None;
                     }
@@ -174,12 +174,13 @@ impl<T: Tables> Ledger<'_, T> {
                 }
                 for place in 0..session.checkouts {
                     let key = HoldKey::checkout(session.number, place);
-                    if let Some(hold) = holds.get_mut(&key).filter(|h| h.saves(tally.number)) {
-                        hold.exempt = saved.admit(tally.key_of(ids, &hold.claimant()));
+                    if let Some(hold) = holds.get_mut(&key).filter(|h| h.is_exempt_in(tally.number))
+                    {
+                        hold.exempt = exempt.admit(tally.key_of(ids, &hold.claimant()));
                     }
                 }
             }
-            each_saved::<T>(ids, sessions, holds, tally, |_, _, key| saved.remove(key));
+            each_exempt::<T>(ids, sessions, holds, tally, |_, _, key| exempt.remove(key));
         }
     }
 }
@@ -192,8 +193,8 @@ fn claimant(tally: &Tally, session: &Session) -> Claimant {
     }
 }
 
-/// Shows the seats of a tally that exempt sessions save by their logins and checkouts.
-fn each_saved<T: Tables>(
+/// Shows the seats of a tally that the logins and checkouts of exempt sessions would take.
+fn each_exempt<T: Tables>(
     ids: SeatIds,
     sessions: &[Session],
     holds: &T::Of<Hold>,
@@ -211,49 +212,52 @@ fn each_saved<T: Tables>(
         }
         for place in 0..session.checkouts {
             let hold = holds.get(&HoldKey::checkout(session.number, place));
-            if let Some(hold) = hold.filter(|hold| hold.saves(tally.number)) {
+            if let Some(hold) = hold.filter(|hold| hold.is_exempt_in(tally.number)) {
                 see(session, Kind::Checkout, tally.key_of(ids, &hold.claimant()));
             }
         }
     }
 }
 
-/// Seats that are saved, each once. They are kept in the table of seats itself, under the number of no tally, and taken
-/// out again. That table has room for every holder twice, and whoever saves a seat holds none.
-struct Saved<'a, T: Tables> {
-    seats: &'a mut T::Of<Seat>,
-    others: usize,
+/// A set of the identities that are exempt in a license. Nothing may be allocated under the lock, so its members lie in
+/// the table of seats, as entries of no tally, until they are removed. That table has room for every holder twice, and
+/// whoever is exempt holds no seat.
+struct ExemptIdentities<'a, T: Tables> {
+    table: &'a mut T::Of<Seat>,
+    /// The number of entries that are seats.
+    seats: usize,
     limit: usize,
 }
 
-impl<'a, T: Tables> Saved<'a, T> {
-    fn begin(seats: &'a mut T::Of<Seat>, limit: usize) -> Self {
-        let others = seats.len();
-        Saved {
+impl<'a, T: Tables> ExemptIdentities<'a, T> {
+    fn none(table: &'a mut T::Of<Seat>, limit: usize) -> Self {
+        let seats = table.len();
+        ExemptIdentities {
+            table,
             seats,
-            others,
             limit,
         }
     }
 
     fn add(&mut self, key: SeatKey) -> bool {
-        self.seats
-            .put(Seat::new(saved_key(key), SeatNumber::NONE, 0))
+        self.table
+            .put(Seat::new(identity_key(key), SeatNumber::NONE, 0))
             .is_some()
     }
 
-    /// Tells whether this seat may be saved, too, and adds it if so.
+    /// Tells whether the identity that would have this seat may be exempt, too, and adds it if so.
     fn admit(&mut self, key: SeatKey) -> bool {
-        self.seats.get(&saved_key(key)).is_some()
-            || self.seats.len() - self.others < self.limit && self.add(key)
+        self.table.get(&identity_key(key)).is_some()
+            || self.table.len() - self.seats < self.limit && self.add(key)
     }
 
     fn remove(&mut self, key: SeatKey) {
-        self.seats.remove(&saved_key(key));
+        self.table.remove(&identity_key(key));
     }
 }
 
-fn saved_key(key: SeatKey) -> SeatKey {
+/// Returns the key under which the set has the identity of a seat.
+fn identity_key(key: SeatKey) -> SeatKey {
     SeatKey {
         tally: TallyId::NONE,
         ..key

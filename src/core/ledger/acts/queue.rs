@@ -70,7 +70,7 @@ impl<T: Tables> Ledger<'_, T> {
         while !self.waits.is_empty()
             && let Some(wait) = self.next_in_queue(tally, after, now)
         {
-            if let Some(remark) = self.turn(&wait, now) {
+            if let Some(remark) = self.remark_if_called(&wait, now) {
                 self.call(&wait, remark, now);
             } else {
                 after = wait.ticket;
@@ -90,7 +90,7 @@ impl<T: Tables> Ledger<'_, T> {
             if tally.is_none_or(|tally| wait.hold.tally == tally)
                 && wait.ticket > after
                 && next.is_none_or(|next| wait.ticket < next.ticket)
-                && self.turn(wait, now).is_some()
+                && self.remark_if_called(wait, now).is_some()
             {
                 next = Some(*wait);
             }
@@ -98,8 +98,8 @@ impl<T: Tables> Ledger<'_, T> {
         next
     }
 
-    /// Tells whether it is the turn of somebody in the queue, and what the server log should say then.
-    fn turn(&self, wait: &Wait, now: Timestamp) -> Option<Remark> {
+    /// Returns what the server log should say if somebody in the queue is called now; `None` if there is no seat for it.
+    fn remark_if_called(&self, wait: &Wait, now: Timestamp) -> Option<Remark> {
         if wait.called || wait.in_vain {
             return None;
         }
