@@ -86,11 +86,10 @@ async fn what_could_not_be_read_a_moment_ago_is_not_waited_for_again() {
     let long = waited().await;
     assert!(long > Duration::from_secs(5), "{long:?}");
     let start = Instant::now();
-    for _ in 0..5 {
-        newcomer()
-            .denied()
-            .await
-            .assert("57P03", "license_not_loaded");
+    // All at once, because it is remembered for a second.
+    let others: Vec<_> = (0..5).map(|_| tokio::spawn(newcomer().denied())).collect();
+    for other in others {
+        other.await.unwrap().assert("57P03", "license_not_loaded");
     }
     let short = start.elapsed();
     assert!(short < Duration::from_secs(4), "{short:?}");
