@@ -9,8 +9,8 @@ pub use super::termination_request::{Response, TerminationRequest, Why};
 use crate::core::ledger::numbers::{SessionNumber, Slot};
 use crate::core::ledger::time::Timestamp;
 
-/// Returns the request of the backend in a slot; `None` if there is no such slot, or no ledger yet, as when the postmaster
-/// writes to the log at its start.
+/// Returns the request of the backend in a slot. `None` if there is no such slot, or no ledger yet, as when the
+/// postmaster writes to the log at its start.
 pub fn at(slot: Slot) -> Option<&'static TerminationRequest> {
     let attached = if_attached().filter(|attached| slot.0 < attached.places)?;
     // SAFETY: there are as many requests as slots; they were created with the ledger and exist as long as it does.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::installation::record::{Known, Record};
 use crate::core::ledger::identity::Name;
 use crate::core::ledger::numbers::DatabaseOid;
-use crate::core::ledger::time::Timestamp;
+use crate::core::ledger::time::{DAY, Timestamp};
 use crate::core::tokens::allotment::Allotted;
 use crate::core::tokens::claims::{Claims, Unfit};
 use crate::core::tokens::keys::Keys;
@@ -122,7 +122,7 @@ impl Evaluation<'_> {
     /// Returns the end of belief for what is not believed at all. It lies far enough back to count also for a login
     /// that began before this was judged.
     fn long_ago(&self) -> Timestamp {
-        self.now.saturating_sub(86_400_000_000)
+        self.now.saturating_sub(DAY)
     }
 
     /// Returns the license whose token is in a row.
@@ -176,7 +176,7 @@ impl Evaluation<'_> {
             // The token that was verified last stays in force.
             return Err(refused.clone());
         }
-        let (doubt, believed_until) = self.doubt(token, &claims, unverified);
+        let (doubt, believed_until) = self.doubt(token, &claims, known, unverified);
         Ok(SignedLicense {
             claims,
             token: token.to_owned(),
@@ -202,9 +202,9 @@ impl Evaluation<'_> {
         &self,
         token: &str,
         claims: &Claims,
+        known: Option<&Known>,
         unverified: Option<Refused>,
     ) -> (Option<Doubt>, Option<Timestamp>) {
-        let known = self.record.license(&claims.iss, &claims.jti);
         let grace_from =
             |since: Option<Timestamp>| since.unwrap_or(self.now).saturating_add(self.key_grace);
         let unverified_since = known.and_then(|known| known.unverified_since);

@@ -247,14 +247,16 @@ async fn a_license_that_is_installed_in_many_databases_at_once_is_known_in_each(
                 scope.spawn(|| cluster.sql_in(db, &install));
             }
         });
-        eventually(&format!("{id} is known in each"), PATIENCE, async || {
-            let licenses = recorded(&cluster);
-            let license = licenses.iter().find(|license| license["jti"] == id);
-            license.is_some_and(|license| {
-                license["databases"].as_array().map(Vec::len) == Some(databases.len())
+        let is_known_in_each = |license: &Value| {
+            let known = license["databases"].as_array().map(Vec::len);
+            license["jti"] == id && known == Some(databases.len())
+        };
+        cluster
+            .until_recorded(|record| {
+                let licenses = record["licenses"].as_array();
+                licenses.is_some_and(|licenses| licenses.iter().any(is_known_in_each))
             })
-        })
-        .await;
+            .await;
     }
 }
 

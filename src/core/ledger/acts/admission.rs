@@ -86,7 +86,9 @@ impl<T: Tables> Ledger<'_, T> {
         if self.is_outdated(session.database, &judged) {
             return Answer::Outdated;
         }
-        let license = self.claimed_license(session.database, judged.standing);
+        let license = self
+            .claimed_license(session.database, judged.standing)
+            .copied();
         let mut session = Session {
             judged: true,
             exempt: judged.standing.exempt,

@@ -95,7 +95,8 @@ impl<T: Tables> Ledger<'_, T> {
         if self.is_outdated(session.database, judged) {
             return Claimed::Outdated;
         }
-        let Some(license) = self.claimed_license(session.database, judged.standing) else {
+        let license = self.claimed_license(session.database, judged.standing);
+        let Some(license) = license.copied() else {
             return Claimed::Outdated;
         };
         let former = match want.lease {

@@ -1,7 +1,7 @@
 //! What is known about each database's tables: their changes, and whether the rules in force are those of the last one.
 
 use crate::core::ledger::Ledger;
-use crate::core::ledger::database::{Database, Viewpoint};
+use crate::core::ledger::database::{Database, InForce, Viewpoint};
 use crate::core::ledger::license::RowKey;
 use crate::core::ledger::numbers::{DatabaseOid, Generation, TallyId};
 use crate::core::ledger::rules::Rules;
@@ -18,6 +18,20 @@ const FAILURES_LAST: u64 = 1_000_000;
 
 /// How long a standby relies on what other databases add to a pool, in microseconds.
 pub(crate) const STANDBY_POOLS_LAST: u64 = 10_000_000;
+
+impl InForce {
+    /// Tells whether the rules were read in the same circumstances, and a change since would have been noticed.
+    fn may_be_relied_on(&self, view: Viewpoint) -> bool {
+        self.exempt_superusers == view.exempt_superusers
+            && self.in_recovery == view.in_recovery
+            && if view.in_recovery {
+                // A standby's tables change unnoticed.
+                view.now.abs_diff(self.read_at) < STANDBY_RULES_LAST
+            } else {
+                self.watched
+            }
+    }
+}
 
 impl<T: Tables> Ledger<'_, T> {
     /// Returns the database's generation, which must be noted before its tables are read. `None` if there is no room to
@@ -202,16 +216,7 @@ impl<T: Tables> Ledger<'_, T> {
     /// Tells whether the rules in force are those of the database's tables, as seen from `view`.
     pub fn is_current(&self, database: DatabaseOid, view: Viewpoint) -> bool {
         self.databases.get(&database).is_some_and(|known| {
-            known.is_loaded()
-                && known.changing == 0
-                && known.in_force.exempt_superusers == view.exempt_superusers
-                && known.in_force.in_recovery == view.in_recovery
-                && if view.in_recovery {
-                    // A standby's tables change unnoticed.
-                    view.now.abs_diff(known.in_force.read_at) < STANDBY_RULES_LAST
-                } else {
-                    known.in_force.watched
-                }
+            known.is_loaded() && known.changing == 0 && known.in_force.may_be_relied_on(view)
         })
     }
 
@@ -225,13 +230,7 @@ impl<T: Tables> Ledger<'_, T> {
     ) -> bool {
         self.databases.get(&database).is_some_and(|known| {
             known.in_force.loaded >= generation.max(known.in_force.not_before)
-                && known.in_force.exempt_superusers == view.exempt_superusers
-                && known.in_force.in_recovery == view.in_recovery
-                && if view.in_recovery {
-                    view.now.abs_diff(known.in_force.read_at) < STANDBY_RULES_LAST
-                } else {
-                    known.in_force.watched
-                }
+                && known.in_force.may_be_relied_on(view)
         })
     }
 

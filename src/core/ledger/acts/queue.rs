@@ -98,7 +98,8 @@ impl<T: Tables> Ledger<'_, T> {
         next
     }
 
-    /// Returns what the server log should say if somebody in the queue is called now; `None` if there is no seat for it.
+    /// Returns what the server log should say if somebody in the queue is called now. `None` if there is no seat, or
+    /// that session waits no longer.
     fn remark_if_called(&self, wait: &Wait, now: Timestamp) -> Option<Remark> {
         if wait.called || wait.in_vain {
             return None;

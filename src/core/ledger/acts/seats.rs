@@ -20,9 +20,9 @@ impl<T: Tables> Ledger<'_, T> {
         &self,
         database: DatabaseOid,
         standing: Standing,
-    ) -> Option<License> {
+    ) -> Option<&License> {
         let key = standing.license.map(|place| RowKey { database, place })?;
-        self.licenses.get(&key).copied()
+        self.licenses.get(&key)
     }
 
     /// Returns the tally of that license.
